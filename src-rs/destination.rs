@@ -1,0 +1,168 @@
+//! Where batches go: the trait, and opening a destination by its URL.
+//!
+//! A destination opens a *session* for a schema; a session takes *writes* and yields
+//! *acknowledgements*; a session that fails says so once and is thrown away. Invariants that every
+//! session keeps, and that `tests/rs/destination_suite` holds it to:
+//! - Writes come with strictly increasing ids and are acknowledged in that order.
+//! - An acknowledgement is sent only when the rows are durable as `specs/delivery.md` defines it.
+//! - After an error from `write`, `flush` or `close` the session is not called again.
+//!
+//! What a destination does not do: retry, reorder, keep a budget, count rows for users. All of that
+//! is the transmitter's, so that a new destination is one file.
+
+pub mod delta;
+pub mod discard;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+
+/// A place that takes record batches.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    fn capabilities(&self) -> Capabilities;
+
+    /// Tries connection, credentials and table without writing a row.
+    async fn check(&self) -> Result<()>;
+
+    /// One attempt at a session. Called again, with the same `producer`, after a session broke.
+    async fn open(&self, opening: Opening) -> Result<Opened>;
+}
+
+/// What the transmitter has to know about a destination.
+#[derive(Debug, Clone, Copy)]
+pub struct Capabilities {
+    /// The scheme, for telemetry.
+    pub name: &'static str,
+    /// Whether it computes on the payload (Parquet, compression) or merely moves bytes. Memory that
+    /// JavaScript can still write to must never be computed on, so a copy is taken first.
+    pub computes_on_payload: bool,
+}
+
+/// What a session is opened with.
+pub struct Opening {
+    pub schema: SchemaRef,
+    /// Names this client towards the destination, for as long as it lives.
+    pub producer: Uuid,
+    /// The first write that was never acknowledged, when a session before this one broke: the
+    /// destination looks up what of it and of its successors landed after all.
+    pub resume_from: Option<u64>,
+    /// Where acknowledgements go.
+    pub acknowledgements: Acknowledgements,
+}
+
+pub struct Opened {
+    pub session: Box<dyn Session>,
+    /// Writes of earlier sessions that turned out to have landed, up to this id inclusive. They are
+    /// not sent again.
+    pub landed: Option<(u64, Position)>,
+}
+
+#[async_trait]
+pub trait Session: Send {
+    /// Takes a write. Returning does not acknowledge it.
+    ///
+    /// An error breaks the session. If its class is `Never`, this write failed for good and the
+    /// others that are unacknowledged are replayed in another session.
+    async fn write(&mut self, write: Arc<Write>) -> Result<()>;
+
+    /// Makes all that was written durable, and acknowledges it before returning.
+    ///
+    /// An error breaks the session. If its class is `Never`, all that this session has not
+    /// acknowledged failed for good.
+    async fn flush(&mut self) -> Result<()>;
+
+    /// When `flush` is to be called though nobody asked for it (a commit interval, a full file).
+    fn flush_due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Flushes and lets go of everything.
+    async fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// One unit that a destination takes: some batches of one schema, kept until acknowledged.
+#[derive(Debug)]
+pub struct Write {
+    /// Strictly increasing within a producer, the same in every replay.
+    pub id: u64,
+    /// Never empty, all of the session's schema.
+    pub batches: Vec<RecordBatch>,
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+/// Where in the destination something went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// A table version.
+    Version(u64),
+    /// An offset in a stream.
+    Offset(u64),
+    /// The destination has no positions.
+    None,
+}
+
+/// What a session says about its writes.
+#[derive(Debug)]
+pub enum Acknowledgement {
+    /// Every write up to this id, inclusive, is durable.
+    Through { id: u64, position: Position },
+    /// The first `rows` rows of the oldest unacknowledged write are durable.
+    Partly { id: u64, rows: usize },
+    /// This write is settled: the rows named were refused and nothing else of it was.
+    Refused {
+        id: u64,
+        rejections: Vec<Rejection>,
+        position: Position,
+    },
+}
+
+/// A row that the destination refused.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Rejection {
+    /// Counted from 0, in what it is said of: a write here, a delivery towards the user.
+    pub row: u64,
+    pub code: String,
+    pub message: String,
+}
+
+/// The sending half of a session's acknowledgements; cheap to clone, never blocks.
+#[derive(Clone)]
+pub struct Acknowledgements(mpsc::UnboundedSender<Acknowledgement>);
+
+impl Acknowledgements {
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Acknowledgement>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Acknowledgements(sender), receiver)
+    }
+
+    /// A receiver that is gone means that the session was given up; its word no longer matters.
+    pub fn send(&self, acknowledgement: Acknowledgement) {
+        let _ = self.0.send(acknowledgement);
+    }
+}
+
+/// One attempt at reaching the destination that a target URL names.
+///
+/// # Errors
+/// `CONFIG_INVALID` for a URL that no destination answers to; otherwise what the destination says.
+pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destination>> {
+    let scheme = target.split(':').next().unwrap_or_default();
+    match scheme {
+        "discard" => Ok(Arc::new(discard::Discard::new(target)?)),
+        "delta" => Ok(Arc::new(delta::Delta::connect(target, config).await?)),
+        _ => Err(Error::new(
+            Code::ConfigInvalid,
+            format!("no destination answers to {scheme:?}: use delta:<path or URL> or discard:"),
+        )),
+    }
+}

@@ -1,0 +1,89 @@
+//! `discard:` validates, encodes, counts and throws away.
+//!
+//! For dry runs, and for load tests of a producer without a destination. Encoding is Arrow IPC, the
+//! same work that a wire would ask for; nothing is kept of it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::StreamWriter;
+use async_trait::async_trait;
+
+use super::{Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Session, Write};
+use crate::error::{Code, Error, Result};
+
+pub struct Discard;
+
+impl Discard {
+    /// # Errors
+    /// `CONFIG_INVALID` if anything follows the colon: a path would be ignored without a word.
+    pub fn new(target: &str) -> Result<Self> {
+        match target.strip_prefix("discard:") {
+            Some("") => Ok(Discard),
+            _ => Err(Error::new(
+                Code::ConfigInvalid,
+                format!("{target:?}: discard: takes nothing after the colon"),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl Destination for Discard {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "discard",
+            computes_on_payload: false,
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn open(&self, opening: Opening) -> Result<Opened> {
+        let session = DiscardSession {
+            schema: opening.schema,
+            acknowledgements: opening.acknowledgements,
+        };
+        Ok(Opened {
+            session: Box::new(session),
+            landed: None,
+        })
+    }
+}
+
+struct DiscardSession {
+    schema: SchemaRef,
+    acknowledgements: Acknowledgements,
+}
+
+#[async_trait]
+impl Session for DiscardSession {
+    async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        let mut writer = StreamWriter::try_new(std::io::sink(), &self.schema).map_err(encoding)?;
+        for batch in &write.batches {
+            writer.write(batch).map_err(encoding)?;
+        }
+        writer.finish().map_err(encoding)?;
+        self.acknowledgements.send(Acknowledgement::Through {
+            id: write.id,
+            position: Position::None,
+        });
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn encoding(error: arrow::error::ArrowError) -> Error {
+    Error::new(Code::BatchInvalid, "the batch cannot be encoded")
+        .caused_by(&error)
+        .during("write")
+}

@@ -1,0 +1,1 @@
+//! Foreign buffers → record batches. (Being written.)

@@ -1,0 +1,17 @@
+//! Arrow record batches out of a process and into a table.
+//!
+//! The story in flow order: a batch is handed over ([`handoff`]), admitted, batched, written and
+//! retried ([`transmitter`]) to a [`destination`], and what became of each of its rows is folded
+//! into an [`outcome`]. [`config`] says how, [`error`] says what went wrong.
+//!
+//! Only `binding` knows of Node; `cargo test --no-default-features` builds without it.
+
+pub mod config;
+pub mod destination;
+pub mod error;
+pub mod handoff;
+pub mod outcome;
+pub mod transmitter;
+
+#[cfg(feature = "node")]
+mod binding;
