@@ -1,0 +1,157 @@
+// Makes what a command needs, then runs the command:
+//
+//   node scripts/ensure.mjs [addon | addon:debug] [dist] [python] [-- command …]
+//
+// `npm run demo` and `npm test` are typed right after `git clone`, by somebody who has Node and Rust and
+// nothing else, so this file imports nothing that has to be installed first. It never decides that the
+// addon is fresh: cargo and tsc know that better.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
+const at = (...parts) => path.join(root, ...parts);
+const windows = process.platform === "win32";
+
+// The Node that the `node` package brings has to come before the machine's own, which may be too old for
+// the tools. npm does the same, but not for somebody who calls this file directly.
+process.env.PATH = at("node_modules/.bin") + path.delimiter + process.env.PATH;
+
+const steps = {
+  addon: () => buildAddon("--release"),
+  "addon:debug": () => buildAddon(),
+  dist: buildDist,
+  python: installPython,
+};
+
+export function say(text) {
+  console.error(`\u203a ${text}`);
+}
+
+export function stop(message) {
+  console.error(`\n\u2717 ${message}`);
+  process.exit(1);
+}
+
+/** Runs a command in the repository, its output shown; stops everything if it fails. */
+export function run(command, args, { env = {}, advice = "" } = {}) {
+  const done = spawnSync(command, args, {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, ...env },
+    shell: windows, // npm and the tools in .bin are .cmd files there
+  });
+  if (done.error || done.status !== 0) {
+    const why = done.error?.message ?? (done.signal ? `ended by ${done.signal}` : `exit code ${done.status}`);
+    stop(`${command} ${args.join(" ")}: ${why}${advice && `\n  ${advice}`}`);
+  }
+}
+
+function installPackages() {
+  const major = Number(process.versions.node.split(".")[0]);
+  if (major < 20) stop(`Node ${process.versions.node} is too old: install Node 20 or later and try again.`);
+  // npm leaves a copy of what it installed; comparing entries finds a lockfile that has moved on.
+  const wanted = JSON.parse(fs.readFileSync(at("package-lock.json"), "utf8")).packages;
+  let installed = {};
+  try {
+    installed = JSON.parse(fs.readFileSync(at("node_modules/.package-lock.json"), "utf8")).packages;
+  } catch {}
+  const stale = Object.entries(wanted).find(
+    ([name, entry]) => name && !entry.optional && installed[name]?.version !== entry.version,
+  );
+  // A `node` package whose own install step did not run leaves the machine's old Node in charge.
+  if (!stale && fs.existsSync(at("node_modules/node/bin"))) return;
+  say(stale ? `installing npm packages (${stale[0]} is missing or outdated)` : "installing npm packages");
+  run("npm", ["ci", "--no-audit", "--no-fund"], { advice: "Is the npm registry reachable?" });
+}
+
+function needRust() {
+  const wanted = /^rust-version = "(.+)"/m.exec(fs.readFileSync(at("Cargo.toml"), "utf8"))[1];
+  const advice = `Install Rust ${wanted} or later with rustup (see rust-lang.org), open a new shell, and try again.`;
+  const found = spawnSync("rustc", ["--version"], { encoding: "utf8" });
+  const cargo = spawnSync("cargo", ["--version"], { encoding: "utf8" });
+  if (found.error || cargo.error || found.status || cargo.status)
+    stop(`No Rust toolchain was found. ${advice}`);
+  const [have, need] = [/(\d+)\.(\d+)/.exec(found.stdout), /(\d+)\.(\d+)/.exec(wanted)];
+  if (have[1] * 1000 + +have[2] < need[1] * 1000 + +need[2])
+    stop(`${found.stdout.trim()} is too old. ${advice}`);
+}
+
+function buildAddon(...profile) {
+  needRust();
+  const cold = !fs.existsSync(at("target", profile.length ? "release" : "debug", "deps"));
+  say(`building the native addon${cold ? " (the first time takes several minutes)" : ""}`);
+  const written = ["index.js", "index.d.ts"].map((name) => at("src-ts/generated", name));
+  const read = () => written.map((file) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : ""));
+  const before = read();
+  run("napi", [
+    ...["build", "--platform", "--esm", "--output-dir", "src-ts/generated", ...profile],
+    ...(process.env.CI ? ["--", "--locked"] : []),
+  ]);
+  // The generated files are committed so that a change of the boundary is seen in review.
+  const drifted = written.filter((_, i) => before[i] !== read()[i]).map((file) => path.relative(root, file));
+  if (drifted.length === 0) return;
+  if (process.env.CI)
+    stop(`${drifted.join(" and ")} did not match the Rust code. Build, and commit the result.`);
+  say(`${drifted.join(" and ")} changed with the Rust code: commit the result.`);
+}
+
+function buildDist() {
+  say("building dist");
+  run("tsc", ["-p", "tsconfig.build.json"]);
+  const [from, to] = [at("src-ts/generated"), at("dist/generated")];
+  fs.mkdirSync(to, { recursive: true });
+  for (const name of fs.existsSync(from) ? fs.readdirSync(from) : []) {
+    // Copied aside and renamed: writing over an addon that a running process has mapped kills that process.
+    const aside = path.join(to, `.${name}.${process.pid}`);
+    fs.copyFileSync(path.join(from, name), aside, fs.constants.COPYFILE_FICLONE);
+    fs.renameSync(aside, path.join(to, name));
+  }
+  // A module that was deleted from src-ts would go on passing its tests here, and only here.
+  for (const name of fs.readdirSync(at("dist"), { recursive: true })) {
+    const source = /^(?!generated)(.+?)(\.d)?\.[jt]s(\.map)?$/.exec(name)?.[1];
+    if (source && !fs.existsSync(at("src-ts", `${source}.ts`))) fs.rmSync(at("dist", name));
+  }
+}
+
+/** The interpreter with the libraries that the interop tests compare with, or undefined. */
+export function python() {
+  const file = at(".tools/venv", windows ? "Scripts/python.exe" : "bin/python");
+  return fs.existsSync(file) ? file : undefined;
+}
+
+function installPython() {
+  const requirements = at("tests/interop/requirements.txt");
+  if (!fs.existsSync(requirements)) return;
+  const digest = createHash("sha256").update(fs.readFileSync(requirements)).digest("hex");
+  const mark = at(".tools/venv/installed");
+  if (fs.existsSync(mark) && fs.readFileSync(mark, "utf8") === digest) return;
+  const found = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
+  if (!found) {
+    const missing = "Python 3 was not found: the tests against other readers and writers of Delta Lake";
+    if (process.env.CI) stop(`${missing} need it.`);
+    return say(`${missing} are skipped.`);
+  }
+  say("installing the Python libraries that the interop tests compare with");
+  fs.rmSync(at(".tools/venv"), { recursive: true, force: true });
+  run(found, ["-m", "venv", at(".tools/venv")], { advice: "On Debian: apt-get install python3-venv" });
+  run(python(), ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
+  fs.writeFileSync(mark, digest);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const args = process.argv.slice(2);
+  const split = args.includes("--") ? args.indexOf("--") : args.length;
+  const unknown = args.slice(0, split).find((name) => !(name in steps));
+  if (unknown) stop(`ensure: no step is called ${unknown}; there are ${Object.keys(steps).join(", ")}.`);
+  installPackages();
+  for (const name of args.slice(0, split)) steps[name]();
+  const [command, ...rest] = args.slice(split + 1);
+  if (command) {
+    const done = spawnSync(command, rest, { cwd: root, stdio: "inherit", shell: windows });
+    if (done.error) stop(`${command}: ${done.error.message}`);
+    process.exit(done.status ?? 1);
+  }
+}

@@ -1,0 +1,62 @@
+// Every test of both languages, and one line at the end that sums them: `N passed, N failed, N skipped`.
+// Arguments are handed to vitest, and then only vitest runs: `npm test -- tests/ts/client.test.ts`.
+import { spawn } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { root } from "./ensure.mjs";
+
+const filter = process.argv.slice(2);
+const total = { passed: 0, failed: 0, skipped: 0 };
+let broken = false;
+
+if (filter.length === 0) {
+  const output = await run("cargo", ["test", "--no-default-features", "--no-fail-fast"]);
+  for (const [, passed, failed, ignored] of output.matchAll(
+    /^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored/gm,
+  )) {
+    total.passed += +passed;
+    total.failed += +failed;
+    total.skipped += +ignored;
+  }
+}
+
+const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-test-")), "vitest.json");
+const outputs = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+await run("node", ["node_modules/vitest/vitest.mjs", "run", ...outputs, ...filter]);
+if (fs.existsSync(report)) {
+  const counts = JSON.parse(fs.readFileSync(report, "utf8"));
+  total.passed += counts.numPassedTests;
+  total.failed += counts.numFailedTests;
+  total.skipped += counts.numPendingTests + counts.numTodoTests;
+}
+
+console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+// In CI a skipped test is a test that nobody runs anywhere.
+if (process.env.CI && total.skipped > 0) {
+  console.error("\u2717 CI is where nothing is skipped.");
+  broken = true;
+}
+process.exit(broken || total.failed > 0 || total.passed === 0 ? 1 : 0);
+
+/** Shows the output while it is made, and returns it. */
+function run(command, args) {
+  console.log(`\u203a ${command} ${args.join(" ")}`);
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+    let text = "";
+    child.stdout.on("data", (chunk) => {
+      text += chunk;
+      process.stdout.write(chunk);
+    });
+    child.on("error", (error) => {
+      console.error(`\u2717 ${command}: ${error.message}`);
+      broken = true;
+      resolve(text);
+    });
+    child.on("close", (code) => {
+      if (code !== 0) broken = true;
+      resolve(text);
+    });
+  });
+}
