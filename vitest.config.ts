@@ -2,12 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: [
-      "tests/ts/**/*.test.ts",
-      "tests/interop/**/*.test.ts",
-      "tests/faults/**/*.test.ts",
-      "tests/package/**/*.test.ts",
-    ],
+    include: ["tests/**/*.test.ts"],
     // c8 sees only what Node itself loads: tests import the built dist/, and Vite must leave it alone.
     server: { deps: { external: [/\/dist\//] } },
     // With "forks" the coverage of the workers is lost: they are killed before they write it.

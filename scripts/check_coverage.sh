@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# At least 90 % of the lines of every file, in both languages, the native boundary included (R-50).
+#
+# One run measures both: cargo-tarpaulin builds an instrumented addon and runs the Rust tests; one of them,
+# tests/rs/host.rs, starts Node under c8 with the vitest suite and that addon. So lines of src-rs/binding
+# that only Node can reach are counted, and lines of src-ts too.
+#
+# Leaves coverage/{rust,ts}/ with HTML, Cobertura XML and LCOV, and coverage/badge.json (shields endpoint).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+VERSION=0.37.5
+tarpaulin=.tools/bin/cargo-tarpaulin
+if [ "$("$tarpaulin" --version 2>/dev/null)" != "tarpaulin $VERSION" ]; then
+  echo "› installing cargo-tarpaulin $VERSION into .tools (a few minutes, once)"
+  cargo install --quiet --locked --force --root .tools "cargo-tarpaulin@$VERSION"
+fi
+
+node scripts/ensure.mjs dist python
+rm -rf coverage target/coverage/c8
+mkdir -p coverage/rust coverage/ts
+
+# c8 measures what Node itself loads, so the tests import dist/ (vitest.config.ts keeps Vite away from it)
+# and source maps lead back to src-ts. The package test builds and installs; it measures nothing here.
+export ARROW_INGEST_HOST="c8 --reporter=html --reporter=cobertura --reporter=lcovonly \
+  --reports-dir=coverage/ts --temp-directory=target/coverage/c8 --include=src-ts/** \
+  --exclude=src-ts/generated/** --exclude-after-remap \
+  node node_modules/vitest/vitest.mjs run --exclude=tests/package/**"
+
+# Its own target folder: the flags differ, and cargo would build everything anew, back and forth.
+# The addon must be named by --objects, or the lines that ran inside Node are thrown away.
+RUSTC_WRAPPER="$PWD/scripts/coverage_rustc.sh" "$tarpaulin" tarpaulin \
+  --engine llvm --target-dir target/coverage --objects target/coverage/debug/deps/libarrow_ingest.so \
+  --include-files 'src-rs/*' --skip-clean --timeout 3600 \
+  --out Html --out Xml --out Lcov --output-dir coverage/rust
+
+node scripts/coverage_gate.mjs coverage/ts/lcov.info coverage/rust/lcov.info
