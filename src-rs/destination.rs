@@ -124,6 +124,8 @@ pub enum Acknowledgement {
         rejections: Vec<Rejection>,
         position: Position,
     },
+    /// The session broke between calls: a connection was lost, a server went away.
+    Broken { error: Error },
 }
 
 /// A row that the destination refused.

@@ -11,6 +11,7 @@ pub mod destination;
 pub mod error;
 pub mod handoff;
 pub mod outcome;
+pub mod telemetry;
 pub mod transmitter;
 
 #[cfg(feature = "node")]

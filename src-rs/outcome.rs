@@ -1,0 +1,312 @@
+//! Folding acknowledgements and refusals into what became of each delivery. Pure: no clock, no I/O.
+//!
+//! Invariants:
+//! - The [`Ledger`] is the one place that knows which deliveries are unsettled.
+//! - Every row of a delivery is settled exactly once; when the last one is, the delivery's
+//!   [`Outcome`] comes out, and it comes out once.
+//! - The status is the worst of the parts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::destination::{Position, Rejection};
+use crate::error::Error;
+
+/// What became of one delivery.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub sequence: u64,
+    pub status: Status,
+    pub rows: usize,
+    pub accepted_rows: usize,
+    pub rejections: Vec<Rejection>,
+    pub attempts: u32,
+    pub retries: u32,
+    /// How many writes carried its rows.
+    pub writes: u32,
+    pub bytes: usize,
+    pub buffers_copied_for_pin_limit: usize,
+    pub buffers_realigned: usize,
+    pub payload_changed: bool,
+    pub position: Position,
+    pub timings: Timings,
+    pub error: Option<Error>,
+}
+
+/// From good to bad, so that the worst of two is their maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    Acknowledged,
+    Partial,
+    Failed,
+    /// Possibly persisted.
+    Unknown,
+}
+
+/// Where the time of a delivery went. What overlaps (several writes) is counted from the first
+/// start to the last end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// On the JavaScript thread.
+    pub handoff: Duration,
+    /// From admission to the first hand-over to the destination.
+    pub queue: Duration,
+    /// Inside the destination's `write`.
+    pub encode: Duration,
+    /// From the first hand-over to the last.
+    pub transmit: Duration,
+    /// From the last hand-over to settlement.
+    pub acknowledge: Duration,
+    /// From admission to settlement.
+    pub latency: Duration,
+}
+
+/// Some consecutive rows of one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    pub sequence: u64,
+    pub first_row: usize,
+    pub rows: usize,
+}
+
+/// What is known of a delivery when it enters the ledger.
+#[derive(Debug, Clone)]
+pub struct Entered {
+    pub sequence: u64,
+    pub rows: usize,
+    pub bytes: usize,
+    pub admitted: Instant,
+    pub handoff: Duration,
+    pub buffers_copied_for_pin_limit: usize,
+    pub buffers_realigned: usize,
+}
+
+/// The set of unsettled deliveries.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<u64, Entry>,
+}
+
+/// A delivery that has no row left to wait for.
+#[derive(Debug)]
+pub struct Settled {
+    pub outcome: Outcome,
+    /// The caller was already told (an aborted delivery that went on); only the budget is freed.
+    pub silent: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    entered: Entered,
+    open_rows: usize,
+    accepted_rows: usize,
+    failed_rows: usize,
+    unknown_rows: usize,
+    rejections: Vec<Rejection>,
+    attempts: u32,
+    writes: u32,
+    position: Position,
+    first_sent: Option<Instant>,
+    last_sent: Option<Instant>,
+    encode: Duration,
+    error: Option<Error>,
+    told: bool,
+}
+
+impl Ledger {
+    /// # Panics
+    /// If the sequence is in the ledger already: two callers would wait for one outcome.
+    pub fn enter(&mut self, entered: Entered) {
+        let sequence = entered.sequence;
+        let entry = Entry {
+            open_rows: entered.rows,
+            entered,
+            accepted_rows: 0,
+            failed_rows: 0,
+            unknown_rows: 0,
+            rejections: Vec::new(),
+            attempts: 0,
+            writes: 0,
+            position: Position::None,
+            first_sent: None,
+            last_sent: None,
+            encode: Duration::ZERO,
+            error: None,
+            told: false,
+        };
+        let before = self.entries.insert(sequence, entry);
+        assert!(before.is_none(), "delivery {sequence} entered twice");
+    }
+
+    /// Rows went to the destination for the `attempt`-th time.
+    pub fn sent(&mut self, segment: &Segment, attempt: u32, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&segment.sequence) {
+            entry.attempts = entry.attempts.max(attempt);
+            if attempt == 1 {
+                entry.writes += 1;
+            }
+            entry.first_sent.get_or_insert(now);
+            entry.last_sent = Some(now);
+        }
+    }
+
+    pub fn encoded(&mut self, segment: &Segment, took: Duration) {
+        if let Some(entry) = self.entries.get_mut(&segment.sequence) {
+            entry.encode += took;
+        }
+    }
+
+    pub fn accept(&mut self, segment: &Segment, position: Position, now: Instant) -> Option<Settled> {
+        self.settle(segment, now, |entry, rows| {
+            entry.accepted_rows += rows;
+            if position != Position::None {
+                entry.position = position;
+            }
+        })
+    }
+
+    /// `rejections` count rows within the delivery. Rows of the segment that are not named were accepted.
+    pub fn refuse(
+        &mut self,
+        segment: &Segment,
+        rejections: Vec<Rejection>,
+        position: Position,
+        now: Instant,
+    ) -> Option<Settled> {
+        self.settle(segment, now, |entry, rows| {
+            entry.accepted_rows += rows - rejections.len();
+            entry.rejections.extend(rejections);
+            if position != Position::None {
+                entry.position = position;
+            }
+        })
+    }
+
+    /// An ambiguous error leaves the rows unknown, any other one failed.
+    pub fn fail(&mut self, segment: &Segment, error: &Error, now: Instant) -> Option<Settled> {
+        self.settle(segment, now, |entry, rows| {
+            if error.is_ambiguous() {
+                entry.unknown_rows += rows;
+            } else {
+                entry.failed_rows += rows;
+            }
+            // The first cause is the one to act on; later ones tend to be its echo.
+            entry.error.get_or_insert_with(|| error.clone());
+        })
+    }
+
+    /// Settles whatever of a delivery is open. Used where no row of it can be told apart.
+    pub fn fail_rest(&mut self, sequence: u64, error: &Error, now: Instant) -> Option<Settled> {
+        let rows = self.entries.get(&sequence)?.open_rows;
+        let segment = Segment {
+            sequence,
+            first_row: 0,
+            rows,
+        };
+        self.fail(&segment, error, now)
+    }
+
+    /// Tells the caller at once that the outcome is unknown while the delivery goes on.
+    pub fn give_up_waiting(&mut self, sequence: u64, error: &Error, now: Instant) -> Option<Outcome> {
+        let entry = self.entries.get_mut(&sequence)?;
+        if std::mem::replace(&mut entry.told, true) {
+            return None;
+        }
+        let mut outcome = entry.outcome(now);
+        outcome.status = Status::Unknown;
+        outcome.error = Some(error.clone());
+        Some(outcome)
+    }
+
+    pub fn contains(&self, sequence: u64) -> bool {
+        self.entries.contains_key(&sequence)
+    }
+
+    pub fn was_sent(&self, sequence: u64) -> bool {
+        self.entries
+            .get(&sequence)
+            .is_some_and(|entry| entry.first_sent.is_some())
+    }
+
+    /// The oldest unsettled delivery.
+    pub fn oldest(&self) -> Option<u64> {
+        self.entries.keys().next().copied()
+    }
+
+    pub fn sequences(&self) -> Vec<u64> {
+        self.entries.keys().copied().collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn settle(&mut self, segment: &Segment, now: Instant, apply: impl FnOnce(&mut Entry, usize)) -> Option<Settled> {
+        let entry = self.entries.get_mut(&segment.sequence)?;
+        debug_assert!(segment.rows <= entry.open_rows, "rows settled twice");
+        let rows = segment.rows.min(entry.open_rows);
+        entry.open_rows -= rows;
+        apply(entry, rows);
+        if entry.open_rows > 0 {
+            return None;
+        }
+        let entry = self.entries.remove(&segment.sequence)?;
+        Some(Settled {
+            outcome: entry.outcome(now),
+            silent: entry.told,
+        })
+    }
+}
+
+impl Entry {
+    fn outcome(&self, now: Instant) -> Outcome {
+        let mut rejections = self.rejections.clone();
+        rejections.sort_by_key(|rejection| rejection.row);
+        let since = |earlier: Instant| now.saturating_duration_since(earlier);
+        let admitted = self.entered.admitted;
+        let first = self.first_sent.unwrap_or(now);
+        let last = self.last_sent.unwrap_or(first);
+        Outcome {
+            sequence: self.entered.sequence,
+            status: self.status(),
+            rows: self.entered.rows,
+            accepted_rows: self.accepted_rows,
+            rejections,
+            attempts: self.attempts,
+            retries: self.attempts.saturating_sub(1),
+            writes: self.writes,
+            bytes: self.entered.bytes,
+            buffers_copied_for_pin_limit: self.entered.buffers_copied_for_pin_limit,
+            buffers_realigned: self.entered.buffers_realigned,
+            payload_changed: false,
+            position: self.position,
+            timings: Timings {
+                handoff: self.entered.handoff,
+                queue: first.saturating_duration_since(admitted),
+                encode: self.encode,
+                transmit: last.saturating_duration_since(first),
+                acknowledge: since(last),
+                latency: since(admitted),
+            },
+            error: self.error.clone(),
+        }
+    }
+
+    fn status(&self) -> Status {
+        if self.unknown_rows > 0 {
+            Status::Unknown
+        } else if self.failed_rows > 0 {
+            Status::Failed
+        } else if self.rejections.is_empty() {
+            Status::Acknowledged
+        } else if self.accepted_rows == 0 {
+            Status::Failed
+        } else {
+            Status::Partial
+        }
+    }
+}

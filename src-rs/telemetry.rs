@@ -1,0 +1,67 @@
+//! Counters that anybody may read at any time without waiting for anybody.
+//!
+//! The transmitter writes, `stats()` reads. Each number stands alone: two of them read together may
+//! be from different moments.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Totals since the client was made, unless said otherwise.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+    };
+}
+
+counters! {
+    /// Deliveries admitted.
+    deliveries_admitted,
+    /// Deliveries settled, by status.
+    deliveries_acknowledged,
+    deliveries_partial,
+    deliveries_failed,
+    deliveries_unknown,
+    rows_admitted,
+    rows_accepted,
+    rows_rejected,
+    bytes_admitted,
+    bytes_accepted,
+    /// Writes handed to the destination, replays included.
+    writes_sent,
+    writes_acknowledged,
+    /// Sessions opened, reconnects included.
+    sessions_opened,
+    /// Sessions that broke.
+    sessions_broken,
+    /// Now: deliveries that are being imported.
+    arriving,
+    /// Now: deliveries that are admitted and not settled.
+    unsettled,
+    /// Now: writes handed over and not acknowledged.
+    window,
+    /// Now: failures that still slow the pace down.
+    strikes,
+    /// Buffers that were copied because they were misaligned for their type.
+    buffers_realigned,
+    /// Buffers that were copied because too much memory was pinned.
+    buffers_copied_for_pin_limit,
+}
+
+/// One number.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, amount: usize) {
+        self.0.fetch_add(amount as u64, Ordering::Relaxed);
+    }
+    pub fn sub(&self, amount: usize) {
+        self.0.fetch_sub(amount as u64, Ordering::Relaxed);
+    }
+    pub fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,252 @@
+//! admission → intake → batcher → window → destination, and back up once.
+//!
+//! Only this module knows the order of the stages; they never import each other. The life of a
+//! delivery:
+//!
+//! 1. [`Transmitter::request`] lets it in, or hands out a ticket that is granted later.
+//! 2. [`Transmitter::deliver`] takes it; `intake` imports it off the caller's thread.
+//! 3. `engine` owns everything from there on: it batches, keeps a window of writes in flight, retries
+//!    and replays, and settles every delivery exactly once through the [`Observer`].
+//!
+//! What it does not do: wait on the caller's thread, reorder, drop. A delivery that was let in ends
+//! in an [`Outcome`], whatever happens.
+
+mod admission;
+mod batcher;
+mod engine;
+mod intake;
+mod retry;
+mod schema;
+mod session;
+mod window;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+pub use admission::Admit;
+
+use crate::config::Config;
+use crate::destination::Destination;
+use crate::error::{Code, Error, Result};
+use crate::handoff::{Parcel, Payload, Pool};
+use crate::outcome::Outcome;
+use crate::telemetry::Counters;
+use admission::Admission;
+use engine::{Control, Engine};
+use intake::{Inbound, Intake};
+
+/// Imported deliveries that may wait for the engine.
+const ARRIVALS: usize = 256;
+
+/// The road from a producer to one destination.
+pub struct Transmitter {
+    admission: Arc<Admission>,
+    counters: Arc<Counters>,
+    inbound: UnboundedSender<Inbound>,
+    control: UnboundedSender<Control>,
+    tasks: [AbortHandle; 2],
+    observer: Observer,
+}
+
+/// What the transmitter tells its owner. Called from its own threads; must not block.
+pub type Observer = Arc<dyn Fn(Event) + Send + Sync>;
+
+#[derive(Debug)]
+pub enum Event {
+    Settled(Box<Outcome>),
+    /// This ticket may be redeemed now.
+    Granted(u64),
+    Log(Log),
+}
+
+/// Something worth a line in the user's log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub level: &'static str,
+    pub message: String,
+    pub fields: serde_json::Value,
+}
+
+/// Answers an operation, exactly once: dropped unanswered, it says `CLOSED`, so nobody waits for ever.
+pub struct Reply(Option<Box<dyn FnOnce(Result<()>) + Send>>);
+
+impl Reply {
+    pub fn new(answer: impl FnOnce(Result<()>) + Send + 'static) -> Self {
+        Reply(Some(Box::new(answer)))
+    }
+
+    pub fn answer(mut self, result: Result<()>) {
+        if let Some(answer) = self.0.take() {
+            answer(result);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0.take() {
+            answer(Err(Error::new(Code::Closed, "the client is closed")));
+        }
+    }
+}
+
+/// Asked when a delivery is settled: is its memory still what was handed over?
+pub type Witness = Box<dyn FnOnce() -> bool + Send>;
+
+/// One delivery as it comes in.
+pub struct Submission {
+    /// Strictly increasing in the order of admission.
+    pub sequence: u64,
+    pub parcels: Vec<Parcel>,
+    /// What it takes of the budget.
+    pub bytes: usize,
+    pub admitted: Instant,
+    /// Time spent on the caller's thread.
+    pub handoff: Duration,
+    pub buffers_copied_for_pin_limit: usize,
+    pub witness: Option<Witness>,
+}
+
+impl Transmitter {
+    /// Starts the tasks on the current tokio runtime.
+    pub fn start(
+        destination: Arc<dyn Destination>,
+        config: &Config,
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
+        observer: Observer,
+    ) -> Transmitter {
+        let admission = Arc::new(Admission::new(config.inflight.max_bytes));
+        let (inbound, inbound_receiver) = mpsc::unbounded_channel();
+        let (control, control_receiver) = mpsc::unbounded_channel();
+        let (arrivals, arrivals_receiver) = mpsc::channel(ARRIVALS);
+        let intake = Intake {
+            payload: if destination.capabilities().computes_on_payload {
+                || Payload::Computed
+            } else {
+                || Payload::Moved
+            },
+            pool,
+            counters: counters.clone(),
+            parallelism: std::thread::available_parallelism().map_or(2, usize::from),
+        };
+        let engine = Engine::new(
+            destination,
+            config,
+            Uuid::new_v4(),
+            admission.clone(),
+            counters.clone(),
+            observer.clone(),
+        );
+        let tasks = [
+            tokio::spawn(intake.run(inbound_receiver, arrivals)).abort_handle(),
+            tokio::spawn(engine.run(arrivals_receiver, control_receiver)).abort_handle(),
+        ];
+        Transmitter {
+            admission,
+            counters,
+            inbound,
+            control,
+            tasks,
+            observer,
+        }
+    }
+
+    /// Asks to be let in with `bytes`.
+    ///
+    /// # Errors
+    /// `CLOSED` once the client takes nothing more.
+    pub fn request(&self, bytes: usize) -> Result<Admit> {
+        self.admission.request(bytes)
+    }
+
+    /// Turns a granted ticket into an admission.
+    ///
+    /// # Errors
+    /// `CLOSED`, or `INTERNAL` for a ticket that was not granted.
+    pub fn redeem(&self, ticket: u64, bytes: usize) -> Result<()> {
+        self.admission.redeem(ticket, bytes)
+    }
+
+    /// Takes back a ticket. Returns whether there was one.
+    pub fn cancel(&self, ticket: u64) -> bool {
+        let (found, granted) = self.admission.cancel(ticket);
+        for ticket in granted {
+            (self.observer)(Event::Granted(ticket));
+        }
+        found
+    }
+
+    /// Gives back what was admitted and could not be handed over after all.
+    pub fn give_back(&self, bytes: usize) {
+        for ticket in self.admission.release(bytes) {
+            (self.observer)(Event::Granted(ticket));
+        }
+    }
+
+    /// Takes a delivery that was admitted. Its outcome comes through the observer.
+    pub fn deliver(&self, submission: Submission) {
+        self.counters.deliveries_admitted.add(1);
+        self.counters.bytes_admitted.add(submission.bytes);
+        self.counters.unsettled.add(1);
+        self.counters.arriving.add(1);
+        // The engine ends only after close, and close lets nobody in.
+        let _ = self.inbound.send(Inbound::Deliver(submission));
+    }
+
+    /// Opens a session for `schema` now, so that what is wrong with it is known before the first batch.
+    pub fn prepare(&self, schema: SchemaRef, reply: Reply) {
+        self.ask(Inbound::Prepare { schema, reply });
+    }
+
+    /// Answers when everything admitted before is settled.
+    pub fn flush(&self, reply: Reply) {
+        self.ask(Inbound::Flush { reply });
+    }
+
+    /// Lets nobody in any more, delivers what was admitted until `deadline`, then settles the rest as
+    /// failed or unknown. Answers when nothing is left.
+    pub fn close(&self, deadline: Duration, reply: Reply) {
+        self.admission.close();
+        let _ = self.control.send(Control::CloseBy(deadline));
+        self.ask(Inbound::Close { deadline, reply });
+    }
+
+    /// The caller no longer waits for this delivery.
+    pub fn abort(&self, sequence: u64) {
+        let _ = self.control.send(Control::Abort(sequence));
+    }
+
+    /// Drops everything at once, without outcomes: the environment that would hear them is going.
+    pub fn terminate(&self) {
+        self.admission.close();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+
+    pub fn in_flight_bytes(&self) -> usize {
+        self.admission.in_flight_bytes()
+    }
+
+    /// Tickets that are not redeemed.
+    pub fn waiting(&self) -> usize {
+        self.admission.waiting()
+    }
+
+    /// What cannot be sent any more is dropped, and a dropped reply answers.
+    fn ask(&self, inbound: Inbound) {
+        let _ = self.inbound.send(inbound);
+    }
+}
+
+impl Drop for Transmitter {
+    fn drop(&mut self) {
+        self.terminate();
+    }
+}

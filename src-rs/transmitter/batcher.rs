@@ -1,0 +1,265 @@
+//! Small batches together, large ones apart, order kept. Pure: the clock is the caller's.
+//!
+//! Invariants:
+//! - Rows leave in the order in which they came; a draft never spans two schemas.
+//! - Nothing is copied here but the rows of small batches, and those only when their draft is taken:
+//!   until then a delivery can be taken back whole.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, SchemaRef};
+
+use super::schema::{self, Fit};
+use crate::config::Batching;
+use crate::error::{Code, Error, Result};
+use crate::outcome::Segment;
+
+/// Below this a batch is worth copying into its neighbour: a destination's cost per batch exceeds
+/// that of moving these bytes.
+const SMALL_BYTES: usize = 256 << 10;
+const SMALL_ROWS: usize = 8_192;
+
+pub struct Batcher {
+    limits: Batching,
+    pieces: VecDeque<Piece>,
+}
+
+/// What becomes one write.
+#[derive(Debug)]
+pub struct Draft {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+    pub segments: Vec<Segment>,
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+struct Piece {
+    batch: RecordBatch,
+    segment: Segment,
+    bytes: usize,
+    since: Instant,
+}
+
+impl Batcher {
+    pub fn new(limits: Batching) -> Self {
+        Batcher {
+            limits,
+            pieces: VecDeque::new(),
+        }
+    }
+
+    /// Takes the batches of one delivery, `bytes` being the memory that each uses. Empty batches vanish.
+    pub fn push(&mut self, sequence: u64, batches: Vec<(RecordBatch, usize)>, now: Instant) {
+        let mut first_row = 0;
+        for (batch, bytes) in batches {
+            let rows = batch.num_rows();
+            for (offset, length) in self.cuts(rows, bytes) {
+                self.pieces.push_back(Piece {
+                    batch: if length == rows {
+                        batch.clone()
+                    } else {
+                        batch.slice(offset, length)
+                    },
+                    segment: Segment {
+                        sequence,
+                        first_row: first_row + offset,
+                        rows: length,
+                    },
+                    bytes: share(bytes, length, rows),
+                    since: now,
+                });
+            }
+            first_row += rows;
+        }
+    }
+
+    /// The next write, if one is full, has waited long enough, or `force` is set.
+    ///
+    /// `current` is the schema of the session: a batch that fits it joins it, any other starts a
+    /// draft of its own schema.
+    ///
+    /// # Errors
+    /// Segments with the error that their rows could not be put together for.
+    pub fn next(
+        &mut self,
+        now: Instant,
+        force: bool,
+        current: Option<&SchemaRef>,
+    ) -> Option<std::result::Result<Draft, (Vec<Segment>, Error)>> {
+        let schema = self.next_schema(current)?;
+        let mut taken = 0;
+        let mut rows = 0;
+        let mut bytes = 0;
+        let mut full = false;
+        for piece in &self.pieces {
+            let fits = schema::fit(&piece.batch, &schema) != Fit::Different;
+            let over = taken > 0
+                && (rows + piece.segment.rows > self.limits.max_rows || bytes + piece.bytes > self.limits.max_bytes);
+            if !fits || over {
+                // The schema or the limits end this draft, so waiting brings it no more company.
+                full = true;
+                break;
+            }
+            taken += 1;
+            rows += piece.segment.rows;
+            bytes += piece.bytes;
+            if rows >= self.limits.max_rows || bytes >= self.limits.max_bytes {
+                full = true;
+                break;
+            }
+        }
+        let due = self.due().is_some_and(|due| due <= now);
+        if !(full || due || force) {
+            return None;
+        }
+        let pieces: Vec<Piece> = self.pieces.drain(..taken).collect();
+        let segments: Vec<Segment> = pieces.iter().map(|piece| piece.segment).collect();
+        match seal(&schema, pieces) {
+            Ok(batches) => Some(Ok(Draft {
+                schema,
+                batches,
+                segments: joined(segments),
+                rows,
+                bytes,
+            })),
+            Err(error) => Some(Err((segments, error))),
+        }
+    }
+
+    /// The schema of the next draft.
+    pub fn next_schema(&self, current: Option<&SchemaRef>) -> Option<SchemaRef> {
+        let head = self.pieces.front()?;
+        match current {
+            Some(current) if schema::fit(&head.batch, current) != Fit::Different => Some(current.clone()),
+            _ => Some(head.batch.schema()),
+        }
+    }
+
+    /// When the oldest rows have waited for `linger`.
+    pub fn due(&self) -> Option<Instant> {
+        let oldest = self.pieces.front()?.since;
+        Some(oldest + self.limits.linger.min(Duration::from_secs(366 * 24 * 3600)))
+    }
+
+    /// Takes back what is left of a delivery; returns the rows.
+    pub fn take_back(&mut self, sequence: u64) -> Vec<Segment> {
+        let mut taken = Vec::new();
+        self.pieces.retain(|piece| {
+            let own = piece.segment.sequence == sequence;
+            if own {
+                taken.push(piece.segment);
+            }
+            !own
+        });
+        taken
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// The delivery at the head of the queue.
+    pub fn head(&self) -> Option<u64> {
+        self.pieces.front().map(|piece| piece.segment.sequence)
+    }
+
+    /// Where a batch is cut so that each part respects both limits, as evenly as rows allow.
+    fn cuts(&self, rows: usize, bytes: usize) -> Vec<(usize, usize)> {
+        if rows == 0 {
+            return Vec::new();
+        }
+        let by_rows = rows.div_ceil(self.limits.max_rows);
+        let by_bytes = bytes.div_ceil(self.limits.max_bytes);
+        let parts = by_rows.max(by_bytes).clamp(1, rows);
+        let mut cuts = Vec::with_capacity(parts);
+        let mut start = 0;
+        for part in 0..parts {
+            let end = rows * (part + 1) / parts;
+            cuts.push((start, end - start));
+            start = end;
+        }
+        cuts
+    }
+}
+
+fn share(bytes: usize, length: usize, rows: usize) -> usize {
+    if length == rows {
+        return bytes;
+    }
+    // 128 bits: rows × bytes of a large batch overflow 64.
+    (bytes as u128 * length as u128 / rows as u128) as usize
+}
+
+/// Relabels every piece with the schema and copies runs of small ones into one batch each.
+fn seal(schema: &SchemaRef, pieces: Vec<Piece>) -> Result<Vec<RecordBatch>> {
+    // Joining dictionaries computes on their values, which JavaScript may still write to.
+    let may_join = !schema.fields().iter().any(|field| holds_dictionary(field.data_type()));
+    let mut sealed = Vec::with_capacity(pieces.len());
+    let mut run: Vec<RecordBatch> = Vec::new();
+    for piece in pieces {
+        let small = may_join && piece.bytes < SMALL_BYTES && piece.segment.rows < SMALL_ROWS;
+        let batch = schema::relabel(piece.batch, schema)?;
+        if !small {
+            join(schema, &mut run, &mut sealed)?;
+            sealed.push(batch);
+        } else {
+            run.push(batch);
+        }
+    }
+    join(schema, &mut run, &mut sealed)?;
+    Ok(sealed)
+}
+
+fn join(schema: &SchemaRef, run: &mut Vec<RecordBatch>, sealed: &mut Vec<RecordBatch>) -> Result<()> {
+    match run.len() {
+        0 => {}
+        1 => sealed.append(run),
+        _ => {
+            match concat_batches(schema, run.iter()) {
+                Ok(batch) => sealed.push(batch),
+                // What cannot be joined (offsets that would overflow 32 bits) goes as it is.
+                Err(arrow::error::ArrowError::OffsetOverflowError(_)) => sealed.append(run),
+                Err(error) => {
+                    return Err(Error::new(Code::BatchInvalid, "batches cannot be joined")
+                        .caused_by(&error)
+                        .during("batch"));
+                }
+            }
+            run.clear();
+        }
+    }
+    Ok(())
+}
+
+fn holds_dictionary(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(..) | DataType::RunEndEncoded(..) => true,
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => holds_dictionary(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_dictionary(field.data_type())),
+        DataType::Union(fields, _) => fields.iter().any(|(_, field)| holds_dictionary(field.data_type())),
+        _ => false,
+    }
+}
+
+/// Neighbouring segments of one delivery as one.
+fn joined(segments: Vec<Segment>) -> Vec<Segment> {
+    let mut result: Vec<Segment> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        match result.last_mut() {
+            Some(last) if last.sequence == segment.sequence && last.first_row + last.rows == segment.first_row => {
+                last.rows += segment.rows;
+            }
+            _ => result.push(segment),
+        }
+    }
+    result
+}
