@@ -1,20 +1,22 @@
 // Makes the tarballs that `npm publish` would send: the main package and one package per platform whose
 // addon lies in FOLDER (by default where a build leaves it, so this machine's alone).
 //
-//   node scripts/pack.mjs [--addons FOLDER] [--out FOLDER]
+//   node scripts/pack.mjs [--addons FOLDER] [--out FOLDER] [--complete]
 //
+// --complete refuses if any platform's addon is missing: what a release wants.
 // Works on copies: what is only true of a published package (its optional dependencies on the platform
 // packages, which do not exist before it does) never gets into the repository's package.json.
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
-import { root } from "./ensure.mjs";
+import { root, stop } from "./ensure.mjs";
 
 const { values } = parseArgs({
   options: {
     addons: { type: "string", default: path.join(root, "src-ts/generated") },
     out: { type: "string", default: path.join(root, "target/pack") },
+    complete: { type: "boolean", default: false },
   },
 });
 const out = path.resolve(values.out);
@@ -33,7 +35,10 @@ const platforms = fs.readdirSync(path.join(staging, "npm")).sort();
 
 for (const platform of platforms) {
   const addon = path.join(values.addons, `${manifest.napi.binaryName}.${platform}.node`);
-  if (!fs.existsSync(addon)) continue;
+  if (!fs.existsSync(addon)) {
+    if (values.complete) stop(`the addon for ${platform} is missing: ${addon}`);
+    continue;
+  }
   const folder = path.join(staging, "npm", platform);
   fs.copyFileSync(addon, path.join(folder, path.basename(addon)));
   pack(folder);
@@ -41,15 +46,11 @@ for (const platform of platforms) {
 
 const main = path.join(staging, "main");
 fs.mkdirSync(main);
-// Its own dist: the one in the repository may hold addons, and leftovers of deleted modules.
-execFileSync("tsc", ["-p", "tsconfig.build.json", "--outDir", path.join(main, "dist")], inRoot);
-fs.mkdirSync(path.join(main, "dist/generated"), { recursive: true });
-for (const name of ["index.js", "index.d.ts"]) {
-  fs.copyFileSync(path.join(root, "src-ts/generated", name), path.join(main, "dist/generated", name));
-}
+if (!fs.existsSync(path.join(root, "dist/index.js"))) stop("there is no dist: run `npm run pack`.");
 for (const entry of [...manifest.files, "LICENSE"]) {
   const from = path.join(root, entry);
-  if (entry === "dist" || entry.startsWith("!") || !fs.existsSync(from)) continue;
+  if (!fs.existsSync(from)) continue;
+  // The addon is the platform package's; one in here would be loaded on every platform.
   fs.cpSync(from, path.join(main, entry), { recursive: true, filter: (file) => !file.endsWith(".node") });
 }
 const { devDependencies, scripts, ...published } = manifest;

@@ -1,0 +1,161 @@
+// R-37: the packed tarballs install and work in an empty folder, on a machine without Rust; where the
+// prebuilt addon is missing, the error says so and the source build mends it.
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+const root = process.cwd();
+const consumer = path.join(root, "tests/package/consumer");
+let folder: string;
+let main: string;
+let platform: string;
+
+/** Node and the system's own tools: no cargo, no rustc, nothing of this repository. */
+let bare: string;
+
+beforeAll(() => {
+  folder = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-package-"));
+  const packed = run("node", ["scripts/pack.mjs", "--out", path.join(folder, "tarballs")], { cwd: root });
+  expect(packed.status, packed.stderr).toBe(0);
+  const tarballs = fs.readdirSync(path.join(folder, "tarballs")).filter((name) => name.endsWith(".tgz"));
+  main = tarballs.find((name) => /^arrow-ingest-\d/.test(name)) ?? "";
+  platform = tarballs.find((name) => name !== main) ?? "";
+  expect(tarballs.sort()).toEqual([main, platform].sort());
+
+  const node = path.join(folder, "bin");
+  fs.mkdirSync(node);
+  for (const name of ["node", "npm", "npx"]) fs.symlinkSync(which(name), path.join(node, name));
+  bare = [node, "/usr/bin", "/bin"].join(path.delimiter);
+
+  fs.mkdirSync(path.join(folder, "app"));
+  fs.writeFileSync(path.join(folder, "app/package.json"), `{ "private": true, "type": "module" }`);
+  const files = [main, platform].map((name) => path.join(folder, "tarballs", name));
+  const installed = inApp("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", ...files]);
+  expect(installed.status, installed.stderr).toBe(0);
+  fs.cpSync(consumer, path.join(folder, "app"), { recursive: true });
+}, 300_000);
+
+afterAll(() => {
+  fs.rmSync(folder, { recursive: true, force: true });
+});
+
+test("there is no Rust where the package is installed", () => {
+  expect(inApp("cargo", ["--version"]).error).toBeDefined();
+  expect(inApp("rustc", ["--version"]).error).toBeDefined();
+});
+
+test.each(["discard:", "delta:./lake/table"])("an installed package sends to %s", (target) => {
+  const ran = inApp("node", ["example.mjs", target]);
+  expect(ran.status, ran.stderr).toBe(0);
+  expect(JSON.parse(ran.stdout)).toMatchObject({ status: "acknowledged", rows: 3 });
+});
+
+test("the installed types resolve, are strict, and have no error of their own", () => {
+  const flags = ["--strict", "--noEmit", "--exactOptionalPropertyTypes", "--target", "es2023"];
+  const libraries = ["--lib", "es2023,esnext.disposable", "--types", "node"];
+  const ours = ["--typeRoots", path.join(root, "node_modules/@types"), "--module", "nodenext"];
+  const checked = inApp(path.join(root, "node_modules/.bin/tsc"), [
+    ...flags,
+    ...libraries,
+    ...ours,
+    "types.ts",
+  ]);
+  // apache-arrow's declarations have errors under these flags; ours and the consumer's must not.
+  const errors = checked.stdout
+    .split("\n")
+    .filter((line) => /^(types\.ts|node_modules\/arrow-ingest)/.test(line));
+  expect(errors).toEqual([]);
+  expect(checked.stdout).not.toContain("error TS5");
+});
+
+test("the main package carries no addon, and what it carries names no path of this machine", () => {
+  const files = fs.readdirSync(path.join(folder, "app/node_modules/arrow-ingest"), { recursive: true });
+  expect(files.filter((name) => String(name).endsWith(".node"))).toEqual([]);
+  expect(files).toContain(path.join("dist", "index.d.ts"));
+  for (const name of files.map(String).filter((file) => /\.(js|map|json|d\.ts)$/.test(file))) {
+    const text = fs.readFileSync(path.join(folder, "app/node_modules/arrow-ingest", name), "utf8");
+    expect(text.includes(root), name).toBe(false);
+  }
+});
+
+test("without the platform package the error names it, and the source build mends it", () => {
+  const name = platform.replace(/-\d.*$/, "");
+  const modules = path.join(folder, "app/node_modules");
+  fs.renameSync(path.join(modules, name), path.join(folder, name));
+  try {
+    const failed = inApp("node", ["example.mjs", "discard:"]);
+    expect(failed.status).toBe(1);
+    expect(failed.stderr).toContain(name);
+    expect(failed.stderr).toContain("npx arrow-ingest-build");
+    expect(failed.stderr).toContain("NATIVE_UNAVAILABLE");
+
+    const helpless = inApp("npx", ["--no-install", "arrow-ingest-build"]);
+    expect(helpless.status).toBe(1);
+    expect(helpless.stderr).toContain("cargo was not found");
+
+    // The manifest of the package must stand alone: cargo refuses one whose files are missing.
+    const manifest = path.join(modules, "arrow-ingest/Cargo.toml");
+    const read = run("cargo", [
+      "metadata",
+      "--no-deps",
+      "--offline",
+      "--format-version=1",
+      "--manifest-path",
+      manifest,
+    ]);
+    expect(read.status, read.stderr).toBe(0);
+    for (const target of JSON.parse(read.stdout).packages[0].targets) {
+      expect(fs.existsSync(target.src_path), target.src_path).toBe(true);
+    }
+
+    // A stand-in for the ten minutes of cargo: the command is what is tested, not the compiler.
+    const built = path.join(
+      folder,
+      name,
+      fs.readdirSync(path.join(folder, name)).find((file) => file.endsWith(".node"))!,
+    );
+    fs.mkdirSync(path.join(folder, "rust/release"), { recursive: true });
+    fs.writeFileSync(
+      path.join(folder, "rust/cargo"),
+      `#!/bin/sh\necho "$@" > ${folder}/rust/arguments\ncp ${built} ${folder}/rust/release/libarrow_ingest.so\n`,
+      { mode: 0o755 },
+    );
+    const mended = inApp("npx", ["--no-install", "arrow-ingest-build"], {
+      PATH: `${folder}/rust${path.delimiter}${bare}`,
+      CARGO_TARGET_DIR: `${folder}/rust`,
+    });
+    expect(mended.status, mended.stderr).toBe(0);
+    expect(fs.readFileSync(`${folder}/rust/arguments`, "utf8")).toMatch(/^build --release --locked --lib /);
+    const again = inApp("node", ["example.mjs", "discard:"]);
+    expect(again.status, again.stderr).toBe(0);
+  } finally {
+    fs.renameSync(path.join(folder, name), path.join(modules, name));
+    const generated = path.join(modules, "arrow-ingest/dist/generated");
+    for (const file of fs.readdirSync(generated)) {
+      if (file.endsWith(".node")) fs.rmSync(path.join(generated, file));
+    }
+  }
+});
+
+function inApp(command: string, args: string[], env: NodeJS.ProcessEnv = {}) {
+  return run(command, args, { cwd: path.join(folder, "app"), env: { PATH: bare, ...env } });
+}
+
+function run(command: string, args: string[], options: { cwd?: string; env?: NodeJS.ProcessEnv } = {}) {
+  return spawnSync(command, args, {
+    encoding: "utf8",
+    cwd: options.cwd ?? root,
+    // The addon of a coverage run must not stand in for the packed one.
+    env: { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: undefined, ...options.env },
+    timeout: 240_000,
+  });
+}
+
+function which(command: string): string {
+  const folders = (process.env.PATH ?? "").split(path.delimiter);
+  const found = folders.map((name) => path.join(name, command)).find((file) => fs.existsSync(file));
+  if (!found) throw new Error(`${command} is not on PATH`);
+  return fs.realpathSync(found);
+}
