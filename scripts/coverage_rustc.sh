@@ -2,7 +2,12 @@
 # What cargo calls in place of rustc for the coverage run: only this package is instrumented. Counters in
 # its few hundred dependencies would make the tests slow, and leave megabytes behind for each of the
 # hundreds of processes that they start.
-if [ -z "${CARGO_PRIMARY_PACKAGE:-}" ]; then
+case ${CARGO_PRIMARY_PACKAGE:-no}:$* in
+1:*build_script*) other=1 ;; # It would leave its counters in the repository.
+1:*) other= ;;
+*) other=1 ;;
+esac
+if [ "$other" ]; then
   for argument; do
     shift
     case $argument in
