@@ -1,1 +1,165 @@
-//! Foreign buffers → record batches. (Being written.)
+//! Foreign buffers → record batches.
+//!
+//! A batch crosses as a [`Parcel`]: either flat buffers, [`Columns`], which become the structs of the
+//! Arrow C data interface and are imported through them, or IPC bytes, [`IpcBytes`]. Both end as
+//! arrow-rs record batches. Invariants:
+//! - JavaScript may write to pinned memory at any moment. Whatever a reader follows (validity,
+//!   offsets, views, type ids, keys) is copied first, and the copies are checked in full.
+//! - Payload stays where it is only for destinations that merely move bytes ([`Payload::Moved`]).
+//!   For all others it is copied, checked after copying, and the pin is gone when the import returns.
+//! - The input is hostile: every length is checked before it is used or allocated for, nesting is
+//!   bounded, and a panic in a library is an error of the batch, not the end of the process.
+//! - As many rows arrive as were given, or nothing does.
+//!
+//! It does not know of Node, of who waits, or of where batches go. It keeps no batch. This folder and
+//! `binding` are the only places with `unsafe`.
+
+mod cdata;
+mod columns;
+mod fault;
+mod foreign;
+mod ipc;
+mod ipc_compression;
+mod ipc_frame;
+mod layout;
+mod pins;
+mod pool;
+mod structure;
+mod text;
+mod views;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+pub use foreign::Foreign;
+pub use pins::{Pin, Pins};
+pub use pool::{Pool, PoolStats};
+
+use crate::error::{Code, Error, Result};
+
+/// One batch as it crossed.
+#[derive(Debug)]
+pub enum Parcel {
+    Columns(Columns),
+    Ipc(IpcBytes),
+}
+
+/// Flat buffers, in the order of `specs/boundary.md`.
+#[derive(Debug)]
+pub struct Columns {
+    pub schema: SchemaRef,
+    pub rows: usize,
+    pub nodes: Vec<Node>,
+    /// `None` where a buffer is absent.
+    pub buffers: Vec<Option<Foreign>>,
+}
+
+/// One array of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// In rows.
+    pub length: usize,
+    /// -1 if unknown.
+    pub null_count: i64,
+    /// In bits, of the validity bitmap and of boolean values only.
+    pub offset: usize,
+    /// Data buffers of a view column.
+    pub variadic: usize,
+}
+
+/// An IPC stream or file, whole.
+#[derive(Debug)]
+pub struct IpcBytes {
+    pub bytes: Foreign,
+    /// What the caller knows the bytes to hold.
+    pub rows: Option<usize>,
+}
+
+/// What the destination does with payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// It moves bytes and looks at none: pinned payload may stay where it is.
+    Moved,
+    /// It computes on them, so they must not change: payload is copied first.
+    Computed,
+}
+
+#[derive(Debug)]
+pub struct Imported {
+    pub batches: Vec<RecordBatch>,
+    /// Payload buffers copied because their address did not suit their type.
+    pub realigned_buffers: usize,
+    /// What the batches hold on to, pinned or in the pool; shared buffers count once per column.
+    pub bytes: usize,
+}
+
+impl Parcel {
+    /// The batches. Runs off the JavaScript thread; takes time proportional to the structure, and to
+    /// the payload too where it is copied or is text.
+    ///
+    /// # Errors
+    /// `BATCH_INVALID` for buffers that contradict their schema or themselves, with the column as a
+    /// dotted path and the row where there is one; `RESOURCE_EXHAUSTED` if there is no memory for a
+    /// copy.
+    pub fn import(self, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
+        contained(|| match self {
+            Parcel::Columns(columns) => columns::import(columns, payload, pool),
+            Parcel::Ipc(ipc) => ipc::import(ipc, pool),
+        })
+    }
+
+    /// The bytes of all buffers as they crossed.
+    pub fn bytes(&self) -> usize {
+        self.buffers().map(Foreign::len).sum()
+    }
+
+    /// CRC-32C over all buffers in order, as they are now.
+    pub fn digest(&self) -> u32 {
+        self.buffers()
+            .fold(0, |digest, buffer| buffer.digest_onto(digest))
+    }
+
+    /// Whether any of its buffers is JavaScript's own memory.
+    pub fn is_pinned(&self) -> bool {
+        self.buffers().any(Foreign::is_pinned)
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Foreign> {
+        let (columns, ipc) = match self {
+            Parcel::Columns(columns) => (Some(columns), None),
+            Parcel::Ipc(ipc) => (None, Some(&ipc.bytes)),
+        };
+        columns
+            .into_iter()
+            .flat_map(|columns| columns.buffers.iter().flatten())
+            .chain(ipc)
+    }
+}
+
+/// The schema in an IPC stream that holds just that.
+///
+/// # Errors
+/// `BATCH_INVALID` if it is none, is not little-endian, or is nested too deeply.
+pub fn decode_schema(message: &[u8]) -> Result<SchemaRef> {
+    contained(|| ipc::schema(message))
+}
+
+/// Turns a panic of a library into an error: the input is hostile and the process is the user's.
+fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Whatever the work was changing is dropped with it, so nothing half-done is seen afterwards.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no reason given");
+        Err(invalid(format!("the batch cannot be decoded: {text}")))
+    })
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Code::BatchInvalid, message).during("handoff")
+}

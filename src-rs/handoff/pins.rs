@@ -1,0 +1,159 @@
+//! Which JavaScript memory is held, and until when.
+//!
+//! Invariants:
+//! - An `ArrayBuffer` that several pins name is counted once, for as long as any of them lives.
+//! - A [`Pin`] is alive exactly as long as Rust may read the memory it names.
+//! - When [`Pins::wait_until_empty`] says yes, every `on_release` has returned.
+//!
+//! It holds no JavaScript reference and knows of none: whoever made the pin keeps the reference under
+//! the pin's id and drops it when `on_release` names that id.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Counts pinned memory by distinct `ArrayBuffer`, and bounds it.
+pub struct Pins {
+    max_bytes: usize,
+    on_release: Box<dyn Fn(u64) + Send + Sync>,
+    state: Mutex<State>,
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// (address, length) of an `ArrayBuffer` → how many pins name it.
+    regions: HashMap<(usize, usize), usize>,
+    bytes: usize,
+    peak_bytes: usize,
+    /// Pins whose release has not returned yet.
+    pins: usize,
+}
+
+impl Pins {
+    /// `on_release` is called with a pin's id, on whichever thread lets go of it last; it must not
+    /// block.
+    pub fn new(max_bytes: usize, on_release: Box<dyn Fn(u64) + Send + Sync>) -> Arc<Pins> {
+        Arc::new(Pins {
+            max_bytes,
+            on_release,
+            state: Mutex::default(),
+            emptied: Condvar::new(),
+        })
+    }
+
+    /// Counts the regions, (address, length in bytes) of whole `ArrayBuffer`s, as held by pin `id`.
+    ///
+    /// `None`, with nothing counted, when that would go over `max_bytes`: the caller copies instead.
+    pub fn pin(self: &Arc<Self>, id: u64, regions: &[(usize, usize)]) -> Option<Arc<Pin>> {
+        // An empty ArrayBuffer holds nothing, and many of them share one address.
+        let mut regions: Vec<_> = regions
+            .iter()
+            .copied()
+            .filter(|(_, length)| *length > 0)
+            .collect();
+        regions.sort_unstable();
+        regions.dedup();
+        let mut state = self.lock();
+        let added = regions
+            .iter()
+            .filter(|region| !state.regions.contains_key(region))
+            .try_fold(0usize, |sum, (_, length)| sum.checked_add(*length))?;
+        let total = state.bytes.checked_add(added)?;
+        // A pin that adds nothing is let through even when the limit was lowered to nothing.
+        if added > 0 && total > self.max_bytes {
+            return None;
+        }
+        for region in &regions {
+            *state.regions.entry(*region).or_insert(0) += 1;
+        }
+        state.bytes = total;
+        state.peak_bytes = state.peak_bytes.max(total);
+        state.pins += 1;
+        drop(state);
+        Some(Arc::new(Pin {
+            id,
+            regions,
+            pins: Arc::clone(self),
+        }))
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// The most bytes ever held at once.
+    pub fn peak_bytes(&self) -> usize {
+        self.lock().peak_bytes
+    }
+
+    /// Pins alive, or whose release is being told.
+    pub fn count(&self) -> usize {
+        self.lock().pins
+    }
+
+    /// Waits until no pin is left, at most `limit`; whether that came true.
+    ///
+    /// An environment that ends calls this last: memory of JavaScript is freed right after it.
+    pub fn wait_until_empty(&self, limit: Duration) -> bool {
+        // A limit beyond the clock is no limit.
+        let until = Instant::now().checked_add(limit);
+        let mut state = self.lock();
+        while state.pins > 0 {
+            let left = match until {
+                Some(until) => until.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            if left.is_zero() {
+                return false;
+            }
+            state = self
+                .emptied
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// JavaScript memory that stays where it is for as long as this lives.
+pub struct Pin {
+    id: u64,
+    regions: Vec<(usize, usize)>,
+    pins: Arc<Pins>,
+}
+
+impl Pin {
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        {
+            let mut state = self.pins.lock();
+            for region in &self.regions {
+                if let Some(count) = state.regions.get_mut(region) {
+                    *count -= 1;
+                    if *count == 0 {
+                        state.regions.remove(region);
+                        state.bytes -= region.1;
+                    }
+                }
+            }
+        }
+        // Not under the lock, or a callback that asks for `bytes()` waits for itself. Caught, or a
+        // panic would leave the count above zero and the clean-up hook waiting for nobody.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.pins.on_release)(self.id)));
+        self.pins.lock().pins -= 1;
+        self.pins.emptied.notify_all();
+    }
+}

@@ -1,0 +1,74 @@
+//! Is it UTF-8? Asked of bytes that may change while being asked.
+//!
+//! Soundness: the bytes are copied to the stack, chunk by chunk, and only the copies are looked at, so
+//! that no `&str` or `&[u8]` over changing memory ever exists. For pinned payload the answer is true
+//! of the bytes that were read and of nothing later; nobody relies on it: destinations that get pinned
+//! payload merely move bytes, and the others get copies, which cannot change.
+
+use arrow::datatypes::ArrowNativeType;
+
+use super::foreign::{CHUNK, Foreign};
+
+pub(super) struct Text {
+    /// Here and not on the stack of `check`, or it would be zeroed for each view of a column.
+    chunk: Box<[u8; CHUNK]>,
+}
+
+impl Text {
+    pub(super) fn new() -> Self {
+        Text {
+            chunk: Box::new([0; CHUNK]),
+        }
+    }
+
+    /// Whether `offsets`, counted from `start` and ascending from zero, cut the bytes into pieces that
+    /// are UTF-8 each; if not, the first piece that is none.
+    pub(super) fn check<T: ArrowNativeType>(
+        &mut self,
+        values: &Foreign,
+        start: usize,
+        offsets: &[T],
+    ) -> Result<(), usize> {
+        let length = offsets.last().map_or(0, |last| last.as_usize());
+        let piece_at = |position: usize| {
+            offsets
+                .partition_point(|offset| offset.as_usize() <= position)
+                .saturating_sub(1)
+        };
+        // `chunk[..kept]` are the bytes from `position` on, the start of a character.
+        let (mut position, mut kept) = (0, 0);
+        let mut next = 0;
+        while position < length {
+            let wanted = (length - position).min(CHUNK);
+            let read = values.read(start + position + kept, &mut self.chunk[kept..wanted]);
+            let filled = kept + read;
+            let chunk = &self.chunk[..filled];
+            let valid = match std::str::from_utf8(chunk) {
+                Ok(_) => filled,
+                // A character that the end of the chunk cuts in two, unless there is no more to come.
+                Err(error) if error.error_len().is_none() && position + filled < length && read > 0 => {
+                    error.valid_up_to()
+                }
+                Err(error) => return Err(piece_at(position + error.valid_up_to())),
+            };
+            if filled == 0 {
+                return Err(piece_at(position));
+            }
+            let through =
+                next + offsets[next..].partition_point(|offset| offset.as_usize() < position + valid);
+            if !chunk[..valid].is_ascii() {
+                for (index, offset) in offsets.iter().enumerate().take(through).skip(next) {
+                    // The bytes together may be UTF-8 where the pieces are not.
+                    if chunk[offset.as_usize() - position] & 0xC0 == 0x80 {
+                        return Err(index.saturating_sub(1));
+                    }
+                }
+            }
+            next = through;
+            self.chunk.copy_within(valid..filled, 0);
+            kept = filled - valid;
+            position += valid;
+        }
+        Ok(())
+    }
+}
