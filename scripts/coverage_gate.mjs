@@ -5,6 +5,7 @@
 // and writes coverage/badge.json for shields. A total over all files is no floor: a large well-tested file
 // would hide a small untested one.
 import * as fs from "node:fs";
+import { SourceMap } from "node:module";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
 
@@ -12,6 +13,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { root: { type: "string", default: "." }, floor: { type: "string", default: "90" } },
 });
+const comments = /\/\*[\s\S]*?\*\/|(?<![:"'`\w])\/\/.*/g;
 const root = path.resolve(values.root);
 const floor = Number(values.floor);
 
@@ -34,7 +36,10 @@ for (const report of positionals) {
 
 const rows = [];
 for (const file of [...sources("src-ts", ".ts"), ...sources("src-rs", ".rs")].sort()) {
-  const lines = [...(measured.get(file) ?? new Map()).values()];
+  const code = linesOfCode(file);
+  const lines = [...(measured.get(file) ?? [])]
+    .filter(([line]) => code?.has(line) ?? true)
+    .map(([, hits]) => hits);
   const hit = lines.filter((hits) => hits > 0).length;
   if (lines.length > 0) rows.push({ file, hit, found: lines.length, percent: (100 * hit) / lines.length });
   // A file that no test loads is in no report. Declarations alone have nothing to run.
@@ -72,8 +77,27 @@ function sources(folder, extension) {
     .filter((file) => file.endsWith(extension) && !file.endsWith(".d.ts") && !file.includes("/generated/"));
 }
 
+/**
+ * c8 counts every line between the first and the last of a file: comments, blank lines and types would all
+ * be "covered", and a well-commented file could hide half its code. Lines that tsc made code of are what counts.
+ */
+function linesOfCode(file) {
+  const js = path.join(root, file.replace(/^src-ts/, "dist").replace(/ts$/, "js"));
+  if (!file.endsWith(".ts") || !fs.existsSync(`${js}.map`)) return undefined;
+  const map = new SourceMap(JSON.parse(fs.readFileSync(`${js}.map`, "utf8")));
+  const code = new Set();
+  // Comments keep their lines and lose their text.
+  const bare = fs.readFileSync(js, "utf8").replace(comments, (text) => text.replace(/[^\n]/g, ""));
+  for (const [number, line] of bare.split("\n").entries()) {
+    const column = line.search(/\S/);
+    const origin = column < 0 ? undefined : map.findEntry(number, column);
+    if (origin?.originalLine !== undefined) code.add(origin.originalLine + 1);
+  }
+  return code;
+}
+
 function hasCode(file) {
-  const text = fs.readFileSync(path.join(root, file), "utf8").replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");
+  const text = fs.readFileSync(path.join(root, file), "utf8").replace(comments, "");
   if (file.endsWith(".rs")) return /\bfn\s+\w+[^;{]*\{/.test(text);
   // What tsc leaves of a file of types is `export {}`; a file that only re-exports is run by whoever imports it.
   return /\b(function|class|const|let|var|enum)\b/.test(text);

@@ -55,6 +55,31 @@ test("two reports of one file are added up", () => {
   expect(run({}, "unit.info", "host.info").status).toBe(0);
 });
 
+test("comments and blank lines do not count as covered", () => {
+  const talk = "// a line of talk\n".repeat(90);
+  source(
+    "src-ts/a.ts",
+    `${talk}export function a(n: number) {\n  if (n) {\n    return 1;\n  }\n  return 2;\n}\n`,
+  );
+  const tsc = [
+    "src-ts/a.ts",
+    "--outDir",
+    "dist",
+    "--rootDir",
+    "src-ts",
+    "--sourceMap",
+    "--module",
+    "nodenext",
+  ];
+  spawnSync(path.resolve("node_modules/.bin/tsc"), [...tsc, "--ignoreConfig"], { cwd: root });
+  // As c8 would say it: everything but line 93, `return 1`.
+  const lines = Array.from({ length: 96 }, (_, i) => `DA:${i + 1},${i === 92 ? 0 : 1}`);
+  fs.writeFileSync(path.join(root, "c8.info"), `SF:src-ts/a.ts\n${lines.join("\n")}\nend_of_record\n`);
+  const gate = run({}, "c8.info");
+  expect(gate.stdout).toMatch(/src-ts\/a\.ts +83\.3 % +5\/6/);
+  expect(gate.status).toBe(1);
+});
+
 test("no source at all is no success", () => {
   const gate = run({});
   expect(gate.status).toBe(1);
