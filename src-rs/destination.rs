@@ -45,6 +45,9 @@ pub struct Capabilities {
     /// Whether it computes on the payload (Parquet, compression) or merely moves bytes. Memory that
     /// JavaScript can still write to must never be computed on, so a copy is taken first.
     pub computes_on_payload: bool,
+    /// Whether `open` with `resume_from` finds out which earlier writes landed. Where it does not, a
+    /// write that may have landed is sent again and stays in doubt.
+    pub tells_what_landed: bool,
 }
 
 /// What a session is opened with.
@@ -153,6 +156,18 @@ impl Acknowledgements {
     }
 }
 
+/// Whether a destination answers to this target, without reaching for it.
+///
+/// # Errors
+/// `CONFIG_INVALID` for a URL that no destination answers to.
+pub fn validate(target: &str, _config: &Config) -> Result<()> {
+    match target.split(':').next().unwrap_or_default() {
+        "discard" => discard::Discard::new(target).map(|_| ()),
+        "delta" => Ok(()),
+        scheme => Err(unanswered(scheme)),
+    }
+}
+
 /// One attempt at reaching the destination that a target URL names.
 ///
 /// # Errors
@@ -162,9 +177,11 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
     match scheme {
         "discard" => Ok(Arc::new(discard::Discard::new(target)?)),
         "delta" => Ok(Arc::new(delta::Delta::connect(target, config).await?)),
-        _ => Err(Error::new(
-            Code::ConfigInvalid,
-            format!("no destination answers to {scheme:?}: use delta:<path or URL> or discard:"),
-        )),
+        _ => Err(unanswered(scheme)),
     }
+}
+
+fn unanswered(scheme: &str) -> Error {
+    let text = format!("no destination answers to {scheme:?}: use delta:<path or URL> or discard:");
+    Error::new(Code::ConfigInvalid, text).during("connect")
 }

@@ -9,7 +9,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
 
-use super::{Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Session, Write};
+use super::{
+    Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Session, Write,
+};
 use crate::error::{Code, Error, Result};
 
 pub struct Discard;
@@ -34,6 +36,7 @@ impl Destination for Discard {
         Capabilities {
             name: "discard",
             computes_on_payload: false,
+            tells_what_landed: false,
         }
     }
 

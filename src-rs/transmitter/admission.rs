@@ -79,7 +79,10 @@ impl Admission {
             if state.closed {
                 return Err(closed());
             }
-            return Err(Error::new(Code::Internal, format!("ticket {number} was not granted")));
+            return Err(Error::new(
+                Code::Internal,
+                format!("ticket {number} was not granted"),
+            ));
         };
         if let Some(ticket) = state.granted.remove(index) {
             state.in_flight_bytes = state.in_flight_bytes - ticket.bytes + bytes;
@@ -120,7 +123,11 @@ impl Admission {
             state.in_flight_bytes -= ticket.bytes;
         }
         let waiting = std::mem::take(&mut state.waiting);
-        granted.into_iter().chain(waiting).map(|ticket| ticket.number).collect()
+        granted
+            .into_iter()
+            .chain(waiting)
+            .map(|ticket| ticket.number)
+            .collect()
     }
 
     pub fn in_flight_bytes(&self) -> usize {

@@ -98,7 +98,8 @@ impl Batcher {
         for piece in &self.pieces {
             let fits = schema::fit(&piece.batch, &schema) != Fit::Different;
             let over = taken > 0
-                && (rows + piece.segment.rows > self.limits.max_rows || bytes + piece.bytes > self.limits.max_bytes);
+                && (rows + piece.segment.rows > self.limits.max_rows
+                    || bytes + piece.bytes > self.limits.max_bytes);
             if !fits || over {
                 // The schema or the limits end this draft, so waiting brings it no more company.
                 full = true;
@@ -197,7 +198,10 @@ fn share(bytes: usize, length: usize, rows: usize) -> usize {
 /// Relabels every piece with the schema and copies runs of small ones into one batch each.
 fn seal(schema: &SchemaRef, pieces: Vec<Piece>) -> Result<Vec<RecordBatch>> {
     // Joining dictionaries computes on their values, which JavaScript may still write to.
-    let may_join = !schema.fields().iter().any(|field| holds_dictionary(field.data_type()));
+    let may_join = !schema
+        .fields()
+        .iter()
+        .any(|field| holds_dictionary(field.data_type()));
     let mut sealed = Vec::with_capacity(pieces.len());
     let mut run: Vec<RecordBatch> = Vec::new();
     for piece in pieces {
@@ -245,7 +249,9 @@ fn holds_dictionary(data_type: &DataType) -> bool {
         | DataType::FixedSizeList(field, _)
         | DataType::Map(field, _) => holds_dictionary(field.data_type()),
         DataType::Struct(fields) => fields.iter().any(|field| holds_dictionary(field.data_type())),
-        DataType::Union(fields, _) => fields.iter().any(|(_, field)| holds_dictionary(field.data_type())),
+        DataType::Union(fields, _) => fields
+            .iter()
+            .any(|(_, field)| holds_dictionary(field.data_type())),
         _ => false,
     }
 }
@@ -255,7 +261,9 @@ fn joined(segments: Vec<Segment>) -> Vec<Segment> {
     let mut result: Vec<Segment> = Vec::with_capacity(segments.len());
     for segment in segments {
         match result.last_mut() {
-            Some(last) if last.sequence == segment.sequence && last.first_row + last.rows == segment.first_row => {
+            Some(last)
+                if last.sequence == segment.sequence && last.first_row + last.rows == segment.first_row =>
+            {
                 last.rows += segment.rows;
             }
             _ => result.push(segment),

@@ -300,7 +300,7 @@ impl Engine {
             self.on_acknowledged(Acknowledgement::Through { id, position });
         }
         // What did not land then never will: the destination has looked.
-        if self.resume_from.take().is_some() {
+        if self.resume_from.take().is_some() && self.destination.capabilities().tells_what_landed {
             for pending in self.window.iter_mut() {
                 pending.maybe_landed = false;
             }
@@ -334,7 +334,9 @@ impl Engine {
                 rejections,
                 position,
             } => {
-                let Some(pending) = self.window.remove(id) else { return };
+                let Some(pending) = self.window.remove(id) else {
+                    return;
+                };
                 self.counters.writes_acknowledged.add(1);
                 for (segment, rejections) in by_segment(&pending.segments, rejections) {
                     let settled = self.ledger.refuse(&segment, rejections, position, now);
@@ -367,7 +369,12 @@ impl Engine {
                 During::Flush | During::Close | During::Idle => self.window.take_sent(),
             };
             self.rewind();
-            self.log("error", "the destination refused for good", &error, Duration::ZERO);
+            self.log(
+                "error",
+                "the destination refused for good",
+                &error,
+                Duration::ZERO,
+            );
             self.fail_all(failed, &error, now);
             return;
         }
@@ -394,7 +401,11 @@ impl Engine {
 
     fn advance(&mut self) {
         let now = now();
-        if self.closing.as_ref().is_some_and(|closing| closing.deadline <= now) {
+        if self
+            .closing
+            .as_ref()
+            .is_some_and(|closing| closing.deadline <= now)
+        {
             return self.settle_the_rest(now);
         }
         if let Phase::Waiting(until) = self.session
@@ -460,7 +471,9 @@ impl Engine {
 
     /// Whether rows should not wait for company: somebody waits for them, or for their bytes.
     fn is_forced(&self) -> bool {
-        let Some(head) = self.batcher.head() else { return false };
+        let Some(head) = self.batcher.head() else {
+            return false;
+        };
         self.flushes.iter().any(|flush| head <= flush.barrier)
             || self.closing.is_some()
             || self.admission.waiting() > 0 && self.counters.arriving.get() == 0
@@ -487,7 +500,9 @@ impl Engine {
     }
 
     fn send_unsent(&mut self, now: Instant) {
-        let Phase::Open(driver) = &self.session else { return };
+        let Phase::Open(driver) = &self.session else {
+            return;
+        };
         for pending in self.window.iter_mut().filter(|pending| !pending.sent) {
             pending.sent = true;
             pending.attempts += 1;
@@ -502,7 +517,9 @@ impl Engine {
 
     fn drain_for_another_schema(&mut self) {
         let Some(current) = &self.schema else { return };
-        let Some(next) = self.batcher.next_schema(Some(current)) else { return };
+        let Some(next) = self.batcher.next_schema(Some(current)) else {
+            return;
+        };
         if Arc::ptr_eq(&next, current) {
             return;
         }
@@ -514,11 +531,14 @@ impl Engine {
     }
 
     fn flush_if_asked(&mut self) {
-        let Some(oldest) = self.window.front().and_then(|pending| pending.segments.first()) else { return };
+        let Some(oldest) = self.window.front().and_then(|pending| pending.segments.first()) else {
+            return;
+        };
         let wanted = self.flushes.iter().any(|flush| oldest.sequence <= flush.barrier);
         let closing = self.closing.as_ref().is_some_and(|closing| closing.arrived);
         // Callers wait for bytes that only acknowledgements free, and nothing else is on its way.
-        let stalled = self.batcher.is_empty() && self.admission.waiting() > 0 && self.counters.arriving.get() == 0;
+        let stalled =
+            self.batcher.is_empty() && self.admission.waiting() > 0 && self.counters.arriving.get() == 0;
         let full = !self.batcher.is_empty() && self.window.len() >= self.max_writes;
         if full || ((wanted || closing || stalled) && !self.is_forced()) {
             self.flush_session();
@@ -527,7 +547,9 @@ impl Engine {
 
     /// Asks the session to flush, once for the same writes.
     fn flush_session(&mut self) {
-        let (Phase::Open(driver), Some(last)) = (&self.session, self.window.last_id()) else { return };
+        let (Phase::Open(driver), Some(last)) = (&self.session, self.window.last_id()) else {
+            return;
+        };
         if self.flushed_through < last {
             self.flushed_through = last;
             driver.call(Call::Flush);
@@ -554,7 +576,9 @@ impl Engine {
     }
 
     fn is_finished(&self) -> bool {
-        let Some(closing) = &self.closing else { return false };
+        let Some(closing) = &self.closing else {
+            return false;
+        };
         closing.arrived && self.ledger.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_))
             // Past the deadline nobody waits any longer for what is still being imported.
             || closing.deadline <= now() && self.ledger.is_empty()
@@ -603,7 +627,10 @@ impl Engine {
 
     /// Fails everything that is and everything that will come.
     fn stop(&mut self, error: &Error, now: Instant) {
-        let text = format!("stopped because an earlier write failed for good: {}", error.message());
+        let text = format!(
+            "stopped because an earlier write failed for good: {}",
+            error.message()
+        );
         let stopped = Error::new(error.code(), text).during("write");
         self.stopped = Some(stopped.clone());
         let rest = self.window.take_all();
@@ -703,13 +730,17 @@ impl Engine {
 
     /// The end of every delivery.
     fn finish(&mut self, settled: Option<Settled>) {
-        let Some(Settled { mut outcome, silent }) = settled else { return };
+        let Some(Settled { mut outcome, silent }) = settled else {
+            return;
+        };
         if let Some(unchanged) = self.witnesses.remove(&outcome.sequence)
             && !unchanged()
         {
             outcome.payload_changed = true;
             let text = "the memory of this batch was written to between handoff and settlement";
-            outcome.error.get_or_insert(Error::new(Code::PayloadChanged, text));
+            outcome
+                .error
+                .get_or_insert(Error::new(Code::PayloadChanged, text));
             // Some mixture of old and new bytes was sent; nobody can say which.
             outcome.status = outcome.status.max(Status::Unknown);
         }
@@ -784,7 +815,11 @@ fn aborted() -> Error {
 }
 
 fn deadline_passed() -> Error {
-    Error::new(Code::DeadlineExceeded, "the client was closed before this was settled").during("close")
+    Error::new(
+        Code::DeadlineExceeded,
+        "the client was closed before this was settled",
+    )
+    .during("close")
 }
 
 /// The runtime's clock, which tests can stop.

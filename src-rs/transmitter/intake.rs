@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 
 use super::{Reply, Submission, Witness};
 use crate::error::{Code, Error};
@@ -60,7 +60,8 @@ pub struct Intake {
 
 impl Intake {
     pub async fn run(self, mut inbound: UnboundedReceiver<Inbound>, arrivals: Sender<Arrival>) {
-        let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Arrival> + Send>>> = FuturesOrdered::new();
+        let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Arrival> + Send>>> =
+            FuturesOrdered::new();
         loop {
             tokio::select! {
                 biased;
@@ -133,7 +134,10 @@ fn import(submission: Submission, payload: Payload, pool: &Arc<Pool>) -> Deliver
             }
             Err(error) if index > 0 => {
                 // Row numbers count through the whole delivery.
-                let before: usize = batches.iter().map(|(batch, _): &(RecordBatch, usize)| batch.num_rows()).sum();
+                let before: usize = batches
+                    .iter()
+                    .map(|(batch, _): &(RecordBatch, usize)| batch.num_rows())
+                    .sum();
                 let row = error.row().map(|row| row + before as u64);
                 delivered.batches = Err(match row {
                     Some(row) => error.at_row(row),

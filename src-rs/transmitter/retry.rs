@@ -29,7 +29,11 @@ impl Pace {
     /// Something failed. Returns how long to stay away.
     pub fn failed(&mut self, error: &Error, dice: &mut fastrand::Rng) -> Duration {
         // A throttled server asks for more patience than one that merely stumbled.
-        let strikes = if error.retry_class() == RetryClass::Throttled { 2 } else { 1 };
+        let strikes = if error.retry_class() == RetryClass::Throttled {
+            2
+        } else {
+            1
+        };
         self.strikes = (self.strikes + strikes).min(32);
         let ceiling = self.ceiling();
         let jittered = ceiling.mul_f64(dice.f64());

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Position, Session, Write};
+use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Position, Write};
 use crate::error::Error;
 
 /// What the transmitter asks of the session.
@@ -91,12 +91,19 @@ struct Drive {
 }
 
 impl Drive {
-    async fn run(mut self, destination: Arc<dyn Destination>, opening: Opening, mut calls: UnboundedReceiver<Call>) {
+    async fn run(
+        mut self,
+        destination: Arc<dyn Destination>,
+        opening: Opening,
+        mut calls: UnboundedReceiver<Call>,
+    ) {
         let opened = match self.watching(destination.open(opening)).await {
             Ok(opened) => opened,
             Err((error, during)) => return self.broke(error, during.unwrap_or(During::Open)),
         };
-        self.say(Kind::Opened { landed: opened.landed });
+        self.say(Kind::Opened {
+            landed: opened.landed,
+        });
         let mut session = opened.session;
         loop {
             // A session that is due is flushed before it is given more, or a steady stream of
@@ -130,7 +137,9 @@ impl Drive {
                             id,
                             took: start.elapsed(),
                         }),
-                        Err((error, during)) => return self.broke(error, during.unwrap_or(During::Write(id))),
+                        Err((error, during)) => {
+                            return self.broke(error, during.unwrap_or(During::Write(id)));
+                        }
                     }
                 }
                 Some(Call::Flush) => match self.watching(session.flush()).await {

@@ -153,7 +153,11 @@ impl Pending {
             .first_sent
             .map_or(Duration::ZERO, |first| now.saturating_duration_since(first));
         let error = error.clone().after(self.attempts, elapsed);
-        if self.maybe_landed { error.ambiguous() } else { error }
+        if self.maybe_landed {
+            error.ambiguous()
+        } else {
+            error
+        }
     }
 }
 
@@ -163,7 +167,10 @@ fn take_rows(segments: &mut Vec<Segment>, mut rows: usize) -> Vec<Segment> {
     while rows > 0 && !segments.is_empty() {
         let first = &mut segments[0];
         let count = first.rows.min(rows);
-        taken.push(Segment { rows: count, ..*first });
+        taken.push(Segment {
+            rows: count,
+            ..*first
+        });
         rows -= count;
         first.first_row += count;
         first.rows -= count;

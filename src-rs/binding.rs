@@ -1,0 +1,62 @@
+//! BOUNDARY. All that knows of Node; converts, never decides.
+//!
+//! `specs/boundary.md` is the contract with `src-ts/binding.ts`. Invariants:
+//! - No panic crosses: every entry catches unwinds.
+//! - Nothing here waits on the JavaScript thread, but for the clean-up hook, which must.
+//! - JavaScript values (references, the thread-safe function) are touched on their own thread only.
+
+mod client;
+mod environment;
+mod mailbox;
+mod submit;
+
+use std::future::Future;
+use std::sync::OnceLock;
+
+use napi_derive::napi;
+use tokio::runtime::Runtime;
+
+use crate::error::{Code, Error};
+
+/// What this build is, as JSON: `{ version, arrow, delta, target }`.
+#[napi(catch_unwind)]
+pub fn version() -> String {
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "arrow": arrow::ARROW_VERSION,
+        "delta": deltalake_core::crate_version(),
+        "target": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+    .to_string()
+}
+
+/// The one runtime of the process, shared by all environments.
+///
+/// It is never shut down: `build.rs` sees to it that the library stays mapped, so its threads may
+/// outlive the worker that started them.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.clamp(2, 8))
+            .thread_name("arrow-ingest")
+            .enable_all()
+            .build()
+            .expect("the operating system gives no threads")
+    })
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    runtime().spawn(task);
+}
+
+/// Errors cross as an `Error` whose message is the JSON of ours.
+fn thrown(error: &Error) -> napi::Error {
+    napi::Error::from_reason(error.to_json().to_string())
+}
+
+/// A value from JavaScript that is not what `specs/boundary.md` says.
+fn malformed(message: impl Into<String>) -> Error {
+    Error::new(Code::BatchInvalid, message).during("handoff")
+}

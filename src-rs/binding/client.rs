@@ -1,0 +1,371 @@
+//! The client object of `specs/boundary.md`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use napi::bindgen_prelude::{FnArgs, Function, Unknown};
+use napi::{Env, JsValue};
+use napi_derive::napi;
+use serde_json::json;
+
+use super::mailbox::{Desk, Letter, Mailbox};
+use super::{environment, malformed, spawn, submit, thrown};
+use crate::config::Config;
+use crate::destination::{self, Destination};
+use crate::error::{Code, Error, Result};
+use crate::handoff::{Pins, Pool, decode_schema};
+use crate::telemetry::Counters;
+use crate::transmitter::{Event, Reply, Transmitter};
+
+/// Pool memory kept for the next batch once the last one is done.
+const MAX_RETAINED_BYTES: usize = 64 << 20;
+
+#[napi]
+pub struct NativeClient {
+    core: Arc<Core>,
+    desk: Rc<Desk>,
+    schemas: RefCell<Vec<SchemaRef>>,
+    last_sequence: Cell<f64>,
+}
+
+/// What the threads share.
+pub struct Core {
+    target: String,
+    config: Config,
+    counters: Arc<Counters>,
+    pool: Arc<Pool>,
+    pins: Arc<Pins>,
+    mailbox: Arc<Mailbox>,
+    expected: Mutex<Option<SchemaRef>>,
+    road: Mutex<Road>,
+}
+
+/// Where the client stands on its way from made to gone.
+#[derive(Default)]
+struct Road {
+    destination: Option<Arc<dyn Destination>>,
+    transmitter: Option<Arc<Transmitter>>,
+    ended: bool,
+}
+
+#[napi]
+impl NativeClient {
+    #[napi(constructor, catch_unwind)]
+    pub fn new(
+        env: Env,
+        target: String,
+        options: String,
+        on_events: Function<'_, FnArgs<(Unknown<'static>, String)>, ()>,
+    ) -> napi::Result<Self> {
+        let options = serde_json::from_str(&options).map_err(|error| {
+            thrown(&Error::new(Code::ConfigInvalid, "options are no JSON").caused_by(&error))
+        })?;
+        let config = Config::from_json(&options).map_err(|error| thrown(&error))?;
+        destination::validate(&target, &config).map_err(|error| thrown(&error))?;
+        // SAFETY: both are arguments of the call under way, on the JavaScript thread.
+        let desk = unsafe { Desk::open(env.raw(), on_events.raw())? };
+        let mailbox = desk.mailbox().clone();
+        let letters = mailbox.clone();
+        let core = Arc::new(Core {
+            target,
+            counters: Arc::default(),
+            pool: Pool::new(MAX_RETAINED_BYTES),
+            pins: Pins::new(
+                config.inflight.max_pinned_bytes,
+                Box::new(move |id| letters.pin_released(id)),
+            ),
+            config,
+            mailbox,
+            expected: Mutex::default(),
+            road: Mutex::default(),
+        });
+        // SAFETY: the JavaScript thread, in a call.
+        unsafe { environment::watch(env.raw(), &core) };
+        Ok(NativeClient {
+            core,
+            desk,
+            schemas: RefCell::default(),
+            last_sequence: Cell::new(0.0),
+        })
+    }
+
+    /// One attempt at reaching the destination. Answered by an event.
+    #[napi(catch_unwind)]
+    pub fn open(&self, env: Env, operation: f64) {
+        let reply = self.operation(env, operation);
+        let core = self.core.clone();
+        spawn(async move {
+            let result = core.open().await;
+            reply.answer(result);
+        });
+    }
+
+    /// Tries connection, credentials and table without writing. Answered by an event.
+    #[napi(catch_unwind)]
+    pub fn check(&self, env: Env, operation: f64) {
+        let reply = self.operation(env, operation);
+        let destination = self.core.road().destination.clone();
+        spawn(async move {
+            match destination {
+                Some(destination) => reply.answer(destination.check().await),
+                None => reply.answer(Err(not_open())),
+            }
+        });
+    }
+
+    /// Answered when everything admitted before is settled.
+    #[napi(catch_unwind)]
+    pub fn flush(&self, env: Env, operation: f64) {
+        let reply = self.operation(env, operation);
+        match self.core.transmitter() {
+            Ok(transmitter) => transmitter.flush(reply),
+            Err(error) => reply.answer(Err(error)),
+        }
+    }
+
+    /// Answered when everything is settled and the destination let go of.
+    #[napi(catch_unwind)]
+    pub fn close(&self, env: Env, operation: f64, deadline_ms: f64) {
+        let reply = self.operation(env, operation);
+        // NaN, negative and endless ones are the caller's way of saying "as long as it takes".
+        let deadline = Duration::try_from_secs_f64(deadline_ms / 1e3).unwrap_or(Duration::MAX);
+        match self.core.transmitter() {
+            Ok(transmitter) => transmitter.close(deadline, reply),
+            Err(_) => reply.answer(Ok(())),
+        }
+    }
+
+    /// After `close` was answered: lets go of the event callback, so that the client can be collected.
+    #[napi(catch_unwind)]
+    pub fn dispose(&self, env: Env) {
+        if !self.core.end(Duration::ZERO) {
+            return;
+        }
+        // SAFETY: the JavaScript thread, in a call.
+        unsafe { self.desk.close(env.raw()) };
+        // A deadline may have passed while memory was read: then the hook still has to wait for it.
+        if self.core.pins.count() == 0 {
+            // SAFETY: as above; `end` says yes once, so the hook has not run.
+            unsafe { environment::unwatch(env.raw(), &self.core) };
+        }
+    }
+
+    /// Takes an IPC stream that holds just a schema; returns its id.
+    #[napi(catch_unwind)]
+    pub fn register_schema(&self, message: &[u8]) -> napi::Result<u32> {
+        let schema = decode_schema(message).map_err(|error| thrown(&error))?;
+        let mut schemas = self.schemas.borrow_mut();
+        // The same schema again gets the same object, so that batches of it are recognised by pointer.
+        if let Some(known) = schemas.iter().position(|known| **known == *schema) {
+            return Ok(known as u32);
+        }
+        schemas.push(schema);
+        Ok((schemas.len() - 1) as u32)
+    }
+
+    /// Before `open`: the schema that sessions will have, so that its mistakes are known then.
+    #[napi(catch_unwind)]
+    pub fn expect_schema(&self, schema_id: u32) -> napi::Result<()> {
+        let schemas = self.schemas.borrow();
+        let Some(schema) = schemas.get(schema_id as usize) else {
+            return Err(thrown(&malformed(format!(
+                "schema {schema_id} is not registered"
+            ))));
+        };
+        *self.core.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(schema.clone());
+        Ok(())
+    }
+
+    /// Hands deliveries over. 0: admitted; n > 0: ticket n is queued and nothing was read.
+    #[napi(catch_unwind)]
+    pub fn submit(
+        &self,
+        env: Env,
+        call: &[f64],
+        buffers: napi::bindgen_prelude::Array<'_>,
+    ) -> napi::Result<f64> {
+        let transmitter = self.core.transmitter().map_err(|error| thrown(&error))?;
+        let handover = submit::Handover {
+            env: env.raw(),
+            desk: &self.desk,
+            pins: &self.core.pins,
+            pool: &self.core.pool,
+            schemas: &self.schemas.borrow(),
+            last_sequence: &self.last_sequence,
+            verify_payload: self.core.config.handoff.verify_payload,
+        };
+        handover
+            .run(&transmitter, call, buffers.raw())
+            .map_err(|error| thrown(&error))
+    }
+
+    /// Takes back a ticket; whether there was one.
+    #[napi(catch_unwind)]
+    pub fn cancel(&self, env: Env, ticket: f64) -> bool {
+        let Ok(transmitter) = self.core.transmitter() else {
+            return false;
+        };
+        let found = transmitter.cancel(ticket as u64);
+        if found {
+            // SAFETY: the JavaScript thread, in a call.
+            unsafe { self.desk.fulfil(env.raw(), 1) };
+        }
+        found
+    }
+
+    /// The caller no longer waits for this delivery.
+    #[napi(catch_unwind)]
+    pub fn abort(&self, sequence: f64) {
+        if let Ok(transmitter) = self.core.transmitter() {
+            transmitter.abort(sequence as u64);
+        }
+    }
+
+    /// A snapshot of all numbers, as JSON.
+    #[napi(catch_unwind)]
+    pub fn stats(&self) -> String {
+        let core = &self.core;
+        let counters = &core.counters;
+        let transmitter = core.transmitter().ok();
+        let in_flight = transmitter
+            .as_ref()
+            .map_or(0, |transmitter| transmitter.in_flight_bytes());
+        let waiting = transmitter
+            .as_ref()
+            .map_or(0, |transmitter| transmitter.waiting());
+        let pool = core.pool.stats();
+        json!({
+            "deliveries": {
+                "admitted": counters.deliveries_admitted.get(),
+                "unsettled": counters.unsettled.get(),
+                "waiting": waiting,
+                "acknowledged": counters.deliveries_acknowledged.get(),
+                "partial": counters.deliveries_partial.get(),
+                "failed": counters.deliveries_failed.get(),
+                "unknown": counters.deliveries_unknown.get(),
+            },
+            "rows": {
+                "admitted": counters.rows_admitted.get(),
+                "accepted": counters.rows_accepted.get(),
+                "rejected": counters.rows_rejected.get(),
+            },
+            "bytes": {
+                "admitted": counters.bytes_admitted.get(),
+                "accepted": counters.bytes_accepted.get(),
+                "inFlight": in_flight,
+                "budget": core.config.inflight.max_bytes,
+            },
+            "writes": {
+                "sent": counters.writes_sent.get(),
+                "acknowledged": counters.writes_acknowledged.get(),
+                "inWindow": counters.window.get(),
+            },
+            "sessions": {
+                "opened": counters.sessions_opened.get(),
+                "broken": counters.sessions_broken.get(),
+            },
+            "pinned": {
+                "bytes": core.pins.bytes(),
+                "peakBytes": core.pins.peak_bytes(),
+                "limitBytes": core.config.inflight.max_pinned_bytes,
+                "pins": core.pins.count(),
+            },
+            "pool": {
+                "allocatedBytes": pool.allocated,
+                "inUseBytes": pool.in_use,
+                "peakBytes": pool.peak,
+                "reused": pool.reused_count,
+            },
+            "handoff": {
+                "buffersRealigned": counters.buffers_realigned.get(),
+                "buffersCopiedForPinLimit": counters.buffers_copied_for_pin_limit.get(),
+            },
+            "retry": { "strikes": counters.strikes.get() },
+        })
+        .to_string()
+    }
+
+    /// An operation that JavaScript waits for; the reply posts its answer.
+    fn operation(&self, env: Env, operation: f64) -> Reply {
+        // SAFETY: the JavaScript thread, in a call.
+        unsafe { self.desk.expect(env.raw(), 1) };
+        let mailbox = self.core.mailbox.clone();
+        Reply::new(move |result| {
+            mailbox.post(Letter::Answered {
+                operation,
+                error: result.err(),
+            });
+        })
+    }
+}
+
+impl Core {
+    async fn open(&self) -> Result<()> {
+        let destination = destination::connect(&self.target, &self.config).await?;
+        let mailbox = self.mailbox.clone();
+        let transmitter = Arc::new(Transmitter::start(
+            destination.clone(),
+            &self.config,
+            self.pool.clone(),
+            self.counters.clone(),
+            Arc::new(move |event: Event| mailbox.post(Letter::Transmitter(event))),
+        ));
+        let expected = self
+            .expected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(schema) = expected {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            transmitter.prepare(
+                schema,
+                Reply::new(move |result| {
+                    let _ = sender.send(result);
+                }),
+            );
+            receiver.await.unwrap_or_else(|_| Err(not_open()))?;
+        }
+        let mut road = self.road();
+        if road.ended {
+            return Err(Error::new(
+                Code::Closed,
+                "the client was closed while it was opened",
+            ));
+        }
+        road.destination = Some(destination);
+        road.transmitter = Some(transmitter);
+        Ok(())
+    }
+
+    /// Drops everything and waits until no thread reads pinned memory. Returns whether this call was
+    /// the one that ended it.
+    pub fn end(&self, limit: Duration) -> bool {
+        let (first, transmitter) = {
+            let mut road = self.road();
+            road.destination = None;
+            (!std::mem::replace(&mut road.ended, true), road.transmitter.take())
+        };
+        if let Some(transmitter) = transmitter {
+            transmitter.terminate();
+        }
+        if limit > Duration::ZERO {
+            self.pins.wait_until_empty(limit);
+        }
+        first
+    }
+
+    fn transmitter(&self) -> Result<Arc<Transmitter>> {
+        self.road().transmitter.clone().ok_or_else(not_open)
+    }
+
+    fn road(&self) -> std::sync::MutexGuard<'_, Road> {
+        self.road.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_open() -> Error {
+    Error::new(Code::Closed, "the client is not open")
+}

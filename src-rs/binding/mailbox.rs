@@ -1,0 +1,403 @@
+//! From native threads to the JavaScript thread: one hop delivers everything that is ready.
+//!
+//! Invariants:
+//! - Posting never blocks and never fails; after the environment is gone it does nothing.
+//! - At most one hop is on its way; it takes all that was posted until it runs.
+//! - References to JavaScript values are deleted here, on their own thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use napi::sys;
+use serde_json::{Value, json};
+
+use crate::destination::Position;
+use crate::error::Error;
+use crate::outcome::{Outcome, Status};
+use crate::transmitter::{Event, Log};
+
+/// What waits for the JavaScript thread. Shared by all threads.
+#[derive(Default)]
+pub struct Mailbox {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    function: Option<Function>,
+    hop_under_way: bool,
+    letters: Vec<Letter>,
+    released_pins: Vec<u64>,
+}
+
+/// What JavaScript is told.
+pub enum Letter {
+    Transmitter(Event),
+    Answered { operation: f64, error: Option<Error> },
+}
+
+/// A thread-safe function that is not finalized.
+struct Function(sys::napi_threadsafe_function);
+
+// SAFETY: Node documents calling a thread-safe function from any thread; it is reached only under the
+// mailbox's lock, and `finalized` takes it out under the same lock before Node frees it.
+unsafe impl Send for Function {}
+
+/// What only the JavaScript thread may touch.
+pub struct Desk {
+    mailbox: Arc<Mailbox>,
+    references: RefCell<HashMap<u64, sys::napi_ref>>,
+    last_pin: Cell<u64>,
+    /// Deliveries, tickets and operations that JavaScript waits for.
+    open: Cell<usize>,
+    /// The client is done; what is left is to delete references.
+    closing: Cell<bool>,
+}
+
+impl Mailbox {
+    pub fn post(&self, letter: Letter) {
+        let mut state = self.lock();
+        state.letters.push(letter);
+        state.hop();
+    }
+
+    pub fn pin_released(&self, id: u64) {
+        let mut state = self.lock();
+        state.released_pins.push(id);
+        state.hop();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn hop(&mut self) {
+        if self.hop_under_way {
+            return;
+        }
+        let Some(Function(function)) = &self.function else {
+            return;
+        };
+        // SAFETY: the function is not finalized, or it would have been taken out under this lock.
+        let status = unsafe {
+            sys::napi_call_threadsafe_function(
+                *function,
+                ptr::null_mut(),
+                sys::ThreadsafeFunctionCallMode::nonblocking,
+            )
+        };
+        if status == sys::Status::napi_ok {
+            self.hop_under_way = true;
+        } else {
+            // Closing: Node forbids to use it again.
+            self.function = None;
+        }
+    }
+}
+
+impl Desk {
+    /// Makes the thread-safe function around `on_events`. Unreferenced: it keeps no process alive.
+    ///
+    /// # Safety
+    /// `env` and `on_events` are live on the calling thread, which is the JavaScript thread of `env`.
+    pub unsafe fn open(env: sys::napi_env, on_events: sys::napi_value) -> napi::Result<Rc<Desk>> {
+        let desk = Rc::new(Desk {
+            mailbox: Arc::default(),
+            references: RefCell::default(),
+            last_pin: Cell::new(0),
+            open: Cell::new(0),
+            closing: Cell::new(false),
+        });
+        let context = Rc::into_raw(desk.clone()).cast_mut().cast::<c_void>();
+        let mut name = ptr::null_mut();
+        let mut function = ptr::null_mut();
+        // SAFETY: the pointers are live for the calls; `context` is given back in `finalized`, which
+        // Node calls exactly once if and only if the creation succeeds.
+        let status = unsafe {
+            sys::napi_create_string_utf8(env, c"arrow-ingest".as_ptr(), 12, &mut name);
+            sys::napi_create_threadsafe_function(
+                env,
+                on_events,
+                ptr::null_mut(),
+                name,
+                0,
+                1,
+                ptr::null_mut(),
+                Some(finalized),
+                context,
+                Some(on_hop),
+                &mut function,
+            )
+        };
+        if status != sys::Status::napi_ok {
+            // SAFETY: `context` came from `Rc::into_raw` and nobody else will take it back.
+            drop(unsafe { Rc::from_raw(context.cast_const().cast::<Desk>()) });
+            return Err(napi::Error::from_reason("the event callback is not a function"));
+        }
+        // SAFETY: just created, on its own thread.
+        unsafe { sys::napi_unref_threadsafe_function(env, function) };
+        desk.mailbox.lock().function = Some(Function(function));
+        Ok(desk)
+    }
+
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Keeps `value` alive until its pin is released. Returns the pin's id.
+    ///
+    /// # Safety
+    /// `env` and `value` are live on the calling thread, the JavaScript thread of `env`.
+    pub unsafe fn hold(&self, env: sys::napi_env, value: sys::napi_value) -> napi::Result<u64> {
+        let mut reference = ptr::null_mut();
+        // SAFETY: passed on to the caller.
+        let status = unsafe { sys::napi_create_reference(env, value, 1, &mut reference) };
+        if status != sys::Status::napi_ok {
+            return Err(napi::Error::from_reason("a batch cannot be held"));
+        }
+        let id = self.last_pin.get() + 1;
+        self.last_pin.set(id);
+        self.references.borrow_mut().insert(id, reference);
+        Ok(id)
+    }
+
+    /// Lets go of what `hold` kept, on the JavaScript thread, when nothing was pinned after all.
+    ///
+    /// # Safety
+    /// `env` is live on the calling thread, its JavaScript thread.
+    pub unsafe fn let_go(&self, env: sys::napi_env, id: u64) {
+        if let Some(reference) = self.references.borrow_mut().remove(&id) {
+            // SAFETY: the reference was made in this environment and is deleted once.
+            unsafe { sys::napi_delete_reference(env, reference) };
+        }
+    }
+
+    /// JavaScript waits for `count` more things: the process must not end before they are told.
+    ///
+    /// # Safety
+    /// `env` is live on the calling thread, its JavaScript thread.
+    pub unsafe fn expect(&self, env: sys::napi_env, count: usize) {
+        let before = self.open.get();
+        self.open.set(before + count);
+        if before == 0
+            && count > 0
+            && let Some(Function(function)) = &self.mailbox.lock().function
+        {
+            // SAFETY: not finalized (see `State::hop`), and this is its own thread.
+            unsafe { sys::napi_ref_threadsafe_function(env, *function) };
+        }
+    }
+
+    /// `count` things that JavaScript waited for were told, or given up.
+    ///
+    /// # Safety
+    /// `env` is live on the calling thread, its JavaScript thread.
+    pub unsafe fn fulfil(&self, env: sys::napi_env, count: usize) {
+        let before = self.open.get();
+        self.open.set(before.saturating_sub(count));
+        if before > 0
+            && before <= count
+            && let Some(Function(function)) = &self.mailbox.lock().function
+        {
+            // SAFETY: as in `expect`.
+            unsafe { sys::napi_unref_threadsafe_function(env, *function) };
+        }
+    }
+
+    /// The client is done: nothing more will be told. Node may free the function as soon as the last
+    /// reference is deleted.
+    ///
+    /// # Safety
+    /// `env` is live on the calling thread, its JavaScript thread.
+    pub unsafe fn close(&self, env: sys::napi_env) {
+        self.closing.set(true);
+        self.delete_released(env);
+        self.close_if_done();
+    }
+
+    fn close_if_done(&self) {
+        if !self.closing.get() || !self.references.borrow().is_empty() {
+            return;
+        }
+        let function = self.mailbox.lock().function.take();
+        if let Some(Function(function)) = function {
+            // SAFETY: taken out under the lock, so nobody calls it after this.
+            unsafe {
+                sys::napi_release_threadsafe_function(function, sys::ThreadsafeFunctionReleaseMode::abort);
+            }
+        }
+    }
+
+    fn delete_released(&self, env: sys::napi_env) {
+        let released = std::mem::take(&mut self.mailbox.lock().released_pins);
+        for id in released {
+            // SAFETY: every caller is on the JavaScript thread of `env`.
+            unsafe { self.let_go(env, id) };
+        }
+    }
+
+    /// Everything that is ready, as one call's arguments.
+    fn take(&self, env: sys::napi_env) -> (Vec<f64>, String) {
+        let letters = {
+            let mut state = self.mailbox.lock();
+            state.hop_under_way = false;
+            std::mem::take(&mut state.letters)
+        };
+        self.delete_released(env);
+        self.close_if_done();
+        let mut numbers = Vec::with_capacity(letters.len() * 24);
+        let mut details = Vec::new();
+        let mut told = 0;
+        for letter in letters {
+            match letter {
+                Letter::Transmitter(Event::Settled(outcome)) => {
+                    told += 1;
+                    settled(&outcome, &mut numbers, &mut details);
+                }
+                // A granted ticket stays open until it is redeemed or cancelled.
+                Letter::Transmitter(Event::Granted(ticket)) => numbers.extend([2.0, 3.0, ticket as f64]),
+                Letter::Transmitter(Event::Log(Log {
+                    level,
+                    message,
+                    fields,
+                })) => {
+                    numbers.extend([4.0, 3.0, details.len() as f64]);
+                    details.push(json!({ "level": level, "message": message, "fields": fields }));
+                }
+                Letter::Answered { operation, error } => {
+                    told += 1;
+                    let detail = match error {
+                        None => -1.0,
+                        Some(error) => {
+                            details.push(error.to_json());
+                            (details.len() - 1) as f64
+                        }
+                    };
+                    numbers.extend([3.0, 4.0, operation, detail]);
+                }
+            }
+        }
+        // SAFETY: as above.
+        unsafe { self.fulfil(env, told) };
+        let details = if details.is_empty() {
+            String::new()
+        } else {
+            Value::Array(details).to_string()
+        };
+        (numbers, details)
+    }
+}
+
+fn settled(outcome: &Outcome, numbers: &mut Vec<f64>, details: &mut Vec<Value>) {
+    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+    let (kind, position) = match outcome.position {
+        Position::None => (0.0, 0.0),
+        Position::Version(version) => (1.0, version as f64),
+        Position::Offset(offset) => (2.0, offset as f64),
+    };
+    let status = match outcome.status {
+        Status::Acknowledged => 0.0,
+        Status::Partial => 1.0,
+        Status::Failed => 2.0,
+        Status::Unknown => 3.0,
+    };
+    let detail = if outcome.error.is_none() && outcome.rejections.is_empty() {
+        -1.0
+    } else {
+        details.push(json!({
+            "error": outcome.error.as_ref().map(Error::to_json),
+            "rejections": outcome.rejections,
+        }));
+        (details.len() - 1) as f64
+    };
+    numbers.extend([
+        1.0,
+        24.0,
+        outcome.sequence as f64,
+        status,
+        outcome.rows as f64,
+        outcome.accepted_rows as f64,
+        outcome.rejections.len() as f64,
+        f64::from(outcome.attempts),
+        outcome.bytes as f64,
+        outcome.buffers_copied_for_pin_limit as f64,
+        outcome.buffers_realigned as f64,
+        kind,
+        position,
+        ms(outcome.timings.handoff),
+        ms(outcome.timings.queue),
+        ms(outcome.timings.encode),
+        ms(outcome.timings.transmit),
+        ms(outcome.timings.acknowledge),
+        ms(outcome.timings.latency),
+        detail,
+        f64::from(outcome.retries),
+        f64::from(outcome.writes),
+        f64::from(u8::from(outcome.payload_changed)),
+        0.0,
+    ]);
+}
+
+/// Runs on the JavaScript thread for every hop.
+unsafe extern "C" fn on_hop(
+    env: sys::napi_env,
+    on_events: sys::napi_value,
+    context: *mut c_void,
+    _data: *mut c_void,
+) {
+    // The environment is going; there is nobody to tell.
+    if env.is_null() || on_events.is_null() {
+        return;
+    }
+    // SAFETY: `context` is the desk that `open` leaked, alive until `finalized`.
+    let desk = unsafe { &*context.cast_const().cast::<Desk>() };
+    // A panic here would cross into C++.
+    let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| desk.take(env)));
+    let Ok((numbers, details)) = taken else { return };
+    if numbers.is_empty() {
+        return;
+    }
+    // SAFETY: `env` is live and this is its thread, inside a handle scope of Node's; `bytes` is what
+    // Node says the new ArrayBuffer has, and nobody else has seen it.
+    unsafe {
+        let size = size_of_val(numbers.as_slice());
+        let (mut bytes, mut buffer, mut array, mut text) =
+            (ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+        if sys::napi_create_arraybuffer(env, size, &mut bytes, &mut buffer) != sys::Status::napi_ok {
+            return;
+        }
+        ptr::copy_nonoverlapping(numbers.as_ptr().cast::<u8>(), bytes.cast::<u8>(), size);
+        sys::napi_create_typedarray(
+            env,
+            sys::TypedarrayType::float64_array,
+            numbers.len(),
+            buffer,
+            0,
+            &mut array,
+        );
+        sys::napi_create_string_utf8(env, details.as_ptr().cast(), details.len() as isize, &mut text);
+        let mut this = ptr::null_mut();
+        sys::napi_get_undefined(env, &mut this);
+        let arguments = [array, text];
+        let status = sys::napi_call_function(env, this, on_events, 2, arguments.as_ptr(), ptr::null_mut());
+        if status == sys::Status::napi_pending_exception {
+            // Swallowed, it would leave promises pending without a word.
+            let mut exception = ptr::null_mut();
+            sys::napi_get_and_clear_last_exception(env, &mut exception);
+            sys::napi_fatal_exception(env, exception);
+        }
+    }
+}
+
+/// Node frees the thread-safe function after this. Runs on the JavaScript thread.
+unsafe extern "C" fn finalized(_env: sys::napi_env, _data: *mut c_void, context: *mut c_void) {
+    // SAFETY: `open` leaked exactly one count of this desk, for this call, on this thread.
+    let desk = unsafe { Rc::from_raw(context.cast_const().cast::<Desk>()) };
+    desk.mailbox.lock().function = None;
+}
