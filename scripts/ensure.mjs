@@ -63,7 +63,8 @@ function installPackages() {
   );
   // A `node` package whose own install step did not run leaves the machine's old Node in charge.
   if (!stale && fs.existsSync(at("node_modules/node/bin"))) return;
-  say(stale ? `installing npm packages (${stale[0]} is missing or outdated)` : "installing npm packages");
+  const why = fs.existsSync(at("node_modules")) && stale ? `: ${stale[0]} is missing or outdated` : "";
+  say(`installing npm packages${why}`);
   // Not `npm ci`: it refuses a lockfile that lacks entries for other platforms' optional packages, and npm
   // leaves those out when the registry at hand does not carry them. This takes the locked versions too.
   run("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], {

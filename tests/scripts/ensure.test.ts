@@ -1,0 +1,49 @@
+// The first thing that somebody sees of this repository must not be a stack trace.
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+let bin: string;
+beforeEach(() => {
+  bin = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-ensure-"));
+});
+afterEach(() => {
+  fs.rmSync(bin, { recursive: true, force: true });
+});
+
+test("a machine without Rust is told what to install", () => {
+  const done = ensure("addon");
+  expect(done.status).toBe(1);
+  expect(done.stderr).toContain("No Rust toolchain was found. Install Rust ");
+});
+
+test("a Rust that is too old is named", () => {
+  tool("cargo", "cargo 1.80.0");
+  tool("rustc", "rustc 1.80.0 (stand-in)");
+  const done = ensure("addon");
+  expect(done.status).toBe(1);
+  expect(done.stderr).toContain("rustc 1.80.0 (stand-in) is too old. Install Rust ");
+});
+
+test("a step that does not exist is refused before anything is done", () => {
+  const done = ensure("adon", "--", "true");
+  expect(done.status).toBe(1);
+  expect(done.stderr).toContain("no step is called adon");
+});
+
+test("the exit code of the command is the exit code", () => {
+  expect(ensure("--", process.execPath, "-e", "process.exit(7)").status).toBe(7);
+});
+
+function tool(name: string, version: string): void {
+  fs.writeFileSync(path.join(bin, name), `#!/bin/sh\necho "${version}"\n`, { mode: 0o755 });
+}
+
+function ensure(...args: string[]) {
+  return spawnSync(process.execPath, ["scripts/ensure.mjs", ...args], {
+    encoding: "utf8",
+    env: { ...process.env, PATH: [bin, "/usr/bin", "/bin"].join(path.delimiter) },
+  });
+}
