@@ -12,7 +12,7 @@ let folder: string;
 let main: string;
 let platform: string;
 
-/** Node and the system's own tools: no cargo, no rustc, nothing of this repository. */
+/** Node and a shell: no cargo, no rustc, nothing of this repository. */
 let bare: string;
 
 beforeAll(() => {
@@ -26,8 +26,8 @@ beforeAll(() => {
 
   const node = path.join(folder, "bin");
   fs.mkdirSync(node);
-  for (const name of ["node", "npm", "npx"]) fs.symlinkSync(which(name), path.join(node, name));
-  bare = [node, "/usr/bin", "/bin"].join(path.delimiter);
+  for (const name of ["node", "npm", "npx", "sh"]) fs.symlinkSync(which(name), path.join(node, name));
+  bare = node;
 
   fs.mkdirSync(path.join(folder, "app"));
   fs.writeFileSync(path.join(folder, "app/package.json"), `{ "private": true, "type": "module" }`);
@@ -123,7 +123,7 @@ test("without the platform package the error names it, and the source build mend
       { mode: 0o755 },
     );
     const mended = inApp("npx", ["--no-install", "arrow-ingest-build"], {
-      PATH: `${folder}/rust${path.delimiter}${bare}`,
+      PATH: [`${folder}/rust`, bare, "/usr/bin", "/bin"].join(path.delimiter),
       CARGO_TARGET_DIR: `${folder}/rust`,
     });
     expect(mended.status, mended.stderr).toBe(0);

@@ -44,6 +44,7 @@ function tool(name: string, version: string): void {
 function ensure(...args: string[]) {
   return spawnSync(process.execPath, ["scripts/ensure.mjs", ...args], {
     encoding: "utf8",
-    env: { ...process.env, PATH: [bin, "/usr/bin", "/bin"].join(path.delimiter) },
+    // Alone: a distribution may keep its cargo in /usr/bin.
+    env: { ...process.env, PATH: bin },
   });
 }
