@@ -1,0 +1,413 @@
+//! `delta:` appends to a Delta Lake table, on a local disk or in an object store.
+//!
+//! The story: batches are conformed to the table ([`types`]), split by partition ([`partitions`]) and
+//! encoded into Parquet files on threads of their own ([`encoder`], [`file`], [`stats`]). A flush ends
+//! the files, syncs them and commits them as one version ([`commit`]); then, and not before, all writes
+//! of that version are acknowledged.
+//!
+//! Invariants:
+//! - Acknowledged means: data files, their directories, the commit and its directory are synced.
+//! - A commit carries the producer's id and its last write, so a lost answer never writes twice.
+//! - What is wrong with a batch is found before it is queued, so the error names that write and no
+//!   other.
+//!
+//! It does not delete, update, compact or vacuum, and it never changes a table's properties; it widens
+//! a schema only when `delta.schemaEvolution` is `"merge"`.
+
+mod commit;
+mod encoder;
+mod errors;
+mod features;
+mod file;
+mod partitions;
+mod stats;
+mod storage;
+mod types;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use deltalake_core::table::state::DeltaTableState;
+use tokio::runtime::Handle;
+
+use self::encoder::{Encoders, Part};
+use self::file::{Finished, Spec};
+use self::partitions::{Key, Splitter};
+use self::stats::Wanted;
+use self::storage::Location;
+use self::types::Plan;
+use super::{
+    Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Session, Write,
+};
+use crate::config::{Config, SchemaEvolution};
+use crate::error::{Code, Error, Result};
+
+pub struct Delta {
+    location: Location,
+    config: Config,
+    checkpoint_failures: Arc<AtomicU64>,
+}
+
+impl Delta {
+    /// Finds the table, or the place where it is to be. One attempt.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` for a target or storage option that means nothing, `NOT_FOUND` if there is no
+    /// table and none is to be made, `UNSUPPORTED` naming what the table asks of writers,
+    /// `TABLE_CORRUPT`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `UNAVAILABLE`.
+    pub async fn connect(target: &str, config: &Config) -> Result<Delta> {
+        install_crypto();
+        let delta = Delta {
+            location: Location::parse(target, &config.delta.storage)?,
+            config: config.clone(),
+            checkpoint_failures: Arc::default(),
+        };
+        delta.check().await?;
+        Ok(delta)
+    }
+
+    /// Checkpoints that could not be written. Nothing is lost by it; reading the table gets slower.
+    pub fn checkpoint_failures(&self) -> u64 {
+        self.checkpoint_failures.load(Ordering::Relaxed)
+    }
+
+    async fn load(&self) -> Result<Option<DeltaTableState>> {
+        if self.location.poisoned() {
+            let text = "syncing the table's log failed before; what the disk holds is not known until it is looked at";
+            return Err(Error::new(Code::Unavailable, text).during("open"));
+        }
+        let Some(state) = commit::load(&self.location).await? else {
+            if self.config.create_if_missing {
+                return Ok(None);
+            }
+            let text = format!("there is no Delta table at {}", self.location.url);
+            return Err(Error::new(Code::NotFound, text).during("open"));
+        };
+        features::check(&state)?;
+        let (asked, found) = (
+            &self.config.delta.partition_by,
+            state.metadata().partition_columns(),
+        );
+        if !asked.is_empty() && asked != found {
+            let text = format!("the table is partitioned by {found:?}, not by {asked:?}");
+            return Err(Error::new(Code::SchemaMismatch, text).during("open"));
+        }
+        Ok(Some(state))
+    }
+
+    /// The table and how batches of this schema become its rows, created or widened if need be.
+    async fn prepare(&self, opening: &Opening) -> Result<(DeltaTableState, Plan)> {
+        let mut state = match self.load().await? {
+            Some(state) => state,
+            None => {
+                let columns = types::table_schema(&opening.schema)?;
+                let by = &self.config.delta.partition_by;
+                if !by.is_empty() {
+                    // Refused before there is a table that nobody can write to.
+                    let whole = Plan::new(&opening.schema, &struct_of(&columns)?)?;
+                    Splitter::new(&whole.target, by)?;
+                }
+                if !by.is_empty() && by.len() >= columns.len() {
+                    let text = "delta.partitionBy names every column; a table needs one that is stored";
+                    return Err(Error::new(Code::ConfigInvalid, text).during("open"));
+                }
+                commit::create(&self.location, columns, by).await?;
+                // Another writer may have been first, with a table of another kind.
+                self.load()
+                    .await?
+                    .ok_or_else(|| Error::new(Code::Internal, "the new table cannot be found"))?
+            }
+        };
+        let mut plan = Plan::new(&opening.schema, state.schema().as_ref())?;
+        if !plan.unknown.is_empty() {
+            if self.config.delta.schema_evolution == SchemaEvolution::None {
+                let names: Vec<String> = plan
+                    .unknown
+                    .iter()
+                    .map(|field| {
+                        format!(
+                            "{}: not in the table (delta.schemaEvolution is \"none\")",
+                            field.name
+                        )
+                    })
+                    .collect();
+                return Err(types::mismatch(&names));
+            }
+            state = commit::widen(&self.location, state, &plan.unknown).await?;
+            plan = Plan::new(&opening.schema, state.schema().as_ref())?;
+        }
+        Ok((state, plan))
+    }
+}
+
+impl fmt::Debug for Delta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The configuration holds the storage options, and those hold secrets.
+        f.debug_struct("Delta")
+            .field("url", &self.location.url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Destination for Delta {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "delta",
+            computes_on_payload: true,
+            tells_what_landed: true,
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        if let Some(path) = self.location.local.clone() {
+            let secrets = self.location.secrets.clone();
+            blocking(move || {
+                storage::probe(&path).map_err(|error| secrets.io(path.display(), &error).during("open"))
+            })
+            .await?;
+        }
+        self.load().await.map(|_| ())
+    }
+
+    async fn open(&self, opening: Opening) -> Result<Opened> {
+        let (state, plan) = self.prepare(&opening).await?;
+        let app = format!("arrow-ingest-{}", opening.producer);
+        let landed = match opening.resume_from {
+            Some(first) => commit::landed(&self.location, &state, &app)
+                .await?
+                .filter(|(last, _)| *last >= first)
+                .map(|(last, version)| (last, version.map_or(Position::None, Position::Version))),
+            None => None,
+        };
+        let by = state.metadata().partition_columns().to_vec();
+        let splitter = match by.is_empty() {
+            true => None,
+            false => Some(Arc::new(Mutex::new(Splitter::new(&plan.target, &by)?))),
+        };
+        let stored =
+            (0..plan.target.fields().len()).filter(|index| !by.contains(plan.target.field(*index).name()));
+        let schema = plan
+            .target
+            .project(&stored.collect::<Vec<_>>())
+            .map_err(|error| {
+                Error::new(Code::Internal, "the table's columns cannot be told").caused_by(&error)
+            })?;
+        let spec = Arc::new(Spec {
+            local: self.location.local.clone(),
+            store: self.location.store(),
+            runtime: Handle::current(),
+            schema: Arc::new(schema),
+            compression: self.config.delta.compression,
+            wanted: Wanted::of(state.metadata().configuration()),
+            secrets: self.location.secrets.clone(),
+        });
+        let session = DeltaSession {
+            location: self.location.clone(),
+            encoders: Encoders::new(spec, self.config.delta.target_file_size),
+            state: Some(state),
+            plan: Arc::new(plan),
+            splitter,
+            app,
+            acknowledgements: opening.acknowledgements,
+            pending: None,
+            commit_interval: self.config.delta.commit_interval,
+            commit_bytes: (self.config.inflight.max_bytes / 2).max(1),
+            target_file_size: self.config.delta.target_file_size,
+            checkpoint_failures: Arc::clone(&self.checkpoint_failures),
+            checkpoint: None,
+        };
+        Ok(Opened {
+            session: Box::new(session),
+            landed,
+        })
+    }
+}
+
+struct DeltaSession {
+    location: Location,
+    encoders: Encoders,
+    /// The table as last read; none if reading it after a commit failed.
+    state: Option<DeltaTableState>,
+    plan: Arc<Plan>,
+    splitter: Option<Arc<Mutex<Splitter>>>,
+    app: String,
+    acknowledgements: Acknowledgements,
+    pending: Option<Pending>,
+    commit_interval: Duration,
+    commit_bytes: usize,
+    target_file_size: usize,
+    checkpoint_failures: Arc<AtomicU64>,
+    checkpoint: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// What was written and not committed.
+struct Pending {
+    since: Instant,
+    last: u64,
+    bytes: usize,
+}
+
+#[async_trait]
+impl Session for DeltaSession {
+    async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        self.encoders.check()?;
+        let (plan, splitter, given) = (Arc::clone(&self.plan), self.splitter.clone(), Arc::clone(&write));
+        let parts = blocking(move || parts_of(&plan, splitter.as_deref(), &given)).await?;
+        for part in parts {
+            self.encoders.write(part).await?;
+        }
+        let pending = self.pending.get_or_insert_with(|| Pending {
+            since: Instant::now(),
+            last: write.id,
+            bytes: 0,
+        });
+        pending.last = write.id;
+        pending.bytes += write.bytes;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let mut files = self.encoders.finish().await?;
+        self.sync_directories(&files).await?;
+        let version = if files.is_empty() {
+            // Writes without a row leave nothing to commit.
+            self.state.as_ref().map(DeltaTableState::version)
+        } else {
+            let adds = files.iter().map(|file| file.add.clone()).collect();
+            // Before the commit: if this call is cancelled in the midst of it, nobody knows.
+            files.iter_mut().for_each(|file| file.staged.keep());
+            let (state, plan) = (&mut self.state, &self.plan);
+            match commit::commit(&self.location, state, plan, adds, &self.app, pending.last).await {
+                Ok(landed) => {
+                    if landed.checkpoint && self.checkpoint.as_ref().is_none_or(|task| task.is_finished()) {
+                        let failures = Arc::clone(&self.checkpoint_failures);
+                        self.checkpoint = Some(commit::checkpoint(self.location.clone(), failures));
+                    }
+                    landed.version
+                }
+                Err(failed) => {
+                    if !failed.may_land {
+                        files.into_iter().for_each(|file| file.staged.discard());
+                    }
+                    return Err(failed.error);
+                }
+            }
+        };
+        self.acknowledgements.send(Acknowledgement::Through {
+            id: pending.last,
+            position: version.map_or(Position::None, Position::Version),
+        });
+        Ok(())
+    }
+
+    fn flush_due(&self) -> Option<Instant> {
+        let pending = self.pending.as_ref()?;
+        if pending.bytes >= self.commit_bytes || self.encoders.size() >= self.target_file_size {
+            return Some(Instant::now());
+        }
+        Some(pending.since + self.commit_interval)
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<()> {
+        self.flush().await?;
+        if let Some(checkpoint) = self.checkpoint.take() {
+            // It counts its own failure; a half-written one would only be written again.
+            let _ = checkpoint.await;
+        }
+        Ok(())
+    }
+}
+
+impl DeltaSession {
+    async fn sync_directories(&self, files: &[Finished]) -> Result<()> {
+        let directories: BTreeSet<PathBuf> = files
+            .iter()
+            .filter_map(|file| file.staged.directory().map(PathBuf::from))
+            .collect();
+        let secrets = self.location.secrets.clone();
+        blocking(move || {
+            directories.iter().try_for_each(|directory| {
+                storage::sync_directory(directory)
+                    .map_err(|error| secrets.io(directory.display(), &error).during("commit"))
+            })
+        })
+        .await
+    }
+}
+
+/// Everything about a write that can be wrong is found here.
+fn parts_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<Vec<Part>> {
+    let mut first = 0_u64;
+    let mut whole = Vec::with_capacity(write.batches.len());
+    let mut split: HashMap<Arc<Key>, Part> = HashMap::new();
+    let mut order = Vec::new();
+    let bytes_per_row = write.bytes / write.rows.max(1);
+    for batch in &write.batches {
+        let within = |error: Error| match error.row() {
+            // Rows are counted through the write, not through one of its batches.
+            Some(row) => error.at_row(first + row),
+            None => error,
+        };
+        let conformed = plan.conform(batch).map_err(within)?;
+        match splitter {
+            None => whole.push(conformed),
+            Some(_) if batch.num_rows() == 0 => {}
+            Some(splitter) => {
+                let mut splitter = splitter
+                    .lock()
+                    .map_err(|_| Error::new(Code::Internal, "splitting by partition failed before"))?;
+                for (key, rows) in splitter.split(&conformed).map_err(within)? {
+                    let part = split.entry(Arc::clone(&key)).or_insert_with(|| {
+                        order.push(Arc::clone(&key));
+                        Part {
+                            key,
+                            batches: Vec::new(),
+                            bytes: 0,
+                        }
+                    });
+                    part.bytes += rows.num_rows() * bytes_per_row;
+                    part.batches.push(rows);
+                }
+            }
+        }
+        first += batch.num_rows() as u64;
+    }
+    if splitter.is_none() {
+        return Ok(vec![Part {
+            key: Arc::new(Key::whole_table()),
+            batches: whole,
+            bytes: write.bytes,
+        }]);
+    }
+    Ok(order.iter().filter_map(|key| split.remove(key)).collect())
+}
+
+fn struct_of(columns: &[deltalake_core::kernel::StructField]) -> Result<deltalake_core::kernel::StructType> {
+    deltalake_core::kernel::StructType::try_new(columns.iter().cloned())
+        .map_err(|error| Error::new(Code::SchemaMismatch, "the columns are no table").caused_by(&error))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::new(Code::Internal, "a task of the Delta writer died").caused_by(&error))
+    })
+}
+
+/// One provider for the process: with two in the tree rustls panics at the first connection unless
+/// one was chosen.
+fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An application that has installed its own keeps it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    });
+}

@@ -1,0 +1,345 @@
+//! The table's log: loading, creating, widening, committing, checkpointing.
+//!
+//! Invariants:
+//! - A commit carries the producer's application transaction, so whether it landed can always be read
+//!   from the log; an error is only reported after that was tried.
+//! - Files are deleted only when it is known that no version names them.
+//! - Checkpoints come after the acknowledgement and apart from it: one that fails is counted, and the
+//!   next one covers its versions.
+//!
+//! It does not wait and try again at leisure: optimistic retries against other writers end here, all
+//! else is the transmitter's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake_core::kernel::{Action, Add, MetadataExt as _, StructField, StructType, Transaction};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::table::state::DeltaTableState;
+
+use super::errors;
+use super::features::{self, Honoured};
+use super::storage::Location;
+use super::types::Plan;
+use crate::error::{Code, Error, Result};
+
+/// Rounds against other writers before a commit gives up as `CONFLICT`.
+const ROUNDS: usize = 20;
+/// Rounds against writers that change the schema, which is rare.
+const REREADS: usize = 5;
+
+/// The table as it is now; none if there is none.
+///
+/// # Errors
+/// `TABLE_CORRUPT` if there is a log that cannot be read.
+pub async fn load(location: &Location) -> Result<Option<DeltaTableState>> {
+    let failed = |error| location.secrets.table(&error).during("open");
+    if let Some(path) = &location.local
+        && path.join("_delta_log").exists()
+        && !path.join("_delta_log").is_dir()
+    {
+        return Err(Error::new(Code::TableCorrupt, "_delta_log is not a directory").during("open"));
+    }
+    if !location.log.is_delta_table_location().await.map_err(failed)? {
+        return Ok(None);
+    }
+    match DeltaTableState::try_new(location.log.as_ref(), None).await {
+        Ok(state) => Ok(Some(state)),
+        Err(error) => {
+            let found = failed(error);
+            // There is a log, so "not found" means that a part of it is missing.
+            Err(match found.code() {
+                Code::NotFound => Error::new(Code::TableCorrupt, found.message()).during("open"),
+                _ => found,
+            })
+        }
+    }
+}
+
+/// Creates the table, or finds that somebody else just did.
+pub async fn create(
+    location: &Location,
+    columns: Vec<StructField>,
+    by: &[String],
+) -> Result<DeltaTableState> {
+    let created = CreateBuilder::new()
+        .with_log_store(Arc::clone(&location.log))
+        .with_columns(columns)
+        .with_partition_columns(by)
+        .with_save_mode(SaveMode::ErrorIfExists)
+        .await;
+    // Whoever created it, and whatever the answer was: what counts is what the log says now.
+    match (load(location).await, created) {
+        (Ok(Some(state)), _) => Ok(state),
+        (_, Err(error)) => Err(location.secrets.table(&error).during("open")),
+        (Err(error), Ok(_)) => Err(error),
+        (Ok(None), Ok(_)) => Err(Error::new(
+            Code::Internal,
+            "a table that was created cannot be found",
+        )),
+    }
+}
+
+/// Adds nullable columns to the table, as a version of its own.
+pub async fn widen(
+    location: &Location,
+    mut state: DeltaTableState,
+    fields: &[StructField],
+) -> Result<DeltaTableState> {
+    let failed = |error| location.secrets.table(&error).during("open");
+    for _ in 0..REREADS {
+        let schema = state.schema();
+        let missing: Vec<StructField> = fields
+            .iter()
+            .filter(|field| schema.field(&field.name).is_none())
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return Ok(state);
+        }
+        let internal =
+            |error: String| Error::new(Code::Internal, format!("the wider schema is invalid: {error}"));
+        let wide = StructType::try_new(schema.fields().cloned().chain(missing.iter().cloned()))
+            .map_err(|error| internal(error.to_string()))?;
+        let metadata = state
+            .metadata()
+            .clone()
+            .with_schema(&wide)
+            .map_err(|error| internal(error.to_string()))?;
+        let mut actions = vec![Action::Metadata(metadata)];
+        actions.extend(features::upgrade(state.protocol(), &wide).map(Action::Protocol));
+        let honoured = Honoured::new(&state);
+        let commit = CommitBuilder::from(CommitProperties::default().with_max_retries(ROUNDS))
+            .with_actions(actions)
+            .build(
+                Some(&honoured),
+                Arc::clone(&location.log),
+                DeltaOperation::AddColumn { fields: missing },
+            );
+        let result = match commit.into_prepared_commit_future().await {
+            Ok(prepared) => prepared.await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {}
+            Err(error) if errors::table_changed(&error) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        state = load(location)
+            .await?
+            .ok_or_else(|| Error::new(Code::TableCorrupt, "the table is gone").during("open"))?;
+        features::check(&state)?;
+    }
+    Err(Error::new(Code::Conflict, "other writers keep changing the table's schema").during("open"))
+}
+
+/// What of a producer has landed: its last write, and the version that holds it if that is near.
+pub async fn landed(
+    location: &Location,
+    state: &DeltaTableState,
+    app: &str,
+) -> Result<Option<(u64, Option<u64>)>> {
+    let version = state
+        .transaction_version(location.log.as_ref(), app)
+        .await
+        .map_err(|error| location.secrets.table(&error).during("open"))?;
+    let Some(id) = version.and_then(|version| u64::try_from(version).ok()) else {
+        return Ok(None);
+    };
+    Ok(Some((id, find(location, state.version(), app, id).await)))
+}
+
+/// Looks for the version of a transaction among the last ones.
+async fn find(location: &Location, latest: u64, app: &str, id: u64) -> Option<u64> {
+    const FAR: u64 = 256;
+    for version in (latest.saturating_sub(FAR)..=latest).rev() {
+        let Ok(Some(entry)) = location.log.read_commit_entry(version).await else {
+            continue;
+        };
+        let holds = entry.split(|byte| *byte == b'\n').any(|line| {
+            serde_json::from_slice::<serde_json::Value>(line)
+                .is_ok_and(|action| action["txn"]["appId"] == app && action["txn"]["version"] == id)
+        });
+        if holds {
+            return Some(version);
+        }
+    }
+    None
+}
+
+/// A commit that landed.
+pub struct Landed {
+    /// Unknown only if the log moved on so far that looking was given up.
+    pub version: Option<u64>,
+    /// Whether a checkpoint is due by the table's own interval.
+    pub checkpoint: bool,
+}
+
+/// A commit that did not, and whether it may still.
+pub struct Failed {
+    pub error: Error,
+    pub may_land: bool,
+}
+
+/// Commits files as one version that carries `(app, id)`.
+///
+/// `state` is the table as last read; it is brought up to date, or emptied if that fails.
+pub async fn commit(
+    location: &Location,
+    state: &mut Option<DeltaTableState>,
+    plan: &Plan,
+    adds: Vec<Add>,
+    app: &str,
+    id: u64,
+) -> std::result::Result<Landed, Failed> {
+    let sure = |error: Error| Failed {
+        error: error.during("commit"),
+        may_land: false,
+    };
+    let by = state
+        .as_ref()
+        .map(|state| state.metadata().partition_columns().to_vec());
+    for _ in 0..REREADS {
+        let current = match state.take() {
+            Some(current) => current,
+            None => load(location)
+                .await
+                .map_err(sure)?
+                .ok_or_else(|| sure(Error::new(Code::NotFound, "the table is gone")))?,
+        };
+        features::check(&current).map_err(sure)?;
+        let same_partitions = by
+            .as_deref()
+            .is_none_or(|by| by == current.metadata().partition_columns());
+        if !plan.fits(current.schema().as_ref()) || !same_partitions {
+            let text = "the table's schema or partitioning was changed by another writer";
+            return Err(sure(Error::new(Code::SchemaMismatch, text)));
+        }
+        let before = current.version();
+        let transaction = Transaction::new_with_last_update(app, id.cast_signed(), now());
+        let properties = CommitProperties::default()
+            .with_max_retries(ROUNDS)
+            .with_create_checkpoint(false)
+            .with_cleanup_expired_logs(Some(false))
+            .with_application_transaction(transaction);
+        let honoured = Honoured::new(&current);
+        let prepared = CommitBuilder::from(properties)
+            .with_actions(adds.iter().cloned().map(Action::Add).collect())
+            .build(
+                Some(&honoured),
+                Arc::clone(&location.log),
+                DeltaOperation::Write {
+                    mode: SaveMode::Append,
+                    partition_by: by.clone().filter(|by| !by.is_empty()),
+                    predicate: None,
+                },
+            )
+            .into_prepared_commit_future();
+        // The commit itself and nothing after it: the hooks would report their failures as its own.
+        let result = match prepared.await {
+            Ok(prepared) => prepared.await.map(|done| done.version),
+            Err(error) => Err(error),
+        };
+        let error = match result {
+            Ok(version) => {
+                let interval = features::checkpoint_interval(&current);
+                *state = refreshed(location, current, version).await;
+                return Ok(Landed {
+                    version: Some(version),
+                    checkpoint: version / interval > before / interval,
+                });
+            }
+            Err(error) => error,
+        };
+        if errors::table_changed(&error) {
+            continue;
+        }
+        let found = location.secrets.table(&error).during("commit");
+        if !errors::may_have_landed(&error) {
+            return Err(sure(found));
+        }
+        return settle(location, state, app, id, found).await;
+    }
+    Err(sure(Error::new(
+        Code::Conflict,
+        "other writers keep changing the table's schema",
+    )))
+}
+
+/// An error that does not say whether the commit landed: the log does.
+async fn settle(
+    location: &Location,
+    state: &mut Option<DeltaTableState>,
+    app: &str,
+    id: u64,
+    error: Error,
+) -> std::result::Result<Landed, Failed> {
+    if location.poisoned() {
+        // It may be visible and still be gone after a power cut.
+        return Err(Failed {
+            error: error.ambiguous(),
+            may_land: true,
+        });
+    }
+    let now = async {
+        let now = load(location).await?;
+        let found = match &now {
+            Some(now) => landed(location, now, app).await?,
+            None => None,
+        };
+        Ok::<_, Error>((now, found))
+    };
+    match now.await {
+        Ok((now, Some((last, version)))) if last >= id => {
+            *state = now;
+            Ok(Landed {
+                version,
+                checkpoint: false,
+            })
+        }
+        // A request that timed out can arrive after this look; only a local disk or a clear refusal is sure.
+        Ok(_) => Err(Failed {
+            may_land: location.local.is_none() && error.code() != Code::Conflict,
+            error,
+        }),
+        Err(_) => Err(Failed {
+            error: error.ambiguous(),
+            may_land: true,
+        }),
+    }
+}
+
+async fn refreshed(location: &Location, mut state: DeltaTableState, version: u64) -> Option<DeltaTableState> {
+    // Without it the next commit would take this one for a rival's: the transaction is the same.
+    match state.update(location.log.as_ref(), Some(version)).await {
+        Ok(()) => Some(state),
+        Err(_) => None,
+    }
+}
+
+fn now() -> Option<i64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok()
+}
+
+/// Writes a checkpoint in the background. Its failure harms no write and is counted.
+pub fn checkpoint(location: Location, failures: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        // The kernel computes and blocks in here; on a worker of the runtime it would stall others.
+        let runtime = tokio::runtime::Handle::current();
+        let work = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                let mut table = DeltaTable::new(Arc::clone(&location.log));
+                table.load().await?;
+                deltalake_core::checkpoints::create_checkpoint(&table, None).await
+            })
+        });
+        if !matches!(work.await, Ok(Ok(()))) {
+            failures.fetch_add(1, Ordering::Relaxed);
+        }
+    })
+}

@@ -1,0 +1,307 @@
+//! Foreign failures → our codes, in one place.
+//!
+//! Invariants:
+//! - The matches over `object_store::Error` and `DeltaTableError` name every variant, so that an
+//!   upgrade which adds one has to be decided here.
+//! - Nothing that a storage option or a credential in the environment holds is in a message:
+//!   servers quote keys and signed strings back in their answers.
+//!
+//! It does not decide whether a write landed; `commit` reads the log for that.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+use deltalake_core::DeltaTableError;
+use deltalake_core::kernel::transaction::{CommitConflictError, TransactionError};
+
+use crate::error::{Code, Error};
+
+/// What must never be shown, taken from options and environment.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<String>);
+
+impl Secrets {
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let mut secrets: Vec<String> = pairs
+            .into_iter()
+            .filter(|(key, value)| value.len() >= 4 && !harmless(key))
+            .map(|(_, value)| value.clone())
+            .collect();
+        // Longest first: a secret that contains another must not leave its tail behind.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Secrets(secrets)
+    }
+
+    fn scrub(&self, text: String) -> String {
+        self.0
+            .iter()
+            .fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
+    }
+
+    /// An error of ours that carries the scrubbed chain of a foreign one.
+    fn report(&self, code: Code, cause: &(dyn std::error::Error + 'static)) -> Error {
+        let chain = self.chain(cause);
+        let message = chain.text.clone();
+        match chain.source {
+            Some(inner) => Error::new(code, message).caused_by(inner.as_ref()),
+            None => Error::new(code, message),
+        }
+    }
+
+    fn chain(&self, cause: &(dyn std::error::Error + 'static)) -> Scrubbed {
+        Scrubbed {
+            text: self.scrub(cause.to_string()),
+            source: cause.source().map(|inner| Box::new(self.chain(inner))),
+        }
+    }
+
+    pub fn store(&self, error: &object_store::Error) -> Error {
+        self.report(of_store(error), error)
+    }
+
+    pub fn table(&self, error: &DeltaTableError) -> Error {
+        self.report(of_table(error), error)
+    }
+
+    pub fn parquet(&self, error: &parquet::errors::ParquetError) -> Error {
+        self.report(in_chain(error).unwrap_or(Code::Internal), error)
+    }
+
+    /// `what` names the file or directory: an `io::Error` alone never does.
+    pub fn io(&self, what: impl fmt::Display, error: &io::Error) -> Error {
+        Error::new(of_io(error), self.scrub(format!("{what}: {error}")))
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secrets]")
+    }
+}
+
+/// Names of options whose values help in a message and are no secret.
+fn harmless(key: &str) -> bool {
+    const WORDS: [&str; 14] = [
+        "region",
+        "endpoint",
+        "bucket",
+        "allow",
+        "timeout",
+        "retr",
+        "conditional",
+        "container",
+        "account_name",
+        "style",
+        "proxy_excludes",
+        "checksum",
+        "limit",
+        "interval",
+    ];
+    let key = key.to_ascii_lowercase();
+    WORDS.iter().any(|word| key.contains(word))
+}
+
+/// Options and environment of the clouds, as one map: the source of [`Secrets`].
+pub fn credentials(storage: &BTreeMap<String, String>) -> Secrets {
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(key, _)| {
+            ["AWS_", "AZURE_", "GOOGLE_"]
+                .iter()
+                .any(|cloud| key.starts_with(cloud))
+        })
+        .collect();
+    Secrets::new(
+        storage
+            .iter()
+            .chain(environment.iter().map(|(key, value)| (key, value))),
+    )
+}
+
+#[derive(Debug)]
+struct Scrubbed {
+    text: String,
+    source: Option<Box<Scrubbed>>,
+}
+
+impl fmt::Display for Scrubbed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Scrubbed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|inner| inner as _)
+    }
+}
+
+/// Whether another writer of the same application transaction was seen, or may have been.
+pub fn may_have_landed(error: &DeltaTableError) -> bool {
+    match error {
+        DeltaTableError::Transaction { source } => match source {
+            TransactionError::CommitConflict(conflict) => {
+                matches!(conflict, CommitConflictError::ConcurrentTransaction)
+            }
+            TransactionError::MaxCommitAttempts(_)
+            | TransactionError::VersionAlreadyExists(_)
+            | TransactionError::ObjectStore { .. }
+            | TransactionError::LogStoreError { .. } => true,
+            TransactionError::SerializeLogJson { .. }
+            | TransactionError::DeltaTableAppendOnly
+            | TransactionError::UnsupportedTableFeatures(_)
+            | TransactionError::TableFeaturesRequired(_) => false,
+        },
+        DeltaTableError::SerializeLogJson { .. } => false,
+        _ => true,
+    }
+}
+
+/// Whether the table's schema or protocol moved under a commit.
+pub fn table_changed(error: &DeltaTableError) -> bool {
+    matches!(
+        error,
+        DeltaTableError::Transaction {
+            source: TransactionError::CommitConflict(
+                CommitConflictError::MetadataChanged | CommitConflictError::ProtocolChanged(_)
+            )
+        }
+    )
+}
+
+pub fn of_io(error: &io::Error) -> Code {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge | Kind::OutOfMemory => {
+            Code::ResourceExhausted
+        }
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Code::PermissionDenied,
+        Kind::NotFound => Code::NotFound,
+        Kind::NotADirectory | Kind::IsADirectory | Kind::InvalidFilename | Kind::InvalidInput => {
+            Code::ConfigInvalid
+        }
+        Kind::InvalidData | Kind::UnexpectedEof => Code::TableCorrupt,
+        // EMFILE has no kind of its own on stable; it passes when others close their files.
+        _ if matches!(error.raw_os_error(), Some(23 | 24)) => Code::ResourceExhausted,
+        _ => Code::Unavailable,
+    }
+}
+
+/// The code of the innermost I/O error, if there is one below.
+fn in_chain(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            // Wrapped foreign errors have no kind worth reading; their own chain goes on below.
+            match io.get_ref() {
+                Some(inner) if io.raw_os_error().is_none() => {
+                    return in_chain(inner).or_else(|| Some(of_io(io)));
+                }
+                _ => return Some(of_io(io)),
+            }
+        }
+        if let Some(store) = error.downcast_ref::<object_store::Error>() {
+            return Some(of_store(store));
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn of_store(error: &object_store::Error) -> Code {
+    use object_store::Error as Store;
+    match error {
+        Store::NotFound { source, .. } => match source.downcast_ref::<io::Error>() {
+            Some(io) => of_io(io),
+            None => Code::NotFound,
+        },
+        Store::PermissionDenied { .. } => Code::PermissionDenied,
+        Store::Unauthenticated { .. } => Code::Unauthenticated,
+        Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => {
+            Code::Conflict
+        }
+        Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => Code::ConfigInvalid,
+        Store::NotSupported { .. } | Store::NotImplemented { .. } => Code::Unsupported,
+        Store::JoinError { .. } => Code::Internal,
+        Store::Generic { source, .. } => in_chain(source.as_ref()).unwrap_or(Code::Unavailable),
+        // The enum may grow; what is unknown is at least worth a second try.
+        _ => Code::Unavailable,
+    }
+}
+
+fn of_transaction(error: &TransactionError) -> Code {
+    match error {
+        TransactionError::VersionAlreadyExists(_) | TransactionError::MaxCommitAttempts(_) => Code::Conflict,
+        TransactionError::CommitConflict(conflict) => match conflict {
+            CommitConflictError::UnsupportedWriterVersion(_)
+            | CommitConflictError::UnsupportedReaderVersion(_) => Code::Unsupported,
+            CommitConflictError::MetadataChanged => Code::SchemaMismatch,
+            CommitConflictError::ProtocolChanged(_) => Code::Unsupported,
+            CommitConflictError::CorruptedState { .. } => Code::TableCorrupt,
+            _ => Code::Conflict,
+        },
+        TransactionError::ObjectStore { source } => of_store(source),
+        TransactionError::UnsupportedTableFeatures(_) | TransactionError::TableFeaturesRequired(_) => {
+            Code::Unsupported
+        }
+        TransactionError::LogStoreError { .. } => Code::Unavailable,
+        TransactionError::SerializeLogJson { .. } | TransactionError::DeltaTableAppendOnly => Code::Internal,
+    }
+}
+
+fn of_table(error: &DeltaTableError) -> Code {
+    use DeltaTableError as Table;
+    match error {
+        Table::ObjectStore { source } => of_store(source),
+        Table::Io { source } => of_io(source),
+        Table::Transaction { source } => of_transaction(source),
+        Table::VersionAlreadyExists(_) => Code::Conflict,
+        Table::NotATable(_) | Table::InvalidVersion(_) => Code::NotFound,
+        Table::SchemaMismatch { .. } => Code::SchemaMismatch,
+        Table::InvalidTableLocation(_) => Code::ConfigInvalid,
+        Table::UnsupportedColumnMapping { .. } | Table::MissingFeature { .. } => Code::Unsupported,
+        // The log is read by the kernel, whose errors wrap those of the store.
+        Table::KernelError(source) => of_kernel(source),
+        Table::Kernel { source } => in_chain(source).unwrap_or(Code::TableCorrupt),
+        Table::Parquet { source } => in_chain(source).unwrap_or(Code::TableCorrupt),
+        Table::Arrow { source } => in_chain(source).unwrap_or(Code::TableCorrupt),
+        Table::GenericError { source } => in_chain(source.as_ref()).unwrap_or(Code::TableCorrupt),
+        Table::InvalidJsonLog { .. }
+        | Table::InvalidStatsJson { .. }
+        | Table::InvalidData { .. }
+        | Table::NoSchema
+        | Table::PartitionError { .. }
+        | Table::MetadataError(_)
+        | Table::Generic(_)
+        | Table::VersionMismatch(_, _) => Code::TableCorrupt,
+        Table::VersionDowngrade { .. }
+        | Table::InvalidDateTimeString { .. }
+        | Table::InvalidPartitionFilter { .. }
+        | Table::CommitValidation { .. }
+        | Table::SerializeLogJson { .. }
+        | Table::NotInitialized
+        | Table::NotInitializedWithFiles(_)
+        | Table::ChangeDataNotRecorded { .. }
+        | Table::ChangeDataNotEnabled { .. }
+        | Table::ChangeDataInvalidVersionRange { .. }
+        | Table::ChangeDataTimestampGreaterThanCommit { .. }
+        | Table::NoStartingVersionOrTimestamp => Code::Internal,
+    }
+}
+
+/// The kernel reads the log; what is wrong with the way there is not the log's fault.
+fn of_kernel(error: &delta_kernel::Error) -> Code {
+    use delta_kernel::Error as Kernel;
+    match error {
+        Kernel::Backtraced { source, .. } => of_kernel(source),
+        Kernel::ObjectStore(source) => of_store(source),
+        Kernel::IOError(source) => in_chain(source).unwrap_or_else(|| of_io(source)),
+        Kernel::GenericError { source } => in_chain(source.as_ref()).unwrap_or(Code::TableCorrupt),
+        Kernel::Reqwest(_) => Code::Unavailable,
+        Kernel::Unsupported(_) => Code::Unsupported,
+        Kernel::InternalError(_) => Code::Internal,
+        // All that is left says that the log does not hold what the protocol asks for.
+        _ => Code::TableCorrupt,
+    }
+}

@@ -1,0 +1,16 @@
+//! What `specs/delivery.md` promises of `delta:`, tried against tables on a disk (R-11…R-20).
+//!
+//! What was written is read back by other code than wrote it: the log as plain JSON and by
+//! deltalake-core, the files by Parquet's reader. `tests/interop` has readers in other languages.
+
+#[path = "delta/support.rs"]
+mod support;
+
+#[path = "delta/commits.rs"]
+mod commits;
+#[path = "delta/files.rs"]
+mod files;
+#[path = "delta/refusals.rs"]
+mod refusals;
+#[path = "delta/types.rs"]
+mod types;
