@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use napi::bindgen_prelude::{FnArgs, Function, Unknown};
+use napi::bindgen_prelude::{Array, FnArgs, Function, Unknown};
 use napi::{Env, JsValue};
 use napi_derive::napi;
 use serde_json::json;
@@ -58,7 +58,11 @@ impl NativeClient {
         env: Env,
         target: String,
         options: String,
-        on_events: Function<'_, FnArgs<(Unknown<'static>, String)>, ()>,
+        #[napi(ts_arg_type = "(numbers: Float64Array, details: string) => void")] on_events: Function<
+            '_,
+            FnArgs<(Unknown<'static>, String)>,
+            (),
+        >,
     ) -> napi::Result<Self> {
         let options = serde_json::from_str(&options).map_err(|error| {
             thrown(&Error::new(Code::ConfigInvalid, "options are no JSON").caused_by(&error))
