@@ -1,0 +1,68 @@
+// Data that the cases share.
+import * as fs from "node:fs";
+import { createRequire } from "node:module";
+import * as path from "node:path";
+import {
+  Data,
+  Field,
+  Float64,
+  Int32,
+  Int64,
+  RecordBatch,
+  Schema,
+  Struct,
+  TimestampMillisecond,
+  tableFromIPC,
+  Utf8,
+} from "apache-arrow";
+
+/** Five mixed columns (int32, int64, float64, timestamp, utf8), over and over up to `columns`, about `bytes` in all. */
+export function mixedBatch(bytes, columns = 5) {
+  const types = [new Int32(), new Int64(), new Float64(), new TimestampMillisecond(), new Utf8()];
+  const rowBytes = Math.ceil(columns / 5) * (4 + 8 + 8 + 8 + 4 + 12);
+  const rows = Math.max(1, Math.floor(bytes / rowBytes));
+  const fields = [];
+  const children = [];
+  for (let column = 0; column < columns; column++) {
+    const type = types[column % 5];
+    fields.push(new Field(`c${column}`, type, true));
+    children.push(columnData(type, rows));
+  }
+  const struct = new Struct(fields);
+  return new RecordBatch(new Schema(fields), new Data(struct, 0, rows, 0, [], children));
+}
+
+function columnData(type, rows) {
+  if (type instanceof Utf8) {
+    const offsets = new Int32Array(rows + 1);
+    for (let row = 0; row <= rows; row++) offsets[row] = row * 12;
+    const values = new Uint8Array(rows * 12);
+    for (let at = 0; at < values.length; at++) values[at] = 97 + (at % 26);
+    return new Data(type, 0, rows, 0, [offsets, values]);
+  }
+  const values =
+    type instanceof Int32
+      ? new Int32Array(rows)
+      : type instanceof Float64
+        ? new Float64Array(rows)
+        : new BigInt64Array(rows);
+  for (let row = 0; row < rows; row++)
+    values[row] = values instanceof BigInt64Array ? BigInt(row) : row * 1.5;
+  return new Data(type, 0, rows, 0, [undefined, values]);
+}
+
+/** The three million flights as an Arrow table of many batches, and the IPC bytes that they are views of. */
+export async function flights() {
+  const require = createRequire(import.meta.url);
+  const { readParquet } = require("parquet-wasm/node");
+  const folder = path.dirname(require.resolve("vega-datasets/package.json"));
+  const parquet = readParquet(new Uint8Array(fs.readFileSync(path.join(folder, "data/flights-3m.parquet"))));
+  const bytes = parquet.intoIPCStream();
+  return { bytes, table: tableFromIPC(bytes) };
+}
+
+export function median(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}

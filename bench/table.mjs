@@ -1,0 +1,57 @@
+// Results as Markdown.
+
+export function table(results) {
+  const { machine, cases } = results;
+  const lines = [
+    `# ${results.date}`,
+    "",
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}, Node ${machine.node}. Medians; compare ratios, not times.`,
+  ];
+  if (cases.handoff) {
+    lines.push("", "## Handoff: time of the JavaScript thread per batch", "");
+    lines.push(
+      "| batch | columns | pinned | copied | IPC | IPC ÷ pinned | IPC ÷ copied |",
+      "|---|---|---|---|---|---|---|",
+    );
+    for (const row of cases.handoff.rows) {
+      const { pin, copy, ipc } = row.us;
+      lines.push(
+        `| ${size(row.bytes)} | ${row.columns.toLocaleString("en")} | ${time(pin)} | ${time(copy)} | ${time(ipc)} | ${ratio(row.ipcOverPin)} | ${ratio(row.ipcOverCopy)} |`,
+      );
+    }
+  }
+  if (cases.delta) {
+    const { delta } = cases;
+    lines.push("", "## Delta: three million flights", "");
+    lines.push("| | seconds |", "|---|---|");
+    lines.push(`| arrow-ingest, from JavaScript, synced to disk | ${delta.oursSeconds.toFixed(3)} |`);
+    lines.push(`| \`write_deltalake\`, from Python, not synced | ${delta.peerSeconds.toFixed(3)} |`);
+    lines.push(
+      "",
+      `${ratio(delta.oursOverPeer)} the throughput; ${delta.oursMegabytesPerSecond.toFixed(0)} MB/s of Arrow data.`,
+    );
+  }
+  if (cases.loop) {
+    lines.push("", "## Event-loop delay while 10 MB batches stream", "");
+    lines.push("| to | p50 | p99 | max | MB/s |", "|---|---|---|---|---|");
+    for (const [name, row] of Object.entries(cases.loop)) {
+      lines.push(
+        `| ${name} | ${row.p50Ms.toFixed(2)} ms | ${row.p99Ms.toFixed(2)} ms | ${row.maxMs.toFixed(2)} ms | ${row.megabytesPerSecond.toFixed(0)} |`,
+      );
+    }
+  }
+  if (cases.memory) {
+    lines.push("", "## Peak memory while ten times the budget streams", "");
+    lines.push("| to | budget | streamed | above the start |", "|---|---|---|---|");
+    for (const [name, row] of Object.entries(cases.memory)) {
+      lines.push(
+        `| ${name} | ${row.budgetMiB} MiB | ${row.streamedMiB} MiB | ${row.aboveMiB.toFixed(0)} MiB |`,
+      );
+    }
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+const size = (bytes) => (bytes >= 2 ** 20 ? `${bytes / 2 ** 20} MiB` : `${bytes / 2 ** 10} KiB`);
+const time = (us) => (us >= 1_000 ? `${(us / 1_000).toFixed(1)} ms` : `${us.toFixed(1)} µs`);
+const ratio = (number) => `${number >= 100 ? number.toFixed(0) : number.toFixed(number >= 10 ? 1 : 2)} ×`;
