@@ -77,7 +77,6 @@ impl Decoder {
 
     fn file(&mut self, bytes: &Buffer) -> Result<()> {
         let footer = footer(bytes)?;
-        known_version(footer.version())?;
         let schema = footer.schema().ok_or_else(|| invalid("the file has no schema"))?;
         self.read_schema(schema)?;
         // Dictionaries first, wherever they are: batches may come before them in a file.

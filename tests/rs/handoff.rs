@@ -1,0 +1,10 @@
+//! What the handoff promises, through its own door: parcels in, record batches or errors out.
+#![allow(clippy::unwrap_used)]
+
+mod handoff_explode;
+mod handoff_golden;
+mod handoff_hostile;
+mod handoff_lies;
+mod handoff_memory;
+mod handoff_random;
+mod handoff_types;
