@@ -1,0 +1,109 @@
+// R-04: no use or misuse from JavaScript can crash the process or make Rust read freed memory. Each attack runs
+// in a process of its own, which must end by itself, with code 0, after its own checks; a signal is a failure.
+import { spawn } from "node:child_process";
+import * as path from "node:path";
+import { describe, expect, test } from "vitest";
+
+const children = path.join(process.cwd(), "tests/faults/children");
+
+interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly output: string;
+}
+
+function attack(name: string, args: readonly string[] = [], limitMs = 240_000): Promise<Ended> {
+  const flags = ["--expose-gc", "--max-old-space-size=2048"];
+  const child = spawn(process.execPath, [...flags, path.join(children, `${name}.mjs`), ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+  }
+  // A hang is a failure with a name, not a test runner that gives up on everything.
+  const hung = setTimeout(() => {
+    output += "\nHUNG";
+    child.kill("SIGKILL");
+  }, limitMs);
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => {
+      clearTimeout(hung);
+      resolve({ code, signal, output });
+    });
+  });
+}
+
+async function survives(name: string, args: readonly string[] = []): Promise<string> {
+  const ended = await attack(name, args);
+  expect(ended, ended.output).toMatchObject({ code: 0, signal: null });
+  expect(ended.output).toContain("SURVIVED");
+  return ended.output;
+}
+
+describe("R-04 memory that is taken away while Rust holds it", () => {
+  test.each(["transfer", "structured-clone", "post-message"])(
+    "%s throws, and the rows arrive",
+    async (way) => {
+      await survives("detach", [way]);
+    },
+  );
+
+  test("a buffer detached before the send is a clear error", async () => {
+    await survives("detached-before");
+  });
+
+  test("a resizable buffer that shrinks was copied", async () => {
+    await survives("resize");
+  });
+
+  test("WebAssembly memory that grows was copied, and may go on growing", async () => {
+    await survives("wasm");
+  });
+
+  test("shared memory that another thread writes to was copied", async () => {
+    await survives("shared");
+  });
+
+  test("garbage collection under pressure takes nothing that is in use", async () => {
+    await survives("gc");
+  });
+});
+
+describe("R-04 memory that is written to while Rust reads it", () => {
+  test.each(["discard", "delta"])(
+    "scribbling over every buffer in flight to %s ends in outcomes",
+    async (to) => {
+      await survives("scribble", [to]);
+    },
+  );
+
+  test("the development option reports a batch that was changed in flight", async () => {
+    await survives("witness");
+  });
+});
+
+describe("R-04, R-18 environments that end with batches in flight", () => {
+  test("a worker is terminated 500 times", async () => {
+    await survives("terminate", ["500"]);
+  });
+
+  test.each(["exit", "throw", "worker-exit"])("the process ends by %s", async (way) => {
+    const ended = await attack("exit", [way], 60_000);
+    expect(ended, ended.output).toMatchObject({ code: way === "throw" ? 1 : 0, signal: null });
+    expect(ended.output).not.toContain("HUNG");
+  });
+
+  test("an idle client keeps no process alive, and one that waits keeps it alive until it is told", async () => {
+    await survives("alive");
+  });
+});
+
+describe("R-19 many at once", () => {
+  test("hundreds of senders on one client, several workers with clients of their own", async () => {
+    await survives("crowd");
+  });
+});

@@ -1,0 +1,45 @@
+// What the attacks share.
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { Data, Field, Float64, Int32, RecordBatch, Schema, Struct, Utf8 } from "apache-arrow";
+
+export { connect } from "../../../dist/index.js";
+
+/** A batch over buffers that the attack has in its hands. */
+export function batchOver({ ints, floats, text }) {
+  const fields = [];
+  const children = [];
+  let rows = 0;
+  const add = (name, type, data) => {
+    fields.push(new Field(name, type, true));
+    children.push(data);
+    rows = data.length;
+  };
+  if (ints) add("i", new Int32(), new Data(new Int32(), 0, ints.length, 0, [undefined, ints]));
+  if (floats) add("f", new Float64(), new Data(new Float64(), 0, floats.length, 0, [undefined, floats]));
+  if (text)
+    add("s", new Utf8(), new Data(new Utf8(), 0, text.offsets.length - 1, 0, [text.offsets, text.values]));
+  const struct = new Struct(fields);
+  return new RecordBatch(new Schema(fields), new Data(struct, 0, rows, 0, [], children));
+}
+
+export function words(rows, width = 8) {
+  const offsets = new Int32Array(rows + 1);
+  for (let row = 0; row <= rows; row++) offsets[row] = row * width;
+  return { offsets, values: new Uint8Array(rows * width).fill(97) };
+}
+
+export function scratch() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-attack-"));
+  process.on("exit", () => fs.rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+export function check(truth, message) {
+  if (!truth) throw new Error(message);
+}
+
+export function survived() {
+  console.log("SURVIVED");
+}
