@@ -10,16 +10,18 @@
 //! It does not wait and try again at leisure: optimistic retries against other writers end here, all
 //! else is the transmitter's.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake_core::kernel::{Action, Add, MetadataExt as _, StructField, StructType, Transaction};
-use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitData, CommitProperties, TransactionError};
+use deltalake_core::kernel::{Action, Add, MetadataExt as _, StructField, StructType, Transaction, new_metadata};
+use deltalake_core::logstore::CommitOrBytes;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
+use uuid::Uuid;
 
 use super::errors;
 use super::features::{self, Honoured};
@@ -61,26 +63,33 @@ pub async fn load(location: &Location) -> Result<Option<DeltaTableState>> {
 }
 
 /// Creates the table, or finds that somebody else just did.
-pub async fn create(
-    location: &Location,
-    columns: Vec<StructField>,
-    by: &[String],
-) -> Result<DeltaTableState> {
-    let created = CreateBuilder::new()
-        .with_log_store(Arc::clone(&location.log))
-        .with_columns(columns)
-        .with_partition_columns(by)
-        .with_save_mode(SaveMode::ErrorIfExists)
-        .await;
-    // Whoever created it, and whatever the answer was: what counts is what the log says now.
-    match (load(location).await, created) {
-        (Ok(Some(state)), _) => Ok(state),
-        (_, Err(error)) => Err(location.secrets.table(&error).during("open")),
-        (Err(error), Ok(_)) => Err(error),
-        (Ok(None), Ok(_)) => Err(Error::new(
-            Code::Internal,
-            "a table that was created cannot be found",
-        )),
+///
+/// Not by deltalake-core's `CreateBuilder`: when two writers create at once, its second one commits a
+/// second protocol and schema as version 1 over the first one's table.
+pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String]) -> Result<()> {
+    let internal = |error: String| Error::new(Code::Internal, format!("the new table's schema is invalid: {error}"));
+    let schema = StructType::try_new(columns).map_err(|error| internal(error.to_string()))?;
+    let none: [(String, String); 0] = [];
+    let metadata = new_metadata(&schema, by, none).map_err(|error| internal(error.to_string()))?;
+    let protocol = features::fresh(&schema);
+    let operation = DeltaOperation::Create {
+        mode: SaveMode::ErrorIfExists,
+        location: location.url.clone(),
+        protocol: protocol.clone(),
+        metadata: metadata.clone(),
+    };
+    let actions = vec![Action::Protocol(protocol), Action::Metadata(metadata)];
+    let entry = CommitData::new(actions, operation, HashMap::new(), Vec::new())
+        .get_bytes()
+        .map_err(|error| internal(error.to_string()))?;
+    match location
+        .log
+        .write_commit_entry(0, CommitOrBytes::LogBytes(entry), Uuid::new_v4())
+        .await
+    {
+        // Another writer's table: the caller loads it and checks whether it fits.
+        Ok(()) | Err(TransactionError::VersionAlreadyExists(_)) => Ok(()),
+        Err(error) => Err(location.secrets.table(&error.into()).during("open")),
     }
 }
 

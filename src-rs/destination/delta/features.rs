@@ -138,6 +138,17 @@ fn field_with(field: &StructField, key: &str) -> Option<String> {
     Some(format!("{}.{inner}", field.name))
 }
 
+/// The least that every reader and writer knows.
+fn plain() -> Protocol {
+    let versions = serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 2 });
+    serde_json::from_value(versions).expect("two versions are a protocol")
+}
+
+/// The protocol of a new table.
+pub fn fresh(schema: &StructType) -> Protocol {
+    upgrade(&plain(), schema).unwrap_or_else(plain)
+}
+
 /// The protocol that a schema with times without a zone asks for, if the table's is not enough.
 pub fn upgrade(protocol: &Protocol, schema: &StructType) -> Option<Protocol> {
     const NTZ: &str = "timestampNtz";
@@ -190,10 +201,9 @@ pub struct Honoured<'a> {
 
 impl<'a> Honoured<'a> {
     pub fn new(state: &'a DeltaTableState) -> Self {
-        let plain = serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 2 });
         Honoured {
             state,
-            protocol: serde_json::from_value(plain).expect("two versions are a protocol"),
+            protocol: plain(),
         }
     }
 }

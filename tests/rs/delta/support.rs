@@ -58,7 +58,10 @@ impl Table {
     }
 
     pub fn latest(&self) -> u64 {
-        (0..).find(|version| !self.commit_path(*version).exists()).unwrap() - 1
+        (0..)
+            .find(|version| !self.commit_path(*version).exists())
+            .unwrap()
+            - 1
     }
 
     /// Every action of every version, as it lies in the log.
@@ -66,14 +69,20 @@ impl Table {
         (0..=self.latest())
             .flat_map(|version| {
                 let text = std::fs::read_to_string(self.commit_path(version)).unwrap();
-                let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                let lines: Vec<Value> = text
+                    .lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect();
                 lines
             })
             .collect()
     }
 
     pub fn adds(&self) -> Vec<Value> {
-        self.actions().iter().filter_map(|action| action.get("add").cloned()).collect()
+        self.actions()
+            .iter()
+            .filter_map(|action| action.get("add").cloned())
+            .collect()
     }
 
     pub fn stats(&self, add: &Value) -> Value {
@@ -81,17 +90,27 @@ impl Table {
     }
 
     pub fn schema(&self) -> Value {
-        let metadata = self.actions().iter().rev().find_map(|action| action.get("metaData").cloned()).unwrap();
+        let metadata = self
+            .actions()
+            .iter()
+            .rev()
+            .find_map(|action| action.get("metaData").cloned())
+            .unwrap();
         serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap()
     }
 
     pub fn protocol(&self) -> Value {
-        self.actions().iter().rev().find_map(|action| action.get("protocol").cloned()).unwrap()
+        self.actions()
+            .iter()
+            .rev()
+            .find_map(|action| action.get("protocol").cloned())
+            .unwrap()
     }
 
     pub fn read(&self, add: &Value) -> Vec<RecordBatch> {
         let path = percent_decoded(add["path"].as_str().unwrap());
-        let file = std::fs::File::open(self.path().join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let file =
+            std::fs::File::open(self.path().join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         ParquetRecordBatchReaderBuilder::try_new(file)
             .unwrap()
             .build()
@@ -138,7 +157,11 @@ impl Table {
     /// Opened by deltalake-core, as a reader would.
     pub async fn by_deltalake(&self) -> deltalake_core::DeltaTable {
         let url = url::Url::from_directory_path(self.path()).unwrap();
-        deltalake_core::DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap()
+        deltalake_core::DeltaTableBuilder::from_url(url)
+            .unwrap()
+            .load()
+            .await
+            .unwrap()
     }
 }
 
@@ -149,7 +172,11 @@ pub fn files_under(directory: &Path) -> Vec<PathBuf> {
     entries
         .flat_map(|entry| {
             let path = entry.unwrap().path();
-            if path.is_dir() { files_under(&path) } else { vec![path] }
+            if path.is_dir() {
+                files_under(&path)
+            } else {
+                vec![path]
+            }
         })
         .collect()
 }
@@ -182,7 +209,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub async fn open(delta: &Delta, batch: &RecordBatch, producer: Uuid, resume_from: Option<u64>) -> Result<Writer> {
+    pub async fn open(
+        delta: &Delta,
+        batch: &RecordBatch,
+        producer: Uuid,
+        resume_from: Option<u64>,
+    ) -> Result<Writer> {
         let (acknowledgements, heard) = Acknowledgements::channel();
         let opening = Opening {
             schema: batch.schema(),
@@ -191,7 +223,11 @@ impl Writer {
             acknowledgements,
         };
         let Opened { session, landed } = delta.open(opening).await?;
-        Ok(Writer { session, landed, heard })
+        Ok(Writer {
+            session,
+            landed,
+            heard,
+        })
     }
 
     pub async fn write(&mut self, id: u64, batch: &RecordBatch) -> Result<()> {
@@ -233,8 +269,13 @@ impl Writer {
 
 /// Rows `from..to` with an `id` and a `name`.
 pub fn rows(from: i64, to: i64) -> RecordBatch {
-    let names: StringArray = (from..to).map(|id| (id % 7 != 0).then(|| format!("name {id}"))).collect();
-    columns(vec![("id", Arc::new(Int64Array::from_iter_values(from..to)) as ArrayRef), ("name", Arc::new(names))])
+    let names: StringArray = (from..to)
+        .map(|id| (id % 7 != 0).then(|| format!("name {id}")))
+        .collect();
+    columns(vec![
+        ("id", Arc::new(Int64Array::from_iter_values(from..to)) as ArrayRef),
+        ("name", Arc::new(names)),
+    ])
 }
 
 pub fn columns(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
