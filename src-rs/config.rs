@@ -295,7 +295,10 @@ impl<'a> Group<'a> {
             _ => {
                 self.issue(
                     name,
-                    format!("must be a whole number of at least {least}, not {}", describe(value)),
+                    format!(
+                        "must be a whole number of at least {least}, not {}",
+                        describe(value)
+                    ),
                     None,
                 );
                 default

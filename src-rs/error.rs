@@ -250,7 +250,8 @@ impl Error {
         self
     }
 
-    /// The write may have landed although it failed: the outcome is unknown, not failed.
+    /// What the session had been given and had not acknowledged may have landed although it failed:
+    /// the outcome is unknown, not failed.
     pub fn ambiguous(mut self) -> Self {
         self.0.ambiguous = true;
         self

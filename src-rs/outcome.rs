@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::destination::{Position, Rejection};
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// What became of one delivery.
 #[derive(Debug, Clone)]
@@ -138,11 +138,12 @@ impl Ledger {
         assert!(before.is_none(), "delivery {sequence} entered twice");
     }
 
-    /// Rows went to the destination for the `attempt`-th time.
-    pub fn sent(&mut self, segment: &Segment, attempt: u32, now: Instant) {
+    /// Rows go to the destination, in the `attempt`-th try to get them there; `anew` says that no
+    /// earlier try came as far.
+    pub fn sent(&mut self, segment: &Segment, attempt: u32, anew: bool, now: Instant) {
         if let Some(entry) = self.entries.get_mut(&segment.sequence) {
             entry.attempts = entry.attempts.max(attempt);
-            if attempt == 1 {
+            if anew {
                 entry.writes += 1;
             }
             entry.first_sent.get_or_insert(now);
@@ -222,12 +223,6 @@ impl Ledger {
         self.entries.contains_key(&sequence)
     }
 
-    pub fn was_sent(&self, sequence: u64) -> bool {
-        self.entries
-            .get(&sequence)
-            .is_some_and(|entry| entry.first_sent.is_some())
-    }
-
     /// The oldest unsettled delivery.
     pub fn oldest(&self) -> Option<u64> {
         self.entries.keys().next().copied()
@@ -237,15 +232,16 @@ impl Ledger {
         self.entries.keys().copied().collect()
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    fn settle(&mut self, segment: &Segment, now: Instant, apply: impl FnOnce(&mut Entry, usize)) -> Option<Settled> {
+    fn settle(
+        &mut self,
+        segment: &Segment,
+        now: Instant,
+        apply: impl FnOnce(&mut Entry, usize),
+    ) -> Option<Settled> {
         let entry = self.entries.get_mut(&segment.sequence)?;
         debug_assert!(segment.rows <= entry.open_rows, "rows settled twice");
         let rows = segment.rows.min(entry.open_rows);
@@ -292,14 +288,29 @@ impl Entry {
                 acknowledge: since(last),
                 latency: since(admitted),
             },
-            error: self.error.clone(),
+            error: self.error.clone().or_else(|| self.refusal()),
         }
+    }
+
+    /// A delivery that is not whole always says why.
+    fn refusal(&self) -> Option<Error> {
+        let first = self.rejections.iter().min_by_key(|rejection| rejection.row)?;
+        let text = format!(
+            "{} of {} rows were refused; row {}: {}",
+            self.rejections.len(),
+            self.entered.rows,
+            first.row,
+            first.message
+        );
+        let error = Error::new(Code::RowsRejected, text).during("write");
+        Some(error.at_row(first.row).after(self.attempts, Duration::ZERO))
     }
 
     fn status(&self) -> Status {
         if self.unknown_rows > 0 {
             Status::Unknown
-        } else if self.failed_rows > 0 {
+        } else if self.failed_rows > 0 || self.error.is_some() {
+            // A delivery that could not be read has no rows to count, and failed all the same.
             Status::Failed
         } else if self.rejections.is_empty() {
             Status::Acknowledged

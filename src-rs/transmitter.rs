@@ -24,7 +24,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedSender, error::SendError};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -34,7 +35,7 @@ use crate::config::Config;
 use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{Parcel, Payload, Pool};
-use crate::outcome::Outcome;
+use crate::outcome::{Entered, Ledger, Outcome};
 use crate::telemetry::Counters;
 use admission::Admission;
 use engine::{Control, Engine};
@@ -125,6 +126,7 @@ impl Transmitter {
         let (inbound, inbound_receiver) = mpsc::unbounded_channel();
         let (control, control_receiver) = mpsc::unbounded_channel();
         let (arrivals, arrivals_receiver) = mpsc::channel(ARRIVALS);
+        let (over, end) = oneshot::channel();
         let intake = Intake {
             payload: if destination.capabilities().computes_on_payload {
                 || Payload::Computed
@@ -132,7 +134,6 @@ impl Transmitter {
                 || Payload::Moved
             },
             pool,
-            counters: counters.clone(),
             parallelism: std::thread::available_parallelism().map_or(2, usize::from),
         };
         let engine = Engine::new(
@@ -144,8 +145,8 @@ impl Transmitter {
             observer.clone(),
         );
         let tasks = [
-            tokio::spawn(intake.run(inbound_receiver, arrivals)).abort_handle(),
-            tokio::spawn(engine.run(arrivals_receiver, control_receiver)).abort_handle(),
+            tokio::spawn(intake.run(inbound_receiver, arrivals, end)).abort_handle(),
+            tokio::spawn(engine.run(arrivals_receiver, control_receiver, over)).abort_handle(),
         ];
         Transmitter {
             admission,
@@ -162,7 +163,12 @@ impl Transmitter {
     /// # Errors
     /// `CLOSED` once the client takes nothing more.
     pub fn request(&self, bytes: usize) -> Result<Admit> {
-        self.admission.request(bytes)
+        let admit = self.admission.request(bytes)?;
+        if matches!(admit, Admit::Queued(_)) {
+            // Asleep over rows that linger, the engine would never learn that their bytes are wanted.
+            let _ = self.control.send(Control::Waiting);
+        }
+        Ok(admit)
     }
 
     /// Turns a granted ticket into an admission.
@@ -195,8 +201,10 @@ impl Transmitter {
         self.counters.bytes_admitted.add(submission.bytes);
         self.counters.unsettled.add(1);
         self.counters.arriving.add(1);
-        // The engine ends only after close, and close lets nobody in.
-        let _ = self.inbound.send(Inbound::Deliver(submission));
+        if let Err(SendError(Inbound::Deliver(submission))) = self.inbound.send(Inbound::Deliver(submission))
+        {
+            self.turn_away(&submission);
+        }
     }
 
     /// Opens a session for `schema` now, so that what is wrong with it is known before the first batch.
@@ -209,12 +217,42 @@ impl Transmitter {
         self.ask(Inbound::Flush { reply });
     }
 
+    /// Admitted just before a close that was over sooner: not silence either.
+    fn turn_away(&self, submission: &Submission) {
+        let error = Error::new(Code::Closed, "the client is closed").during("send");
+        let mut ledger = Ledger::default();
+        ledger.enter(Entered {
+            sequence: submission.sequence,
+            rows: 0,
+            bytes: submission.bytes,
+            admitted: submission.admitted,
+            handoff: submission.handoff,
+            buffers_copied_for_pin_limit: submission.buffers_copied_for_pin_limit,
+            buffers_realigned: 0,
+        });
+        self.counters.arriving.sub(1);
+        self.counters.unsettled.sub(1);
+        self.counters.deliveries_failed.add(1);
+        if let Some(settled) = ledger.fail_rest(submission.sequence, &error, Instant::now()) {
+            (self.observer)(Event::Settled(Box::new(settled.outcome)));
+        }
+        self.give_back(submission.bytes);
+    }
+
     /// Lets nobody in any more, delivers what was admitted until `deadline`, then settles the rest as
     /// failed or unknown. Answers when nothing is left.
     pub fn close(&self, deadline: Duration, reply: Reply) {
-        self.admission.close();
+        for ticket in self.admission.close() {
+            // Void, but whoever holds it waits: redeeming it says that the client is closed.
+            (self.observer)(Event::Granted(ticket));
+        }
         let _ = self.control.send(Control::CloseBy(deadline));
-        self.ask(Inbound::Close { deadline, reply });
+        if let Err(SendError(Inbound::Close { reply, .. })) =
+            self.inbound.send(Inbound::Close { deadline, reply })
+        {
+            // Closed before: nothing is left.
+            reply.answer(Ok(()));
+        }
     }
 
     /// The caller no longer waits for this delivery.

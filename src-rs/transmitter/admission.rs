@@ -139,6 +139,12 @@ impl Admission {
         state.waiting.len() + state.granted.len()
     }
 
+    /// Whether somebody waits and nobody is on the way in: only what is released helps then.
+    pub fn is_stalled(&self) -> bool {
+        let state = self.lock();
+        !state.waiting.is_empty() && state.granted.is_empty()
+    }
+
     /// A panic of another holder left numbers, not broken memory: going on is better than a second panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -174,8 +174,10 @@ impl Batcher {
             return Vec::new();
         }
         let by_rows = rows.div_ceil(self.limits.max_rows);
-        let by_bytes = bytes.div_ceil(self.limits.max_bytes);
-        let parts = by_rows.max(by_bytes).clamp(1, rows);
+        // 128 bits: rows × bytes of a large batch overflow 64.
+        let fitting = rows as u128 * self.limits.max_bytes as u128 / bytes.max(1) as u128;
+        let by_bytes = rows.div_ceil(usize::try_from(fitting).unwrap_or(usize::MAX).max(1));
+        let parts = by_rows.max(by_bytes);
         let mut cuts = Vec::with_capacity(parts);
         let mut start = 0;
         for part in 0..parts {
@@ -191,7 +193,6 @@ fn share(bytes: usize, length: usize, rows: usize) -> usize {
     if length == rows {
         return bytes;
     }
-    // 128 bits: rows × bytes of a large batch overflow 64.
     (bytes as u128 * length as u128 / rows as u128) as usize
 }
 

@@ -4,7 +4,7 @@
 //! which they were admitted, and so do the commands between them: a `flush` that overtook a delivery
 //! would not wait for it.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
+use tokio::sync::oneshot;
 
 use super::{Reply, Submission, Witness};
 use crate::error::{Code, Error};
 use crate::handoff::{Payload, Pool};
-use crate::telemetry::Counters;
 
 /// Below this an import is over before a thread would have been found for it.
 const INLINE_BYTES: usize = 128 << 10;
@@ -54,40 +54,53 @@ pub struct Delivered {
 pub struct Intake {
     pub payload: fn() -> Payload,
     pub pool: Arc<Pool>,
-    pub counters: Arc<Counters>,
     pub parallelism: usize,
 }
 
 impl Intake {
-    pub async fn run(self, mut inbound: UnboundedReceiver<Inbound>, arrivals: Sender<Arrival>) {
+    /// Runs until the sender is gone, or until `over` says that nothing more is to be imported; what
+    /// was handed over by then arrives all the same, for somebody waits for its outcome.
+    pub async fn run(
+        self,
+        mut inbound: UnboundedReceiver<Inbound>,
+        arrivals: Sender<Arrival>,
+        mut over: oneshot::Receiver<()>,
+    ) {
         let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Arrival> + Send>>> =
             FuturesOrdered::new();
+        let mut is_over = false;
         loop {
-            tokio::select! {
+            let arrival = tokio::select! {
                 biased;
-                Some(arrival) = under_way.next() => {
-                    if arrivals.send(arrival).await.is_err() {
-                        return;
-                    }
+                Some(arrival) = under_way.next() => arrival,
+                _ = &mut over, if !is_over => {
+                    is_over = true;
+                    inbound.close();
+                    continue;
                 }
                 next = inbound.recv(), if under_way.len() < self.parallelism => match next {
-                    Some(Inbound::Deliver(submission)) if submission.bytes < INLINE_BYTES && under_way.is_empty() => {
-                        let arrival = Arrival::Delivered(import(submission, (self.payload)(), &self.pool));
-                        if arrivals.send(arrival).await.is_err() {
-                            return;
-                        }
+                    Some(Inbound::Deliver(submission)) if is_over => {
+                        let refused = Header::of(&submission).refused(not_imported());
+                        under_way.push_back(Box::pin(ready(Arrival::Delivered(refused))));
+                        continue;
                     }
-                    Some(inbound) => under_way.push_back(self.prepare(inbound)),
-                    None if under_way.is_empty() => return,
-                    None => {
-                        while let Some(arrival) = under_way.next().await {
-                            if arrivals.send(arrival).await.is_err() {
-                                return;
-                            }
-                        }
-                        return;
+                    Some(Inbound::Deliver(submission))
+                        if submission.bytes < INLINE_BYTES && under_way.is_empty() =>
+                    {
+                        Arrival::Delivered(import(submission, (self.payload)(), &self.pool))
                     }
+                    Some(inbound) => {
+                        under_way.push_back(self.prepare(inbound));
+                        continue;
+                    }
+                    None => match under_way.next().await {
+                        Some(arrival) => arrival,
+                        None => return,
+                    },
                 },
+            };
+            if arrivals.send(arrival).await.is_err() {
+                return;
             }
         }
     }
@@ -96,11 +109,11 @@ impl Intake {
         let submission = match inbound {
             Inbound::Deliver(submission) => submission,
             Inbound::Prepare { schema, reply } => {
-                return Box::pin(std::future::ready(Arrival::Prepare { schema, reply }));
+                return Box::pin(ready(Arrival::Prepare { schema, reply }));
             }
-            Inbound::Flush { reply } => return Box::pin(std::future::ready(Arrival::Flush { reply })),
+            Inbound::Flush { reply } => return Box::pin(ready(Arrival::Flush { reply })),
             Inbound::Close { deadline, reply } => {
-                return Box::pin(std::future::ready(Arrival::Close { deadline, reply }));
+                return Box::pin(ready(Arrival::Close { deadline, reply }));
             }
         };
         let pool = self.pool.clone();
@@ -119,7 +132,7 @@ impl Intake {
 
 fn import(submission: Submission, payload: Payload, pool: &Arc<Pool>) -> Delivered {
     let header = Header::of(&submission);
-    let mut delivered = header.refused(Error::new(Code::Internal, "nothing was imported"));
+    let mut delivered = header.refused(not_imported());
     let witness = submission.witness;
     let mut batches = Vec::new();
     for (index, parcel) in submission.parcels.into_iter().enumerate() {
@@ -154,6 +167,10 @@ fn import(submission: Submission, payload: Payload, pool: &Arc<Pool>) -> Deliver
     delivered.witness = witness;
     delivered.batches = Ok(batches);
     delivered
+}
+
+fn not_imported() -> Error {
+    Error::new(Code::Internal, "nothing was imported")
 }
 
 /// What of a submission outlives its import.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::config::Retry;
 use crate::error::{Error, RetryClass};
 
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// How fast to go, from what happened lately.
 #[derive(Debug)]
 pub struct Pace {
@@ -37,8 +39,9 @@ impl Pace {
         self.strikes = (self.strikes + strikes).min(32);
         let ceiling = self.ceiling();
         let jittered = ceiling.mul_f64(dice.f64());
-        // The server's own hint is a floor: coming earlier is what it asked us not to do.
-        jittered.max(error.hint().unwrap_or_default())
+        // The server's own hint is a floor: coming earlier is what it asked us not to do. A hint of
+        // centuries would overflow the clock.
+        jittered.max(error.hint().unwrap_or_default().min(LONGEST))
     }
 
     /// Something got through. One success does not wipe out a bad hour: the strikes halve.

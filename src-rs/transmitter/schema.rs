@@ -70,12 +70,25 @@ fn type_fits(given: &DataType, wanted: &DataType) -> bool {
             field_fits(a, b, None)
         }
         (DataType::FixedSizeList(a, n), DataType::FixedSizeList(b, m)) => n == m && field_fits(a, b, None),
-        // The names of a map's entries are a habit of libraries, not a part of the type.
-        (DataType::Map(a, sorted), DataType::Map(b, wanted)) => sorted == wanted && field_fits(a, b, None),
+        (DataType::Map(a, sorted), DataType::Map(b, wanted)) => sorted == wanted && entries_fit(a, b),
         (DataType::Struct(a), DataType::Struct(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| field_fits(a, b, None))
         }
         // Unions and dictionaries would need their insides rebuilt; a session of their own is cheaper.
+        _ => false,
+    }
+}
+
+/// The names of a map's entries are a habit of libraries, not a part of the type.
+fn entries_fit(given: &Field, wanted: &Field) -> bool {
+    match (given.data_type(), wanted.data_type()) {
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            let unnamed = |field: &Field| field.clone().with_name("");
+            a.len() == b.len()
+                && a.iter()
+                    .zip(b)
+                    .all(|(a, b)| field_fits(&unnamed(a), &unnamed(b), None))
+        }
         _ => false,
     }
 }

@@ -2,19 +2,23 @@
 //!
 //! Invariants:
 //! - Calls on a session never overlap, and none follows an error.
-//! - Acknowledgements reach the transmitter before the event that ends the session.
+//! - Acknowledgements reach the transmitter before the event that ends the session, and that event
+//!   after the session is dropped.
+//! - However a session ends, in a panic too, the transmitter is told.
 //! - Dropping the [`Driver`] drops the session: nothing it holds outlives the transmitter's interest.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Position, Write};
-use crate::error::Error;
+use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Position, Session, Write};
+use crate::error::{Code, Error};
 
 /// What the transmitter asks of the session.
 pub enum Call {
@@ -30,12 +34,27 @@ pub struct SessionEvent {
 }
 
 pub enum Kind {
-    Opened { landed: Option<(u64, Position)> },
+    Opened {
+        landed: Option<(u64, Position)>,
+    },
     Acknowledged(Acknowledgement),
-    Written { id: u64, took: Duration },
-    Flushed,
+    /// The session is about to be given this write.
+    Taken {
+        id: u64,
+    },
+    Written {
+        id: u64,
+        took: Duration,
+    },
+    /// All that the session was given, up to this id.
+    Flushed {
+        through: u64,
+    },
     Closed,
-    Broke { error: Error, during: During },
+    Broke {
+        error: Error,
+        during: During,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +86,7 @@ impl Driver {
             session,
             acknowledgements,
             events,
+            taken: 0,
         };
         let task = tokio::spawn(drive.run(destination, opening, receiver));
         Driver { calls, task }
@@ -88,6 +108,8 @@ struct Drive {
     session: u64,
     acknowledgements: UnboundedReceiver<Acknowledgement>,
     events: UnboundedSender<SessionEvent>,
+    /// The last write that the session was given.
+    taken: u64,
 }
 
 impl Drive {
@@ -95,24 +117,43 @@ impl Drive {
         mut self,
         destination: Arc<dyn Destination>,
         opening: Opening,
-        mut calls: UnboundedReceiver<Call>,
+        calls: UnboundedReceiver<Call>,
     ) {
-        let opened = match self.watching(destination.open(opening)).await {
-            Ok(opened) => opened,
-            Err((error, during)) => return self.broke(error, during.unwrap_or(During::Open)),
-        };
+        // The session is dropped before its end is told: the next one looks up what landed, and must
+        // not do so while this one can still write.
+        match self.drive(destination, opening, calls).await {
+            Ok(true) => {
+                self.pass_on();
+                self.say(Kind::Closed);
+            }
+            Ok(false) => {}
+            Err((error, during)) => {
+                self.pass_on();
+                self.say(Kind::Broke { error, during });
+            }
+        }
+    }
+
+    /// Whether the session was closed, rather than given up.
+    async fn drive(
+        &mut self,
+        destination: Arc<dyn Destination>,
+        opening: Opening,
+        mut calls: UnboundedReceiver<Call>,
+    ) -> Result<bool, (Error, During)> {
+        let opened = self.watching(During::Open, destination.open(opening)).await?;
         self.say(Kind::Opened {
             landed: opened.landed,
         });
         let mut session = opened.session;
         loop {
+            if let Some(error) = self.pass_on() {
+                return Err((error, During::Idle));
+            }
             // A session that is due is flushed before it is given more, or a steady stream of
             // writes would put its commit off for ever.
             if session.flush_due().is_some_and(|due| due <= std_now()) {
-                match self.watching(session.flush()).await {
-                    Ok(()) => self.say(Kind::Flushed),
-                    Err((error, during)) => return self.broke(error, during.unwrap_or(During::Flush)),
-                }
+                self.flush(&mut session).await?;
                 continue;
             }
             let due = session.flush_due().map(Instant::from_std);
@@ -120,7 +161,7 @@ impl Drive {
                 biased;
                 Some(acknowledgement) = self.acknowledgements.recv() => {
                     match acknowledgement {
-                        Acknowledgement::Broken { error } => return self.broke(error, During::Idle),
+                        Acknowledgement::Broken { error } => return Err((error, During::Idle)),
                         other => self.say(Kind::Acknowledged(other)),
                     }
                     continue;
@@ -132,63 +173,68 @@ impl Drive {
                 Some(Call::Write(write)) => {
                     let id = write.id;
                     let start = Instant::now();
-                    match self.watching(session.write(write)).await {
-                        Ok(()) => self.say(Kind::Written {
-                            id,
-                            took: start.elapsed(),
-                        }),
-                        Err((error, during)) => {
-                            return self.broke(error, during.unwrap_or(During::Write(id)));
-                        }
-                    }
+                    self.taken = id;
+                    self.say(Kind::Taken { id });
+                    self.watching(During::Write(id), session.write(write)).await?;
+                    // Said before the acknowledgements that came with it, or a write that is settled
+                    // by them would never learn what its encoding took.
+                    let took = start.elapsed();
+                    self.say(Kind::Written { id, took });
                 }
-                Some(Call::Flush) => match self.watching(session.flush()).await {
-                    Ok(()) => self.say(Kind::Flushed),
-                    Err((error, during)) => return self.broke(error, during.unwrap_or(During::Flush)),
-                },
+                Some(Call::Flush) => self.flush(&mut session).await?,
                 Some(Call::Close) => {
-                    return match self.watching(session.close()).await {
-                        Ok(()) => self.say(Kind::Closed),
-                        Err((error, during)) => self.broke(error, during.unwrap_or(During::Close)),
-                    };
+                    self.watching(During::Close, session.close()).await?;
+                    return Ok(true);
                 }
-                None => return,
+                None => return Ok(false),
             }
         }
+    }
+
+    async fn flush(&mut self, session: &mut Box<dyn Session>) -> Result<(), (Error, During)> {
+        self.watching(During::Flush, session.flush()).await?;
+        if let Some(error) = self.pass_on() {
+            return Err((error, During::Idle));
+        }
+        self.say(Kind::Flushed { through: self.taken });
+        Ok(())
     }
 
     /// Waits for a call on the session and passes on acknowledgements meanwhile: a destination may
     /// acknowledge early writes while it takes a later one.
     async fn watching<T>(
         &mut self,
+        during: During,
         call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, (Error, Option<During>)> {
+    ) -> Result<T, (Error, During)> {
+        // A panic that ended this task without a word would leave every caller waiting.
+        let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
-        let result = loop {
+        loop {
             tokio::select! {
                 biased;
                 Some(acknowledgement) = self.acknowledgements.recv() => match acknowledgement {
-                    Acknowledgement::Broken { error } => return Err((error, Some(During::Idle))),
+                    Acknowledgement::Broken { error } => return Err((error, During::Idle)),
                     other => self.say(Kind::Acknowledged(other)),
                 },
-                result = &mut call => break result,
-            }
-        };
-        self.pass_on();
-        result.map_err(|error| (error, None))
-    }
-
-    fn pass_on(&mut self) {
-        while let Ok(acknowledgement) = self.acknowledgements.try_recv() {
-            if !matches!(acknowledgement, Acknowledgement::Broken { .. }) {
-                self.say(Kind::Acknowledged(acknowledgement));
+                result = &mut call => return match result {
+                    Ok(result) => result.map_err(|error| (error, during)),
+                    Err(_) => Err((panicked(), during)),
+                },
             }
         }
     }
 
-    fn broke(mut self, error: Error, during: During) {
-        self.pass_on();
-        self.say(Kind::Broke { error, during });
+    /// Passes on what is there. Returns why the session broke, if it says so.
+    fn pass_on(&mut self) -> Option<Error> {
+        let mut broken = None;
+        while let Ok(acknowledgement) = self.acknowledgements.try_recv() {
+            match acknowledgement {
+                Acknowledgement::Broken { error } => broken = broken.or(Some(error)),
+                other => self.say(Kind::Acknowledged(other)),
+            }
+        }
+        broken
     }
 
     fn say(&self, kind: Kind) {
@@ -197,6 +243,11 @@ impl Drive {
             kind,
         });
     }
+}
+
+fn panicked() -> Error {
+    // Nobody knows how far it got.
+    Error::new(Code::Internal, "the destination panicked").ambiguous()
 }
 
 fn std_now() -> std::time::Instant {

@@ -2,15 +2,18 @@
 //!
 //! Invariants:
 //! - All writes in the window have one schema: the session is drained before another is opened.
-//! - A write keeps its id in every replay; only the rows that were acknowledged alone are cut off.
+//! - A write keeps its id in every replay; only rows that were acknowledged alone are cut off,
+//!   and rows of an aborted delivery while no session holds them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::batcher::Draft;
+use crate::config::Retry;
 use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::Segment;
@@ -28,8 +31,12 @@ pub struct Pending {
     /// Tries so far, the one under way included.
     pub attempts: u32,
     pub first_sent: Option<Instant>,
-    /// Handed to the session that is open now.
+    /// On its way to the session that is open now.
     pub sent: bool,
+    /// That session was given it: what becomes of the session concerns it.
+    pub taken: bool,
+    /// Some session was given it.
+    pub ever_taken: bool,
     /// An attempt ended in such a way that the write may have landed.
     pub maybe_landed: bool,
     /// Rows at its start that are durable and already settled.
@@ -37,7 +44,7 @@ pub struct Pending {
 }
 
 impl Window {
-    pub fn push(&mut self, draft: Draft) -> &mut Pending {
+    pub fn push(&mut self, draft: Draft) {
         self.last_id += 1;
         self.writes.push_back(Pending {
             write: Arc::new(Write {
@@ -51,10 +58,11 @@ impl Window {
             attempts: 0,
             first_sent: None,
             sent: false,
+            taken: false,
+            ever_taken: false,
             maybe_landed: false,
             done_rows: 0,
         });
-        self.writes.back_mut().expect("pushed a line above")
     }
 
     /// Takes out every write up to `id`.
@@ -71,46 +79,81 @@ impl Window {
     /// The first `rows` rows of write `id`, counted as it was sent, are durable. Returns the
     /// segments that this settles; the write stays for the rest.
     pub fn partly(&mut self, id: u64, rows: usize) -> Vec<Segment> {
-        let Some(pending) = self.writes.iter_mut().find(|pending| pending.write.id == id) else {
+        let Some(index) = self.writes.iter().position(|pending| pending.write.id == id) else {
             return Vec::new();
         };
+        let pending = &mut self.writes[index];
         let fresh = rows.min(pending.write.rows).saturating_sub(pending.done_rows);
         pending.done_rows += fresh;
-        take_rows(&mut pending.segments, fresh)
+        let segments = take_rows(&mut pending.segments, fresh);
+        if pending.segments.is_empty() {
+            // Left in the window, it would wait for an acknowledgement that has nothing more to say.
+            self.writes.remove(index);
+        }
+        segments
+    }
+
+    /// Takes the rows of a delivery out of the writes that no session holds, now or perhaps.
+    pub fn take_back(&mut self, sequence: u64) -> Vec<Segment> {
+        let mut taken = Vec::new();
+        for pending in &mut self.writes {
+            let is_own = |segment: &Segment| segment.sequence == sequence;
+            if pending.sent || pending.maybe_landed || !pending.segments.iter().any(is_own) {
+                continue;
+            }
+            let mut batches = Vec::new();
+            let mut start = 0;
+            for segment in &pending.segments {
+                if !is_own(segment) {
+                    batches.extend(rows_of(&pending.write.batches, start, segment.rows));
+                }
+                start += segment.rows;
+            }
+            let (own, kept) = pending.segments.iter().partition(|segment| is_own(segment));
+            pending.write = Arc::new(rest_of(&pending.write, batches));
+            pending.segments = kept;
+            taken.extend::<Vec<Segment>>(own);
+        }
+        self.writes.retain(|pending| pending.write.rows > 0);
+        taken
     }
 
     /// The session is gone: everything is to be sent again, but for the rows that were acknowledged.
     pub fn rewind(&mut self) {
         for pending in &mut self.writes {
             pending.sent = false;
+            pending.taken = false;
             if pending.done_rows > 0 {
-                pending.write = Arc::new(without_first(&pending.write, pending.done_rows));
+                let left = pending.write.rows - pending.done_rows;
+                let batches = rows_of(&pending.write.batches, pending.done_rows, left);
+                pending.write = Arc::new(rest_of(&pending.write, batches));
                 pending.done_rows = 0;
             }
         }
-        self.writes.retain(|pending| pending.write.rows > 0);
     }
 
-    /// Takes out what may not be tried again: too many attempts, or too late for another one.
-    pub fn exhausted(&mut self, attempts: u32, deadline: Duration, next_try: Instant) -> Vec<Pending> {
+    /// Takes out what may not be tried again: too many attempts, or too late for another one. `end`
+    /// is when there is nobody left to try.
+    pub fn exhausted(&mut self, retry: &Retry, next_try: Instant, end: Option<Instant>) -> Vec<Pending> {
+        let over = end.is_some_and(|end| next_try > end);
         let spent = |pending: &Pending| {
             let late = pending
                 .first_sent
-                .is_some_and(|first| next_try.saturating_duration_since(first) > deadline);
-            pending.attempts >= attempts || late
+                .is_some_and(|first| next_try.saturating_duration_since(first) > retry.deadline);
+            over || late || pending.attempts >= retry.attempts
         };
-        let (out, kept) = std::mem::take(&mut self.writes).into_iter().partition(spent);
-        self.writes = kept;
-        out.into_iter().collect()
+        self.take_if(spent)
     }
 
     /// Takes out what the session that is open now was given.
-    pub fn take_sent(&mut self) -> Vec<Pending> {
-        let (out, kept) = std::mem::take(&mut self.writes)
-            .into_iter()
-            .partition(|pending| pending.sent);
+    pub fn take_taken(&mut self) -> Vec<Pending> {
+        self.take_if(|pending| pending.taken)
+    }
+
+    fn take_if(&mut self, out: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let (out, kept) = std::mem::take(&mut self.writes).into_iter().partition(out);
         self.writes = kept;
-        out.into_iter().collect()
+        Vec::from(out)
     }
 
     pub fn take_all(&mut self) -> Vec<Pending> {
@@ -121,8 +164,8 @@ impl Window {
         self.writes.iter_mut()
     }
 
-    pub fn find(&self, id: u64) -> Option<&Pending> {
-        self.writes.iter().find(|pending| pending.write.id == id)
+    pub fn find(&mut self, id: u64) -> Option<&mut Pending> {
+        self.writes.iter_mut().find(|pending| pending.write.id == id)
     }
 
     pub fn front(&self) -> Option<&Pending> {
@@ -133,8 +176,13 @@ impl Window {
         self.writes.back().map(|pending| pending.write.id)
     }
 
-    pub fn all_sent(&self) -> bool {
-        self.writes.iter().all(|pending| pending.sent)
+    /// The last write with rows of deliveries up to `barrier`.
+    pub fn last_id_up_to(&self, barrier: u64) -> Option<u64> {
+        let reaches = |pending: &&Pending| {
+            let first = pending.segments.first();
+            first.is_some_and(|segment| segment.sequence <= barrier)
+        };
+        self.writes.iter().rfind(reaches).map(|pending| pending.write.id)
     }
 
     pub fn len(&self) -> usize {
@@ -147,6 +195,11 @@ impl Window {
 }
 
 impl Pending {
+    /// Rows at its start, counted as it was sent, that are durable and already settled.
+    pub fn done_rows(&self) -> usize {
+        self.done_rows
+    }
+
     /// The error that its rows end with, carrying what its tries came to.
     pub fn verdict(&self, error: &Error, now: Instant) -> Error {
         let elapsed = self
@@ -181,20 +234,28 @@ fn take_rows(segments: &mut Vec<Segment>, mut rows: usize) -> Vec<Segment> {
     taken
 }
 
-fn without_first(write: &Write, mut rows: usize) -> Write {
-    let left = write.rows.saturating_sub(rows);
-    let mut batches = Vec::new();
-    for batch in &write.batches {
-        let skip = batch.num_rows().min(rows);
-        rows -= skip;
-        if skip < batch.num_rows() {
-            batches.push(batch.slice(skip, batch.num_rows() - skip));
+/// Some consecutive rows of a row of batches, not copied.
+fn rows_of(batches: &[RecordBatch], mut skip: usize, mut rows: usize) -> Vec<RecordBatch> {
+    let mut found = Vec::new();
+    for batch in batches {
+        let start = batch.num_rows().min(skip);
+        let length = (batch.num_rows() - start).min(rows);
+        skip -= start;
+        rows -= length;
+        if length > 0 {
+            found.push(batch.slice(start, length));
         }
     }
+    found
+}
+
+/// The same write with fewer rows.
+fn rest_of(write: &Write, batches: Vec<RecordBatch>) -> Write {
+    let rows = batches.iter().map(RecordBatch::num_rows).sum();
     Write {
         id: write.id,
         batches,
-        rows: left,
-        bytes: (write.bytes as u128 * left as u128 / write.rows.max(1) as u128) as usize,
+        rows,
+        bytes: (write.bytes as u128 * rows as u128 / write.rows.max(1) as u128) as usize,
     }
 }
