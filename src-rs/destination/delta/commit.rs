@@ -21,6 +21,8 @@ use deltalake_core::kernel::{Action, Add, MetadataExt as _, StructField, StructT
 use deltalake_core::logstore::CommitOrBytes;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
+use futures::StreamExt as _;
+use object_store::ObjectStore as _;
 use uuid::Uuid;
 
 use super::errors;
@@ -50,7 +52,10 @@ pub async fn load(location: &Location) -> Result<Option<DeltaTableState>> {
         return Ok(None);
     }
     match DeltaTableState::try_new(location.log.as_ref(), None).await {
-        Ok(state) => Ok(Some(state)),
+        Ok(state) => {
+            whole(location, &state).await?;
+            Ok(Some(state))
+        }
         Err(error) => {
             let found = failed(error);
             // There is a log, so "not found" means that a part of it is missing.
@@ -60,6 +65,23 @@ pub async fn load(location: &Location) -> Result<Option<DeltaTableState>> {
             })
         }
     }
+}
+
+/// The kernel takes a log that begins anywhere for a whole one, and the rows before it for never written.
+async fn whole(location: &Location, state: &DeltaTableState) -> Result<()> {
+    let failed = |error| location.secrets.table(&error).during("open");
+    if location.log.read_commit_entry(0).await.map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let mut entries = location.store().list(Some(location.log.log_path()));
+    while let Some(entry) = entries.next().await {
+        let entry = entry.map_err(|error| location.secrets.store(&error).during("open"))?;
+        if entry.location.filename().is_some_and(|name| name.contains(".checkpoint.")) {
+            return Ok(());
+        }
+    }
+    let text = format!("the log up to version {} has neither its first version nor a checkpoint", state.version());
+    Err(Error::new(Code::TableCorrupt, text).during("open"))
 }
 
 /// Creates the table, or finds that somebody else just did.
