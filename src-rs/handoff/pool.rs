@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_class_holds_its_length_and_wastes_at_most_a_third() {
         for length in (1..5_000).chain([1 << 20, (1 << 20) + 1, (1 << 40) - 1]) {
-            let size = size_of_class(class_of(length).unwrap());
+            let size = size_of_class(class_of(length).expect("it is not empty"));
             assert!(size >= length, "{length}");
             assert!(length <= 64 || size * 2 <= length * 3, "{length} in {size}");
         }
