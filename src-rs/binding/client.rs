@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use napi::bindgen_prelude::{Array, FnArgs, Function, Unknown};
+use napi::bindgen_prelude::{Array, FnArgs, Function, Uint8Array, Unknown};
 use napi::{Env, JsValue};
 use napi_derive::napi;
 use serde_json::json;
@@ -16,7 +16,7 @@ use super::{environment, malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::destination::{self, Destination};
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Pins, Pool, decode_schema};
+use crate::handoff::{Payload, Pins, Pool, decode_schema};
 use crate::telemetry::Counters;
 use crate::transmitter::{Event, Reply, Transmitter};
 
@@ -192,18 +192,34 @@ impl NativeClient {
         buffers: napi::bindgen_prelude::Array<'_>,
     ) -> napi::Result<f64> {
         let transmitter = self.core.transmitter().map_err(|error| thrown(&error))?;
-        let handover = submit::Handover {
-            env: env.raw(),
-            desk: &self.desk,
-            pins: &self.core.pins,
-            pool: &self.core.pool,
-            schemas: &self.schemas.borrow(),
-            last_sequence: &self.last_sequence,
-            verify_payload: self.core.config.handoff.verify_payload,
-        };
-        handover
+        let schemas = self.schemas.borrow();
+        self.handover(env, &schemas)
             .run(&transmitter, call, buffers.raw())
             .map_err(|error| thrown(&error))
+    }
+
+    /// What the native side sees of the deliveries of a call, as one IPC stream for each batch: imported
+    /// as for a destination that moves bytes, or as for one that computes on them. Nothing is sent. It
+    /// blocks; it is there to hold the handoff to its promise, bit for bit.
+    #[napi(catch_unwind, ts_return_type = "Uint8Array[]")]
+    pub fn echo(
+        &self,
+        env: Env,
+        call: &[f64],
+        #[napi(ts_arg_type = "ArrayBuffer[]")] buffers: Array<'_>,
+        computed: bool,
+    ) -> napi::Result<Vec<Uint8Array>> {
+        let schemas = self.schemas.borrow();
+        let handover = self.handover(env, &schemas);
+        let payload = if computed {
+            Payload::Computed
+        } else {
+            Payload::Moved
+        };
+        let streams = handover
+            .echo(call, buffers.raw(), payload)
+            .map_err(|error| thrown(&error))?;
+        Ok(streams.into_iter().map(Uint8Array::from).collect())
     }
 
     /// Takes back a ticket; whether there was one.
@@ -290,6 +306,18 @@ impl NativeClient {
             "retry": { "strikes": counters.strikes.get() },
         })
         .to_string()
+    }
+
+    fn handover<'a>(&'a self, env: Env, schemas: &'a [SchemaRef]) -> submit::Handover<'a> {
+        submit::Handover {
+            env: env.raw(),
+            desk: &self.desk,
+            pins: &self.core.pins,
+            pool: &self.core.pool,
+            schemas,
+            last_sequence: &self.last_sequence,
+            verify_payload: self.core.config.handoff.verify_payload,
+        }
     }
 
     /// An operation that JavaScript waits for; the reply posts its answer.

@@ -12,14 +12,17 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
 use napi::sys;
 
 use super::mailbox::Desk;
 use super::malformed;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Pin, Pins, Pool};
+use crate::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pin, Pins, Pool};
 use crate::transmitter::{Admit, Submission, Transmitter, Witness};
 
 const PIN: f64 = 0.0;
@@ -354,6 +357,15 @@ impl Handover<'_> {
             witness: self.verify_payload.then(|| witness(watched)),
         }
     }
+}
+
+fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let failed = |error: ArrowError| malformed("the batch cannot be encoded").caused_by(&error);
+    let mut writer = StreamWriter::try_new(Vec::new(), schema).map_err(failed)?;
+    for batch in batches {
+        writer.write(batch).map_err(failed)?;
+    }
+    writer.into_inner().map_err(failed)
 }
 
 /// One buffer of a batch, checked against the ArrayBuffer it names.
