@@ -117,6 +117,23 @@ impl Handover<'_> {
         Ok(0.0)
     }
 
+    /// Imports the batches of a call and writes each as an IPC stream. Sends nothing.
+    pub fn echo(&self, call: &[f64], buffers: sys::napi_value, payload: Payload) -> Result<Vec<Vec<u8>>> {
+        let mut numbers = Numbers { rest: call };
+        numbers.count("ticket")?;
+        numbers.count("budgetBytes")?;
+        let submissions = self.read(&mut numbers, buffers, Instant::now())?;
+        let mut streams = Vec::new();
+        for parcel in submissions.into_iter().flat_map(|submission| submission.parcels) {
+            let imported = parcel.import(payload, self.pool)?;
+            let Some(first) = imported.batches.first() else {
+                continue;
+            };
+            streams.push(encode(&first.schema(), &imported.batches)?);
+        }
+        Ok(streams)
+    }
+
     fn read(
         &self,
         numbers: &mut Numbers<'_>,
