@@ -196,9 +196,15 @@ fn text_that_is_none() {
     names(&refused(&text, values(b"onetwothre\xC3")), "c", 3);
     // The whole is UTF-8; the pieces are not.
     names(&refused(&text, values("onétwothre".as_bytes())), "c", 0);
+    // The last character is cut off, just where the values end.
+    names(
+        &refused(&text, values("onetwothr漢".as_bytes().split_last().unwrap().1)),
+        "c",
+        3,
+    );
     // Far in, at the seam of the chunks in which it is read.
     for place in 8_185..8_200 {
-        let rows = vec!["é".repeat(10); 1_000];
+        let rows = vec!["漢字".repeat(10); 1_000];
         let given = one(StringArray::from(rows.clone()));
         let mut bytes = rows.concat().into_bytes();
         bytes[place] = 0xFF;
@@ -206,7 +212,7 @@ fn text_that_is_none() {
         names(
             &refused(&given, |c| c.buffers[2] = Some(bytes.clone())),
             "c",
-            place as u64 / 20,
+            place as u64 / 60,
         );
     }
     let views = one(StringViewArray::from(vec!["short", "rather longer than a view"]));

@@ -273,6 +273,32 @@ fn scribbling_over_pinned_memory_never_breaks_a_batch() {
     assert!(taken > 100, "{taken} taken, {refused} refused");
 }
 
+/// what JavaScript writes after the import shows in payload that is moved, and nowhere else.
+#[test]
+fn writes_after_the_import_change_moved_payload_only() {
+    let kinds = leaves().into_iter().chain(nested(&DataType::Utf8View));
+    let given = batch(&schema_of(kinds), 90, &mut Seed(41));
+    for payload in MODES {
+        let pins = Pins::new(1 << 30, Box::new(|_| {}));
+        let mut heap = Heap::pinned(Shape::default(), &pins);
+        let imported = heap.parcel(&given).import(payload, &Pool::new(0)).unwrap();
+        for (address, length) in &heap.places {
+            // SAFETY: the memory is never freed, and nobody reads it at this moment.
+            unsafe { std::ptr::write_bytes(*address as *mut u8, 0xFF, *length) };
+        }
+        let batch = &imported.batches[0];
+        match payload {
+            Payload::Computed => assert_eq!(batch, &given),
+            Payload::Moved => assert_ne!(batch, &given),
+        }
+        for (column, original) in batch.columns().iter().zip(given.columns()) {
+            let (now, before) = (column.to_data(), original.to_data());
+            now.validate().unwrap();
+            assert_eq!((now.len(), now.null_count()), (before.len(), before.null_count()));
+        }
+    }
+}
+
 /// The nodes and buffers of one column, cut from those of the whole batch.
 fn part(
     given: &RecordBatch,

@@ -202,6 +202,21 @@ fn a_small_slice_of_a_large_batch_is_small() {
     }
 }
 
+/// text is looked at in pieces, and characters may lie across their seams.
+#[test]
+fn long_text_of_wide_characters_arrives() {
+    for lead in 0..5 {
+        let long = "x".repeat(lead) + &"漢🦀é".repeat(5_000);
+        let texts = [long.as_str(), "", "short", &long];
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let views: ArrayRef = Arc::new(StringViewArray::from_iter_values(texts));
+        let given = RecordBatch::try_from_iter([("text", text), ("views", views)]).unwrap();
+        for payload in MODES {
+            arrives(&given, &Shape::default(), payload);
+        }
+    }
+}
+
 /// R-13 needs it: the same bytes have the same digest, others another.
 #[test]
 fn a_digest_tells_whether_payload_changed() {
