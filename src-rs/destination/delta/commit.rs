@@ -17,7 +17,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use deltalake_core::DeltaTable;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitData, CommitProperties, TransactionError};
-use deltalake_core::kernel::{Action, Add, MetadataExt as _, StructField, StructType, Transaction, new_metadata};
+use deltalake_core::kernel::{
+    Action, Add, MetadataExt as _, StructField, StructType, Transaction, new_metadata,
+};
 use deltalake_core::logstore::CommitOrBytes;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
@@ -76,11 +78,18 @@ async fn whole(location: &Location, state: &DeltaTableState) -> Result<()> {
     let mut entries = location.store().list(Some(location.log.log_path()));
     while let Some(entry) = entries.next().await {
         let entry = entry.map_err(|error| location.secrets.store(&error).during("open"))?;
-        if entry.location.filename().is_some_and(|name| name.contains(".checkpoint.")) {
+        if entry
+            .location
+            .filename()
+            .is_some_and(|name| name.contains(".checkpoint."))
+        {
             return Ok(());
         }
     }
-    let text = format!("the log up to version {} has neither its first version nor a checkpoint", state.version());
+    let text = format!(
+        "the log up to version {} has neither its first version nor a checkpoint",
+        state.version()
+    );
     Err(Error::new(Code::TableCorrupt, text).during("open"))
 }
 
@@ -89,7 +98,12 @@ async fn whole(location: &Location, state: &DeltaTableState) -> Result<()> {
 /// Not by deltalake-core's `CreateBuilder`: when two writers create at once, its second one commits a
 /// second protocol and schema as version 1 over the first one's table.
 pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String]) -> Result<()> {
-    let internal = |error: String| Error::new(Code::Internal, format!("the new table's schema is invalid: {error}"));
+    let internal = |error: String| {
+        Error::new(
+            Code::Internal,
+            format!("the new table's schema is invalid: {error}"),
+        )
+    };
     let schema = StructType::try_new(columns).map_err(|error| internal(error.to_string()))?;
     let none: [(String, String); 0] = [];
     let metadata = new_metadata(&schema, by, none).map_err(|error| internal(error.to_string()))?;

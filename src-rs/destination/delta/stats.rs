@@ -2,8 +2,11 @@
 //!
 //! Invariants:
 //! - A reader that skips a file by these numbers never loses a row: a minimum is never above, a
-//!   maximum never below any value of the file. Where that cannot be promised (NaN, which Parquet's
-//!   own statistics leave out; years that dates in JSON cannot write) the bound is left away.
+//!   maximum never below any value of the file. Where JSON cannot say it (years beyond 9999) the bound
+//!   is left away.
+//! - A float column with a NaN is bounded by the infinities: Parquet's own statistics leave NaN out,
+//!   and a bound that is missing makes PyPI deltalake's `to_pyarrow_dataset` skip the file for every
+//!   filter on that column. Infinities are written as Spark writes them, as strings.
 //! - Numbers are written as exact decimal text: a decimal(38) that went through a double would lie.
 //!
 //! It collects for the leaves of structs, not inside lists and maps, for as many columns as the table
@@ -51,6 +54,9 @@ impl Wanted {
     }
 }
 
+const LEAST: &str = "\"-Infinity\"";
+const MOST: &str = "\"Infinity\"";
+
 /// The JSON of the statistics. `nan` holds the dotted paths of float columns with a NaN in the file.
 pub fn to_json(metadata: &ParquetMetaData, wanted: &Wanted, nan: &HashSet<String>) -> String {
     let (mut min, mut max, mut nulls) = (Tree::default(), Tree::default(), Tree::default());
@@ -65,6 +71,8 @@ pub fn to_json(metadata: &ParquetMetaData, wanted: &Wanted, nan: &HashSet<String
         };
         nulls.insert(path, bounds.nulls.to_string());
         if nan.contains(&path.join(".")) {
+            min.insert(path, LEAST.to_string());
+            max.insert(path, MOST.to_string());
             continue;
         }
         if let Some(text) = bounds.min {
@@ -154,6 +162,7 @@ fn bounds(metadata: &ParquetMetaData, index: usize, column: &ColumnDescriptor) -
 
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
+    Flag(bool),
     Whole(i64),
     Float(f64),
     Date(i32),
@@ -174,6 +183,7 @@ impl Value {
 
     fn precedes(&self, other: &Value) -> bool {
         match (self, other) {
+            (Value::Flag(a), Value::Flag(b)) => a < b,
             (Value::Whole(a), Value::Whole(b)) => a < b,
             (Value::Float(a), Value::Float(b)) => a < b,
             (Value::Date(a), Value::Date(b)) => a < b,
@@ -187,6 +197,9 @@ impl Value {
     fn render(self, is_max: bool) -> Option<String> {
         match self {
             Value::Whole(number) => Some(number.to_string()),
+            Value::Flag(flag) => Some(flag.to_string()),
+            Value::Float(f64::INFINITY) => Some(MOST.to_string()),
+            Value::Float(f64::NEG_INFINITY) => Some(LEAST.to_string()),
             Value::Float(number) => number.is_finite().then(|| format!("{number:?}")),
             Value::Date(days) => {
                 let date = date32_to_datetime(days)?;
@@ -244,6 +257,7 @@ fn value(statistics: &Statistics, column: &ColumnDescriptor, is_max: bool) -> Op
         };
     }
     match (statistics, column.logical_type_ref()) {
+        (Statistics::Boolean(of), _) => pick!(of).map(|flag| Value::Flag(*flag)),
         (Statistics::Int32(of), Some(LogicalType::Date)) => pick!(of).map(|days| Value::Date(*days)),
         (Statistics::Int32(of), Some(LogicalType::Decimal(decimal))) => {
             pick!(of).map(|number| Value::Decimal(i128::from(*number), decimal.scale))
@@ -349,7 +363,12 @@ mod tests {
             Value::Time(0, false).render(true).unwrap(),
             "\"1970-01-01T00:00:00.000000\""
         );
-        assert_eq!(Value::Float(f64::INFINITY).render(true), None);
+        assert_eq!(Value::Float(f64::INFINITY).render(true).unwrap(), "\"Infinity\"");
+        assert_eq!(
+            Value::Float(f64::NEG_INFINITY).render(false).unwrap(),
+            "\"-Infinity\""
+        );
+        assert_eq!(Value::Float(f64::NAN).render(false), None);
     }
 
     #[test]

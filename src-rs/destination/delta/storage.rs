@@ -65,7 +65,10 @@ impl Location {
                 .map_err(|()| invalid(format!("{target:?} names no path on this machine")))?;
             if path.to_string_lossy().contains('%') {
                 // The kernel decodes table paths twice, and would look for another directory.
-                return Err(invalid(format!("{}: a table's path cannot hold a %", path.display())));
+                return Err(invalid(format!(
+                    "{}: a table's path cannot hold a %",
+                    path.display()
+                )));
             }
             let store = Synced {
                 inner: Arc::new(LocalFileSystem::new()),

@@ -45,7 +45,10 @@ async fn files_roll_at_the_target_size() {
 async fn every_compression_can_be_read() {
     for compression in ["none", "snappy", "zstd", "lz4"] {
         let table = Table::new();
-        table.append(&[rows(0, 1000)], json!({"delta": {"compression": compression}})).await.unwrap();
+        table
+            .append(&[rows(0, 1000)], json!({"delta": {"compression": compression}}))
+            .await
+            .unwrap();
         assert_eq!(table.ids().len(), 1000);
         let path = table.adds()[0]["path"].as_str().unwrap().to_string();
         assert_eq!(path.contains(compression), compression != "none", "{path}");
@@ -54,7 +57,10 @@ async fn every_compression_can_be_read() {
 
 fn partitioned(keys: Vec<Option<&str>>) -> RecordBatch {
     let ids = Int64Array::from_iter_values(0..keys.len() as i64);
-    columns(vec![("id", Arc::new(ids) as ArrayRef), ("key", Arc::new(StringArray::from(keys)))])
+    columns(vec![
+        ("id", Arc::new(ids) as ArrayRef),
+        ("key", Arc::new(StringArray::from(keys))),
+    ])
 }
 
 /// Nulls, separators, spaces, other scripts and very long values are partitions like any other.
@@ -62,12 +68,28 @@ fn partitioned(keys: Vec<Option<&str>>) -> RecordBatch {
 async fn partition_values_survive_whatever_they_hold() {
     let long = "lang/".repeat(100);
     let keys = vec![
-        Some("plain"), None, Some("a/b=c"), Some(" space "), Some("ü–漢"), Some("%41"), Some("plain"), Some(".."),
-        Some(&long), None, Some("'quote\"\\"), Some("__HIVE_DEFAULT_PARTITION__x"),
+        Some("plain"),
+        None,
+        Some("a/b=c"),
+        Some(" space "),
+        Some("ü–漢"),
+        Some("%41"),
+        Some("plain"),
+        Some(".."),
+        Some(&long),
+        None,
+        Some("'quote\"\\"),
+        Some("__HIVE_DEFAULT_PARTITION__x"),
     ];
     let table = Table::new();
     let options = json!({"delta": {"partitionBy": ["key"]}});
-    table.append(&[partitioned(keys.clone()), partitioned(keys.clone())], options.clone()).await.unwrap();
+    table
+        .append(
+            &[partitioned(keys.clone()), partitioned(keys.clone())],
+            options.clone(),
+        )
+        .await
+        .unwrap();
     let adds = table.adds();
     assert_eq!(adds.len(), 10);
     let mut seen = 0;
@@ -75,7 +97,9 @@ async fn partition_values_survive_whatever_they_hold() {
         let value = &add["partitionValues"]["key"];
         for batch in table.read(add) {
             assert_eq!(batch.num_columns(), 1, "partition columns are not in the file");
-            for id in arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(0)).values() {
+            for id in
+                arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(0)).values()
+            {
                 assert_eq!(value.as_str(), keys[*id as usize], "{add}");
                 seen += 1;
             }
@@ -86,7 +110,10 @@ async fn partition_values_survive_whatever_they_hold() {
     // By another order of columns, or by none, it is not the same table.
     let other = error(table.connect(json!({"delta": {"partitionBy": ["id"]}})).await);
     assert_eq!(other.code(), Code::SchemaMismatch);
-    table.append(&[partitioned(vec![Some("x")])], json!({})).await.unwrap();
+    table
+        .append(&[partitioned(vec![Some("x")])], json!({}))
+        .await
+        .unwrap();
 }
 
 /// The protocol writes null as an empty string, so an empty string is refused rather than lost.
@@ -95,7 +122,10 @@ async fn an_empty_string_is_no_partition_value() {
     let table = Table::new();
     let options = json!({"delta": {"partitionBy": ["key"]}});
     let mut writer = table.writer(&partitioned(vec![None]), options).await.unwrap();
-    let batches = [partitioned(vec![Some("x"), None]), partitioned(vec![Some("x"), Some("")])];
+    let batches = [
+        partitioned(vec![Some("x"), None]),
+        partitioned(vec![Some("x"), Some("")]),
+    ];
     let refused = error(writer.write_all(0, &batches).await);
     assert_eq!(refused.code(), Code::BatchInvalid);
     assert_eq!((refused.field(), refused.row()), (Some("key"), Some(3)));
@@ -105,10 +135,22 @@ async fn an_empty_string_is_no_partition_value() {
 async fn partitions_by_every_scalar_type() {
     let n = 4;
     let typed: Vec<(&str, ArrayRef, [&str; 2])> = vec![
-        ("bool", Arc::new(BooleanArray::from(vec![true, false, true, false])), ["true", "false"]),
+        (
+            "bool",
+            Arc::new(BooleanArray::from(vec![true, false, true, false])),
+            ["true", "false"],
+        ),
         ("int", Arc::new(Int32Array::from(vec![-1, 2, -1, 2])), ["-1", "2"]),
-        ("double", Arc::new(Float64Array::from(vec![0.5, -3.0, 0.5, -3.0])), ["0.5", "-3.0"]),
-        ("date", Arc::new(Date32Array::from(vec![0, 19_000, 0, 19_000])), ["1970-01-01", "2022-01-08"]),
+        (
+            "double",
+            Arc::new(Float64Array::from(vec![0.5, -3.0, 0.5, -3.0])),
+            ["0.5", "-3.0"],
+        ),
+        (
+            "date",
+            Arc::new(Date32Array::from(vec![0, 19_000, 0, 19_000])),
+            ["1970-01-01", "2022-01-08"],
+        ),
         (
             "time",
             Arc::new(TimestampMicrosecondArray::from(vec![1, -1, 1, -1]).with_timezone("UTC")),
@@ -116,14 +158,24 @@ async fn partitions_by_every_scalar_type() {
         ),
         (
             "money",
-            Arc::new(Decimal128Array::from(vec![-105, 2, -105, 2]).with_precision_and_scale(9, 2).unwrap()),
+            Arc::new(
+                Decimal128Array::from(vec![-105, 2, -105, 2])
+                    .with_precision_and_scale(9, 2)
+                    .unwrap(),
+            ),
             ["-1.05", "0.02"],
         ),
     ];
     for (name, array, expected) in typed {
         let table = Table::new();
-        let batch = columns(vec![("id", Arc::new(Int64Array::from_iter_values(0..n)) as ArrayRef), (name, array)]);
-        table.append(&[batch], json!({"delta": {"partitionBy": [name]}})).await.unwrap();
+        let batch = columns(vec![
+            ("id", Arc::new(Int64Array::from_iter_values(0..n)) as ArrayRef),
+            (name, array),
+        ]);
+        table
+            .append(&[batch], json!({"delta": {"partitionBy": [name]}}))
+            .await
+            .unwrap();
         let mut values: Vec<String> = table
             .adds()
             .iter()
@@ -138,11 +190,18 @@ async fn partitions_by_every_scalar_type() {
         ("id", Arc::new(Int64Array::from_iter_values(0..3)) as ArrayRef),
         (
             "key",
-            Arc::new(vec!["a", "b", "a"].into_iter().collect::<arrow::array::DictionaryArray<arrow::datatypes::Int8Type>>()),
+            Arc::new(
+                vec!["a", "b", "a"]
+                    .into_iter()
+                    .collect::<arrow::array::DictionaryArray<arrow::datatypes::Int8Type>>(),
+            ),
         ),
     ]);
     let table = Table::new();
-    table.append(&[dictionary], json!({"delta": {"partitionBy": ["key"]}})).await.unwrap();
+    table
+        .append(&[dictionary], json!({"delta": {"partitionBy": ["key"]}}))
+        .await
+        .unwrap();
     assert_eq!(table.adds().len(), 2);
 }
 
@@ -160,7 +219,11 @@ async fn partitions_that_cannot_be_are_refused() {
             let blob: ArrayRef = Arc::new(arrow::array::BinaryArray::from(vec![b"x".as_slice()]));
             batch = columns(vec![("id", batch.column(0).clone()), ("blob", blob)]);
         }
-        let refused = error(table.append(&[batch], json!({"delta": {"partitionBy": by}})).await);
+        let refused = error(
+            table
+                .append(&[batch], json!({"delta": {"partitionBy": by}}))
+                .await,
+        );
         assert_eq!(refused.code(), code, "{refused}");
         assert!(!table.commit_path(0).exists());
     }
@@ -172,7 +235,10 @@ async fn many_partitions_do_not_need_many_open_files() {
     let table = Table::new();
     let names: Vec<String> = (0..300).map(|n| format!("p{n}")).collect();
     let keys: Vec<Option<&str>> = (0..900).map(|n| Some(names[n % 300].as_str())).collect();
-    table.append(&[partitioned(keys)], json!({"delta": {"partitionBy": ["key"]}})).await.unwrap();
+    table
+        .append(&[partitioned(keys)], json!({"delta": {"partitionBy": ["key"]}}))
+        .await
+        .unwrap();
     assert_eq!(table.adds().len(), 300);
     assert_eq!(table.ids().len(), 900);
 }
@@ -198,20 +264,59 @@ async fn statistics_are_true_bounds() {
     let big = 12_345_678_901_234_567_890_123_456_789_012_345_678_i128;
     let batch = columns(vec![
         ("id", Arc::new(Int64Array::from(vec![3, 1, 2])) as ArrayRef),
-        ("text", Arc::new(StringArray::from(vec![Some("b"), None, Some(&"z".repeat(100))]))),
+        (
+            "text",
+            Arc::new(StringArray::from(vec![Some("b"), None, Some(&"z".repeat(100))])),
+        ),
         ("f", Arc::new(Float64Array::from(vec![1.5, -0.25, 1e300]))),
         ("nan", Arc::new(Float64Array::from(vec![1.5, f64::NAN, 2.0]))),
-        ("f32", Arc::new(arrow::array::Float32Array::from(vec![0.1, 0.2, 0.3]))),
-        ("nan32", Arc::new(arrow::array::Float32Array::from(vec![0.1, f32::NAN, 0.3]))),
+        (
+            "f32",
+            Arc::new(arrow::array::Float32Array::from(vec![0.1, 0.2, 0.3])),
+        ),
+        (
+            "nan32",
+            Arc::new(arrow::array::Float32Array::from(vec![0.1, f32::NAN, 0.3])),
+        ),
         ("day", Arc::new(Date32Array::from(vec![0, 19_000, -1]))),
-        ("utc", Arc::new(TimestampMicrosecondArray::from(vec![1_500, 0, 7]).with_timezone("UTC"))),
-        ("ntz", Arc::new(TimestampMicrosecondArray::from(vec![1_500, 0, 7]))),
-        ("small", Arc::new(Decimal128Array::from(vec![-105, 7, 0]).with_precision_and_scale(5, 2).unwrap())),
-        ("middle", Arc::new(Decimal128Array::from(vec![-105, 7, 0]).with_precision_and_scale(15, 2).unwrap())),
-        ("big", Arc::new(Decimal128Array::from(vec![-big, 7, big]).with_precision_and_scale(38, 10).unwrap())),
+        (
+            "utc",
+            Arc::new(TimestampMicrosecondArray::from(vec![1_500, 0, 7]).with_timezone("UTC")),
+        ),
+        (
+            "ntz",
+            Arc::new(TimestampMicrosecondArray::from(vec![1_500, 0, 7])),
+        ),
+        (
+            "small",
+            Arc::new(
+                Decimal128Array::from(vec![-105, 7, 0])
+                    .with_precision_and_scale(5, 2)
+                    .unwrap(),
+            ),
+        ),
+        (
+            "middle",
+            Arc::new(
+                Decimal128Array::from(vec![-105, 7, 0])
+                    .with_precision_and_scale(15, 2)
+                    .unwrap(),
+            ),
+        ),
+        (
+            "big",
+            Arc::new(
+                Decimal128Array::from(vec![-big, 7, big])
+                    .with_precision_and_scale(38, 10)
+                    .unwrap(),
+            ),
+        ),
         ("none", Arc::new(Int32Array::from(vec![None, None, None]))),
         ("flag", Arc::new(BooleanArray::from(vec![true, false, true]))),
-        ("blob", Arc::new(arrow::array::BinaryArray::from(vec![b"x".as_slice(), b"y", b"z"]))),
+        (
+            "blob",
+            Arc::new(arrow::array::BinaryArray::from(vec![b"x".as_slice(), b"y", b"z"])),
+        ),
         ("s", Arc::new(inner)),
         ("list", Arc::new(list)),
     ]);
@@ -226,20 +331,36 @@ async fn statistics_are_true_bounds() {
     assert_eq!(max["text"], format!("{}\u{10FFFF}", "z".repeat(32)));
     assert_eq!(nulls["text"], 1);
     assert_eq!((&min["f"], &max["f"]), (&json!(-0.25), &json!(1e300)));
-    assert_eq!((min.get("nan"), max.get("nan"), &nulls["nan"]), (None, None, &json!(0)));
-    assert_eq!((min["f32"].as_f64(), max["f32"].as_f64()), (Some(f64::from(0.1_f32)), Some(f64::from(0.3_f32))));
-    assert_eq!(min.get("nan32"), None);
-    assert_eq!((&min["day"], &max["day"]), (&json!("1969-12-31"), &json!("2022-01-08")));
+    assert_eq!(
+        (&min["nan"], &max["nan"], &nulls["nan"]),
+        (&json!("-Infinity"), &json!("Infinity"), &json!(0))
+    );
+    assert_eq!(
+        (min["f32"].as_f64(), max["f32"].as_f64()),
+        (Some(f64::from(0.1_f32)), Some(f64::from(0.3_f32)))
+    );
+    assert_eq!(min["nan32"], "-Infinity");
+    assert_eq!(
+        (&min["day"], &max["day"]),
+        (&json!("1969-12-31"), &json!("2022-01-08"))
+    );
     assert_eq!(max["utc"], "1970-01-01T00:00:00.001500Z");
     assert_eq!(max["ntz"], "1970-01-01T00:00:00.001500");
     assert_eq!((&min["small"], &max["small"]), (&json!(-1.05), &json!(0.07)));
     assert_eq!((&min["middle"], &max["middle"]), (&json!(-1.05), &json!(0.07)));
     let text = add["stats"].as_str().unwrap();
-    assert!(text.contains(r#""big":1234567890123456789012345678.9012345678"#), "{text}");
+    assert!(
+        text.contains(r#""big":1234567890123456789012345678.9012345678"#),
+        "{text}"
+    );
     assert_eq!((min.get("none"), &nulls["none"]), (None, &json!(3)));
-    assert_eq!((min.get("flag"), min.get("blob"), &nulls["blob"]), (None, None, &json!(0)));
-    assert_eq!((&min["s"]["x"], &max["s"]["x"], &nulls["s"]["x"]), (&json!(-5), &json!(5), &json!(1)));
-    assert_eq!(min["s"].get("f"), None);
+    assert_eq!((&min["flag"], &max["flag"]), (&json!(false), &json!(true)));
+    assert_eq!((min.get("blob"), &nulls["blob"]), (None, &json!(0)));
+    assert_eq!(
+        (&min["s"]["x"], &max["s"]["x"], &nulls["s"]["x"]),
+        (&json!(-5), &json!(5), &json!(1))
+    );
+    assert_eq!(max["s"]["f"], "Infinity");
     assert_eq!(nulls.get("list"), None);
 }
 
@@ -248,7 +369,11 @@ async fn statistics_are_true_bounds() {
 async fn statistics_follow_the_table_s_wishes() {
     let table = Table::new();
     table.append(&[rows(0, 10)], json!({})).await.unwrap();
-    let mut metadata = table.actions().iter().find_map(|action| action.get("metaData").cloned()).unwrap();
+    let mut metadata = table
+        .actions()
+        .iter()
+        .find_map(|action| action.get("metaData").cloned())
+        .unwrap();
     metadata["configuration"] = json!({"delta.dataSkippingStatsColumns": "name"});
     table.write_log(2, &[json!({"metaData": metadata})]);
     table.append(&[rows(0, 10)], json!({})).await.unwrap();

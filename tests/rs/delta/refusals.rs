@@ -26,13 +26,38 @@ async fn features_in_use_are_refused_by_name() {
             ),
             "columnMapping",
         ),
-        (foreign(legacy(3), json!({}), json!({"delta.constraints.positive": "id > 0"})), "positive"),
         (
-            foreign(legacy(2), json!({"delta.invariants": r#"{"expression":{"expression":"id > 0"}}"#}), json!({})),
+            foreign(
+                legacy(3),
+                json!({}),
+                json!({"delta.constraints.positive": "id > 0"}),
+            ),
+            "positive",
+        ),
+        (
+            foreign(
+                legacy(2),
+                json!({"delta.invariants": r#"{"expression":{"expression":"id > 0"}}"#}),
+                json!({}),
+            ),
             "invariants (column id)",
         ),
-        (foreign(legacy(4), json!({}), json!({"delta.enableChangeDataFeed": "true"})), "changeDataFeed"),
-        (foreign(legacy(4), json!({"delta.generationExpression": "1 + 1"}), json!({})), "generatedColumns"),
+        (
+            foreign(
+                legacy(4),
+                json!({}),
+                json!({"delta.enableChangeDataFeed": "true"}),
+            ),
+            "changeDataFeed",
+        ),
+        (
+            foreign(
+                legacy(4),
+                json!({"delta.generationExpression": "1 + 1"}),
+                json!({}),
+            ),
+            "generatedColumns",
+        ),
         (
             foreign(
                 legacy(6),
@@ -41,7 +66,14 @@ async fn features_in_use_are_refused_by_name() {
             ),
             "identityColumns",
         ),
-        (foreign(listed(&[], &["rowTracking", "domainMetadata"]), json!({}), json!({})), "rowTracking"),
+        (
+            foreign(
+                listed(&[], &["rowTracking", "domainMetadata"]),
+                json!({}),
+                json!({}),
+            ),
+            "rowTracking",
+        ),
         (
             foreign(
                 listed(&[], &["inCommitTimestamp"]),
@@ -50,10 +82,30 @@ async fn features_in_use_are_refused_by_name() {
             ),
             "inCommitTimestamp",
         ),
-        (foreign(listed(&[], &["clustering", "domainMetadata"]), json!({}), json!({})), "clustering"),
-        (foreign(listed(&[], &["somethingNew"]), json!({}), json!({})), "somethingNew"),
-        (foreign(listed(&["somethingNew"], &["somethingNew"]), json!({}), json!({})), "somethingNew"),
-        (foreign(json!({"minReaderVersion": 1, "minWriterVersion": 8}), json!({}), json!({})), "8"),
+        (
+            foreign(
+                listed(&[], &["clustering", "domainMetadata"]),
+                json!({}),
+                json!({}),
+            ),
+            "clustering",
+        ),
+        (
+            foreign(listed(&[], &["somethingNew"]), json!({}), json!({})),
+            "somethingNew",
+        ),
+        (
+            foreign(listed(&["somethingNew"], &["somethingNew"]), json!({}), json!({})),
+            "somethingNew",
+        ),
+        (
+            foreign(
+                json!({"minReaderVersion": 1, "minWriterVersion": 8}),
+                json!({}),
+                json!({}),
+            ),
+            "8",
+        ),
     ];
     for (actions, name) in cases {
         let table = Table::new();
@@ -72,17 +124,30 @@ async fn features_that_ask_nothing_of_an_append_are_fine() {
         foreign(legacy(2), json!({}), json!({"delta.appendOnly": "true"})),
         foreign(legacy(4), json!({}), json!({})),
         foreign(
-            listed(&["deletionVectors", "timestampNtz"], &["appendOnly", "invariants", "deletionVectors", "timestampNtz"]),
+            listed(
+                &["deletionVectors", "timestampNtz"],
+                &["appendOnly", "invariants", "deletionVectors", "timestampNtz"],
+            ),
             json!({"comment": "a plain comment"}),
             json!({"delta.enableDeletionVectors": "true"}),
         ),
-        foreign(listed(&["v2Checkpoint"], &["v2Checkpoint", "checkConstraints", "changeDataFeed"]), json!({}), json!({})),
+        foreign(
+            listed(
+                &["v2Checkpoint"],
+                &["v2Checkpoint", "checkConstraints", "changeDataFeed"],
+            ),
+            json!({}),
+            json!({}),
+        ),
     ];
     for actions in cases {
         let table = Table::new();
         table.write_log(0, &actions);
         let batch = crate::support::columns(vec![("id", rows(0, 5).column(0).clone())]);
-        table.append(&[batch], json!({})).await.unwrap_or_else(|error| panic!("{error} {actions:?}"));
+        table
+            .append(&[batch], json!({}))
+            .await
+            .unwrap_or_else(|error| panic!("{error} {actions:?}"));
         assert_eq!(table.ids(), [0, 1, 2, 3, 4]);
         assert_eq!(table.by_deltalake().await.version(), Some(1));
     }
@@ -130,7 +195,10 @@ async fn places_that_cannot_hold_a_table_are_refused() {
     assert_eq!(below.code(), Code::ConfigInvalid, "{below}");
     // The kernel lets nobody make a file there, root included.
     let denied = error(Delta::connect("delta:/proc/self/table", &config(json!({}))).await);
-    assert!(matches!(denied.code(), Code::PermissionDenied | Code::NotFound), "{denied}");
+    assert!(
+        matches!(denied.code(), Code::PermissionDenied | Code::NotFound),
+        "{denied}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,13 +232,22 @@ async fn a_table_is_found_by_path_and_by_url() {
     let table = Table::new();
     let odd = table.home.path().join("a dir with späce & 漢");
     let path = odd.join("x/../table");
-    let delta = Delta::connect(&format!("delta:{}", path.display()), &config(json!({}))).await.unwrap();
-    let mut writer = crate::support::Writer::open(&delta, &rows(0, 1), uuid::Uuid::new_v4(), None).await.unwrap();
+    let delta = Delta::connect(&format!("delta:{}", path.display()), &config(json!({})))
+        .await
+        .unwrap();
+    let mut writer = crate::support::Writer::open(&delta, &rows(0, 1), uuid::Uuid::new_v4(), None)
+        .await
+        .unwrap();
     writer.write(0, &rows(0, 3)).await.unwrap();
     writer.close().await.unwrap();
     assert!(odd.join("table/_delta_log").is_dir());
     let url = url::Url::from_file_path(odd.join("table")).unwrap();
-    Delta::connect(&format!("delta:{url}"), &config(json!({"createIfMissing": false}))).await.unwrap();
+    Delta::connect(
+        &format!("delta:{url}"),
+        &config(json!({"createIfMissing": false})),
+    )
+    .await
+    .unwrap();
 }
 
 /// Cloud stores that are not there: an error with a class that fits, no secret in it, no long wait.
@@ -183,7 +260,10 @@ async fn an_unreachable_store_is_unavailable_and_keeps_its_secrets() {
     let refused = error(Delta::connect("delta:s3://bucket/table", &config(options)).await);
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     let shown = format!("{refused:?}");
-    assert!(!shown.contains("very-secret-key") && !shown.contains("AKIDSECRETID"), "{shown}");
+    assert!(
+        !shown.contains("very-secret-key") && !shown.contains("AKIDSECRETID"),
+        "{shown}"
+    );
     let options = json!({"delta": {"storage": {
         "azure_storage_account_name": "account", "azure_storage_account_key": "c2VjcmV0LWtleQ==",
         "azure_storage_endpoint": "http://127.0.0.1:9", "allow_http": "true",

@@ -23,7 +23,13 @@ fn nothing(of: &DataType) -> RecordBatch {
 async fn exact_types_arrive_exactly() {
     let utc = |array: TimestampMicrosecondArray| -> ArrayRef { Arc::new(array.with_timezone("UTC")) };
     let strings = || -> ArrayRef { Arc::new(StringArray::from(vec![Some("a"), None, Some("ü")])) };
-    let bytes = || -> ArrayRef { Arc::new(BinaryArray::from(vec![Some(b"ab".as_slice()), None, Some(b"\0\xff")])) };
+    let bytes = || -> ArrayRef {
+        Arc::new(BinaryArray::from(vec![
+            Some(b"ab".as_slice()),
+            None,
+            Some(b"\0\xff"),
+        ]))
+    };
     let days = || -> ArrayRef { Arc::new(Date32Array::from(vec![Some(-1), None, Some(20_000)])) };
     let decimal = |precision, scale| -> ArrayRef {
         let array = Decimal128Array::from(vec![Some(-12), None, Some(99)]);
@@ -31,54 +37,186 @@ async fn exact_types_arrive_exactly() {
     };
     let times = || TimestampMicrosecondArray::from(vec![Some(-1_000_000), None, Some(5_000_000)]);
     let cases: Vec<(&str, ArrayRef, ArrayRef)> = vec![
-        ("boolean", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])), Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
-        ("byte", Arc::new(Int8Array::from(vec![Some(i8::MIN), None, Some(1)])), Arc::new(Int8Array::from(vec![Some(i8::MIN), None, Some(1)]))),
-        ("short", Arc::new(Int16Array::from(vec![i16::MIN, 0, 1])), Arc::new(Int16Array::from(vec![i16::MIN, 0, 1]))),
-        ("integer", Arc::new(Int32Array::from(vec![i32::MIN, 0, 1])), Arc::new(Int32Array::from(vec![i32::MIN, 0, 1]))),
-        ("long", Arc::new(Int64Array::from(vec![i64::MIN, 0, i64::MAX])), Arc::new(Int64Array::from(vec![i64::MIN, 0, i64::MAX]))),
-        ("float", Arc::new(Float32Array::from(vec![f32::MIN, f32::NAN, -0.0])), Arc::new(Float32Array::from(vec![f32::MIN, f32::NAN, -0.0]))),
-        ("double", Arc::new(Float64Array::from(vec![f64::MIN, f64::INFINITY, -0.0])), Arc::new(Float64Array::from(vec![f64::MIN, f64::INFINITY, -0.0]))),
+        (
+            "boolean",
+            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+        ),
+        (
+            "byte",
+            Arc::new(Int8Array::from(vec![Some(i8::MIN), None, Some(1)])),
+            Arc::new(Int8Array::from(vec![Some(i8::MIN), None, Some(1)])),
+        ),
+        (
+            "short",
+            Arc::new(Int16Array::from(vec![i16::MIN, 0, 1])),
+            Arc::new(Int16Array::from(vec![i16::MIN, 0, 1])),
+        ),
+        (
+            "integer",
+            Arc::new(Int32Array::from(vec![i32::MIN, 0, 1])),
+            Arc::new(Int32Array::from(vec![i32::MIN, 0, 1])),
+        ),
+        (
+            "long",
+            Arc::new(Int64Array::from(vec![i64::MIN, 0, i64::MAX])),
+            Arc::new(Int64Array::from(vec![i64::MIN, 0, i64::MAX])),
+        ),
+        (
+            "float",
+            Arc::new(Float32Array::from(vec![f32::MIN, f32::NAN, -0.0])),
+            Arc::new(Float32Array::from(vec![f32::MIN, f32::NAN, -0.0])),
+        ),
+        (
+            "double",
+            Arc::new(Float64Array::from(vec![f64::MIN, f64::INFINITY, -0.0])),
+            Arc::new(Float64Array::from(vec![f64::MIN, f64::INFINITY, -0.0])),
+        ),
         ("string", strings(), strings()),
-        ("string", Arc::new(LargeStringArray::from(vec![Some("a"), None, Some("ü")])), strings()),
-        ("string", Arc::new(StringViewArray::from(vec![Some("a"), None, Some("ü")])), strings()),
-        ("string", Arc::new(vec![Some("a"), None, Some("ü")].into_iter().collect::<DictionaryArray<UInt8Type>>()), strings()),
         (
             "string",
-            Arc::new(DictionaryArray::<Int32Type>::try_new(
-                Int32Array::from(vec![Some(0), None, Some(1)]),
-                Arc::new(StringViewArray::from(vec!["a", "ü"])),
-            ).unwrap()),
+            Arc::new(LargeStringArray::from(vec![Some("a"), None, Some("ü")])),
+            strings(),
+        ),
+        (
+            "string",
+            Arc::new(StringViewArray::from(vec![Some("a"), None, Some("ü")])),
+            strings(),
+        ),
+        (
+            "string",
+            Arc::new(
+                vec![Some("a"), None, Some("ü")]
+                    .into_iter()
+                    .collect::<DictionaryArray<UInt8Type>>(),
+            ),
+            strings(),
+        ),
+        (
+            "string",
+            Arc::new(
+                DictionaryArray::<Int32Type>::try_new(
+                    Int32Array::from(vec![Some(0), None, Some(1)]),
+                    Arc::new(StringViewArray::from(vec!["a", "ü"])),
+                )
+                .unwrap(),
+            ),
             strings(),
         ),
         ("binary", bytes(), bytes()),
-        ("binary", Arc::new(LargeBinaryArray::from(vec![Some(b"ab".as_slice()), None, Some(b"\0\xff")])), bytes()),
-        ("binary", Arc::new(BinaryViewArray::from(vec![Some(b"ab".as_slice()), None, Some(b"\0\xff")])), bytes()),
         (
             "binary",
-            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size([Some(b"ab"), None, Some(b"\0\xff")].into_iter(), 2).unwrap()),
+            Arc::new(LargeBinaryArray::from(vec![
+                Some(b"ab".as_slice()),
+                None,
+                Some(b"\0\xff"),
+            ])),
+            bytes(),
+        ),
+        (
+            "binary",
+            Arc::new(BinaryViewArray::from(vec![
+                Some(b"ab".as_slice()),
+                None,
+                Some(b"\0\xff"),
+            ])),
+            bytes(),
+        ),
+        (
+            "binary",
+            Arc::new(
+                FixedSizeBinaryArray::try_from_sparse_iter_with_size(
+                    [Some(b"ab"), None, Some(b"\0\xff")].into_iter(),
+                    2,
+                )
+                .unwrap(),
+            ),
             bytes(),
         ),
         ("date", days(), days()),
-        ("date", Arc::new(Date64Array::from(vec![Some(-86_400_000), None, Some(20_000 * 86_400_000)])), days()),
+        (
+            "date",
+            Arc::new(Date64Array::from(vec![
+                Some(-86_400_000),
+                None,
+                Some(20_000 * 86_400_000),
+            ])),
+            days(),
+        ),
         ("timestamp", utc(times()), utc(times())),
-        ("timestamp", Arc::new(times().with_timezone("Europe/Berlin")), utc(times())),
-        ("timestamp", Arc::new(TimestampSecondArray::from(vec![Some(-1), None, Some(5)]).with_timezone("UTC")), utc(times())),
-        ("timestamp", Arc::new(TimestampMillisecondArray::from(vec![Some(-1_000), None, Some(5_000)]).with_timezone("UTC")), utc(times())),
-        ("timestamp", Arc::new(TimestampNanosecondArray::from(vec![Some(-1_000_000_000), None, Some(5_000_000_000)]).with_timezone("UTC")), utc(times())),
+        (
+            "timestamp",
+            Arc::new(times().with_timezone("Europe/Berlin")),
+            utc(times()),
+        ),
+        (
+            "timestamp",
+            Arc::new(TimestampSecondArray::from(vec![Some(-1), None, Some(5)]).with_timezone("UTC")),
+            utc(times()),
+        ),
+        (
+            "timestamp",
+            Arc::new(
+                TimestampMillisecondArray::from(vec![Some(-1_000), None, Some(5_000)]).with_timezone("UTC"),
+            ),
+            utc(times()),
+        ),
+        (
+            "timestamp",
+            Arc::new(
+                TimestampNanosecondArray::from(vec![Some(-1_000_000_000), None, Some(5_000_000_000)])
+                    .with_timezone("UTC"),
+            ),
+            utc(times()),
+        ),
         ("timestamp_ntz", Arc::new(times()), Arc::new(times())),
-        ("timestamp_ntz", Arc::new(TimestampMillisecondArray::from(vec![Some(-1_000), None, Some(5_000)])), Arc::new(times())),
+        (
+            "timestamp_ntz",
+            Arc::new(TimestampMillisecondArray::from(vec![
+                Some(-1_000),
+                None,
+                Some(5_000),
+            ])),
+            Arc::new(times()),
+        ),
         ("decimal(9,2)", decimal(9, 2), decimal(9, 2)),
         ("decimal(38,0)", decimal(38, 0), decimal(38, 0)),
-        ("decimal(9,2)", Arc::new(Decimal32Array::from(vec![Some(-12), None, Some(99)]).with_precision_and_scale(9, 2).unwrap()), decimal(9, 2)),
-        ("decimal(18,2)", Arc::new(Decimal64Array::from(vec![Some(-12), None, Some(99)]).with_precision_and_scale(18, 2).unwrap()), decimal(18, 2)),
+        (
+            "decimal(9,2)",
+            Arc::new(
+                Decimal32Array::from(vec![Some(-12), None, Some(99)])
+                    .with_precision_and_scale(9, 2)
+                    .unwrap(),
+            ),
+            decimal(9, 2),
+        ),
+        (
+            "decimal(18,2)",
+            Arc::new(
+                Decimal64Array::from(vec![Some(-12), None, Some(99)])
+                    .with_precision_and_scale(18, 2)
+                    .unwrap(),
+            ),
+            decimal(18, 2),
+        ),
         (
             "decimal(20,2)",
-            Arc::new(Decimal256Array::from_iter([Some(i256::from(-12)), None, Some(i256::from(99))]).with_precision_and_scale(20, 2).unwrap()),
+            Arc::new(
+                Decimal256Array::from_iter([Some(i256::from(-12)), None, Some(i256::from(99))])
+                    .with_precision_and_scale(20, 2)
+                    .unwrap(),
+            ),
             decimal(20, 2),
         ),
         (
             "integer",
-            Arc::new(DictionaryArray::<Int8Type>::try_new(Int8Array::from(vec![Some(1), None, Some(0)]), Arc::new(Int32Array::from(vec![7, 8]))).unwrap()),
+            Arc::new(
+                DictionaryArray::<Int8Type>::try_new(
+                    Int8Array::from(vec![Some(1), None, Some(0)]),
+                    Arc::new(Int32Array::from(vec![7, 8])),
+                )
+                .unwrap(),
+            ),
             Arc::new(Int32Array::from(vec![Some(8), None, Some(7)])),
         ),
     ];
@@ -86,13 +224,23 @@ async fn exact_types_arrive_exactly() {
         let table = Table::new();
         // A slice in the middle of more: offsets must not be lost on the way.
         let batch = one("c", given.clone());
-        table.append(&[batch.slice(1, 2), batch.slice(0, 1)], json!({})).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        table
+            .append(&[batch.slice(1, 2), batch.slice(0, 1)], json!({}))
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(table.schema()["fields"][0]["type"], name, "{}", given.data_type());
         let read = table.batches();
         let read = arrow::compute::concat_batches(read[0].schema_ref(), &read).unwrap();
         let wanted = arrow::compute::concat(&[&expected.slice(1, 2), &expected.slice(0, 1)]).unwrap();
-        assert_eq!(read.column(0).to_data(), wanted.to_data(), "{name} from {}", given.data_type());
-        let ntz = table.protocol()["writerFeatures"].to_string().contains("timestampNtz");
+        assert_eq!(
+            read.column(0).to_data(),
+            wanted.to_data(),
+            "{name} from {}",
+            given.data_type()
+        );
+        let ntz = table.protocol()["writerFeatures"]
+            .to_string()
+            .contains("timestampNtz");
         assert_eq!(ntz, name == "timestamp_ntz");
         table.by_deltalake().await;
     }
@@ -102,12 +250,23 @@ async fn exact_types_arrive_exactly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nested_types_arrive_exactly() {
     let text = Arc::new(Field::new("t", DataType::LargeUtf8, true));
-    let time = Arc::new(Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true));
+    let time = Arc::new(Field::new(
+        "at",
+        DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+        true,
+    ));
     let pair: StructArray = StructArray::try_new(
         Fields::from(vec![Arc::clone(&text), Arc::clone(&time)]),
         vec![
-            Arc::new(LargeStringArray::from(vec![Some("a"), None, Some("c"), Some("d")])),
-            Arc::new(TimestampMillisecondArray::from(vec![Some(1), Some(2), None, Some(4)]).with_timezone("UTC")),
+            Arc::new(LargeStringArray::from(vec![
+                Some("a"),
+                None,
+                Some("c"),
+                Some("d"),
+            ])),
+            Arc::new(
+                TimestampMillisecondArray::from(vec![Some(1), Some(2), None, Some(4)]).with_timezone("UTC"),
+            ),
         ],
         Some(NullBuffer::from(vec![true, true, true, false])),
     )
@@ -120,7 +279,10 @@ async fn nested_types_arrive_exactly() {
         Arc::new(pair.clone()),
         nulls.clone(),
     ));
-    let fixed = FixedSizeListArray::from_iter_primitive::<Int16Type, _, _>(vec![Some(vec![Some(1), None]), None, Some(vec![Some(3), Some(4)])], 2);
+    let fixed = FixedSizeListArray::from_iter_primitive::<Int16Type, _, _>(
+        vec![Some(vec![Some(1), None]), None, Some(vec![Some(3), Some(4)])],
+        2,
+    );
     let mut map = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
     map.keys().append_value("k");
     map.values().append_value(1);
@@ -137,10 +299,16 @@ async fn nested_types_arrive_exactly() {
     ]);
     for part in [batch.clone(), batch.slice(1, 2)] {
         let table = Table::new();
-        table.append(std::slice::from_ref(&part), json!({})).await.unwrap();
+        table
+            .append(std::slice::from_ref(&part), json!({}))
+            .await
+            .unwrap();
         let read = &table.batches()[0];
         assert_eq!(as_json(read), as_json(&part));
-        assert_eq!(table.schema()["fields"][0]["type"]["elementType"]["fields"][1]["type"], "timestamp");
+        assert_eq!(
+            table.schema()["fields"][0]["type"]["elementType"]["fields"][1]["type"],
+            "timestamp"
+        );
         // And once more into the table that is there now.
         table.append(&[part], json!({})).await.unwrap();
     }
@@ -154,7 +322,9 @@ fn as_json(batch: &RecordBatch) -> Vec<String> {
         .flat_map(|column| {
             let column = arrow::compute::cast(column, &without_units(column.data_type())).unwrap();
             let shown = arrow::util::display::ArrayFormatter::try_new(&column, &options).unwrap();
-            (0..column.len()).map(|row| shown.value(row).to_string()).collect::<Vec<_>>()
+            (0..column.len())
+                .map(|row| shown.value(row).to_string())
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -165,10 +335,17 @@ fn without_units(of: &DataType) -> DataType {
         DataType::LargeUtf8 => DataType::Utf8,
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            DataType::List(Arc::new(Field::new("item", without_units(item.data_type()), true)))
+            DataType::List(Arc::new(Field::new(
+                "item",
+                without_units(item.data_type()),
+                true,
+            )))
         }
         DataType::Struct(fields) => DataType::Struct(
-            fields.iter().map(|field| Field::new(field.name(), without_units(field.data_type()), true)).collect(),
+            fields
+                .iter()
+                .map(|field| Field::new(field.name(), without_units(field.data_type()), true))
+                .collect(),
         ),
         other => other.clone(),
     }
@@ -179,7 +356,10 @@ fn without_units(of: &DataType) -> DataType {
 async fn types_without_an_exact_place_are_refused() {
     let list = |of: DataType| DataType::List(Arc::new(Field::new("item", of, true)));
     let map_of = |key: DataType| {
-        let entries = DataType::Struct(Fields::from(vec![field("key", key, false), field("value", DataType::Int32, true)]));
+        let entries = DataType::Struct(Fields::from(vec![
+            field("key", key, false),
+            field("value", DataType::Int32, true),
+        ]));
         DataType::Map(Arc::new(field("entries", entries, false)), false)
     };
     let refused: Vec<DataType> = vec![
@@ -197,7 +377,10 @@ async fn types_without_an_exact_place_are_refused() {
         DataType::Decimal256(50, 2),
         DataType::Struct(Fields::empty()),
         DataType::Struct(Fields::from(vec![field("a", DataType::UInt8, true)])),
-        DataType::Struct(Fields::from(vec![field("a", DataType::Int8, true), field("A", DataType::Int8, true)])),
+        DataType::Struct(Fields::from(vec![
+            field("a", DataType::Int8, true),
+            field("A", DataType::Int8, true),
+        ])),
         list(DataType::Float16),
         map_of(list(DataType::Int32)),
         DataType::ListView(Arc::new(field("item", DataType::Int32, true))),
@@ -206,22 +389,37 @@ async fn types_without_an_exact_place_are_refused() {
     ];
     for of in refused {
         let table = Table::new();
-        let schema = Arc::new(Schema::new(vec![field("fine", DataType::Int32, true), field("odd", of.clone(), true)]));
+        let schema = Arc::new(Schema::new(vec![
+            field("fine", DataType::Int32, true),
+            field("odd", of.clone(), true),
+        ]));
         let refused = error(table.writer(&RecordBatch::new_empty(schema), json!({})).await);
         assert_eq!(refused.code(), Code::SchemaMismatch, "{of}: {refused}");
-        assert!(refused.message().contains("odd: ") && !refused.message().contains("fine"), "{of}: {refused}");
+        assert!(
+            refused.message().contains("odd: ") && !refused.message().contains("fine"),
+            "{of}: {refused}"
+        );
         assert!(!table.path().exists());
     }
-    let twice = RecordBatch::new_empty(Arc::new(Schema::new(vec![field("a", DataType::Int8, true), field("A", DataType::Int8, true)])));
+    let twice = RecordBatch::new_empty(Arc::new(Schema::new(vec![
+        field("a", DataType::Int8, true),
+        field("A", DataType::Int8, true),
+    ])));
     let refused = error(Table::new().writer(&twice, json!({})).await);
     assert!(refused.message().contains("given twice"), "{refused}");
     let union = UnionFields::from_fields(vec![field("a", DataType::Int32, true)]);
     for of in [
         DataType::Union(union, UnionMode::Sparse),
-        DataType::RunEndEncoded(Arc::new(field("run_ends", DataType::Int32, false)), Arc::new(field("values", DataType::Utf8, true))),
+        DataType::RunEndEncoded(
+            Arc::new(field("run_ends", DataType::Int32, false)),
+            Arc::new(field("values", DataType::Utf8, true)),
+        ),
     ] {
         let batch = RecordBatch::new_empty(Arc::new(Schema::new(vec![field("odd", of, true)])));
-        assert_eq!(error(Table::new().writer(&batch, json!({})).await).code(), Code::SchemaMismatch);
+        assert_eq!(
+            error(Table::new().writer(&batch, json!({})).await).code(),
+            Code::SchemaMismatch
+        );
     }
 }
 
@@ -229,11 +427,20 @@ async fn types_without_an_exact_place_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn values_that_would_be_rounded_are_refused() {
     let cases: Vec<(ArrayRef, Option<u64>)> = vec![
-        (Arc::new(TimestampNanosecondArray::from(vec![Some(1_000), None, Some(1)])), Some(5)),
-        (Arc::new(Date64Array::from(vec![86_400_000, 86_400_001, 0])), Some(4)),
+        (
+            Arc::new(TimestampNanosecondArray::from(vec![Some(1_000), None, Some(1)])),
+            Some(5),
+        ),
+        (
+            Arc::new(Date64Array::from(vec![86_400_000, 86_400_001, 0])),
+            Some(4),
+        ),
         (Arc::new(TimestampSecondArray::from(vec![0, i64::MAX, 0])), None),
         (
-            Arc::new(DictionaryArray::<Int8Type>::new(Int8Array::from(vec![0, 0, 0]), Arc::new(TimestampNanosecondArray::from(vec![1])))),
+            Arc::new(DictionaryArray::<Int8Type>::new(
+                Int8Array::from(vec![0, 0, 0]),
+                Arc::new(TimestampNanosecondArray::from(vec![1])),
+            )),
             Some(3),
         ),
     ];
@@ -263,14 +470,26 @@ async fn columns_are_found_by_name() {
     let table = Table::new();
     table.append(&[rows(0, 3)], json!({})).await.unwrap();
     let batch = rows(3, 6);
-    let turned = columns(vec![("name", batch.column(1).clone()), ("id", batch.column(0).clone())]);
+    let turned = columns(vec![
+        ("name", batch.column(1).clone()),
+        ("id", batch.column(0).clone()),
+    ]);
     table.append(&[turned], json!({})).await.unwrap();
-    table.append(&[one("id", Arc::new(Int64Array::from(vec![6])))], json!({})).await.unwrap();
+    table
+        .append(&[one("id", Arc::new(Int64Array::from(vec![6])))], json!({}))
+        .await
+        .unwrap();
     assert_eq!(table.ids(), (0..7).collect::<Vec<_>>());
     let read = table.batches();
-    assert_eq!(read.last().unwrap().column_by_name("name").unwrap().null_count(), 1);
+    assert_eq!(
+        read.last().unwrap().column_by_name("name").unwrap().null_count(),
+        1
+    );
     // A column of type Null is a column that is missing.
-    let null = columns(vec![("id", Arc::new(Int64Array::from(vec![7])) as ArrayRef), ("name", Arc::new(NullArray::new(1)))]);
+    let null = columns(vec![
+        ("id", Arc::new(Int64Array::from(vec![7])) as ArrayRef),
+        ("name", Arc::new(NullArray::new(1))),
+    ]);
     table.append(&[null], json!({})).await.unwrap();
 }
 
@@ -289,7 +508,11 @@ async fn other_types_than_the_table_s_are_refused() {
         assert!(refused.message().contains(part), "{refused}");
     }
     let spelt = one("ID", Arc::new(Int64Array::from(vec![1])));
-    assert!(error(table.writer(&spelt, json!({})).await).message().contains("spells it id"));
+    assert!(
+        error(table.writer(&spelt, json!({})).await)
+            .message()
+            .contains("spells it id")
+    );
     for of in [
         DataType::UInt8,
         DataType::List(Arc::new(field("item", DataType::Int64, true))),
@@ -305,32 +528,64 @@ async fn other_types_than_the_table_s_are_refused() {
 async fn new_columns_are_merged_when_asked() {
     for by in [json!([]), json!(["name"])] {
         let table = Table::new();
-        table.append(&[rows(1, 3)], json!({"delta": {"partitionBy": by}})).await.unwrap();
-        let mut wide = vec![("id", Arc::new(Int64Array::from(vec![3])) as ArrayRef), ("name", Arc::new(StringArray::from(vec!["x"])) as ArrayRef)];
-        wide.push(("when", Arc::new(TimestampMicrosecondArray::from(vec![1])) as ArrayRef));
+        table
+            .append(&[rows(1, 3)], json!({"delta": {"partitionBy": by}}))
+            .await
+            .unwrap();
+        let mut wide = vec![
+            ("id", Arc::new(Int64Array::from(vec![3])) as ArrayRef),
+            ("name", Arc::new(StringArray::from(vec!["x"])) as ArrayRef),
+        ];
+        wide.push((
+            "when",
+            Arc::new(TimestampMicrosecondArray::from(vec![1])) as ArrayRef,
+        ));
         wide.push(("price", Arc::new(Float64Array::from(vec![0.5])) as ArrayRef));
         let wide = columns(wide);
         let refused = error(table.append(std::slice::from_ref(&wide), json!({})).await);
         assert_eq!(refused.code(), Code::SchemaMismatch);
-        assert!(refused.message().contains("when") && refused.message().contains("price"), "{refused}");
-        table.append(&[wide], json!({"delta": {"schemaEvolution": "merge"}})).await.unwrap();
+        assert!(
+            refused.message().contains("when") && refused.message().contains("price"),
+            "{refused}"
+        );
+        table
+            .append(&[wide], json!({"delta": {"schemaEvolution": "merge"}}))
+            .await
+            .unwrap();
         let names: Vec<String> = fields(&table).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["id", "name", "when", "price"]);
         let protocol = table.protocol();
         assert_eq!(protocol["minWriterVersion"], 7);
         for feature in ["timestampNtz", "appendOnly", "invariants"] {
-            assert!(protocol["writerFeatures"].to_string().contains(feature), "{protocol}");
+            assert!(
+                protocol["writerFeatures"].to_string().contains(feature),
+                "{protocol}"
+            );
         }
         // The old schema goes on.
-        table.append(&[rows(4, 5)], json!({"delta": {"schemaEvolution": "merge"}})).await.unwrap();
+        table
+            .append(&[rows(4, 5)], json!({"delta": {"schemaEvolution": "merge"}}))
+            .await
+            .unwrap();
         assert_eq!(table.ids(), [1, 2, 3, 4]);
         table.by_deltalake().await;
     }
     // A column without an exact type is not merged either.
     let table = Table::new();
     table.append(&[rows(0, 1)], json!({})).await.unwrap();
-    let odd = columns(vec![("id", Arc::new(Int64Array::from(vec![3])) as ArrayRef), ("odd", Arc::new(UInt8Array::from(vec![1])))]);
-    assert!(error(table.append(&[odd], json!({"delta": {"schemaEvolution": "merge"}})).await).message().contains("odd"));
+    let odd = columns(vec![
+        ("id", Arc::new(Int64Array::from(vec![3])) as ArrayRef),
+        ("odd", Arc::new(UInt8Array::from(vec![1]))),
+    ]);
+    assert!(
+        error(
+            table
+                .append(&[odd], json!({"delta": {"schemaEvolution": "merge"}}))
+                .await
+        )
+        .message()
+        .contains("odd")
+    );
 }
 
 /// Where the table allows no nulls, nullable fields are fine as long as there are none.
@@ -340,27 +595,49 @@ async fn nulls_are_refused_where_the_table_allows_none() {
     let strict = Arc::new(Schema::new(vec![
         field("id", DataType::Int64, false),
         field("s", DataType::Struct(inner.clone()), true),
-        field("l", DataType::List(Arc::new(field("element", DataType::Int32, false))), true),
+        field(
+            "l",
+            DataType::List(Arc::new(field("element", DataType::Int32, false))),
+            true,
+        ),
     ]));
     let make = |id: Option<i64>, x: Option<i32>, item: Option<i32>| {
         let loose = Fields::from(vec![field("x", DataType::Int32, true)]);
         let s = StructArray::new(loose, vec![Arc::new(Int32Array::from(vec![x]))], None);
         let l = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![item])]);
-        columns(vec![("id", Arc::new(Int64Array::from(vec![id])) as ArrayRef), ("s", Arc::new(s)), ("l", Arc::new(l))])
+        columns(vec![
+            ("id", Arc::new(Int64Array::from(vec![id])) as ArrayRef),
+            ("s", Arc::new(s)),
+            ("l", Arc::new(l)),
+        ])
     };
     let table = Table::new();
-    table.writer(&RecordBatch::new_empty(strict), json!({})).await.unwrap();
+    table
+        .writer(&RecordBatch::new_empty(strict), json!({}))
+        .await
+        .unwrap();
     assert_eq!(table.schema()["fields"][0]["nullable"], false);
-    table.append(&[make(Some(1), Some(2), Some(3))], json!({})).await.unwrap();
+    table
+        .append(&[make(Some(1), Some(2), Some(3))], json!({}))
+        .await
+        .unwrap();
     for (batch, column) in [
         (make(None, Some(2), Some(3)), "id"),
         (make(Some(1), None, Some(3)), "s.x"),
         (make(Some(1), Some(2), None), "l"),
     ] {
         let refused = error(table.append(&[batch], json!({})).await);
-        assert_eq!((refused.code(), refused.field()), (Code::BatchInvalid, Some(column)), "{refused}");
+        assert_eq!(
+            (refused.code(), refused.field()),
+            (Code::BatchInvalid, Some(column)),
+            "{refused}"
+        );
     }
-    let missing = error(table.writer(&one("l", make(Some(1), None, None).column(2).clone()), json!({})).await);
+    let missing = error(
+        table
+            .writer(&one("l", make(Some(1), None, None).column(2).clone()), json!({}))
+            .await,
+    );
     assert!(missing.message().contains("id: missing"), "{missing}");
 }
 
@@ -368,8 +645,14 @@ async fn nulls_are_refused_where_the_table_allows_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn struct_fields_are_found_by_name() {
     let of = |names: &[&str]| -> RecordBatch {
-        let fields: Fields = names.iter().map(|name| field(name, DataType::Int32, true)).collect();
-        let arrays = (0..).zip(names).map(|(n, _)| Arc::new(Int32Array::from(vec![n])) as ArrayRef).collect();
+        let fields: Fields = names
+            .iter()
+            .map(|name| field(name, DataType::Int32, true))
+            .collect();
+        let arrays = (0..)
+            .zip(names)
+            .map(|(n, _)| Arc::new(Int32Array::from(vec![n])) as ArrayRef)
+            .collect();
         one("s", Arc::new(StructArray::new(fields, arrays, None)))
     };
     let table = Table::new();
@@ -377,9 +660,21 @@ async fn struct_fields_are_found_by_name() {
     table.append(&[of(&["b", "a"])], json!({})).await.unwrap();
     table.append(&[of(&["b"])], json!({})).await.unwrap();
     let read = table.batches();
-    let a = |n: usize| read[n].column(0).as_struct().column_by_name("a").unwrap().as_primitive::<Int32Type>().clone();
+    let a = |n: usize| {
+        read[n]
+            .column(0)
+            .as_struct()
+            .column_by_name("a")
+            .unwrap()
+            .as_primitive::<Int32Type>()
+            .clone()
+    };
     assert_eq!((a(0).value(0), a(1).value(0), a(2).is_null(0)), (0, 1, true));
-    let refused = error(table.writer(&of(&["a", "z"]), json!({"delta": {"schemaEvolution": "merge"}})).await);
+    let refused = error(
+        table
+            .writer(&of(&["a", "z"]), json!({"delta": {"schemaEvolution": "merge"}}))
+            .await,
+    );
     assert!(refused.message().contains("no field z"), "{refused}");
 }
 
@@ -388,6 +683,10 @@ async fn struct_fields_are_found_by_name() {
 async fn a_session_has_one_schema() {
     let table = Table::new();
     let mut writer = table.writer(&rows(0, 1), json!({})).await.unwrap();
-    let refused = error(writer.write(0, &one("id", Arc::new(Int64Array::from(vec![1])))).await);
+    let refused = error(
+        writer
+            .write(0, &one("id", Arc::new(Int64Array::from(vec![1]))))
+            .await,
+    );
     assert_eq!(refused.code(), Code::SchemaMismatch);
 }
