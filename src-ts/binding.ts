@@ -1,0 +1,279 @@
+// BOUNDARY. The only importer of ./generated/.
+//
+// Invariants:
+// - Every native error becomes an `IngestError` here, once, and nowhere else.
+// - Everything that crosses is what `specs/boundary.md` says; this file converts and never decides.
+// - An event callback never throws into native code: what goes wrong in it is told to the client.
+
+import { type ErrorCode, errorFromNative, type IngestError, ingestError } from "./errors.js";
+
+/** The addon's own client, as `specs/boundary.md` has it. */
+interface NativeClient {
+  open(operation: number): void;
+  check(operation: number): void;
+  flush(operation: number): void;
+  close(operation: number, deadlineMs: number): void;
+  dispose(): void;
+  registerSchema(message: Uint8Array): number;
+  expectSchema(schemaId: number): void;
+  submit(call: Float64Array, buffers: ArrayBuffer[]): number;
+  cancel(ticket: number): boolean;
+  abort(sequence: number): void;
+  stats(): string;
+}
+
+interface Addon {
+  NativeClient: new (
+    target: string,
+    options: string,
+    onEvents: (numbers: Float64Array, details: string) => void,
+  ) => NativeClient;
+  version(): string;
+}
+
+/** What became of a delivery, as it arrives. Durations in milliseconds. */
+export interface Settled {
+  readonly sequence: number;
+  readonly status: "acknowledged" | "partial" | "failed" | "unknown";
+  readonly rows: number;
+  readonly acceptedRows: number;
+  readonly rejectedRows: number;
+  readonly attempts: number;
+  readonly batchBytes: number;
+  readonly buffersCopiedForPinLimit: number;
+  readonly buffersRealigned: number;
+  readonly position: { readonly kind: "version" | "offset"; readonly value: bigint } | null;
+  readonly handoffMs: number;
+  readonly queueMs: number;
+  readonly encodeMs: number;
+  readonly transmitMs: number;
+  readonly acknowledgeMs: number;
+  readonly latencyMs: number;
+  readonly retries: number;
+  readonly writes: number;
+  readonly payloadChanged: boolean;
+  readonly error: IngestError | null;
+  readonly rejections: readonly { readonly row: number; readonly code: string; readonly message: string }[];
+}
+
+/** Whom events are told to. */
+export interface Listener {
+  settled(outcome: Settled): void;
+  granted(ticket: number): void;
+  answered(operation: number, error: IngestError | null): void;
+  log(level: string, message: string, fields: Record<string, unknown>): void;
+  /** All of one hop were told. */
+  done(): void;
+  /** An event that cannot be understood, or a listener that failed: a bug of ours. */
+  broken(error: unknown): void;
+}
+
+/** A connection to the addon whose errors are ours. */
+export class Binding {
+  readonly #native: NativeClient;
+  #disposed = false;
+
+  /** @throws {IngestError} `CONFIG_INVALID` with every mistake; `NATIVE_UNAVAILABLE` without an addon. */
+  static async create(target: string, options: string, listener: Listener): Promise<Binding> {
+    const addon = await load();
+    return new Binding(addon, target, options, listener);
+  }
+
+  private constructor(addon: Addon, target: string, options: string, listener: Listener) {
+    this.#native = ours(
+      () => new addon.NativeClient(target, options, (numbers, details) => tell(listener, numbers, details)),
+    );
+  }
+
+  open(operation: number): void {
+    ours(() => this.#native.open(operation));
+  }
+  check(operation: number): void {
+    ours(() => this.#native.check(operation));
+  }
+  flush(operation: number): void {
+    ours(() => this.#native.flush(operation));
+  }
+  close(operation: number, deadlineMs: number): void {
+    ours(() => this.#native.close(operation, deadlineMs));
+  }
+  /** Lets go of the event callback, so that the client can be collected. After it nothing is told. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    ours(() => this.#native.dispose());
+  }
+  registerSchema(message: Uint8Array): number {
+    return ours(() => this.#native.registerSchema(message));
+  }
+  expectSchema(schemaId: number): void {
+    ours(() => this.#native.expectSchema(schemaId));
+  }
+  /** 0: admitted · n > 0: ticket n is queued, and nothing of the call was read. */
+  submit(call: Float64Array, buffers: ArrayBuffer[]): number {
+    // Not through `ours`: this is the hot call, and a closure is a quarter of what it costs.
+    try {
+      return this.#native.submit(call, buffers);
+    } catch (error) {
+      throw fromNative(error);
+    }
+  }
+  cancel(ticket: number): boolean {
+    return ours(() => this.#native.cancel(ticket));
+  }
+  abort(sequence: number): void {
+    ours(() => this.#native.abort(sequence));
+  }
+  stats(): unknown {
+    return JSON.parse(ours(() => this.#native.stats()));
+  }
+}
+
+/** What the addon is. */
+export interface NativeVersion {
+  readonly version: string;
+  /** Of the arrow crate. */
+  readonly arrow: string;
+  /** Of the deltalake crate. */
+  readonly delta: string;
+  /** Operating system and architecture that it was built for. */
+  readonly target: string;
+}
+
+export async function nativeVersion(): Promise<NativeVersion> {
+  const addon = await load();
+  return JSON.parse(ours(() => addon.version())) as NativeVersion;
+}
+
+let loading: Promise<Addon> | undefined;
+
+function load(): Promise<Addon> {
+  loading ??= import("./generated/index.js").then(
+    (addon: unknown) => addon as Addon,
+    (cause: unknown) => {
+      // Not kept: a package that is installed while the process runs would never be found.
+      loading = undefined;
+      throw unavailable(cause);
+    },
+  );
+  return loading;
+}
+
+/** @internal Exported for its test: a machine that has the addon cannot show the message. */
+export function unavailable(cause: unknown): IngestError {
+  const { platform, arch } = process;
+  const name = `arrow-ingest-${platform}-${arch}${platform === "linux" ? `-${libc()}` : platform === "win32" ? "-msvc" : ""}`;
+  return ingestError({
+    code: "NATIVE_UNAVAILABLE",
+    operation: "load",
+    message:
+      `the native part of arrow-ingest is not installed for this machine (package ${name}): ` +
+      "install again without leaving out optional dependencies (npm install --include=optional), " +
+      "or build it from source with `npx arrow-ingest-build`, which needs Rust",
+    cause,
+  });
+}
+
+function libc(): string {
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+  return report?.header?.glibcVersionRuntime === undefined ? "musl" : "gnu";
+}
+
+function ours<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw fromNative(error);
+  }
+}
+
+/** @internal Exported for its test. */
+export function fromNative(error: unknown): IngestError {
+  const message = error instanceof Error ? error.message : String(error);
+  try {
+    return errorFromNative(JSON.parse(message));
+  } catch {
+    // napi's own complaints (a wrong argument, a caught panic) are plain text.
+    const code: ErrorCode = "INTERNAL";
+    return ingestError({ code, message: `the addon failed: ${message}`, cause: error });
+  }
+}
+
+const STATUSES = ["acknowledged", "partial", "failed", "unknown"] as const;
+const NO_REJECTIONS: Settled["rejections"] = Object.freeze([]);
+
+/** @internal Exported for its test. */
+export function tell(listener: Listener, numbers: Float64Array, details: string): void {
+  try {
+    const told = details === "" ? NO_DETAILS : (JSON.parse(details) as readonly unknown[]);
+    for (let at = 0; at < numbers.length; ) {
+      const length = numbers[at + 1]!;
+      // A length of zero or NaN would loop for ever, on the user's only thread.
+      if (!(length >= 2)) throw new RangeError(`an event record of length ${length}`);
+      // One listener that fails must not keep the records behind it from being told.
+      try {
+        record(listener, numbers, at, told);
+      } catch (error) {
+        listener.broken(error);
+      }
+      at += length;
+    }
+  } catch (error) {
+    listener.broken(error);
+  }
+  listener.done();
+}
+
+const NO_DETAILS: readonly unknown[] = [];
+
+function record(listener: Listener, numbers: Float64Array, at: number, details: readonly unknown[]): void {
+  switch (numbers[at]) {
+    case 1: {
+      const index = numbers[at + 19]!;
+      const detail =
+        index < 0 ? undefined : (details[index] as { error?: unknown; rejections?: Settled["rejections"] });
+      const kind = numbers[at + 11]!;
+      return listener.settled({
+        sequence: numbers[at + 2]!,
+        status: STATUSES[numbers[at + 3]!]!,
+        rows: numbers[at + 4]!,
+        acceptedRows: numbers[at + 5]!,
+        rejectedRows: numbers[at + 6]!,
+        attempts: numbers[at + 7]!,
+        batchBytes: numbers[at + 8]!,
+        buffersCopiedForPinLimit: numbers[at + 9]!,
+        buffersRealigned: numbers[at + 10]!,
+        position:
+          kind === 0 ? null : { kind: kind === 1 ? "version" : "offset", value: BigInt(numbers[at + 12]!) },
+        handoffMs: numbers[at + 13]!,
+        queueMs: numbers[at + 14]!,
+        encodeMs: numbers[at + 15]!,
+        transmitMs: numbers[at + 16]!,
+        acknowledgeMs: numbers[at + 17]!,
+        latencyMs: numbers[at + 18]!,
+        retries: numbers[at + 20]!,
+        writes: numbers[at + 21]!,
+        payloadChanged: numbers[at + 22] === 1,
+        error: detail?.error == null ? null : errorFromNative(detail.error),
+        rejections: detail?.rejections ?? NO_REJECTIONS,
+      });
+    }
+    case 2:
+      return listener.granted(numbers[at + 2]!);
+    case 3: {
+      const index = numbers[at + 3]!;
+      return listener.answered(numbers[at + 2]!, index < 0 ? null : errorFromNative(details[index]));
+    }
+    case 4: {
+      const { level, message, fields } = details[numbers[at + 2]!] as {
+        level: string;
+        message: string;
+        fields?: Record<string, unknown>;
+      };
+      return listener.log(level, message, fields ?? {});
+    }
+    default:
+      // A newer addon may tell more than this file knows; the length lets it be skipped.
+      return;
+  }
+}

@@ -1,0 +1,177 @@
+// Many batches in, their outcomes out, in order.
+//
+// Invariants:
+// - Reading runs ahead of the outcomes, or every batch would wait for the commit of the one before.
+// - What runs ahead is bounded: by the budget while unsettled, by `SETTLED_AHEAD` after.
+// - Every outcome before a failure is yielded before the failure is thrown.
+// - Whoever leaves early takes back what waits; what was admitted goes on, and counts as unread.
+
+import type { InFlight } from "../delivery.js";
+import { measure } from "../handoff.js";
+import type { SendAllOptions, SendOptions } from "../options.js";
+import type { TransmissionResult } from "../result.js";
+import { iterate } from "../source.js";
+import { raceSignal } from "./open.js";
+
+/** Small batches that share a native call: beyond these, its fixed cost no longer shows. */
+const GROUP_COUNT = 64;
+const GROUP_BYTES = 1 << 20;
+/** Outcomes that nobody has asked for yet, each with its batch. */
+const SETTLED_AHEAD = 1_024;
+
+interface Sender {
+  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight;
+  admit(group: readonly InFlight[]): Promise<void> | undefined;
+  withdraw(group: readonly InFlight[], reason: unknown): void;
+}
+
+export async function* sendAll(
+  core: Sender,
+  source: unknown,
+  options: SendAllOptions | undefined,
+): AsyncGenerator<TransmissionResult, void, undefined> {
+  const reader = new Reader(core, source, options);
+  reader.run();
+  try {
+    for (;;) {
+      const next = reader.queue.shift();
+      if (next !== undefined) {
+        const result = await next.promise;
+        next.observe();
+        reader.taken();
+        yield result;
+      } else if (reader.ended) {
+        if (reader.failure !== undefined) throw reader.failure.reason;
+        return;
+      } else {
+        await reader.change();
+      }
+    }
+  } finally {
+    reader.stop();
+  }
+}
+
+class Reader {
+  readonly queue: InFlight[] = [];
+  ended = false;
+  failure: { readonly reason: unknown } | undefined;
+  readonly #core: Sender;
+  readonly #options: SendAllOptions | undefined;
+  readonly #iterator: Iterator<unknown> | AsyncIterator<unknown>;
+  #stopped = false;
+  #waiting: readonly InFlight[] | undefined;
+  #settledAhead = 0;
+  #wakeWriter: (() => void) | undefined;
+  #wakeReader: (() => void) | undefined;
+  /** Read from the source, and not yet part of a group. */
+  #pending: Promise<IteratorResult<unknown>> | undefined;
+
+  constructor(core: Sender, source: unknown, options: SendAllOptions | undefined) {
+    this.#core = core;
+    this.#options = options;
+    this.#iterator = iterate(source);
+  }
+
+  run(): void {
+    void this.#read().then(
+      () => this.#end(undefined),
+      (reason: unknown) => this.#end({ reason }),
+    );
+  }
+
+  /** Resolves when there is more in the queue, or nothing more to come. */
+  change(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wakeReader = resolve;
+    });
+  }
+
+  taken(): void {
+    this.#settledAhead--;
+    this.#wakeWriter?.();
+  }
+
+  stop(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#wakeWriter?.();
+    if (this.#waiting !== undefined) this.#core.withdraw(this.#waiting, undefined);
+    // Not awaited: a source that is stuck in its `next` would keep the loop's own end from coming.
+    if (!this.ended) void Promise.resolve(this.#iterator.return?.()).catch(() => {});
+  }
+
+  async #read(): Promise<void> {
+    for (;;) {
+      while (this.#settledAhead >= SETTLED_AHEAD && !this.#stopped)
+        await new Promise<void>((resolve) => {
+          this.#wakeWriter = resolve;
+        });
+      if (this.#stopped) return;
+      const { group, last, failure } = await this.#gather();
+      if (this.#stopped) return;
+      if (group.length > 0) {
+        this.#waiting = group;
+        const admitted = this.#core.admit(group);
+        if (admitted !== undefined) await admitted;
+        this.#waiting = undefined;
+        for (const inFlight of group) {
+          this.queue.push(inFlight);
+          void inFlight.promise.then(() => this.#settledAhead++);
+        }
+        this.#wakeReader?.();
+      }
+      if (failure !== undefined) throw failure.reason;
+      if (last) return;
+    }
+  }
+
+  /** At least one batch, and those that are there without waiting. */
+  async #gather(): Promise<{ group: InFlight[]; last: boolean; failure?: { reason: unknown } }> {
+    const group: InFlight[] = [];
+    let bytes = 0;
+    try {
+      while (group.length < GROUP_COUNT && bytes < GROUP_BYTES) {
+        const next = await this.#next(group.length === 0);
+        if (next === undefined) break;
+        if (next.done) return { group, last: true };
+        const inFlight = this.#core.prepare(next.value, this.#options, "enqueue");
+        bytes += measure(inFlight.cargo);
+        group.push(inFlight);
+      }
+      return { group, last: false };
+    } catch (reason) {
+      return { group, last: true, failure: { reason } };
+    }
+  }
+
+  /** The source's next, or undefined if it is not there yet and `wait` is false. */
+  async #next(wait: boolean): Promise<IteratorResult<unknown> | undefined> {
+    if (this.#pending === undefined) {
+      const next = this.#iterator.next();
+      if (!(next instanceof Promise) && !("then" in next)) return next;
+      this.#pending = Promise.resolve(next);
+    }
+    const pending = this.#pending;
+    const next = wait ? await raceSignal(pending, this.#options?.signal) : await soon(pending);
+    if (next !== undefined) this.#pending = undefined;
+    return next;
+  }
+
+  #end(failure: { readonly reason: unknown } | undefined): void {
+    this.ended = true;
+    this.failure = failure;
+    this.#wakeReader?.();
+  }
+}
+
+/** What a promise is fulfilled with within a few microtasks, as an async generator with a batch at hand does. */
+async function soon<T>(promise: Promise<T>): Promise<T | undefined> {
+  let settled = false;
+  const watch = (): void => {
+    settled = true;
+  };
+  promise.then(watch, watch);
+  for (let i = 0; i < 6 && !settled; i++) await undefined;
+  return settled ? promise : undefined;
+}

@@ -1,0 +1,155 @@
+// One delivery on its way, and what its sender sees of it.
+//
+// Invariants:
+// - A delivery's promise is fulfilled once, with a result, and never rejected: outcomes are values.
+// - Whether somebody looked at the outcome is known here, and only here.
+
+import type { Span } from "@opentelemetry/api";
+import type { Settled } from "./binding.js";
+import type { IngestError } from "./errors.js";
+import type { Cargo, Packing } from "./handoff.js";
+import { PINNING_IS_SOUND } from "./handoff/memory.js";
+import type { HandoffMode } from "./options.js";
+import { type HandoffWay, TransmissionResult } from "./result.js";
+
+/** @internal */
+export class InFlight {
+  readonly cargo: Cargo;
+  readonly mode: HandoffMode;
+  readonly signal: AbortSignal | undefined;
+  readonly span: Span | null;
+  readonly promise: Promise<TransmissionResult>;
+  readonly settle: (result: TransmissionResult) => void;
+  sequence = 0;
+  packing: Packing | null = null;
+  packMs = 0;
+  /** Somebody has, or is given, the promise. */
+  observed: boolean;
+  /** Called when it is first looked at after it was settled unseen. */
+  onObserved: (() => void) | undefined;
+  onAbort: (() => void) | undefined;
+
+  constructor(
+    cargo: Cargo,
+    mode: HandoffMode,
+    signal: AbortSignal | undefined,
+    span: Span | null,
+    observed: boolean,
+  ) {
+    this.cargo = cargo;
+    this.mode = mode;
+    this.signal = signal;
+    this.span = span;
+    this.observed = observed;
+    const { promise, resolve } = Promise.withResolvers<TransmissionResult>();
+    this.promise = promise;
+    this.settle = resolve;
+  }
+
+  observe(): Promise<TransmissionResult> {
+    this.observed = true;
+    this.onObserved?.();
+    this.onObserved = undefined;
+    return this.promise;
+  }
+}
+
+/** What `enqueue` gives: an admitted batch whose outcome is still to come. */
+export class Delivery {
+  readonly #inFlight: InFlight;
+  /** Number of the delivery within its client, in the order of admission. */
+  readonly sequence: bigint;
+
+  /** @internal */
+  constructor(inFlight: InFlight) {
+    this.#inFlight = inFlight;
+    this.sequence = BigInt(inFlight.sequence);
+  }
+
+  /**
+   * The outcome. It never rejects. Reading this property counts as looking at it: a failure that nobody
+   * looked at makes `close` reject with `UNDELIVERED`.
+   */
+  get result(): Promise<TransmissionResult> {
+    return this.#inFlight.observe();
+  }
+}
+
+/** What Rust says, and what this side knows of the handoff. @internal */
+export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResult {
+  const { packing } = inFlight;
+  const limited = outcome.buffersCopiedForPinLimit > 0;
+  return new TransmissionResult(
+    {
+      status: outcome.status,
+      sequence: BigInt(outcome.sequence),
+      rows: outcome.rows,
+      acceptedRows: outcome.acceptedRows,
+      rejectedRows: outcome.rejectedRows,
+      rejections: outcome.rejections,
+      attempts: outcome.attempts,
+      batchBytes: outcome.batchBytes,
+      handoff: wayOf(packing, inFlight.mode, limited),
+      handoffReason: reasonOf(packing, outcome, limited),
+      timings: {
+        handoffMs: outcome.handoffMs + inFlight.packMs,
+        queueMs: outcome.queueMs,
+        encodeMs: outcome.encodeMs,
+        transmitMs: outcome.transmitMs,
+        acknowledgeMs: outcome.acknowledgeMs,
+      },
+      latencyMs: outcome.latencyMs,
+      position: outcome.position,
+      error: outcome.error,
+    },
+    inFlight.cargo,
+  );
+}
+
+/** The outcome of a delivery that Rust can say nothing about any more. @internal */
+export function unknownResult(inFlight: InFlight, error: IngestError): TransmissionResult {
+  return toResult(inFlight, {
+    sequence: inFlight.sequence,
+    status: "unknown",
+    rows: inFlight.cargo.batches?.reduce((sum, batch) => sum + batch.data.length, 0) ?? 0,
+    acceptedRows: 0,
+    rejectedRows: 0,
+    attempts: 0,
+    batchBytes: 0,
+    buffersCopiedForPinLimit: 0,
+    buffersRealigned: 0,
+    position: null,
+    handoffMs: 0,
+    queueMs: 0,
+    encodeMs: 0,
+    transmitMs: 0,
+    acknowledgeMs: 0,
+    latencyMs: 0,
+    retries: 0,
+    writes: 0,
+    payloadChanged: false,
+    error,
+    rejections: [],
+  });
+}
+
+function wayOf(packing: Packing | null, mode: HandoffMode, limited: boolean): HandoffWay {
+  if (packing === null) return "copied";
+  if (packing.ipc > 0 && packing.pinned === 0 && packing.copied === 0) return "ipc";
+  if (packing.pinned > 0 && !limited) return "pinned";
+  if (packing.copied > 0 || limited) return "copied";
+  // No buffer at all: the way that one would have gone.
+  return mode === "copy" || !PINNING_IS_SOUND ? "copied" : "pinned";
+}
+
+function reasonOf(packing: Packing | null, outcome: Settled, limited: boolean): string | null {
+  const reason = packing?.reason ?? null;
+  const realigned = outcome.buffersRealigned;
+  // Nearly always so, and at the rate of small batches an array each is seen in a profile.
+  if (!limited && realigned === 0) return reason;
+  const reasons = reason === null ? [] : [reason];
+  if (limited) reasons.push("copied: inflight.maxPinnedBytes is reached");
+  if (realigned > 0)
+    reasons.push(`copied by Rust: ${realigned} ${realigned === 1 ? "buffer is" : "buffers are"} misaligned`);
+  return reasons.join("; ");
+}

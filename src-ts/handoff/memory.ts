@@ -1,0 +1,130 @@
+// Which memory may be lent to a native thread, and what is done with the rest.
+//
+// Everything here was tried (FACTS.md, "JavaScript memory under native code"). This is the one table:
+//
+//   memory                    auto              pin              copy            why
+//   ------------------------  ----------------  ---------------  --------------  ------------------------------
+//   ArrayBuffer, and the      pin, marked       pin, marked      copied by Rust  marked, nothing can detach it:
+//   runtime honours the mark  untransferable    untransferable   in the call     collection is the only danger,
+//                                                                                and a reference prevents that
+//   ArrayBuffer, and it does  copied by Rust    HANDOFF_UNSAFE   copied by Rust  transfer() frees it under the
+//   not (Node 22)             in the call                        in the call     reading thread: SIGSEGV
+//   resizable ArrayBuffer     copied by Rust    HANDOFF_UNSAFE   copied by Rust  shrinking unmaps it
+//   WebAssembly.Memory's,     copied by Rust,   HANDOFF_UNSAFE   copied by Rust, growing detaches it; and if it
+//   or marked by others       never marked                       never marked    is marked, growing aborts the
+//                                                                                process
+//   SharedArrayBuffer         copied here, the  HANDOFF_UNSAFE   copied here,    other threads may write; the
+//                             copy is pinned                     copy is pinned  boundary takes ArrayBuffers only
+//   memory made here (such a  pin, unmarked     pin, unmarked    pin, unmarked   nobody else has a reference to
+//   copy, IPC bytes we wrote)                                                    transfer it by
+//   detached ArrayBuffer      BATCH_INVALID     BATCH_INVALID    BATCH_INVALID   the rows are gone
+//
+// Marks cannot be taken off; `docs` of `HandoffMode` say so. Nothing here reads or writes a batch's bytes.
+
+import { types } from "node:util";
+import { markAsUntransferable } from "node:worker_threads";
+
+/** What an ArrayBuffer is, for good: none of these can become another one, but by being detached. */
+export const PLAIN = 0;
+export const RESIZABLE = 1;
+export const WASM = 2;
+export const SHARED = 3;
+export type Kind = typeof PLAIN | typeof RESIZABLE | typeof WASM | typeof SHARED;
+
+/** Why a buffer of this kind cannot be pinned, for results and errors. */
+export const WHY_NOT: Readonly<Record<Kind, string>> = {
+  [PLAIN]: `this runtime (Node ${process.versions.node}) lets lent memory be transferred away`,
+  [RESIZABLE]: "its ArrayBuffer is resizable",
+  [WASM]: "its ArrayBuffer belongs to WebAssembly, or is marked as untransferable by somebody else",
+  [SHARED]: "its memory is shared with other threads",
+};
+
+/** Whether this runtime keeps a marked ArrayBuffer from being detached. Tried once, at load. */
+export const PINNING_IS_SOUND: boolean = tryPinning(markAsUntransferable);
+
+/** @internal Exported for its test. */
+export function tryPinning(mark: (buffer: ArrayBuffer) => void): boolean {
+  const ways: ((buffer: ArrayBuffer) => void)[] = [
+    (buffer) => buffer.transfer(),
+    (buffer) => buffer.transferToFixedLength(),
+    (buffer) => structuredClone(buffer, { transfer: [buffer] }),
+  ];
+  return ways.every((detach) => {
+    const probe = new ArrayBuffer(8);
+    try {
+      mark(probe);
+    } catch {
+      return false;
+    }
+    try {
+      detach(probe);
+    } catch {
+      // A runtime without `transfer` throws a TypeError as well, and cannot detach that way.
+    }
+    return probe.byteLength === 8;
+  });
+}
+
+/** What is remembered of an ArrayBuffer. `generation` and `index` say where it is in the call being written. */
+export class Known {
+  readonly kind: Kind;
+  marked = false;
+  generation = 0;
+  index = 0;
+  constructor(kind: Kind) {
+    this.kind = kind;
+  }
+}
+
+const known = new WeakMap<ArrayBufferLike, Known>();
+
+export function know(buffer: ArrayBufferLike): Known {
+  let found = known.get(buffer);
+  if (found === undefined) {
+    found = new Known(kindOf(buffer));
+    known.set(buffer, found);
+  }
+  return found;
+}
+
+/** From here on `buffer` cannot be detached. Only for a `PLAIN` one. */
+export function markForGood(buffer: ArrayBuffer, entry: Known): void {
+  markAsUntransferable(buffer);
+  entry.marked = true;
+}
+
+/** Every Node has it; `@types/node` does not declare it. */
+declare const WebAssembly: { Memory: new (limits: { initial: number }) => { readonly buffer: ArrayBuffer } };
+
+const PAGE = 65_536;
+const unclonable = (): void => {};
+
+/**
+ * Transfers `buffer` together with something that cannot be cloned. That fails either way and detaches
+ * nothing; which complaint comes first tells whether the buffer could have been transferred.
+ */
+function complaint(buffer: ArrayBuffer): string {
+  try {
+    structuredClone(unclonable, { transfer: [buffer] });
+  } catch (error) {
+    return String((error as Error).message);
+  }
+  return "";
+}
+
+/** What is said about a plain buffer; empty when a runtime says the same about WebAssembly's. */
+const PLAIN_COMPLAINT: string = (() => {
+  const plain = complaint(new ArrayBuffer(8));
+  const memory = new WebAssembly.Memory({ initial: 0 });
+  return plain === complaint(memory.buffer) ? "" : plain;
+})();
+
+function kindOf(buffer: ArrayBufferLike): Kind {
+  // Not `instanceof`: a buffer of another realm (a vm context, a test runner) is no instance of ours.
+  if (types.isSharedArrayBuffer(buffer)) return SHARED;
+  if (buffer.resizable) return RESIZABLE;
+  const { byteLength } = buffer;
+  // The complaint takes 5 to 10 µs; WebAssembly memory always is a whole number of pages.
+  if (byteLength === 0 || byteLength % PAGE !== 0) return PLAIN;
+  return PLAIN_COMPLAINT !== "" && complaint(buffer) === PLAIN_COMPLAINT ? PLAIN : WASM;
+}

@@ -1,0 +1,180 @@
+// A schema → what the walk over its batches has to do, and the message that Rust knows it by.
+//
+// Invariants:
+// - Both are made once per schema object; a walk looks nothing up but by index.
+// - The message is canonical: dictionary ids, which `apache-arrow` draws at random, are numbered in order.
+//   Two schemas that mean the same have the same bytes, so Rust learns each once.
+
+import { type Schema, Table, tableToIPC } from "apache-arrow";
+import type { ArrowField, ArrowSchema, ArrowType } from "./arrow.js";
+import { rebuildSchema } from "./rebuild.js";
+
+/** What kinds of buffers a node has; see the table in `specs/boundary.md`. */
+export const NULL = 0;
+export const FIXED = 1;
+export const BOOL = 2;
+export const BYTES = 3;
+export const LARGE_BYTES = 4;
+export const VIEWS = 5;
+export const LIST = 6;
+export const LARGE_LIST = 7;
+export const NESTED = 8;
+export const DENSE_UNION = 9;
+export const SPARSE_UNION = 10;
+export const DICTIONARY = 11;
+export const UNKNOWN = 12;
+
+/** One node of the walk. All of them have the same hidden class: the walk's loads stay monomorphic. */
+export class Plan {
+  readonly kind: number;
+  /** Bytes of a value: of a fixed-width type, of a view, of a dictionary's key. */
+  readonly width: number;
+  /** The object that batches of this very schema refer to; comparing it is all that most walks do. */
+  readonly type: ArrowType;
+  /** Dotted, for errors. */
+  readonly path: string;
+  /** A dictionary's only child is its values. */
+  readonly children: readonly Plan[];
+
+  constructor(kind: number, width: number, type: ArrowType, path: string, children: readonly Plan[]) {
+    this.kind = kind;
+    this.width = width;
+    this.type = type;
+    this.path = path;
+    this.children = children;
+  }
+}
+
+export interface SchemaPlan {
+  readonly columns: readonly Plan[];
+  /** Of all columns: fixed, because a dictionary is one chunk wherever it crosses by columns. */
+  readonly nodeCount: number;
+  /** Why batches of this schema cannot cross by columns, or empty. */
+  readonly unknown: string;
+  /** Our own, canonical copy. */
+  readonly schema: Schema;
+  /** An IPC stream that holds just the schema. */
+  readonly message: Uint8Array;
+  /** `message` as a key. */
+  readonly key: string;
+}
+
+const plans = new WeakMap<ArrowSchema, SchemaPlan>();
+
+export function planOf(schema: ArrowSchema): SchemaPlan {
+  let found = plans.get(schema);
+  if (found === undefined) {
+    found = makePlan(schema);
+    plans.set(schema, found);
+  }
+  return found;
+}
+
+function makePlan(schema: ArrowSchema): SchemaPlan {
+  const columns = schema.fields.map((field) => planOfField(field, ""));
+  const canonical = rebuildSchema(schema);
+  const message = tableToIPC(new Table(canonical), "stream");
+  return {
+    columns,
+    nodeCount: columns.reduce((sum, column) => sum + nodesOf(column), 0),
+    unknown: columns.map(unknownIn).find((path) => path !== "") ?? "",
+    schema: canonical,
+    message,
+    key: Buffer.from(message.buffer, message.byteOffset, message.byteLength).toString("latin1"),
+  };
+}
+
+function planOfField(field: ArrowField, parent: string): Plan {
+  return planOfType(field.type, parent === "" ? field.name : `${parent}.${field.name}`);
+}
+
+function planOfType(type: ArrowType, path: string): Plan {
+  const { kind, width } = layoutOf(type);
+  const children =
+    kind === DICTIONARY
+      ? [planOfType(type.dictionary!, path)]
+      : (type.children ?? []).map((field) => planOfField(field, path));
+  return new Plan(kind, width, type, path, children);
+}
+
+/** Of everything that `apache-arrow` 15 to 21 can hold. The numbers are those of its `Type`. */
+function layoutOf(type: ArrowType): { kind: number; width: number } {
+  switch (type.typeId) {
+    case 1:
+      return { kind: NULL, width: 0 };
+    case 2: // Int
+    case 7: // Decimal
+    case 9: // Time
+      return { kind: FIXED, width: (type.bitWidth ?? 128) / 8 };
+    case 3: // Float: half, single, double
+      return { kind: FIXED, width: 2 << (type.precision ?? 2) };
+    case 4:
+    case 5:
+      return { kind: BYTES, width: 1 };
+    case 6:
+      return { kind: BOOL, width: 0 };
+    case 8: // Date: days, milliseconds
+      return { kind: FIXED, width: type.unit === 0 ? 4 : 8 };
+    case 10: // Timestamp
+    case 18: // Duration
+      return { kind: FIXED, width: 8 };
+    case 11: // Interval: year-month, day-time, month-day-nano
+      return { kind: FIXED, width: 4 << (type.unit ?? 0) };
+    case 12:
+    case 17:
+      return { kind: LIST, width: 0 };
+    case 13:
+    case 16:
+      return { kind: NESTED, width: 0 };
+    case 14:
+      return { kind: type.mode === 1 ? DENSE_UNION : SPARSE_UNION, width: 0 };
+    case 15:
+      return { kind: FIXED, width: type.byteWidth ?? 0 };
+    case 19:
+    case 20:
+      return { kind: LARGE_BYTES, width: 1 };
+    case 21:
+      return { kind: LARGE_LIST, width: 0 };
+    case 23:
+    case 24:
+      return { kind: VIEWS, width: 16 };
+    case -1:
+      return { kind: DICTIONARY, width: (type.indices?.bitWidth ?? 32) / 8 };
+    default:
+      return { kind: UNKNOWN, width: 0 };
+  }
+}
+
+const nodesOf = (plan: Plan): number => plan.children.reduce((sum, child) => sum + nodesOf(child), 1);
+
+function unknownIn(plan: Plan): string {
+  if (plan.kind === UNKNOWN) return plan.path;
+  return plan.children.map(unknownIn).find((path) => path !== "") ?? "";
+}
+
+const signatures = new WeakMap<ArrowType, string>();
+
+/**
+ * Whether a column's own type says the same as its schema. They are one object in every batch that the
+ * library made; where they are not, a column of 32-bit values under a field of 64 bits must not pass.
+ */
+export function sameType(one: ArrowType, other: ArrowType): boolean {
+  return one === other || signatureOf(one) === signatureOf(other);
+}
+
+function signatureOf(type: ArrowType): string {
+  let signature = signatures.get(type);
+  if (signature === undefined) {
+    const { typeId, bitWidth, isSigned, precision, scale, unit, byteWidth, listSize, mode } = type;
+    signature = JSON.stringify([
+      ...[typeId, bitWidth, isSigned, precision, scale, unit, byteWidth, listSize, mode],
+      type.timezone || "",
+      typeId === 14 ? Array.from(type.typeIds ?? []) : 0,
+      typeId === -1
+        ? [signatureOf(type.indices!), signatureOf(type.dictionary!)]
+        : (type.children ?? []).map((child) => signatureOf(child.type)),
+    ]);
+    signatures.set(type, signature);
+  }
+  return signature;
+}

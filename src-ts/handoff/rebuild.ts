@@ -1,0 +1,181 @@
+// Schemas and batches of any copy of `apache-arrow` → the same in the copy that this package imports.
+//
+// Invariants:
+// - No value is touched: buffers are passed on as they are.
+// - What the library's own writer gets wrong is put right before it sees it: slices of view columns (it cuts
+//   them twice), slices of dense unions (it assumes offsets in order), dictionaries of several chunks (it
+//   writes deltas), and ids that two dictionaries share (it throws).
+
+import {
+  Binary,
+  BinaryView,
+  Bool,
+  Data,
+  type DataType,
+  Date_,
+  Decimal,
+  Dictionary,
+  Duration,
+  Field,
+  FixedSizeBinary,
+  FixedSizeList,
+  Float,
+  Int,
+  Interval,
+  LargeBinary,
+  LargeList,
+  LargeUtf8,
+  List,
+  Map_,
+  Null,
+  RecordBatch,
+  RecordBatchStreamWriter,
+  Schema,
+  Struct,
+  Time,
+  Timestamp,
+  Union,
+  Utf8,
+  Utf8View,
+  Vector,
+} from "apache-arrow";
+import type { ArrowBatch, ArrowData, ArrowField, ArrowSchema, ArrowType, ArrowVector } from "./arrow.js";
+import { joinData } from "./join.js";
+
+/** The same schema in our classes, its dictionaries numbered in order from 0. */
+export function rebuildSchema(schema: ArrowSchema): Schema {
+  const ids = { next: 0 };
+  return new Schema(
+    schema.fields.map((field) => rebuildField(field, ids)),
+    new Map(schema.metadata ?? []),
+  );
+}
+
+interface Ids {
+  next: number;
+}
+
+function rebuildField(field: ArrowField, ids: Ids): Field {
+  return new Field(field.name, rebuildType(field.type, ids), field.nullable, new Map(field.metadata ?? []));
+}
+
+function rebuildType(type: ArrowType, ids: Ids): DataType {
+  const fields = (): Field[] => (type.children ?? []).map((child) => rebuildField(child, ids));
+  const unit = type.unit ?? 0;
+  switch (type.typeId) {
+    case 1:
+      return new Null();
+    case 2:
+      return new Int(type.isSigned as never, type.bitWidth as never);
+    case 3:
+      return new Float(type.precision as never);
+    case 4:
+      return new Binary();
+    case 5:
+      return new Utf8();
+    case 6:
+      return new Bool();
+    case 7:
+      return new Decimal(type.scale ?? 0, type.precision ?? 38, type.bitWidth ?? 128);
+    case 8:
+      return new Date_(unit);
+    case 9:
+      return new Time(unit, type.bitWidth as never);
+    case 10:
+      return new Timestamp(unit, type.timezone);
+    case 11:
+      return new Interval(unit);
+    case 12:
+      return new List(fields()[0]!);
+    case 13:
+      return new Struct(fields());
+    case 14:
+      return new Union(type.mode as never, Int32Array.from(type.typeIds ?? []), fields());
+    case 15:
+      return new FixedSizeBinary(type.byteWidth ?? 0);
+    case 16:
+      return new FixedSizeList(type.listSize ?? 0, fields()[0]!);
+    case 17:
+      return new Map_(fields()[0] as never, type.keysSorted);
+    case 18:
+      return new Duration(unit);
+    case 19:
+      return new LargeBinary();
+    case 20:
+      return new LargeUtf8();
+    case 21:
+      return new LargeList(fields()[0]!);
+    case 23:
+      return new BinaryView();
+    case 24:
+      return new Utf8View();
+    case -1: {
+      const id = ids.next++;
+      const values = rebuildType(type.dictionary!, ids);
+      return new Dictionary(values, rebuildType(type.indices!, ids) as never, id, type.isOrdered);
+    }
+    default:
+      throw new TypeError(`apache-arrow's type ${type.typeId} is not known here`);
+  }
+}
+
+/** The same batch in our classes, under `schema`, which `rebuildSchema` made of the batch's own. */
+export function rebuildBatch(batch: ArrowBatch, schema: Schema): RecordBatch {
+  const children = schema.fields.map((field, index) => rebuildData(batch.data.children[index]!, field.type));
+  const { length } = batch.data;
+  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, length, 0, {}, children) as never);
+}
+
+/** @internal Shared with `join.ts`. */
+export function rebuildData(data: ArrowData, type: DataType): Data {
+  const { length, valueOffsets, values, typeIds } = data;
+  let { offset, nullBitmap } = data;
+  const views = type.typeId === 23 || type.typeId === 24;
+  if (offset > 0 && (views || type.typeId === 14)) {
+    if (nullBitmap != null && nullBitmap.byteLength > 0) nullBitmap = shiftBits(nullBitmap, offset, length);
+    offset = 0;
+  }
+  return new Data(
+    type,
+    offset,
+    length,
+    data._nullCount ?? -1,
+    [valueOffsets, values, nullBitmap, typeIds] as never,
+    type.typeId === -1
+      ? []
+      : (type.children ?? []).map((field: Field, index: number) =>
+          rebuildData(data.children[index]!, field.type),
+        ),
+    type.typeId === -1 ? rebuildDictionary(data.dictionary!, (type as Dictionary).dictionary) : undefined,
+    [...(data.variadicBuffers ?? [])] as never,
+  );
+}
+
+function rebuildDictionary(dictionary: ArrowVector, type: DataType): Vector {
+  const chunks = dictionary.data.map((chunk) => rebuildData(chunk, type));
+  return new Vector([chunks.length === 1 ? chunks[0]! : joinData(type, chunks)]);
+}
+
+/** Bits from `offset` on, moved to the start of a new bitmap. */
+function shiftBits(bitmap: ArrayBufferView, offset: number, length: number): Uint8Array {
+  const from = new Uint8Array(bitmap.buffer, bitmap.byteOffset, bitmap.byteLength);
+  const bits = new Uint8Array((length + 7) >> 3);
+  for (let i = 0; i < length; i++) {
+    const bit = offset + i;
+    if ((from[bit >> 3]! >> (bit & 7)) & 1) bits[i >> 3]! |= 1 << (i & 7);
+  }
+  return bits;
+}
+
+/** A batch as an IPC stream of its own, schema and dictionaries included. */
+export function writeIpc(batch: ArrowBatch, schema: Schema): Uint8Array {
+  const writer = new RecordBatchStreamWriter();
+  // The schema is set beforehand: given another one, the writer closes itself and drops the batch.
+  writer.reset(undefined, schema);
+  writer.write(rebuildBatch(batch, schema));
+  writer.finish();
+  const bytes = writer.toUint8Array(true);
+  // The library answers what it does not understand with nothing, and no error.
+  if (bytes.byteLength === 0) throw new TypeError("apache-arrow wrote no bytes");
+  return bytes;
+}

@@ -1,0 +1,55 @@
+// The whole public surface.
+//
+// To read on: client.ts, then handoff.ts, then src-rs/lib.rs.
+
+export { type ClientStats, connect, type IngestClient, type VersionInfo } from "./client.js";
+export type { Delivery } from "./delivery.js";
+export type { NativeVersion } from "./binding.js";
+export {
+  AuthenticationError,
+  BatchError,
+  ClosedError,
+  type ConfigIssue,
+  ConfigError,
+  ConnectionError,
+  DeliveryError,
+  DestinationError,
+  ERROR_CODES,
+  type ErrorCode,
+  type ErrorFacts,
+  type ErrorJson,
+  HandoffError,
+  IngestError,
+  InternalError,
+  NativeError,
+  type RetryClass,
+  SchemaError,
+} from "./errors.js";
+export type {
+  BatchingOptions,
+  ByteSize,
+  CloseOptions,
+  ConnectOptions,
+  DeltaOptions,
+  Duration,
+  HandoffMode,
+  HandoffOptions,
+  InflightOptions,
+  Logger,
+  RetryOptions,
+  SendAllOptions,
+  SendOptions,
+  TelemetryOptions,
+  WritableOptions,
+} from "./options.js";
+export {
+  type DeliveryStatus,
+  type HandoffWay,
+  type Position,
+  type Rejection,
+  type ResultFacts,
+  type ResultJson,
+  type Timings,
+  TransmissionResult,
+} from "./result.js";
+export type { BatchInput, BatchSource, ForeignBatch, ForeignTable } from "./source.js";

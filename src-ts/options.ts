@@ -1,0 +1,361 @@
+// What users may ask for, and what it means.
+//
+// Invariants:
+// - No default and no validation lives here: both belong to `src-rs/config.rs`. "Default:" below is a quote.
+// - What Rust cannot see (functions, signals, schemas) is taken off by `splitOptions`; the rest crosses as
+//   JSON, written so that a value which JSON does not know is complained about by its own name.
+
+import type { Schema } from "apache-arrow";
+import { type ConfigIssue, ingestError } from "./errors.js";
+
+/**
+ * A span of time: milliseconds as a number, or a string with units such as `"50ms"`, `"5m"`, `"1h 30m"`.
+ */
+export type Duration =
+  | number
+  | `${number}${"ns" | "us" | "ms" | "s" | "sec" | "m" | "min" | "h" | "hr" | "d"}`
+  | `${number}${string} ${number}${string}`;
+
+/**
+ * An amount of memory: bytes as a number, or a string with units such as `"8MiB"` (1024-based) or
+ * `"8MB"` (1000-based).
+ */
+export type ByteSize =
+  | number
+  | `${number}${"" | " "}${"B" | "KB" | "MB" | "GB" | "TB" | "KiB" | "MiB" | "GiB" | "TiB" | "k" | "M" | "G"}`;
+
+/**
+ * How a batch crosses into Rust.
+ *
+ * - `auto`: pinned where that is sound, else copied; the result says which, and why.
+ * - `pin`: its memory is lent to Rust, never copied on the JavaScript thread. From then on its ArrayBuffers
+ *   can no longer be transferred, and their bytes must not change before the result is there. Where pinning
+ *   is not sound: `HANDOFF_UNSAFE`.
+ * - `copy`: one copy on the JavaScript thread. The batch is yours again as soon as the call returns.
+ * - `ipc`: written as Arrow IPC on the JavaScript thread. Slowest; for comparison and debugging.
+ */
+export type HandoffMode = "auto" | "pin" | "copy" | "ipc";
+
+/** When rows that were admitted become a write. A write is full at whichever comes first. */
+export interface BatchingOptions {
+  /** Rows of a write. Default: 65,536. */
+  readonly maxRows?: number;
+  /** Bytes of a write. Default: 8 MiB. */
+  readonly maxBytes?: ByteSize;
+  /** How long rows may wait for company. Default: 50 ms. */
+  readonly linger?: Duration;
+}
+
+/** What may be under way at once. */
+export interface InflightOptions {
+  /**
+   * Bytes admitted and not settled. Past it, `send` and `enqueue` wait; a batch above the whole budget is
+   * admitted alone. Default: 256 MiB.
+   */
+  readonly maxBytes?: ByteSize;
+  /** JavaScript memory held, by distinct ArrayBuffer; past it batches are copied. Default: 4 × `maxBytes`. */
+  readonly maxPinnedBytes?: ByteSize;
+  /** Writes handed to the destination and not acknowledged. Default: 1,024. */
+  readonly maxWrites?: number;
+}
+
+/** How failures are tried again: of connecting, and of each write. */
+export interface RetryOptions {
+  /** Tries, the first included. Default: 5. */
+  readonly attempts?: number;
+  /** Before the second try; doubles from there, with jitter. Default: 100 ms. */
+  readonly baseDelay?: Duration;
+  /** No wait is longer. Default: 30 s. */
+  readonly maxDelay?: Duration;
+  /** From the first try; no new try after it. Default: 5 min. */
+  readonly deadline?: Duration;
+  /** What becomes of later writes when one has failed for good. Default: `"continue"`. */
+  readonly onExhausted?: "continue" | "stop";
+}
+
+/** How batches cross into Rust. */
+export interface HandoffOptions {
+  /** Default: `"auto"`. */
+  readonly mode?: HandoffMode;
+  /**
+   * For development: digests pinned bytes at handoff and again at settlement; a batch that was changed in
+   * between gets `PAYLOAD_CHANGED`. Costs a pass over all bytes on the JavaScript thread. Default: false.
+   */
+  readonly verifyPayload?: boolean;
+}
+
+/** For `delta:` targets. */
+export interface DeltaOptions {
+  /** Columns that a new table is partitioned by. Default: none. */
+  readonly partitionBy?: readonly string[];
+  /** Of the Parquet files. Default: `"snappy"`. */
+  readonly compression?: "none" | "snappy" | "zstd" | "lz4";
+  /** A file is closed, and committed, at this size. Default: 128 MiB. */
+  readonly targetFileSize?: ByteSize;
+  /** The longest that rows wait for their commit. Default: 1 s. */
+  readonly commitInterval?: Duration;
+  /** `"merge"` adds new nullable columns to the table. Default: `"none"`. */
+  readonly schemaEvolution?: "none" | "merge";
+  /** Options of the object store (credentials, endpoint, …), by the store's own names. Never logged. */
+  readonly storage?: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** OpenTelemetry, through the `@opentelemetry/api` that is installed beside this package, if any. */
+export interface TelemetryOptions {
+  /** Default: true. Nothing is paid while no OpenTelemetry SDK is registered. */
+  readonly enabled?: boolean;
+}
+
+/**
+ * Receives what the client has to say. `console`, pino and winston fit. Each method gets a line and an
+ * object of facts; what it throws or rejects with is swallowed.
+ */
+export interface Logger {
+  debug?(message: string, fields: Record<string, unknown>): unknown;
+  info?(message: string, fields: Record<string, unknown>): unknown;
+  warn?(message: string, fields: Record<string, unknown>): unknown;
+  error?(message: string, fields: Record<string, unknown>): unknown;
+}
+
+/** Options of {@link connect}. All are optional; every mistake in them is reported at once. */
+export interface ConnectOptions {
+  readonly batching?: BatchingOptions;
+  readonly inflight?: InflightOptions;
+  readonly retry?: RetryOptions;
+  /** A mode alone is short for `{ mode }`. */
+  readonly handoff?: HandoffMode | HandoffOptions;
+  readonly delta?: DeltaOptions;
+  /** Create the destination when it does not exist. Default: true. */
+  readonly createIfMissing?: boolean;
+  /** The schema to come, for those who know it: the table is opened, checked or created by it at once. */
+  readonly schema?: Schema;
+  readonly telemetry?: TelemetryOptions;
+  readonly logger?: Logger;
+  /** Gives up connecting. It has no effect once `connect` has settled. */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of one {@link IngestClient.send} or {@link IngestClient.enqueue}. */
+export interface SendOptions {
+  /** For this call alone. Default: the client's. */
+  readonly handoff?: HandoffMode;
+  /**
+   * Before admission: the call rejects with the signal's reason and nothing is sent. After it: the outcome is
+   * `failed` if nothing was written yet, else `unknown` at once, while the delivery goes on.
+   */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of {@link IngestClient.sendAll}. */
+export interface SendAllOptions extends SendOptions {}
+
+/** Options of {@link IngestClient.writable}. */
+export interface WritableOptions {
+  /** For all batches of the stream. Default: the client's. */
+  readonly handoff?: HandoffMode;
+}
+
+/** Options of {@link IngestClient.close}. */
+export interface CloseOptions {
+  /** The longest to wait for what was admitted; it also caps retries. Default: 30 s. */
+  readonly deadline?: Duration;
+}
+
+/** Options as given, parted into what only JavaScript can hold and what Rust reads. @internal */
+export interface SplitOptions {
+  readonly json: string;
+  readonly mode: HandoffMode;
+  readonly retry: RetryOptions;
+  readonly schema: unknown;
+  readonly telemetry: boolean;
+  readonly logger: Logger | undefined;
+  readonly signal: AbortSignal | undefined;
+  /** Mistakes in what Rust does not see; Rust's own are added to them. */
+  readonly issues: readonly ConfigIssue[];
+}
+
+const OURS: readonly string[] = ["schema", "telemetry", "logger", "signal"];
+
+/** @internal */
+export function splitOptions(options: unknown): SplitOptions {
+  const issues: ConfigIssue[] = [];
+  const given = isObject(options) ? options : {};
+  if (options !== undefined && options !== null && !isObject(options))
+    issues.push({ path: "options", message: `must be an object, not ${describe(options)}` });
+  const rest: Record<string, unknown> = {};
+  for (const key of Object.keys(given)) if (!OURS.includes(key)) rest[key] = given[key];
+
+  const { schema, telemetry, logger, signal } = given;
+  let enabled = true;
+  if (telemetry !== undefined && telemetry !== null) {
+    if (!isObject(telemetry))
+      issues.push({ path: "telemetry", message: `must be an object, not ${describe(telemetry)}` });
+    else
+      for (const [key, value] of Object.entries(telemetry)) {
+        const path = `telemetry.${key}`;
+        if (key !== "enabled") issues.push({ path, message: "is not an option", ...near(key, ["enabled"]) });
+        else if (typeof value === "boolean") enabled = value;
+        else if (value !== undefined)
+          issues.push({ path, message: `must be true or false, not ${describe(value)}` });
+      }
+  }
+  if (logger !== undefined && logger !== null) {
+    if (!isObject(logger))
+      issues.push({ path: "logger", message: `must be an object with methods, not ${describe(logger)}` });
+    else
+      for (const level of LEVELS) {
+        const method = logger[level];
+        if (method !== undefined && typeof method !== "function")
+          issues.push({ path: `logger.${level}`, message: `must be a function, not ${describe(method)}` });
+      }
+  }
+  if (signal !== undefined && signal !== null && !isSignal(signal))
+    issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
+
+  const { handoff, retry } = rest;
+  const mode = isObject(handoff) ? handoff.mode : handoff;
+  return {
+    json: toJson(rest),
+    // Rust refuses the others before anything is handed over.
+    mode: isMode(mode) ? mode : "auto",
+    retry: (isObject(retry) ? retry : {}) as RetryOptions,
+    schema: schema ?? undefined,
+    telemetry: enabled,
+    logger: (logger ?? undefined) as Logger | undefined,
+    signal: (signal ?? undefined) as AbortSignal | undefined,
+    issues,
+  };
+}
+
+/** @internal */
+export const LEVELS = ["debug", "info", "warn", "error"] as const;
+
+/** Adds the names that only TypeScript knows to what Rust says about unknown ones. @internal */
+export function withOurNames(issues: readonly ConfigIssue[]): ConfigIssue[] {
+  return issues.map((issue) =>
+    issue.suggestion === undefined && issue.message === "is not an option" && !issue.path.includes(".")
+      ? { ...issue, ...near(issue.path, OURS) }
+      : issue,
+  );
+}
+
+/** @internal */
+export function isMode(value: unknown): value is HandoffMode {
+  return value === "auto" || value === "pin" || value === "copy" || value === "ipc";
+}
+
+/** By shape, so that signals of another realm count. @internal */
+export function isSignal(value: unknown): value is AbortSignal {
+  return (
+    isObject(value) && typeof value.aborted === "boolean" && typeof value.addEventListener === "function"
+  );
+}
+
+/** What one call may ask for, checked. @internal */
+export function checkSendOptions(options: SendOptions | undefined): void {
+  if (options === undefined) return;
+  const issues: ConfigIssue[] = [];
+  const { handoff, signal } = options;
+  if (handoff !== undefined && !isMode(handoff))
+    issues.push({
+      path: "handoff",
+      message: `must be one of auto, pin, copy, ipc, not ${describe(handoff)}`,
+    });
+  if (signal !== undefined && !isSignal(signal))
+    issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
+  if (issues.length > 0) throw configInvalid(issues, "send");
+}
+
+/** @internal */
+export function configInvalid(issues: readonly ConfigIssue[], operation: string): Error {
+  const lines = issues.map(({ path, message, suggestion }) =>
+    suggestion === undefined ? `${path} ${message}` : `${path} ${message} (did you mean ${suggestion}?)`,
+  );
+  return ingestError({ code: "CONFIG_INVALID", message: lines.join("; "), operation, issues });
+}
+
+/** Milliseconds of a duration as Rust's `humantime` reads it, or undefined. @internal */
+export function milliseconds(duration: unknown): number | undefined {
+  if (typeof duration === "number") return duration >= 0 ? duration : undefined;
+  if (typeof duration !== "string") return undefined;
+  let sum = 0;
+  let found = false;
+  const rest = duration.replace(/(\d+)\s*([a-zµ]+)/giu, (_, count: string, unit: string) => {
+    sum += Number(count) * (UNITS[unit] ?? Number.NaN);
+    found = true;
+    return "";
+  });
+  return found && rest.trim() === "" && !Number.isNaN(sum) ? sum : undefined;
+}
+
+const UNITS: Readonly<Record<string, number>> = Object.fromEntries(
+  (
+    [
+      [1e-6, "nsec ns nanos"],
+      [1e-3, "usec us µs"],
+      [1, "msec ms millis"],
+      [1e3, "seconds second secs sec s"],
+      [60e3, "minutes minute mins min m"],
+      [3600e3, "hours hour hrs hr h"],
+      [86_400e3, "days day d"],
+    ] as const
+  ).flatMap(([ms, names]) => names.split(" ").map((name) => [name, ms])),
+);
+
+function toJson(options: Record<string, unknown>): string {
+  const above: object[] = [];
+  return JSON.stringify(options, function (this: object, _key, value: unknown) {
+    // A value that JSON drops or turns into null would be read as "not given", and nobody would be told.
+    switch (typeof value) {
+      case "number":
+        return Number.isFinite(value) ? value : String(value);
+      case "bigint":
+        return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
+      case "function":
+        return `[function ${value.name || "anonymous"}]`;
+      case "symbol":
+        return `[${String(value)}]`;
+      case "object": {
+        if (value === null) return value;
+        // JSON.stringify throws on a cycle, with a message that names none of the options.
+        while (above.length > 0 && above.at(-1) !== this) above.pop();
+        if (above.includes(value)) return "[circular]";
+        above.push(value);
+        if (value instanceof Map || value instanceof Set) return `[${value.constructor.name}]`;
+        return value;
+      }
+      default:
+        return value;
+    }
+  });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** @internal */
+export function describe(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}…` : value);
+  if (typeof value === "function") return "a function";
+  if (typeof value !== "object" || value === null) return String(value);
+  if (Array.isArray(value)) return "an array";
+  const name = Object.getPrototypeOf(value)?.constructor?.name;
+  return typeof name === "string" && name !== "Object" && name !== "" ? `a ${name}` : "an object";
+}
+
+function near(given: string, names: readonly string[]): { suggestion?: string } {
+  const found = names.find((name) => distance(given.toLowerCase(), name) <= 2);
+  return found === undefined ? {} : { suggestion: found };
+}
+
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length]!;
+}

@@ -1,0 +1,257 @@
+// What became of one delivery, as a value.
+//
+// Invariants:
+// - Every fact is an own property, so that it survives `structuredClone` and `postMessage`.
+// - A result never changes, and it never throws but in `orThrow`.
+//
+// It keeps what was sent reachable, for `rejectedBatch` and `acceptedBatch`. Whoever collects results for
+// longer keeps `toJSON()` of them instead.
+
+import { inspect } from "node:util";
+import type { RecordBatch } from "apache-arrow";
+import { type ErrorJson, type IngestError, ingestError } from "./errors.js";
+import type { Cargo } from "./handoff.js";
+import { selectRows } from "./rows.js";
+
+/**
+ * - `acknowledged`: all rows are durable at the destination, as `specs/delivery.md` defines it.
+ * - `partial`: some rows were refused, the others are durable.
+ * - `failed`: no row was kept.
+ * - `unknown`: rows may have been kept; nobody can say.
+ */
+export type DeliveryStatus = "acknowledged" | "partial" | "failed" | "unknown";
+
+/** How a batch crossed: `pinned` if any of its memory was lent, else `copied`, else `ipc`. */
+export type HandoffWay = "pinned" | "copied" | "ipc";
+
+/** A row that the destination refused. */
+export interface Rejection {
+  /** From 0, through all batches of what was sent. */
+  readonly row: number;
+  /** The destination's own word for the reason. */
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Milliseconds that each stage took. Stages overlap, so they need not add up to the latency. */
+export interface Timings {
+  /** On the JavaScript thread. */
+  readonly handoffMs: number;
+  /** From admission to being part of a write. */
+  readonly queueMs: number;
+  readonly encodeMs: number;
+  readonly transmitMs: number;
+  /** From the last byte sent to the acknowledgement. */
+  readonly acknowledgeMs: number;
+}
+
+/** Where rows went: the version of a Delta table, or an offset. */
+export interface Position {
+  readonly kind: "version" | "offset";
+  readonly value: bigint;
+}
+
+/** The facts of a {@link TransmissionResult}. */
+export interface ResultFacts {
+  readonly status: DeliveryStatus;
+  readonly sequence: bigint;
+  readonly rows: number;
+  readonly acceptedRows: number;
+  readonly rejectedRows: number;
+  readonly rejections: readonly Rejection[];
+  readonly attempts: number;
+  readonly batchBytes: number;
+  readonly handoff: HandoffWay;
+  readonly handoffReason: string | null;
+  readonly timings: Timings;
+  readonly latencyMs: number;
+  readonly position: Position | null;
+  readonly error: IngestError | null;
+}
+
+/** What {@link TransmissionResult.toJSON} gives: bigints are strings. */
+export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | "error"> {
+  readonly success: boolean;
+  readonly sequence: string;
+  readonly position: { readonly kind: "version" | "offset"; readonly value: string } | null;
+  readonly error: ErrorJson | null;
+}
+
+/**
+ * What became of one `send`, `enqueue` or batch of `sendAll`. Read-only.
+ *
+ * @example
+ * ```ts
+ * const result = await client.send(batch);
+ * if (result.status === "partial") await deadLetters.send(result.rejectedBatch()!);
+ * else result.orThrow();
+ * ```
+ */
+export class TransmissionResult implements ResultFacts {
+  /** A table of several batches has the worst status of its parts. */
+  readonly status: DeliveryStatus;
+  /** Whether all rows are durable: `status === "acknowledged"`. */
+  readonly success: boolean;
+  /** Number of the delivery within its client, in the order of admission. */
+  readonly sequence: bigint;
+  /** Rows that were given, and that arrived. */
+  readonly rows: number;
+  /** Rows known to be durable. */
+  readonly acceptedRows: number;
+  /** Rows that the destination refused. */
+  readonly rejectedRows: number;
+  /** One for each refused row, in order. */
+  readonly rejections: readonly Rejection[];
+  /** Writes tried for the rows that took most, the first included; 0 if none was. */
+  readonly attempts: number;
+  /** Bytes handed over. */
+  readonly batchBytes: number;
+  readonly handoff: HandoffWay;
+  /** What did not cross the fastest way, and why; null if everything did. */
+  readonly handoffReason: string | null;
+  readonly timings: Timings;
+  /** Milliseconds from admission to the outcome. */
+  readonly latencyMs: number;
+  /** Null if nothing was kept, or if the destination does not tell. */
+  readonly position: Position | null;
+  /** Why, if `status` is `failed` or `unknown`; else null, or `PAYLOAD_CHANGED`. */
+  readonly error: IngestError | null;
+  readonly #cargo: Cargo | null;
+
+  /** Made by the client; public so that tests of your own code can make some. */
+  constructor(facts: ResultFacts, cargo: Cargo | null = null) {
+    this.status = facts.status;
+    this.success = facts.status === "acknowledged";
+    this.sequence = facts.sequence;
+    this.rows = facts.rows;
+    this.acceptedRows = facts.acceptedRows;
+    this.rejectedRows = facts.rejectedRows;
+    this.rejections = facts.rejections;
+    this.attempts = facts.attempts;
+    this.batchBytes = facts.batchBytes;
+    this.handoff = facts.handoff;
+    this.handoffReason = facts.handoffReason;
+    this.timings = facts.timings;
+    this.latencyMs = facts.latencyMs;
+    this.position = facts.position;
+    this.error = facts.error;
+    this.#cargo = cargo;
+    Object.freeze(this);
+  }
+
+  /**
+   * The refused rows as one record batch, in order, or null if there are none. Made when asked for: a slice
+   * where they are one run, else a copy.
+   */
+  rejectedBatch(): RecordBatch | null {
+    if (this.#cargo === null || this.rejections.length === 0) return null;
+    return selectRows(this.#cargo, this.#refused(), "refused");
+  }
+
+  /**
+   * The rows known to be durable as one record batch, in order, or null if there are none. Of a delivery that
+   * failed or whose outcome is unknown, no row is.
+   */
+  acceptedBatch(): RecordBatch | null {
+    if (this.#cargo === null || this.status === "failed" || this.status === "unknown") return null;
+    return selectRows(this.#cargo, this.#refused(), "others");
+  }
+
+  /** The refused rows grouped by the destination's code for the reason, in order of first appearance. */
+  rejectionsByCode(): Map<string, readonly Rejection[]> {
+    const groups = new Map<string, Rejection[]>();
+    for (const rejection of this.rejections) {
+      const group = groups.get(rejection.code);
+      if (group === undefined) groups.set(rejection.code, [rejection]);
+      else group.push(rejection);
+    }
+    return groups;
+  }
+
+  /**
+   * This result if all rows are durable.
+   *
+   * @throws {IngestError} {@link error}, or `ROWS_REJECTED` if rows were refused.
+   */
+  orThrow(): this {
+    if (this.error !== null) throw this.error;
+    if (this.success) return this;
+    const first = this.rejections[0];
+    throw ingestError({
+      code: this.rejectedRows > 0 ? "ROWS_REJECTED" : "INTERNAL",
+      operation: "send",
+      row: first?.row ?? null,
+      attempts: this.attempts,
+      elapsedMs: this.latencyMs,
+      message:
+        `delivery ${this.sequence} is ${this.status}: ${this.rejectedRows} of ${this.rows} rows were refused` +
+        (first === undefined ? "" : `, first row ${first.row} (${first.code}: ${first.message})`),
+    });
+  }
+
+  /** Whether two results say the same; how long it took does not count. A clone equals its original. */
+  equals(other: unknown): boolean {
+    if (typeof other !== "object" || other === null) return false;
+    const that = other as Partial<ResultFacts>;
+    return (
+      this.status === that.status &&
+      this.sequence === that.sequence &&
+      this.rows === that.rows &&
+      this.acceptedRows === that.acceptedRows &&
+      this.rejectedRows === that.rejectedRows &&
+      this.attempts === that.attempts &&
+      this.batchBytes === that.batchBytes &&
+      this.handoff === that.handoff &&
+      this.handoffReason === that.handoffReason &&
+      this.position?.kind === that.position?.kind &&
+      this.position?.value === that.position?.value &&
+      this.error?.message === that.error?.message &&
+      this.rejections.length === that.rejections?.length &&
+      this.rejections.every((mine, index) => {
+        const theirs = that.rejections?.[index];
+        return mine.row === theirs?.row && mine.code === theirs.code && mine.message === theirs.message;
+      })
+    );
+  }
+
+  /** All facts in a form that JSON holds: bigints are strings. */
+  toJSON(): ResultJson {
+    return {
+      ...this,
+      sequence: String(this.sequence),
+      position: this.position && { kind: this.position.kind, value: String(this.position.value) },
+      error: this.error && this.error.toJSON(),
+    };
+  }
+
+  /** One line: what happened, to how many rows, how, how long it took, where they are. */
+  toString(): string {
+    const { status, rows, rejectedRows, attempts, handoff, position, error } = this;
+    const facts = [
+      `${status}: ${rows} rows`,
+      rejectedRows > 0 ? `${rejectedRows} refused` : "",
+      attempts > 1 ? `${attempts} attempts` : "",
+      handoff,
+      `${this.latencyMs.toFixed(1)} ms`,
+      position === null ? "" : `${position.kind} ${position.value}`,
+      error === null ? "" : `${error.code}: ${error.message}`,
+    ];
+    return `TransmissionResult #${this.sequence} ${facts.filter((fact) => fact !== "").join(", ")}`;
+  }
+
+  /** For `console.log` and `util.inspect`: the line of {@link toString}, and the reasons of refused rows. */
+  [inspect.custom](depth: number, options: { stylize?: (text: string, style: "special") => string }): string {
+    const line = options.stylize?.(this.toString(), "special") ?? this.toString();
+    if (depth < 0 || this.rejections.length === 0) return line;
+    const groups = [...this.rejectionsByCode()].map(([code, rejections]) => {
+      const rows = rejections.slice(0, 5).map((rejection) => rejection.row);
+      const more = rejections.length > rows.length ? ", …" : "";
+      return `\n  ${code} × ${rejections.length} (rows ${rows.join(", ")}${more}): ${rejections[0]!.message}`;
+    });
+    return line + groups.join("");
+  }
+
+  #refused(): ReadonlySet<number> {
+    return new Set(this.rejections.map((rejection) => rejection.row));
+  }
+}

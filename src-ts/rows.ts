@@ -1,0 +1,59 @@
+// Some rows of what was sent, as a record batch.
+//
+// Invariants:
+// - Bit-exact, in order; rows count through all batches of what was sent.
+// - One run of rows is a slice and costs nothing; several are copied into one batch.
+
+import { Data, RecordBatch, type Schema, Struct, tableFromIPC } from "apache-arrow";
+import type { Cargo } from "./handoff.js";
+import { joinData, sliceOf } from "./handoff/join.js";
+import { rebuildBatch, rebuildSchema } from "./handoff/rebuild.js";
+
+/** The rows that `refused` names, or all others. Null when there are none. */
+export function selectRows(
+  cargo: Cargo,
+  refused: ReadonlySet<number>,
+  keep: "refused" | "others",
+): RecordBatch | null {
+  const batches = ours(cargo);
+  const first = batches[0];
+  if (first === undefined) return null;
+  const pieces: RecordBatch[] = [];
+  let base = 0;
+  for (const batch of batches) {
+    let from = -1;
+    for (let row = 0; row <= batch.numRows; row++) {
+      const wanted = row < batch.numRows && refused.has(base + row) === (keep === "refused");
+      if (wanted && from < 0) from = row;
+      if (!wanted && from >= 0) {
+        pieces.push(from === 0 && row === batch.numRows ? batch : batch.slice(from, row));
+        from = -1;
+      }
+    }
+    base += batch.numRows;
+  }
+  if (pieces.length <= 1) return pieces[0] ?? null;
+  return join(first.schema, pieces);
+}
+
+function join(schema: Schema, pieces: readonly RecordBatch[]): RecordBatch {
+  const length = pieces.reduce((sum, piece) => sum + piece.numRows, 0);
+  const children = schema.fields.map((field, index) =>
+    joinData(
+      field.type,
+      pieces.map((piece) => sliceOf(piece.data.children[index] as Data, 0, piece.numRows)),
+    ),
+  );
+  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, length, 0, {}, children) as never);
+}
+
+function ours(cargo: Cargo): readonly RecordBatch[] {
+  if (cargo.batches === undefined) {
+    const { buffer, byteOffset, byteLength } = cargo.bytes;
+    return tableFromIPC(new Uint8Array(buffer, byteOffset, byteLength)).batches;
+  }
+  const first = cargo.batches[0];
+  if (first === undefined || first instanceof RecordBatch) return cargo.batches as unknown as RecordBatch[];
+  const schema = rebuildSchema(first.schema);
+  return cargo.batches.map((batch) => rebuildBatch(batch, schema));
+}

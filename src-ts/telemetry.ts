@@ -1,0 +1,215 @@
+// OpenTelemetry, from facts that are there anyway.
+//
+// Invariants:
+// - `@opentelemetry/api` is an optional peer, loaded when a client connects; without it, and while no SDK is
+//   registered, nothing is made, timed or counted.
+// - An SDK that is registered after `connect` counts from then on.
+// - Telemetry never fails a delivery: what an SDK throws is swallowed.
+//
+// Names are in `specs/telemetry.md`. No URL and no data is in any attribute, so no secret can be.
+
+import type * as Otel from "@opentelemetry/api";
+import type { TransmissionResult } from "./result.js";
+
+/** What gauges show; a part of `ClientStats`. */
+export interface Gauges {
+  readonly deliveries: { readonly unsettled: number; readonly waiting: number };
+  readonly bytes: { readonly inFlight: number };
+  readonly pinned: { readonly bytes: number };
+  readonly pool: { readonly allocatedBytes: number };
+  readonly retry: { readonly strikes: number };
+}
+
+interface Instruments {
+  readonly deliveries: Otel.Counter;
+  readonly rows: Otel.Counter;
+  readonly rejectedRows: Otel.Counter;
+  readonly bytes: Otel.Counter;
+  readonly retries: Otel.Counter;
+  readonly duration: Otel.Histogram;
+  readonly handoff: Otel.Histogram;
+  /** Takes the gauges off their meter. */
+  readonly remove: () => void;
+}
+
+let api: Promise<typeof Otel | undefined> | undefined;
+
+/** The installed `@opentelemetry/api`, or undefined. */
+export function loadApi(load: () => Promise<typeof Otel> = () => import("@opentelemetry/api")) {
+  api ??= load().catch(() => undefined);
+  return api;
+}
+
+/** @internal For tests: forgets what `loadApi` found. */
+export function forgetApi(): void {
+  api = undefined;
+}
+
+let clients = 0;
+
+/** The telemetry of one client. */
+export class Telemetry {
+  readonly #api: typeof Otel;
+  readonly #version: string;
+  readonly #destination: string;
+  readonly #gauges: () => Gauges;
+  readonly #client = ++clients;
+  /** What an api without an SDK delegates to. */
+  readonly #noTracing: unknown;
+  #meterProvider: Otel.MeterProvider | undefined;
+  #instruments: Instruments | undefined;
+
+  constructor(otel: typeof Otel, version: string, destination: string, gauges: () => Gauges) {
+    this.#api = otel;
+    this.#version = version;
+    this.#destination = destination;
+    this.#gauges = gauges;
+    this.#noTracing = new otel.ProxyTracerProvider().getDelegate();
+    this.#meter();
+  }
+
+  /** A span for one delivery under the caller's context, or null while nobody listens. */
+  start(operation: "send" | "enqueue"): Otel.Span | null {
+    try {
+      const provider = this.#api.trace.getTracerProvider() as Partial<Otel.ProxyTracerProvider>;
+      if ((provider.getDelegate?.() ?? provider) === this.#noTracing) return null;
+      const { SpanKind } = this.#api;
+      const span = this.#api.trace
+        .getTracer("arrow-ingest", this.#version)
+        .startSpan(`arrow_ingest.${operation}`, {
+          kind: SpanKind.PRODUCER,
+          attributes: { "arrow_ingest.destination": this.#destination, "arrow_ingest.client": this.#client },
+        });
+      return span;
+    } catch {
+      return null;
+    }
+  }
+
+  /** The delivery of `span` is settled. */
+  settled(span: Otel.Span | null, result: TransmissionResult, retries: number): void {
+    try {
+      if (span !== null) this.#end(span, result);
+      const instruments = this.#meter();
+      if (instruments === undefined) return;
+      const { status, timings } = result;
+      const attributes = { "arrow_ingest.destination": this.#destination, "arrow_ingest.status": status };
+      instruments.deliveries.add(1, { ...attributes, "arrow_ingest.handoff": result.handoff });
+      instruments.rows.add(result.acceptedRows, { "arrow_ingest.destination": this.#destination });
+      if (result.rejectedRows > 0)
+        instruments.rejectedRows.add(result.rejectedRows, { "arrow_ingest.destination": this.#destination });
+      instruments.bytes.add(result.batchBytes, attributes);
+      if (retries > 0) instruments.retries.add(retries, { "arrow_ingest.destination": this.#destination });
+      instruments.duration.record(result.latencyMs / 1e3, attributes);
+      instruments.handoff.record(timings.handoffMs / 1e3, { "arrow_ingest.handoff": result.handoff });
+    } catch {}
+  }
+
+  /** The delivery of `span` was never admitted. */
+  refused(span: Otel.Span | null, error: unknown): void {
+    if (span === null) return;
+    try {
+      const code = (error as { code?: unknown } | null)?.code;
+      span.setAttribute("error.type", typeof code === "string" ? code : "ABORTED");
+      span.setStatus({
+        code: this.#api.SpanStatusCode.ERROR,
+        message: String((error as Error)?.message ?? error),
+      });
+      span.end();
+    } catch {}
+  }
+
+  /** The client is closed: its gauges are shown no more. */
+  close(): void {
+    this.#instruments?.remove();
+    this.#instruments = undefined;
+  }
+
+  #end(span: Otel.Span, result: TransmissionResult): void {
+    span.setAttributes({
+      "arrow_ingest.sequence": Number(result.sequence),
+      "arrow_ingest.status": result.status,
+      "arrow_ingest.handoff": result.handoff,
+      "arrow_ingest.rows": result.rows,
+      "arrow_ingest.rows.rejected": result.rejectedRows,
+      "arrow_ingest.bytes": result.batchBytes,
+      "arrow_ingest.attempts": result.attempts,
+    });
+    if (result.position !== null)
+      span.setAttribute(`arrow_ingest.position.${result.position.kind}`, Number(result.position.value));
+    if (!result.success) {
+      const { error } = result;
+      span.setAttribute("error.type", error?.code ?? "ROWS_REJECTED");
+      span.setStatus({
+        code: this.#api.SpanStatusCode.ERROR,
+        message: error?.message ?? `${result.rejectedRows} rows were refused`,
+      });
+    }
+    span.end();
+  }
+
+  #meter(): Instruments | undefined {
+    const provider = this.#api.metrics.getMeterProvider();
+    // The api's own stand-in is one object for good; asking it again costs a comparison.
+    if (provider === this.#meterProvider) return this.#instruments;
+    this.#meterProvider = provider;
+    this.#instruments?.remove();
+    this.#instruments = provider.constructor.name === "NoopMeterProvider" ? undefined : this.#make(provider);
+    return this.#instruments;
+  }
+
+  #make(provider: Otel.MeterProvider): Instruments {
+    const meter = provider.getMeter("arrow-ingest", this.#version);
+    const gauge = (name: string, unit: string, description: string): Otel.ObservableGauge =>
+      meter.createObservableGauge(`arrow_ingest.${name}`, { unit, description });
+    const unsettled = gauge("deliveries.unsettled", "{delivery}", "Deliveries admitted and not settled.");
+    const waiting = gauge("deliveries.waiting", "{call}", "Calls that wait for room in the budget.");
+    const inFlight = gauge("bytes.in_flight", "By", "Bytes admitted and not settled.");
+    const pinned = gauge("memory.pinned", "By", "JavaScript memory held.");
+    const pool = gauge("memory.pool", "By", "Memory that copies are made into, in use or kept.");
+    const strikes = gauge("retry.strikes", "{failure}", "Failures that still slow the pace down.");
+    const all = [unsettled, waiting, inFlight, pinned, pool, strikes];
+    const attributes = {
+      "arrow_ingest.destination": this.#destination,
+      "arrow_ingest.client": this.#client,
+    };
+    const observe = (observer: Otel.BatchObservableResult): void => {
+      const stats = this.#gauges();
+      observer.observe(unsettled, stats.deliveries.unsettled, attributes);
+      observer.observe(waiting, stats.deliveries.waiting, attributes);
+      observer.observe(inFlight, stats.bytes.inFlight, attributes);
+      observer.observe(pinned, stats.pinned.bytes, attributes);
+      observer.observe(pool, stats.pool.allocatedBytes, attributes);
+      observer.observe(strikes, stats.retry.strikes, attributes);
+    };
+    meter.addBatchObservableCallback(observe, all);
+    const counter = (name: string, unit: string, description: string): Otel.Counter =>
+      meter.createCounter(`arrow_ingest.${name}`, { unit, description });
+    return {
+      deliveries: counter("deliveries", "{delivery}", "Deliveries settled, by status."),
+      rows: counter("rows.accepted", "{row}", "Rows known to be durable."),
+      rejectedRows: counter("rows.rejected", "{row}", "Rows that the destination refused."),
+      bytes: counter("bytes", "By", "Bytes of deliveries settled, by status."),
+      retries: counter("retries", "{retry}", "Writes that had to be tried again."),
+      duration: meter.createHistogram("arrow_ingest.delivery.duration", {
+        unit: "s",
+        description: "From admission to the outcome.",
+        advice: {
+          explicitBucketBoundaries: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+        },
+      }),
+      handoff: meter.createHistogram("arrow_ingest.handoff.duration", {
+        unit: "s",
+        description: "On the JavaScript thread.",
+        advice: {
+          explicitBucketBoundaries: [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1],
+        },
+      }),
+      remove: () => {
+        try {
+          meter.removeBatchObservableCallback(observe, all);
+        } catch {}
+      },
+    };
+  }
+}
