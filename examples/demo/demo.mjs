@@ -105,7 +105,7 @@ function* countingWhatIsTaken(batches) {
 }
 
 function progress(stats, last = false) {
-  const inFlight = stats.inflight.bytes;
+  const inFlight = stats.bytes.inFlight;
   peak = Math.max(peak, inFlight);
   const done = last ? 1 : Math.min(1, settled / rows);
   const bar = "\u2588".repeat(Math.round(done * 30)).padEnd(30, "\u2591");

@@ -16,14 +16,23 @@ fn the_typescript_tests_pass_on_the_addon_that_was_built_with_this_test() {
         "the TypeScript side is not built: run `npm run build:debug` first"
     );
 
-    let deps = env::current_exe().expect("a path of this test").parent().expect("its folder").to_path_buf();
-    let library = format!("{}arrow_ingest{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+    let deps = env::current_exe()
+        .expect("a path of this test")
+        .parent()
+        .expect("its folder")
+        .to_path_buf();
+    let library = format!(
+        "{}arrow_ingest{}",
+        env::consts::DLL_PREFIX,
+        env::consts::DLL_SUFFIX
+    );
     // Node takes a file for an addon by its extension; a symbolic link it would follow to `.so` first.
     let addon = deps.join("arrow_ingest.node");
     let _ = std::fs::remove_file(&addon);
     std::fs::hard_link(deps.join(library), &addon).expect("cargo builds the addon beside its tests");
 
-    let command = env::var("ARROW_INGEST_HOST").unwrap_or_else(|_| "node node_modules/vitest/vitest.mjs run".into());
+    let command =
+        env::var("ARROW_INGEST_HOST").unwrap_or_else(|_| "node node_modules/vitest/vitest.mjs run".into());
     let mut words = command.split_whitespace();
     let path = env::join_paths(
         [root.join("node_modules/.bin")]
