@@ -33,6 +33,12 @@ pub(super) fn import(columns: Columns, payload: Payload, pool: &Arc<Pool>) -> Re
         nodes,
         buffers,
     } = columns;
+    // Without columns nothing else bounds it, and whoever adds up rows would overflow.
+    if rows > MAX_ROWS {
+        return Err(invalid(format!(
+            "the batch has {rows} rows, more than {MAX_ROWS}"
+        )));
+    }
     let mut walk = Walk {
         nodes: nodes.into_iter(),
         buffers: buffers.into_iter(),

@@ -50,7 +50,7 @@ fn lengths_that_lie() {
         c.rows = usize::MAX;
         c.nodes[0].length = usize::MAX;
     };
-    names(&refused(&numbers, huge), "c", None);
+    assert!(refused(&numbers, huge).message().contains("more than"));
     let most = |c: &mut Columns| {
         c.rows = u32::MAX as usize;
         c.nodes[0].length = u32::MAX as usize;
@@ -185,6 +185,11 @@ fn offsets_that_lie() {
         1,
     );
     names(&refused(&lists, |c| c.nodes[1].length = 3), "c.item", 1);
+    names(
+        &refused(&lists, |c| c.nodes[1].length = usize::MAX),
+        "c.item",
+        None,
+    );
 }
 
 #[test]

@@ -112,17 +112,20 @@ fn duplicate_names_and_metadata_are_kept() {
 /// without columns there is nothing but the number of rows.
 #[test]
 fn a_batch_without_columns_keeps_its_rows() {
-    let columns = Columns {
-        schema: Arc::new(Schema::empty()),
-        rows: 12,
-        nodes: vec![],
-        buffers: vec![],
+    let columns = |rows| {
+        Parcel::Columns(Columns {
+            schema: Arc::new(Schema::empty()),
+            rows,
+            nodes: vec![],
+            buffers: vec![],
+        })
     };
-    let imported = Parcel::Columns(columns)
-        .import(Payload::Moved, &Pool::new(0))
-        .unwrap();
+    let imported = columns(12).import(Payload::Moved, &Pool::new(0)).unwrap();
     assert_eq!(imported.batches[0].num_rows(), 12);
     assert_eq!(imported.bytes, 0);
+    columns(usize::MAX)
+        .import(Payload::Moved, &Pool::new(0))
+        .unwrap_err();
 }
 
 /// payload that is only moved stays where JavaScript put it; structure does not.
