@@ -25,12 +25,10 @@ fs.rmSync(out, { recursive: true, force: true });
 fs.mkdirSync(staging, { recursive: true });
 
 const manifest = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
-const inRoot = { cwd: root, stdio: ["ignore", "ignore", "inherit"] };
-execFileSync(
-  "napi",
-  ["create-npm-dirs", "--npm-dir", path.relative(root, path.join(staging, "npm"))],
-  inRoot,
-);
+// napi writes only below its package.json.
+fs.copyFileSync(path.join(root, "package.json"), path.join(staging, "package.json"));
+const quiet = { cwd: staging, stdio: ["ignore", "ignore", "inherit"] };
+execFileSync("napi", ["create-npm-dirs", "--npm-dir", "npm"], quiet);
 const platforms = fs.readdirSync(path.join(staging, "npm")).sort();
 
 for (const platform of platforms) {

@@ -40,12 +40,13 @@ let settled = 0;
 let bytes = 0;
 let sent = 0;
 let peak = 0;
+let shown = 0;
 start = performance.now();
 {
   await using client = await connect(`delta:${path.relative(".", table)}`, {
     handoff: { mode: options.handoff },
   });
-  const timer = setInterval(() => progress(client.stats()), live ? 100 : 1000);
+  const timer = setInterval(() => progress(client.stats()), 50);
   try {
     for await (const result of client.sendAll(countingWhatIsTaken(batches))) {
       result.orThrow();
@@ -107,8 +108,11 @@ function* countingWhatIsTaken(batches) {
 function progress(stats, last = false) {
   const inFlight = stats.bytes.inFlight;
   peak = Math.max(peak, inFlight);
-  const done = last ? 1 : Math.min(1, settled / rows);
-  const bar = "\u2588".repeat(Math.round(done * 30)).padEnd(30, "\u2591");
+  // A file or a CI log wants a line now and then; a person wants to see it move.
+  if (!last && performance.now() - shown < (live ? 50 : 1000)) return;
+  shown = performance.now();
+  const [full, half] = [settled, sent].map((n) => Math.round((30 * n) / rows));
+  const bar = "\u2588".repeat(full).padEnd(half, "\u2592").padEnd(30, "\u2591");
   const line =
     `${live ? bar : "sending "} ${count(sent)} rows sent, ${count(settled)} in the table, ` +
     `${count(bytes / 1e6 / seconds(start))} MB/s, ${count(inFlight / 1e6)} MB in flight`;
