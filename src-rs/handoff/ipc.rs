@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{RecordBatchDecoder, read_dictionary};
@@ -26,6 +26,10 @@ use super::layout::{MAX_ROWS, check_type};
 use super::pool::Pool;
 use super::{Imported, IpcBytes, invalid};
 use crate::error::{Error, Result};
+
+/// What a schema may take in memory, in bytes. A message can name one field a million times over, so
+/// that its own size bounds nothing.
+const MAX_SCHEMA: usize = 64 << 20;
 
 pub(super) fn import(ipc: IpcBytes, pool: &Arc<Pool>) -> Result<Imported> {
     let IpcBytes { bytes, rows } = ipc;
@@ -133,8 +137,15 @@ impl Decoder {
                 "the bytes are big-endian; only little-endian Arrow data can be taken",
             ));
         }
-        if schema.fields().is_none() {
-            return Err(invalid("the schema has no list of fields"));
+        let fields = schema
+            .fields()
+            .ok_or_else(|| invalid("the schema has no list of fields"))?;
+        let mut left = MAX_SCHEMA;
+        for pair in schema.custom_metadata().into_iter().flatten() {
+            weigh_pair(pair, &mut left)?;
+        }
+        for field in fields {
+            weigh(field, &mut left)?;
         }
         let schema = fb_to_schema(schema);
         for field in schema.fields() {
@@ -166,6 +177,31 @@ impl Decoder {
         }
         self.expansion.check(batch, body)
     }
+}
+
+/// Takes from `left` what decoding the field allocates. The depth was bounded with the message.
+fn weigh(field: ipc::Field<'_>, left: &mut usize) -> Result<()> {
+    take(left, size_of::<Field>() + field.name().map_or(0, str::len))?;
+    for pair in field.custom_metadata().into_iter().flatten() {
+        weigh_pair(pair, left)?;
+    }
+    field
+        .children()
+        .into_iter()
+        .flatten()
+        .try_for_each(|child| weigh(child, left))
+}
+
+fn weigh_pair(pair: ipc::KeyValue<'_>, left: &mut usize) -> Result<()> {
+    take(left, pair.key().map_or(0, str::len))?;
+    take(left, pair.value().map_or(0, str::len))
+}
+
+fn take(left: &mut usize, bytes: usize) -> Result<()> {
+    *left = left
+        .checked_sub(bytes)
+        .ok_or_else(|| invalid(format!("the schema decodes to more than {MAX_SCHEMA} bytes")))?;
+    Ok(())
 }
 
 /// Older versions have another layout, and newer ones are not known.

@@ -407,8 +407,11 @@ fn crafted(build: impl FnOnce(&mut Message)) -> Vec<u8> {
     let body_length = message.body.len() as i64;
     let (kind, header) = match message.batch {
         None => {
-            let field = FieldBuilder::new(&mut builder).finish();
-            let fields = builder.create_vector(&[field]);
+            let name = builder.create_string(&"n".repeat(message.name));
+            let mut field = FieldBuilder::new(&mut builder);
+            field.add_name(name);
+            let field = field.finish();
+            let fields = builder.create_vector(&vec![field; message.copies]);
             let mut schema = SchemaBuilder::new(&mut builder);
             schema.add_endianness(message.endianness);
             if !message.no_fields {
@@ -457,6 +460,9 @@ struct Message {
     version: MetadataVersion,
     endianness: Endianness,
     no_fields: bool,
+    /// The length of the name of the field, and how often it is named.
+    name: usize,
+    copies: usize,
     empty: bool,
     codec: Option<CompressionType>,
     body_length: Option<i64>,
@@ -474,6 +480,8 @@ impl Default for Message {
             version: MetadataVersion::V5,
             endianness: Endianness::Little,
             no_fields: false,
+            name: 1,
+            copies: 1,
             empty: false,
             codec: None,
             body_length: None,
@@ -542,6 +550,15 @@ fn messages_that_lie() {
             .unwrap_err()
             .message()
             .contains("no list of fields")
+    );
+    // One field, named over and over, is decoded as often.
+    let many = crafted(|m| (m.name, m.copies) = (1 << 20, 100));
+    assert!(many.len() < 2 << 20);
+    assert!(
+        decode_schema(&many)
+            .unwrap_err()
+            .message()
+            .contains("decodes to more than")
     );
     // A field without a type makes arrow-rs panic.
     assert!(
