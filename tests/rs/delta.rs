@@ -3,6 +3,9 @@
 //! What was written is read back by other code than wrote it: the log as plain JSON and by
 //! deltalake-core, the files by Parquet's reader. `tests/interop` has readers in other languages.
 
+// In a test an unwrap is an assertion.
+#![allow(clippy::unwrap_used)]
+
 #[path = "delta/support.rs"]
 mod support;
 

@@ -216,7 +216,9 @@ fn of_store(error: &object_store::Error) -> Code {
             Some(io) => of_io(io),
             None => Code::NotFound,
         },
-        Store::PermissionDenied { .. } => Code::PermissionDenied,
+        Store::PermissionDenied { source, .. } => {
+            of_answer(&source.to_string()).unwrap_or(Code::PermissionDenied)
+        }
         Store::Unauthenticated { .. } => Code::Unauthenticated,
         Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => {
             Code::Conflict
@@ -224,9 +226,35 @@ fn of_store(error: &object_store::Error) -> Code {
         Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => Code::ConfigInvalid,
         Store::NotSupported { .. } | Store::NotImplemented { .. } => Code::Unsupported,
         Store::JoinError { .. } => Code::Internal,
-        Store::Generic { source, .. } => in_chain(source.as_ref()).unwrap_or(Code::Unavailable),
+        Store::Generic { source, .. } => of_answer(&source.to_string())
+            .or_else(|| in_chain(source.as_ref()))
+            .unwrap_or(Code::Unavailable),
         // The enum may grow; what is unknown is at least worth a second try.
         _ => Code::Unavailable,
+    }
+}
+
+/// What a server said. Its status is in a type that object_store keeps to itself, so text it is.
+fn of_answer(text: &str) -> Option<Code> {
+    const BAD_KEYS: [&str; 6] = [
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "TokenRefreshRequired",
+        "AuthenticationFailed",
+    ];
+    // S3 answers 403 to wrong keys as well as to missing rights.
+    if BAD_KEYS.iter().any(|word| text.contains(word)) {
+        return Some(Code::Unauthenticated);
+    }
+    let status = text.split_once("status code: ")?.1.get(..3)?;
+    match status {
+        "401" => Some(Code::Unauthenticated),
+        "403" => Some(Code::PermissionDenied),
+        "404" => Some(Code::NotFound),
+        "429" | "503" => Some(Code::ResourceExhausted),
+        _ => None,
     }
 }
 
@@ -303,5 +331,182 @@ fn of_kernel(error: &delta_kernel::Error) -> Code {
         Kernel::InternalError(_) => Code::Internal,
         // All that is left says that the log does not hold what the protocol asks for.
         _ => Code::TableCorrupt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::Error as Store;
+
+    fn generic(text: &str) -> Store {
+        Store::Generic {
+            store: "S3",
+            source: text.into(),
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_has_a_code() {
+        for (text, code) in [
+            (
+                "Server returned non-2xx status code: 404 Not Found: NoSuchBucket",
+                Code::NotFound,
+            ),
+            ("status code: 403 Forbidden", Code::PermissionDenied),
+            (
+                "status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code>",
+                Code::Unauthenticated,
+            ),
+            ("status code: 401 Unauthorized", Code::Unauthenticated),
+            ("status code: 503 SlowDown", Code::ResourceExhausted),
+            ("connection refused", Code::Unavailable),
+        ] {
+            assert_eq!(of_store(&generic(text)), code, "{text}");
+        }
+        let denied = Store::PermissionDenied {
+            path: "x".into(),
+            source: "InvalidAccessKeyId".into(),
+        };
+        assert_eq!(of_store(&denied), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn every_kind_of_io_error_has_a_code() {
+        use io::ErrorKind as Kind;
+        for (kind, code) in [
+            (Kind::StorageFull, Code::ResourceExhausted),
+            (Kind::ReadOnlyFilesystem, Code::PermissionDenied),
+            (Kind::NotFound, Code::NotFound),
+            (Kind::NotADirectory, Code::ConfigInvalid),
+            (Kind::InvalidData, Code::TableCorrupt),
+            (Kind::TimedOut, Code::Unavailable),
+        ] {
+            assert_eq!(of_io(&kind.into()), code);
+            let wrapped = io::Error::new(Kind::Other, io::Error::from(kind));
+            let store = Store::Generic {
+                store: "local",
+                source: Box::new(wrapped),
+            };
+            assert_eq!(of_store(&store), code, "{kind} below another error");
+        }
+        assert_eq!(of_io(&io::Error::from_raw_os_error(24)), Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn every_error_of_the_table_has_a_code() {
+        let transaction = |source| DeltaTableError::Transaction { source };
+        let conflict = |error| transaction(TransactionError::CommitConflict(error));
+        let lost: Box<dyn std::error::Error + Send + Sync> = "lost".into();
+        for (error, code) in [
+            (DeltaTableError::NotATable("x".into()), Code::NotFound),
+            (DeltaTableError::NoSchema, Code::TableCorrupt),
+            (DeltaTableError::NotInitialized, Code::Internal),
+            (DeltaTableError::VersionAlreadyExists(1), Code::Conflict),
+            (
+                DeltaTableError::InvalidTableLocation("x".into()),
+                Code::ConfigInvalid,
+            ),
+            (
+                DeltaTableError::SchemaMismatch { msg: "x".into() },
+                Code::SchemaMismatch,
+            ),
+            (DeltaTableError::GenericError { source: lost }, Code::TableCorrupt),
+            (
+                io::Error::from(io::ErrorKind::StorageFull).into(),
+                Code::ResourceExhausted,
+            ),
+            (generic("status code: 401").into(), Code::Unauthenticated),
+            (
+                DeltaTableError::Kernel {
+                    source: deltalake_core::kernel::Error::MissingVersion,
+                },
+                Code::TableCorrupt,
+            ),
+            (
+                parquet::errors::ParquetError::General("x".into()).into(),
+                Code::TableCorrupt,
+            ),
+            (
+                arrow::error::ArrowError::ParseError("x".into()).into(),
+                Code::TableCorrupt,
+            ),
+            (
+                transaction(TransactionError::MaxCommitAttempts(3)),
+                Code::Conflict,
+            ),
+            (
+                transaction(TransactionError::DeltaTableAppendOnly),
+                Code::Internal,
+            ),
+            (
+                transaction(TransactionError::UnsupportedTableFeatures(Vec::new())),
+                Code::Unsupported,
+            ),
+            (
+                transaction(TransactionError::ObjectStore {
+                    source: generic("gone"),
+                }),
+                Code::Unavailable,
+            ),
+            (
+                conflict(CommitConflictError::MetadataChanged),
+                Code::SchemaMismatch,
+            ),
+            (
+                conflict(CommitConflictError::ProtocolChanged("x".into())),
+                Code::Unsupported,
+            ),
+            (
+                conflict(CommitConflictError::UnsupportedWriterVersion(9)),
+                Code::Unsupported,
+            ),
+            (
+                conflict(CommitConflictError::ConcurrentTransaction),
+                Code::Conflict,
+            ),
+            (
+                DeltaTableError::KernelError(delta_kernel::Error::Unsupported("x".into())),
+                Code::Unsupported,
+            ),
+            (
+                DeltaTableError::KernelError(delta_kernel::Error::InternalError("x".into())),
+                Code::Internal,
+            ),
+            (
+                DeltaTableError::KernelError(delta_kernel::Error::ObjectStore(generic("x"))),
+                Code::Unavailable,
+            ),
+            (
+                DeltaTableError::KernelError(delta_kernel::Error::IOError(io::ErrorKind::StorageFull.into())),
+                Code::ResourceExhausted,
+            ),
+        ] {
+            assert_eq!(of_table(&error), code, "{error}");
+        }
+        assert!(may_have_landed(&conflict(
+            CommitConflictError::ConcurrentTransaction
+        )));
+        assert!(!may_have_landed(&conflict(CommitConflictError::MetadataChanged)));
+        assert!(!may_have_landed(&transaction(
+            TransactionError::DeltaTableAppendOnly
+        )));
+        assert!(may_have_landed(&generic("timed out").into()));
+        assert!(table_changed(&conflict(CommitConflictError::MetadataChanged)));
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_the_whole_chain() {
+        let storage = BTreeMap::from([
+            ("aws_secret_access_key".to_string(), "hunter2hunter2".to_string()),
+            ("aws_region".to_string(), "eu-west-1".to_string()),
+        ]);
+        let secrets = credentials(&storage);
+        let error = secrets.store(&generic("signed with hunter2hunter2 in eu-west-1"));
+        let shown = format!("{error:?} {secrets:?}");
+        assert!(
+            !shown.contains("hunter2") && shown.contains("eu-west-1"),
+            "{shown}"
+        );
     }
 }
