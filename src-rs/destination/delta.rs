@@ -1,6 +1,6 @@
 //! `delta:` appends to a Delta Lake table, on a local disk or in an object store.
 //!
-//! The story: batches are conformed to the table ([`types`]), split by partition ([`partitions`]) and
+//! The story: batches are conformed to the table ([`conform`], [`types`]), split by partition ([`partitions`]) and
 //! encoded into Parquet files on threads of their own ([`encoder`], [`file`], [`stats`]). A flush ends
 //! the files, syncs them and commits them as one version ([`commit`]); then, and not before, all writes
 //! of that version are acknowledged.
@@ -15,6 +15,7 @@
 //! a schema only when `delta.schemaEvolution` is `"merge"`.
 
 mod commit;
+mod conform;
 mod encoder;
 mod errors;
 mod features;
@@ -35,12 +36,13 @@ use async_trait::async_trait;
 use deltalake_core::table::state::DeltaTableState;
 use tokio::runtime::Handle;
 
+use self::conform::Plan;
 use self::encoder::{Encoders, Part};
 use self::file::{Finished, Spec};
 use self::partitions::{Key, Splitter};
 use self::stats::Wanted;
 use self::storage::Location;
-use self::types::Plan;
+
 use super::{
     Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Session, Write,
 };

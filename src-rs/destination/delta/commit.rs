@@ -27,10 +27,10 @@ use futures::StreamExt as _;
 use object_store::ObjectStore as _;
 use uuid::Uuid;
 
+use super::conform::Plan;
 use super::errors;
 use super::features::{self, Honoured};
 use super::storage::Location;
-use super::types::Plan;
 use crate::error::{Code, Error, Result};
 
 /// Rounds against other writers before a commit gives up as `CONFLICT`.

@@ -1,165 +1,18 @@
-//! Arrow ↔ Delta types, and batches → what the table's files hold.
+//! Arrow ↔ Delta types: one table, which `specs/delta-types.md` says in prose.
 //!
 //! Invariants:
-//! - A value arrives as it left or the write is refused; there is no lossy cast in this file. Where
-//!   a type can hold values that Delta cannot (nanoseconds, milliseconds of a date), the values are
-//!   looked at and the first bad one is named with its row.
-//! - Types are compared by the table below, one line per Arrow type (`specs/delta-types.md` says the
-//!   same in prose); a wider type that would hold the values is not chosen silently.
-//! - What goes to the encoder has the names, the order and the nullability of the table.
-//!
-//! It does not know of files, partitions or commits.
+//! - A type has one Delta type, or none and a reason; a wider one that would hold the values is not
+//!   chosen silently.
+//! - What is allowed here is exact for every value, or [`super::conform`] looks at the values.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, StructArray, new_null_array};
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{
-    DataType as Arrow, Date64Type, Field, Fields, Schema, SchemaRef, TimeUnit, TimestampNanosecondType,
-};
+use arrow::datatypes::{DataType as Arrow, Field, Fields, Schema, TimeUnit};
 use deltalake_core::kernel::{
     ArrayType, DataType as Delta, DecimalType, MapType, PrimitiveType as P, StructField, StructType,
 };
 
 use crate::error::{Code, Error, Result};
-
-/// How the batches of a session become the table's rows.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// What was said when the session opened, and what every batch must look like.
-    source: SchemaRef,
-    columns: Vec<Column>,
-    /// Columns of the batch that the table does not have, as they would be added.
-    pub unknown: Vec<StructField>,
-    /// What [`Plan::conform`] yields: the table's columns, in its order.
-    pub target: SchemaRef,
-    table: Vec<StructField>,
-}
-
-#[derive(Debug, Clone)]
-struct Column {
-    /// The index in the batch; none if the batch lacks this column.
-    source: Option<usize>,
-    name: String,
-    delta: Delta,
-}
-
-impl Plan {
-    /// # Errors
-    /// `SCHEMA_MISMATCH` naming every column that the table cannot take as it is.
-    pub fn new(source: &SchemaRef, table: &StructType) -> Result<Plan> {
-        let mut mistakes = duplicates(source);
-        let mut columns = Vec::new();
-        let mut target = Vec::new();
-        for field in table.fields() {
-            let found = source.index_of(&field.name).ok();
-            let physical = match found {
-                Some(index) => match physical(source.field(index).data_type(), &field.data_type) {
-                    Ok(physical) => physical,
-                    Err(why) => {
-                        mistakes.push(format!("{}: {why}", field.name));
-                        continue;
-                    }
-                },
-                None if !field.nullable => {
-                    mistakes.push(format!(
-                        "{}: missing, and the table does not allow nulls there",
-                        field.name
-                    ));
-                    continue;
-                }
-                None => natural(&field.data_type),
-            };
-            target.push(Field::new(&field.name, physical, field.nullable));
-            columns.push(Column {
-                source: found,
-                name: field.name.clone(),
-                delta: field.data_type.clone(),
-            });
-        }
-        let mut unknown = Vec::new();
-        for field in source.fields() {
-            if table.field(field.name()).is_some() {
-                continue;
-            }
-            if let Some(other) = table
-                .fields()
-                .find(|known| known.name.eq_ignore_ascii_case(field.name()))
-            {
-                // Delta tables do not tell names apart by case.
-                mistakes.push(format!("{}: the table spells it {}", field.name(), other.name));
-                continue;
-            }
-            match delta_type(field.data_type()) {
-                Ok(delta) => unknown.push(StructField::nullable(field.name(), delta)),
-                Err(why) => mistakes.push(format!("{}: {why}", field.name())),
-            }
-        }
-        if !mistakes.is_empty() {
-            return Err(mismatch(&mistakes));
-        }
-        Ok(Plan {
-            source: Arc::clone(source),
-            columns,
-            unknown,
-            target: Arc::new(Schema::new(target)),
-            table: table.fields().cloned().collect(),
-        })
-    }
-
-    /// Whether files written by this plan still belong into the table after its schema changed.
-    pub fn fits(&self, table: &StructType) -> bool {
-        self.table.iter().all(|field| {
-            table
-                .field(&field.name)
-                .is_some_and(|now| now.data_type == field.data_type && now.nullable == field.nullable)
-        }) && table
-            .fields()
-            .all(|field| field.nullable || self.table.iter().any(|known| known.name == field.name))
-    }
-
-    /// # Errors
-    /// `BATCH_INVALID` naming column and row for a value that the table cannot hold;
-    /// `SCHEMA_MISMATCH` for a batch of another schema than the session was opened with.
-    pub fn conform(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let schema = batch.schema_ref();
-        let same = schema.fields().len() == self.source.fields().len()
-            && schema
-                .fields()
-                .iter()
-                .zip(self.source.fields())
-                .all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()));
-        if !same {
-            return Err(Error::new(
-                Code::SchemaMismatch,
-                "the batch has another schema than its session was opened with",
-            ));
-        }
-        let mut arrays = Vec::with_capacity(self.columns.len());
-        for (column, field) in self.columns.iter().zip(self.target.fields()) {
-            let array = match column.source {
-                Some(index) => conform(batch.column(index), &column.delta, field, &column.name)?,
-                None => new_null_array(field.data_type(), batch.num_rows()),
-            };
-            if !field.is_nullable()
-                && let Some(nulls) = array.logical_nulls()
-                && let Some(row) = (0..nulls.len()).find(|row| nulls.is_null(*row))
-            {
-                return Err(refuse(
-                    &column.name,
-                    Some(row),
-                    "is null where the table allows no nulls",
-                ));
-            }
-            arrays.push(array);
-        }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.target), arrays, &options).map_err(|error| {
-            Error::new(Code::Internal, "the batch does not fit the table's files").caused_by(&error)
-        })
-    }
-}
 
 /// The Delta schema of a table that is created for these batches.
 ///
@@ -195,7 +48,7 @@ pub fn mismatch(mistakes: &[String]) -> Error {
     .during("open")
 }
 
-fn duplicates(schema: &Schema) -> Vec<String> {
+pub fn duplicates(schema: &Schema) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     schema
         .fields()
@@ -203,16 +56,6 @@ fn duplicates(schema: &Schema) -> Vec<String> {
         .filter(|field| !seen.insert(field.name().to_lowercase()))
         .map(|field| format!("{}: given twice", field.name()))
         .collect()
-}
-
-fn refuse(column: &str, row: Option<usize>, why: &str) -> Error {
-    let error = Error::new(Code::BatchInvalid, format!("column {column}: a value {why}"))
-        .in_field(column)
-        .during("write");
-    match row {
-        Some(row) => error.at_row(row as u64),
-        None => error,
-    }
 }
 
 type Why<T> = std::result::Result<T, String>;
@@ -309,7 +152,7 @@ pub fn delta_type(arrow: &Arrow) -> Why<Delta> {
 /// The Arrow type that goes into the files for a column of this Arrow type in this Delta column.
 ///
 /// Equal to the given one wherever Parquet writes that exactly, so that most columns are not touched.
-fn physical(arrow: &Arrow, delta: &Delta) -> Why<Arrow> {
+pub fn physical(arrow: &Arrow, delta: &Delta) -> Why<Arrow> {
     if let (Arrow::Null, Delta::Primitive(_) | Delta::Array(_) | Delta::Struct(_) | Delta::Map(_)) =
         (arrow, delta)
     {
@@ -438,151 +281,4 @@ pub fn natural(delta: &Delta) -> Arrow {
             map.value_contains_null(),
         ),
     }
-}
-
-fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result<ArrayRef> {
-    let wanted = field.data_type();
-    let unchanged = array.data_type() == wanted;
-    if unchanged && !array.data_type().is_nested() {
-        return Ok(Arc::clone(array));
-    }
-    let internal =
-        |error| Error::new(Code::Internal, format!("column {path}: cannot be rebuilt")).caused_by(&error);
-    match (array.data_type(), delta, wanted) {
-        (Arrow::Null, _, _) => Ok(new_null_array(wanted, array.len())),
-        (_, Delta::Array(of), Arrow::List(element)) => {
-            let list = as_list(array, path)?;
-            let (offsets, values) = window(&list);
-            let values = conform(&values, of.element_type(), element, &format!("{path}.element"))?;
-            no_nulls(&values, element, path)?;
-            let list = ListArray::try_new(Arc::clone(element), offsets, values, list.nulls().cloned());
-            Ok(Arc::new(list.map_err(internal)?))
-        }
-        (Arrow::Struct(_), Delta::Struct(of), Arrow::Struct(fields)) => {
-            let given = array.as_struct();
-            let mut children = Vec::with_capacity(fields.len());
-            for (field, delta) in fields.iter().zip(of.fields()) {
-                let path = format!("{path}.{}", field.name());
-                let child = match given.column_by_name(field.name()) {
-                    Some(child) => conform(child, &delta.data_type, field, &path)?,
-                    None => new_null_array(field.data_type(), given.len()),
-                };
-                if !field.is_nullable()
-                    && let Some(row) =
-                        (0..child.len()).find(|row| child.is_null(*row) && given.is_valid(*row))
-                {
-                    return Err(refuse(
-                        &path,
-                        Some(row),
-                        "is null where the table allows no nulls",
-                    ));
-                }
-                children.push(child);
-            }
-            let built = StructArray::try_new(fields.clone(), children, given.nulls().cloned());
-            Ok(Arc::new(built.map_err(internal)?))
-        }
-        (Arrow::Map(_, _), Delta::Map(of), Arrow::Map(entries, sorted)) => {
-            let map = array.as_map();
-            let Arrow::Struct(pair) = entries.data_type() else {
-                return Err(refuse(path, None, "is no map"));
-            };
-            let first = map.value_offsets()[0];
-            let length = map.value_offsets()[map.len()] - first;
-            let part = |column: &ArrayRef| column.slice(first as usize, length as usize);
-            let keys = conform(&part(map.keys()), of.key_type(), &pair[0], &format!("{path}.key"))?;
-            let values = conform(
-                &part(map.values()),
-                of.value_type(),
-                &pair[1],
-                &format!("{path}.value"),
-            )?;
-            no_nulls(&keys, &pair[0], path)?;
-            no_nulls(&values, &pair[1], path)?;
-            let offsets: ScalarBuffer<i32> =
-                map.value_offsets().iter().map(|offset| offset - first).collect();
-            let rows = StructArray::try_new(pair.clone(), vec![keys, values], None).map_err(internal)?;
-            let built = MapArray::try_new(
-                Arc::clone(entries),
-                OffsetBuffer::new(offsets),
-                rows,
-                map.nulls().cloned(),
-                *sorted,
-            );
-            Ok(Arc::new(built.map_err(internal)?))
-        }
-        _ if unchanged => Ok(Arc::clone(array)),
-        _ => {
-            exact(array, path)?;
-            let options = CastOptions {
-                // An overflow must be an error: "safe" turns it into a null.
-                safe: false,
-                ..CastOptions::default()
-            };
-            cast_with_options(array, wanted, &options)
-                .map_err(|error| refuse(path, None, "is out of the table's range").caused_by(&error))
-        }
-    }
-}
-
-fn no_nulls(array: &ArrayRef, field: &Field, path: &str) -> Result<()> {
-    if !field.is_nullable() && array.logical_null_count() > 0 {
-        return Err(refuse(
-            path,
-            None,
-            "is null inside, where the table allows no nulls",
-        ));
-    }
-    Ok(())
-}
-
-/// Looks at values that the cast after it would round.
-fn exact(array: &ArrayRef, path: &str) -> Result<()> {
-    fn first_odd(values: &[i64], array: &dyn Array, unit: i64) -> Option<usize> {
-        (0..values.len()).find(|row| values[*row] % unit != 0 && array.is_valid(*row))
-    }
-    let odd = match array.data_type() {
-        Arrow::Timestamp(TimeUnit::Nanosecond, _) => {
-            let times = array.as_primitive::<TimestampNanosecondType>();
-            first_odd(times.values(), array, 1_000)
-                .map(|row| (row, "has nanoseconds, which Delta does not keep"))
-        }
-        Arrow::Date64 => {
-            let dates = array.as_primitive::<Date64Type>();
-            first_odd(dates.values(), array, 86_400_000)
-                .map(|row| (row, "has a time of day, which a Delta date does not keep"))
-        }
-        Arrow::Dictionary(_, _) => {
-            let values = array.as_any_dictionary().values();
-            return exact(values, path);
-        }
-        _ => None,
-    };
-    match odd {
-        Some((row, why)) => Err(refuse(path, Some(row), why)),
-        None => Ok(()),
-    }
-}
-
-/// Any kind of list as the plain one; the values are only moved.
-fn as_list(array: &ArrayRef, path: &str) -> Result<ListArray> {
-    if let Some(list) = array.as_list_opt::<i32>() {
-        return Ok(list.clone());
-    }
-    let item = match array.data_type() {
-        Arrow::LargeList(item) | Arrow::FixedSizeList(item, _) => Arc::clone(item),
-        _ => return Err(refuse(path, None, "is no list")),
-    };
-    cast_with_options(array, &Arrow::List(item), &CastOptions::default())
-        .map(|list| list.as_list::<i32>().clone())
-        .map_err(|error| refuse(path, None, "is a list too long for 32-bit offsets").caused_by(&error))
-}
-
-/// The part of the values that the list refers to: what lies outside may be anything.
-fn window(list: &ListArray) -> (OffsetBuffer<i32>, ArrayRef) {
-    let offsets = list.value_offsets();
-    let (first, last) = (offsets[0], offsets[list.len()]);
-    let moved: ScalarBuffer<i32> = offsets.iter().map(|offset| offset - first).collect();
-    let values = list.values().slice(first as usize, (last - first) as usize);
-    (OffsetBuffer::new(moved), values)
 }
