@@ -27,7 +27,7 @@ fs.mkdirSync(staging, { recursive: true });
 const manifest = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
 // napi writes only below its package.json.
 fs.copyFileSync(path.join(root, "package.json"), path.join(staging, "package.json"));
-const quiet = { cwd: staging, stdio: ["ignore", "ignore", "inherit"] };
+const quiet = { cwd: staging, stdio: "pipe" };
 execFileSync("napi", ["create-npm-dirs", "--npm-dir", "npm"], quiet);
 const platforms = fs.readdirSync(path.join(staging, "npm")).sort();
 

@@ -148,7 +148,7 @@ function run(command: string, args: string[], options: { cwd?: string; env?: Nod
     encoding: "utf8",
     cwd: options.cwd ?? root,
     // The addon of a coverage run must not stand in for the packed one.
-    env: { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: undefined, ...options.env },
+    env: { ...process.env, NODE_OPTIONS: undefined, ...options.env },
     timeout: 240_000,
   });
 }

@@ -44,7 +44,12 @@ fn the_typescript_tests_pass_on_the_addon_that_was_built_with_this_test() {
         .args(words)
         .current_dir(root)
         .env("PATH", path)
-        .env("NAPI_RS_NATIVE_LIBRARY_PATH", addon)
+        .env("ARROW_INGEST_ADDON", addon)
+        // For Node's workers and children as well.
+        .env(
+            "NODE_OPTIONS",
+            format!("--require={}", root.join("scripts/use_addon.cjs").display()),
+        )
         .stdin(Stdio::null())
         .status()
         .expect("Node starts");
