@@ -233,7 +233,7 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
       const detail =
         index < 0 ? undefined : (details[index] as { error?: unknown; rejections?: Settled["rejections"] });
       const kind = numbers[at + 11]!;
-      return listener.settled({
+      listener.settled({
         sequence: numbers[at + 2]!,
         status: STATUSES[numbers[at + 3]!]!,
         rows: numbers[at + 4]!,
@@ -257,12 +257,15 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
         error: detail?.error == null ? null : errorFromNative(detail.error),
         rejections: detail?.rejections ?? NO_REJECTIONS,
       });
+      return;
     }
     case 2:
-      return listener.granted(numbers[at + 2]!);
+      listener.granted(numbers[at + 2]!);
+      return;
     case 3: {
       const index = numbers[at + 3]!;
-      return listener.answered(numbers[at + 2]!, index < 0 ? null : errorFromNative(details[index]));
+      listener.answered(numbers[at + 2]!, index < 0 ? null : errorFromNative(details[index]));
+      return;
     }
     case 4: {
       const { level, message, fields } = details[numbers[at + 2]!] as {
@@ -270,7 +273,8 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
         message: string;
         fields?: Record<string, unknown>;
       };
-      return listener.log(level, message, fields ?? {});
+      listener.log(level, message, fields ?? {});
+      return;
     }
     default:
       // A newer addon may tell more than this file knows; the length lets it be skipped.

@@ -1,36 +1,28 @@
-// The client: admission, outcomes, and the end.
+// The client as users see it.
 //
 // Invariants:
-// - What is unsettled is in one place here (`#inFlight`), from admission to the outcome; all else is Rust's.
-// - Sequence numbers are given at admission, in its order.
 // - Misuse rejects. What became of a delivery is a value.
-// - Of an outcome that is not good, somebody is told: the reader of the result, or whoever closes.
+// - Whoever gets a client gets an open one; whoever gets none leaves nothing behind.
 //
-// It does not retry deliveries and it counts no bytes: the transmitter does.
+// How calls wait, settle and end is in client/core.ts. It does not retry deliveries: the transmitter does.
 
 /// <reference lib="es2024.promise" />
 /// <reference lib="es2024.arraybuffer" />
 
-import { Binding, type Listener, type NativeVersion, nativeVersion, type Settled } from "./binding.js";
+import { type NativeVersion, nativeVersion } from "./binding.js";
+import { Core } from "./client/core.js";
 import { open } from "./client/open.js";
 import { sendAll } from "./client/send-all.js";
-import { type Unread, UnreadOutcomes } from "./client/unread.js";
 import { writable } from "./client/writable.js";
-import { Delivery, InFlight, toResult, unknownResult } from "./delivery.js";
-import { ConfigError, type IngestError, ingestError } from "./errors.js";
-import { measure, Packer } from "./handoff.js";
+import { Delivery } from "./delivery.js";
+import { ConfigError } from "./errors.js";
 import { isSchema } from "./handoff/arrow.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
 import {
   type CloseOptions,
   type ConnectOptions,
-  checkSendOptions,
   configInvalid,
   describe,
-  type HandoffMode,
-  LEVELS,
-  type Logger,
-  milliseconds,
   type SendAllOptions,
   type SendOptions,
   type SplitOptions,
@@ -39,7 +31,7 @@ import {
   withOurNames,
 } from "./options.js";
 import type { TransmissionResult } from "./result.js";
-import { type BatchInput, type BatchSource, toCargo } from "./source.js";
+import type { BatchInput, BatchSource } from "./source.js";
 import { loadApi, Telemetry } from "./telemetry.js";
 
 /** A snapshot of {@link IngestClient.stats}. Totals since `connect`, unless said otherwise. Bytes and counts. */
@@ -103,9 +95,6 @@ export interface VersionInfo {
     readonly pinning: boolean;
   };
 }
-
-/** DESIGN.md's default of `close`. Rust takes the deadline as an argument, so it cannot own this one. */
-const CLOSE_DEADLINE_MS = 30_000;
 
 /**
  * Connects to a destination.
@@ -274,301 +263,4 @@ export class IngestClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#core.close(undefined);
   }
-}
-
-interface Waiter {
-  readonly group: readonly InFlight[];
-  readonly admitted: () => void;
-  readonly refused: (reason: unknown) => void;
-  readonly onAbort: (() => void) | undefined;
-}
-
-/** What the client's parts share. @internal */
-export class Core implements Listener {
-  readonly binding: Binding;
-  readonly mode: HandoffMode;
-  telemetry: Telemetry | undefined;
-  closing: Promise<void> | undefined;
-  readonly #logger: Logger | undefined;
-  readonly #packer: Packer;
-  readonly #inFlight = new Map<number, InFlight>();
-  readonly #waiting = new Map<number, Waiter>();
-  readonly #operations = new Map<number, (error: IngestError | null) => void>();
-  readonly #unread = new UnreadOutcomes();
-  #lastSequence = 0;
-  #lastOperation = 0;
-  #lastStats: ClientStats | undefined;
-
-  static async create(url: string, split: SplitOptions): Promise<Core> {
-    let core: Core | undefined;
-    // Rust tells nothing before the constructor is through; a listener is needed to call it.
-    const listener: Listener = {
-      settled: (outcome) => core?.settled(outcome),
-      granted: (ticket) => core?.granted(ticket),
-      answered: (operation, error) => core?.answered(operation, error),
-      log: (level, message, fields) => core?.log(level, message, fields),
-      done: () => core?.done(),
-      broken: (error) => core?.broken(error),
-    };
-    const binding = await Binding.create(url, split.json, listener);
-    core = new Core(binding, split);
-    return core;
-  }
-
-  private constructor(binding: Binding, split: SplitOptions) {
-    this.binding = binding;
-    this.mode = split.mode;
-    this.#logger = split.logger;
-    this.#packer = new Packer((message) => binding.registerSchema(message));
-  }
-
-  /** Tells Rust the schema to come, before it opens. */
-  expect(schema: unknown): void {
-    this.binding.expectSchema(this.#packer.schemaId(schema as object));
-  }
-
-  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight {
-    this.refuseIfClosed(operation);
-    checkSendOptions(options);
-    const signal = options?.signal;
-    signal?.throwIfAborted();
-    const cargo = toCargo(batch);
-    const span = this.telemetry?.start(operation) ?? null;
-    return new InFlight(cargo, options?.handoff ?? this.mode, signal, span, operation === "send");
-  }
-
-  refuseIfClosed(operation: string): void {
-    if (this.closing !== undefined) throw closed(operation);
-  }
-
-  /**
-   * Hands a group over in one call. Undefined: admitted at once; else the promise that it will be.
-   *
-   * @throws {IngestError} The group cannot be handed over; none of it was.
-   */
-  admit(group: readonly InFlight[]): Promise<void> | undefined {
-    try {
-      const ticket = this.#submit(0, group);
-      return ticket === 0 ? undefined : this.#wait(ticket, group);
-    } catch (error) {
-      this.#refused(group, error);
-      throw error;
-    }
-  }
-
-  /** Takes back a group that waits. */
-  withdraw(group: readonly InFlight[], reason: unknown): void {
-    for (const [ticket, waiter] of this.#waiting) if (waiter.group === group) this.#cancel(ticket, reason);
-  }
-
-  async operation(start: (operation: number) => void): Promise<void> {
-    const operation = ++this.#lastOperation;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#operations.set(operation, (error) => (error === null ? resolve() : reject(error)));
-    try {
-      start(operation);
-    } catch (error) {
-      this.#operations.delete(operation);
-      throw error;
-    }
-    return promise;
-  }
-
-  stats(): ClientStats {
-    if (this.#lastStats !== undefined) return this.#lastStats;
-    return this.binding.stats() as ClientStats;
-  }
-
-  close(options: CloseOptions | undefined): Promise<void> {
-    if (this.closing !== undefined) {
-      // Whoever closed first has been told; saying it again would hide the error of an `await using` block.
-      return this.closing.catch(() => {});
-    }
-    const deadline = options?.deadline === undefined ? CLOSE_DEADLINE_MS : milliseconds(options.deadline);
-    if (deadline === undefined) {
-      const message = `must be a number of milliseconds or a duration such as "30s", not ${describe(options?.deadline)}`;
-      return Promise.reject(configInvalid([{ path: "deadline", message }], "close"));
-    }
-    this.closing = this.#close(deadline);
-    return this.closing;
-  }
-
-  /** Gives up a client that never opened, or whose options were wrong. */
-  abandon(): void {
-    this.closing ??= this.operation((operation) => this.binding.close(operation, 0)).then(
-      () => this.binding.dispose(),
-      () => this.binding.dispose(),
-    );
-  }
-
-  settled(outcome: Settled): void {
-    const inFlight = this.#inFlight.get(outcome.sequence);
-    if (inFlight === undefined) return;
-    this.#inFlight.delete(outcome.sequence);
-    this.#settle(inFlight, toResult(inFlight, outcome), outcome.retries);
-    if (outcome.payloadChanged)
-      this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
-  }
-
-  granted(ticket: number): void {
-    const waiter = this.#waiting.get(ticket);
-    if (waiter === undefined) return;
-    this.#forget(ticket, waiter);
-    let packed = false;
-    try {
-      this.#pack(ticket, waiter.group);
-      packed = true;
-      this.#admitted(waiter.group, this.binding.submit(this.#packer.finish(), this.#packer.buffers));
-      waiter.admitted();
-    } catch (error) {
-      // A ticket that nobody redeems would hold up all behind it.
-      if (!packed) this.binding.cancel(ticket);
-      this.#refused(waiter.group, error);
-      waiter.refused(error);
-    }
-  }
-
-  answered(operation: number, error: IngestError | null): void {
-    const answer = this.#operations.get(operation);
-    this.#operations.delete(operation);
-    answer?.(error);
-  }
-
-  log(level: string, message: string, fields: Record<string, unknown>): void {
-    const known = LEVELS.find((name) => name === level) ?? "info";
-    try {
-      const logged = this.#logger?.[known]?.(message, fields);
-      if (logged instanceof Promise) logged.catch(() => {});
-    } catch {
-      // A logger that fails must not fail a delivery.
-    }
-  }
-
-  done(): void {}
-
-  broken(error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
-    this.log("error", "an event could not be handled; please report this", { message });
-  }
-
-  #submit(ticket: number, group: readonly InFlight[]): number {
-    // Others wait, so this call will: packing it now would be for nothing, and would hold memory that the
-    // budget does not know of.
-    if (ticket === 0 && this.#waiting.size > 0) {
-      let bytes = 0;
-      for (const inFlight of group) bytes += measure(inFlight.cargo);
-      if (bytes > 0) return this.binding.submit(Float64Array.of(0, bytes, 0), []);
-    }
-    this.#pack(ticket, group);
-    const queued = this.binding.submit(this.#packer.finish(), this.#packer.buffers);
-    if (queued === 0) this.#admitted(group, 0);
-    return queued;
-  }
-
-  #pack(ticket: number, group: readonly InFlight[]): void {
-    const packer = this.#packer;
-    const start = performance.now();
-    packer.begin(ticket);
-    for (let i = 0; i < group.length; i++) {
-      const inFlight = group[i]!;
-      inFlight.packing = packer.add(this.#lastSequence + 1 + i, inFlight.cargo, inFlight.mode);
-    }
-    const share = (performance.now() - start) / group.length;
-    for (let i = 0; i < group.length; i++) group[i]!.packMs = share;
-  }
-
-  #admitted(group: readonly InFlight[], queued: number): void {
-    if (queued !== 0)
-      throw ingestError({
-        code: "INTERNAL",
-        message: "a granted ticket was queued again",
-        operation: "submit",
-      });
-    for (let i = 0; i < group.length; i++) {
-      const inFlight = group[i]!;
-      const sequence = ++this.#lastSequence;
-      inFlight.sequence = sequence;
-      this.#inFlight.set(sequence, inFlight);
-      const { signal } = inFlight;
-      if (signal === undefined) continue;
-      inFlight.onAbort = () => {
-        if (this.#inFlight.has(sequence)) this.binding.abort(sequence);
-      };
-      signal.addEventListener("abort", inFlight.onAbort, { once: true });
-    }
-  }
-
-  #wait(ticket: number, group: readonly InFlight[]): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const signal = group[0]?.signal;
-    const onAbort = signal === undefined ? undefined : () => this.#cancel(ticket, signal.reason);
-    this.#waiting.set(ticket, { group, admitted: resolve, refused: reject, onAbort });
-    if (onAbort !== undefined) signal?.addEventListener("abort", onAbort, { once: true });
-    return promise;
-  }
-
-  #cancel(ticket: number, reason: unknown): void {
-    const waiter = this.#waiting.get(ticket);
-    if (waiter === undefined) return;
-    this.#forget(ticket, waiter);
-    this.binding.cancel(ticket);
-    this.#refused(waiter.group, reason);
-    waiter.refused(reason);
-  }
-
-  #forget(ticket: number, waiter: Waiter): void {
-    this.#waiting.delete(ticket);
-    if (waiter.onAbort !== undefined) waiter.group[0]?.signal?.removeEventListener("abort", waiter.onAbort);
-  }
-
-  #refused(group: readonly InFlight[], reason: unknown): void {
-    if (this.telemetry === undefined) return;
-    for (const inFlight of group) this.telemetry.refused(inFlight.span, reason);
-  }
-
-  #settle(inFlight: InFlight, result: TransmissionResult, retries: number): void {
-    if (inFlight.onAbort !== undefined) inFlight.signal?.removeEventListener("abort", inFlight.onAbort);
-    if (!result.success && !inFlight.observed) {
-      // Not the result itself, which would keep the batch in memory for as long as nobody looks.
-      const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
-      this.#unread.add(unread);
-      inFlight.onObserved = () => this.#unread.delete(unread);
-    }
-    inFlight.settle(result);
-    this.telemetry?.settled(inFlight.span, result, retries);
-  }
-
-  async #close(deadlineMs: number): Promise<void> {
-    for (const ticket of [...this.#waiting.keys()]) this.#cancel(ticket, closed("send"));
-    try {
-      await this.operation((operation) => this.binding.close(operation, deadlineMs));
-    } finally {
-      this.#end();
-    }
-    const error = this.#unread.toError();
-    if (error !== null) throw error;
-  }
-
-  #end(): void {
-    for (const [sequence, inFlight] of this.#inFlight) {
-      const message = `the client ended without a word about delivery ${sequence}`;
-      const error = ingestError({ code: "INTERNAL", message, operation: "close" });
-      this.#settle(inFlight, unknownResult(inFlight, error), 0);
-    }
-    this.#inFlight.clear();
-    this.#lastStats = this.stats();
-    this.telemetry?.close();
-    this.#retire(0);
-  }
-
-  /** Lets go of the event callback, once Rust has let go of the last batch: references need it for that. */
-  #retire(tries: number): void {
-    const { pinned } = this.binding.stats() as ClientStats;
-    if (pinned.pins === 0 || tries >= 100) return this.binding.dispose();
-    setTimeout(() => this.#retire(tries + 1), 10).unref();
-  }
-}
-
-function closed(operation: string): IngestError {
-  return ingestError({ code: "CLOSED", message: "the client is closed", operation });
 }

@@ -7,8 +7,8 @@
 import type { Span } from "@opentelemetry/api";
 import type { Settled } from "./binding.js";
 import type { IngestError } from "./errors.js";
-import type { Cargo, Packing } from "./handoff.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
+import type { Cargo, Packing } from "./handoff.js";
 import type { HandoffMode } from "./options.js";
 import { type HandoffWay, TransmissionResult } from "./result.js";
 

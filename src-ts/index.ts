@@ -2,15 +2,15 @@
 //
 // To read on: client.ts, then handoff.ts, then src-rs/lib.rs.
 
+export type { NativeVersion } from "./binding.js";
 export { type ClientStats, connect, type IngestClient, type VersionInfo } from "./client.js";
 export type { Delivery } from "./delivery.js";
-export type { NativeVersion } from "./binding.js";
 export {
   AuthenticationError,
   BatchError,
   ClosedError,
-  type ConfigIssue,
   ConfigError,
+  type ConfigIssue,
   ConnectionError,
   DeliveryError,
   DestinationError,

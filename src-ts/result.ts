@@ -220,7 +220,7 @@ export class TransmissionResult implements ResultFacts {
       ...this,
       sequence: String(this.sequence),
       position: this.position && { kind: this.position.kind, value: String(this.position.value) },
-      error: this.error && this.error.toJSON(),
+      error: this.error?.toJSON() ?? null,
     };
   }
 

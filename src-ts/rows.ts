@@ -5,9 +5,9 @@
 // - One run of rows is a slice and costs nothing; several are copied into one batch.
 
 import { Data, RecordBatch, type Schema, Struct, tableFromIPC } from "apache-arrow";
-import type { Cargo } from "./handoff.js";
 import { joinData, sliceOf } from "./handoff/join.js";
 import { rebuildBatch, rebuildSchema } from "./handoff/rebuild.js";
+import type { Cargo } from "./handoff.js";
 
 /** The rows that `refused` names, or all others. Null when there are none. */
 export function selectRows(

@@ -9,9 +9,9 @@
 import { types } from "node:util";
 import { RecordBatch, type Table } from "apache-arrow";
 import { ingestError } from "./errors.js";
-import type { Cargo } from "./handoff.js";
 import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
 import { rebuildSchema } from "./handoff/rebuild.js";
+import type { Cargo } from "./handoff.js";
 import { describe } from "./options.js";
 
 /**

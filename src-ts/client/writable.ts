@@ -2,7 +2,7 @@
 //
 // A stream has no place for outcomes, so the first delivery that is not acknowledged fails it.
 
-import { InFlight } from "../delivery.js";
+import type { InFlight } from "../delivery.js";
 import type { SendOptions, WritableOptions } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 import type { BatchInput } from "../source.js";
