@@ -388,3 +388,7 @@ pub fn checkpoint(location: Location, failures: Arc<AtomicU64>) -> tokio::task::
         }
     })
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;
