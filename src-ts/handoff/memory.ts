@@ -11,8 +11,9 @@
 //   not (Node 22)             in the call                        in the call     reading thread: SIGSEGV
 //   resizable ArrayBuffer     copied by Rust    HANDOFF_UNSAFE   copied by Rust  shrinking unmaps it
 //   WebAssembly.Memory's,     copied by Rust,   HANDOFF_UNSAFE   copied by Rust, growing detaches it; and if it
-//   or marked by others       never marked                       never marked    is marked, growing aborts the
-//                                                                                process
+//   or marked by others,      never marked                       never marked    is marked, growing aborts the
+//   as Node's Buffer pool is                                                     process. The two cannot be told
+//                                                                                apart
 //   SharedArrayBuffer         copied here, the  HANDOFF_UNSAFE   copied here,    other threads may write; the
 //                             copy is pinned                     copy is pinned  boundary takes ArrayBuffers only
 //   memory made here (such a  pin, unmarked     pin, unmarked    pin, unmarked   nobody else has a reference to
