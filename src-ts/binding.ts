@@ -62,8 +62,6 @@ export interface Listener {
   granted(ticket: number): void;
   answered(operation: number, error: IngestError | null): void;
   log(level: string, message: string, fields: Record<string, unknown>): void;
-  /** All of one hop were told. */
-  done(): void;
   /** An event that cannot be understood, or a listener that failed: a bug of ours. */
   broken(error: unknown): void;
 }
@@ -221,7 +219,6 @@ export function tell(listener: Listener, numbers: Float64Array, details: string)
   } catch (error) {
     listener.broken(error);
   }
-  listener.done();
 }
 
 const NO_DETAILS: readonly unknown[] = [];

@@ -13,7 +13,7 @@ import { ingestError } from "./errors.js";
 import type { ArrowBatch, ArrowData } from "./handoff/arrow.js";
 import * as plans from "./handoff/plan.js";
 import { type Plan, planOf, type SchemaPlan, sameType } from "./handoff/plan.js";
-import { writeIpc } from "./handoff/rebuild.js";
+import { emptyBatch, writeIpc } from "./handoff/rebuild.js";
 import { invalid, refuseDetached, Sheet } from "./handoff/sheet.js";
 import type { HandoffMode } from "./options.js";
 
@@ -142,7 +142,8 @@ export class Packer {
   #columns(batch: ArrowBatch, known: Registered): void {
     const id = known.id < 0 ? this.schemaId(batch.schema) : known.id;
     const { columns, nodeCount } = known.plan;
-    const { length, children } = batch.data;
+    const { length } = batch.data;
+    const { children } = length === 0 ? emptyBatch(known.plan.schema).data : batch.data;
     if (children.length !== columns.length)
       throw invalid(`it has ${children.length} columns where its schema has ${columns.length}`);
     const sheet = this.#sheet;
@@ -155,7 +156,7 @@ export class Packer {
     sheet.room(this.#bound);
     this.#misfit = "";
     try {
-      for (let i = 0; i < columns.length; i++) this.#walk(children[i]!, columns[i]!);
+      for (let i = 0; i < columns.length; i++) this.#walk(children[i]! as ArrowData, columns[i]!);
     } catch (error) {
       throw error instanceof TypeError ? invalid("it is no well-formed record batch", null, error) : error;
     }

@@ -7,10 +7,9 @@
 // It reads no data, and it converts none.
 
 import { types } from "node:util";
-import { RecordBatch, type Table } from "apache-arrow";
+import type { RecordBatch, Table } from "apache-arrow";
 import { ingestError } from "./errors.js";
 import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
-import { rebuildSchema } from "./handoff/rebuild.js";
 import type { Cargo } from "./handoff.js";
 import { describe } from "./options.js";
 
@@ -83,8 +82,9 @@ export function iterate(source: unknown): Iterator<unknown> | AsyncIterator<unkn
 function batchesOf(table: ArrowTable): readonly ArrowBatch[] {
   if (table.batches.length > 0) return table.batches;
   // A table without batches still has a schema, which is to be checked like any other.
-  // Given the schema alone, the constructor would take it for an object of columns.
-  return [new RecordBatch(rebuildSchema(table.schema), undefined as never) as unknown as ArrowBatch];
+  return [
+    { schema: table.schema, data: { length: 0, children: [] as const } as unknown as ArrowBatch["data"] },
+  ];
 }
 
 function named(value: unknown): string {

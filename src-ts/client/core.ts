@@ -64,7 +64,6 @@ export class Core implements Listener {
       granted: (ticket) => core?.granted(ticket),
       answered: (operation, error) => core?.answered(operation, error),
       log: (level, message, fields) => core?.log(level, message, fields),
-      done: () => core?.done(),
       broken: (error) => core?.broken(error),
     };
     const binding = await Binding.create(url, split.json, listener);
@@ -200,8 +199,6 @@ export class Core implements Listener {
       // A logger that fails must not fail a delivery.
     }
   }
-
-  done(): void {}
 
   broken(error: unknown): void {
     const message = error instanceof Error ? error.message : String(error);

@@ -119,8 +119,38 @@ function rebuildType(type: ArrowType, ids: Ids): DataType {
   }
 }
 
+/**
+ * A batch without rows. The library's own may lack the children that its types speak of, and nothing of what
+ * they hold could matter.
+ */
+export function emptyBatch(schema: Schema): RecordBatch {
+  const children = schema.fields.map((field) => emptyData(field.type));
+  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, 0, 0, {}, children) as never);
+}
+
+function emptyData(type: DataType): Data {
+  const ArrayType = arrayTypeOf(type);
+  const dictionary =
+    type.typeId === -1 ? new Vector([emptyData((type as Dictionary).dictionary)]) : undefined;
+  return new Data(
+    type,
+    0,
+    0,
+    0,
+    [
+      type.typeId > 18 && type.typeId < 22 ? new BigInt64Array(1) : new Int32Array(1),
+      ArrayType === undefined ? new Uint8Array(0) : new ArrayType(new ArrayBuffer(0), 0, 0),
+      undefined,
+      new Int8Array(0),
+    ] as never,
+    type.typeId === -1 ? [] : (type.children ?? []).map((field: Field) => emptyData(field.type)),
+    dictionary as never,
+  );
+}
+
 /** The same batch in our classes, under `schema`, which `rebuildSchema` made of the batch's own. */
 export function rebuildBatch(batch: ArrowBatch, schema: Schema): RecordBatch {
+  if (batch.data.length === 0) return emptyBatch(schema);
   const children = schema.fields.map((field, index) => rebuildData(batch.data.children[index]!, field.type));
   const { length } = batch.data;
   return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, length, 0, {}, children) as never);
@@ -128,7 +158,8 @@ export function rebuildBatch(batch: ArrowBatch, schema: Schema): RecordBatch {
 
 /** @internal Shared with `join.ts`. */
 export function rebuildData(data: ArrowData, type: DataType): Data {
-  const { length, valueOffsets, values, typeIds } = data;
+  const { length, valueOffsets, typeIds } = data;
+  const values = likeOurs(data.values, type);
   let { offset, nullBitmap } = data;
   const views = type.typeId === 23 || type.typeId === 24;
   if (offset > 0 && (views || type.typeId === 14)) {
@@ -149,6 +180,36 @@ export function rebuildData(data: ArrowData, type: DataType): Data {
     type.typeId === -1 ? rebuildDictionary(data.dictionary!, (type as Dictionary).dictionary) : undefined,
     [...(data.variadicBuffers ?? [])] as never,
   );
+}
+
+/**
+ * Older versions hold 64-bit values as pairs of 32 bits. Taken as they are, ours would count twice as many
+ * values, and write half of them.
+ */
+function likeOurs(
+  values: ArrayBufferView | null | undefined,
+  type: DataType,
+): ArrayBufferView | null | undefined {
+  if (values == null) return values;
+  const ArrayType = arrayTypeOf(type);
+  if (ArrayType === undefined || values instanceof ArrayType) return values;
+  const { buffer, byteOffset, byteLength } = values as ArrayBufferView;
+  const size = ArrayType.BYTES_PER_ELEMENT;
+  if (byteOffset % size === 0) return new ArrayType(buffer, byteOffset, Math.floor(byteLength / size));
+  return new ArrayType((buffer as ArrayBuffer).slice(byteOffset), 0, Math.floor(byteLength / size));
+}
+
+/** Of what `values` holds: a dictionary's keys, not the dictionary. */
+function arrayTypeOf(type: DataType): ViewClass | undefined {
+  const { ArrayType } = (type.typeId === -1 ? (type as Dictionary).indices : type) as unknown as {
+    ArrayType?: unknown;
+  };
+  return typeof ArrayType === "function" ? (ArrayType as ViewClass) : undefined;
+}
+
+interface ViewClass {
+  readonly BYTES_PER_ELEMENT: number;
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): ArrayBufferView;
 }
 
 function rebuildDictionary(dictionary: ArrowVector, type: DataType): Vector {

@@ -1,0 +1,148 @@
+// Promises of src-ts/binding.ts: events are told one by one whatever happens, errors become ours once.
+import { describe, expect, test } from "vitest";
+import { fromNative, type Listener, tell, unavailable } from "../../dist/binding.js";
+
+function listener(overrides: Partial<Listener> = {}) {
+  const told: unknown[][] = [];
+  const note =
+    (name: string) =>
+    (...facts: unknown[]): void => {
+      told.push([name, ...facts]);
+    };
+  const made: Listener = {
+    settled: (outcome) => told.push(["settled", outcome]),
+    granted: note("granted"),
+    answered: note("answered"),
+    log: note("log"),
+    broken: note("broken"),
+    ...overrides,
+  };
+  return { made, told };
+}
+
+const settled = (detail: number, position = [0, 0]) => [
+  ...[1, 24, 5, 1, 10, 9, 1, 2, 100, 0, 3],
+  ...position,
+  ...[0.5, 1, 2, 3, 4, 12, detail, 1, 2, 1, 0],
+];
+
+describe("R-32 native errors", () => {
+  test("carry JSON, and become ours", () => {
+    expect(fromNative(new Error('{"code":"CLOSED","message":"closed"}'))).toMatchObject({
+      code: "CLOSED",
+      name: "ClosedError",
+    });
+  });
+  test("that carry none are INTERNAL, with their text and cause", () => {
+    const cause = new Error("panicked at …");
+    expect(fromNative(cause)).toMatchObject({
+      code: "INTERNAL",
+      cause,
+      message: expect.stringContaining("panicked"),
+    });
+    expect(fromNative("text").message).toContain("text");
+  });
+  test("R-37 a missing addon is NATIVE_UNAVAILABLE, with the package's name and the ways out", () => {
+    const { message, code, cause } = unavailable("gone");
+    expect(code).toBe("NATIVE_UNAVAILABLE");
+    expect(message).toContain(`arrow-ingest-${process.platform}-${process.arch}`);
+    expect(message).toContain("npx arrow-ingest-build");
+    expect(cause).toBe("gone");
+  });
+});
+
+describe("R-14 events", () => {
+  test("of a hop are told in order, with their details", () => {
+    const { made, told } = listener();
+    const details = [
+      { error: { code: "UNAVAILABLE", message: "away" }, rejections: [{ row: 1, code: "A", message: "m" }] },
+      { code: "CONFLICT", message: "other" },
+      { level: "warn", message: "slow", fields: { a: 1 } },
+      { level: "info", message: "bare" },
+    ];
+    const numbers = [
+      ...settled(0, [1, 7]),
+      2,
+      3,
+      44,
+      3,
+      4,
+      8,
+      -1,
+      3,
+      4,
+      9,
+      1,
+      4,
+      3,
+      2,
+      4,
+      3,
+      3,
+      77,
+      3,
+      0,
+      ...settled(-1, [2, 9]),
+    ];
+    tell(made, Float64Array.from(numbers), JSON.stringify(details));
+    expect(told.map(([kind]) => kind)).toEqual([
+      "settled",
+      "granted",
+      "answered",
+      "answered",
+      "log",
+      "log",
+      "settled",
+    ]);
+    expect(told[0]![1]).toMatchObject({
+      sequence: 5,
+      status: "partial",
+      rows: 10,
+      acceptedRows: 9,
+      rejectedRows: 1,
+      attempts: 2,
+      batchBytes: 100,
+      buffersRealigned: 3,
+      position: { kind: "version", value: 7n },
+      latencyMs: 12,
+      retries: 1,
+      writes: 2,
+      payloadChanged: true,
+      error: { code: "UNAVAILABLE" },
+      rejections: [{ row: 1, code: "A", message: "m" }],
+    });
+    expect(told[1]).toEqual(["granted", 44]);
+    expect(told[2]).toEqual(["answered", 8, null]);
+    expect(told[3]).toMatchObject(["answered", 9, { code: "CONFLICT" }]);
+    expect(told[4]).toEqual(["log", "warn", "slow", { a: 1 }]);
+    expect(told[5]).toEqual(["log", "info", "bare", {}]);
+    expect(told[6]![1]).toMatchObject({
+      position: { kind: "offset", value: 9n },
+      error: null,
+      rejections: [],
+    });
+  });
+
+  test("one listener that fails does not keep the others from being told", () => {
+    const failing = () => {
+      throw new Error("mine");
+    };
+    const { made, told } = listener({ granted: failing });
+    tell(made, Float64Array.of(2, 3, 1, 3, 4, 2, -1), "");
+    expect(told).toMatchObject([
+      ["broken", { message: "mine" }],
+      ["answered", 2, null],
+    ]);
+  });
+
+  test("nonsense is reported, and ends", () => {
+    for (const numbers of [[1, 0], [1, Number.NaN], [2]]) {
+      const { made, told } = listener();
+      tell(made, Float64Array.from(numbers), "");
+      expect(told[0]![0]).toBe("broken");
+    }
+    const { made, told } = listener();
+    tell(made, Float64Array.of(2, 3, 1), "{");
+    expect(told[0]![0]).toBe("broken");
+  });
+});

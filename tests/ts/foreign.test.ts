@@ -1,0 +1,111 @@
+// R-07: objects of other copies and versions of apache-arrow, ESM and CJS, cross like our own.
+import { createRequire } from "node:module";
+import { type RecordBatch, tableFromIPC } from "apache-arrow";
+import { describe, expect, test } from "vitest";
+import { Packer } from "../../dist/handoff.js";
+import { connect, TransmissionResult } from "../../dist/index.js";
+import { toCargo } from "../../dist/source.js";
+import { parse, unpack, valuesOf } from "./support/batches.js";
+
+const require = createRequire(import.meta.url);
+type Arrow = typeof import("apache-arrow");
+
+const libraries: [string, () => Promise<Arrow>][] = [15, 16, 17, 18, 19, 20, 21].flatMap((version) => {
+  const name = `apache-arrow-${version}`;
+  return [
+    [`${version} ESM`, async () => (await import(name)) as Arrow],
+    [`${version} CJS`, async () => require(name) as Arrow],
+  ];
+});
+libraries.push(["21 CJS beside ours", async () => require("apache-arrow") as Arrow]);
+
+function tableOf(arrow: Arrow) {
+  const { vectorFromArray: vector } = arrow;
+  return arrow.tableFromArrays({
+    int: Int32Array.from([1, 2, 3, 4, 5]),
+    big: BigInt64Array.from([1n, -2n, 3n, -4n, 5n]),
+    text: vector(["one", null, "three", "", "fünf"], new arrow.Utf8()),
+    flag: vector([true, null, false, true, true], new arrow.Bool()),
+    word: vector(["a", "b", "a", null, "c"], new arrow.Dictionary(new arrow.Utf8(), new arrow.Int8())),
+    list: vector(
+      [[1, 2], [], null, [3], [4, 5]],
+      new arrow.List(new arrow.Field("item", new arrow.Int16(), true)),
+    ),
+    when: vector(
+      [new Date(0), null, new Date(86_400_000), new Date(1), new Date(2)],
+      new arrow.TimestampMillisecond(),
+    ),
+    money: vector(
+      [new Uint32Array([1, 2, 3, 4]), null, new Uint32Array(4), null, null] as never,
+      new arrow.Decimal(2, 20, 128),
+    ),
+    thing: vector(
+      [{ a: 1 }, { a: 2 }, null, { a: 4 }, { a: null }],
+      new arrow.Struct([new arrow.Field("a", new arrow.Float64(), true)]),
+    ),
+  } as never);
+}
+
+describe("R-07 objects of another copy or version of apache-arrow", () => {
+  for (const [name, load] of libraries)
+    test(`${name}: by columns and by IPC, whole and sliced`, async () => {
+      const arrow = await load();
+      const table = tableOf(arrow);
+      for (const batch of [table.batches[0]!, table.batches[0]!.slice(1, 4)]) {
+        const expected = valuesOf(batch as never);
+        for (const mode of ["pin", "copy", "ipc"] as const) {
+          const schemas: Uint8Array[] = [];
+          const packer = new Packer((message) => schemas.push(message) - 1);
+          packer.begin(0);
+          packer.add(1, toCargo(batch), mode);
+          const packed = parse(packer.finish()).deliveries[0]!.batches[0]!;
+          const read = (): RecordBatch => {
+            if (mode !== "ipc") return unpack(packed, packer.buffers, tableFromIPC(schemas[0]!).schema);
+            const [slot] = packed.buffers;
+            return tableFromIPC(new Uint8Array(packer.buffers[0]!, slot!.offset, slot!.length)).batches[0]!;
+          };
+          expect(valuesOf(read())).toBe(expected);
+        }
+      }
+    });
+
+  for (const [name, load] of libraries.filter(([name]) => /15|21/.test(name)))
+    test(`${name}: a table arrives, and its rows come back split`, async () => {
+      const arrow = await load();
+      const table = tableOf(arrow);
+      await using client = await connect("discard:", { batching: { linger: 0 } });
+      expect(await client.send(table)).toMatchObject({ status: "acknowledged", rows: 5, handoff: "pinned" });
+      expect(await client.send(new arrow.Table(table.schema))).toMatchObject({
+        status: "acknowledged",
+        rows: 0,
+      });
+      const facts = await client.send(table.batches[0]!);
+      const partial = new TransmissionResult(
+        {
+          ...facts,
+          status: "partial",
+          rejections: [0, 2, 4].map((row) => ({ row, code: "X", message: "" })),
+        },
+        toCargo(table),
+      );
+      expect(partial.rejectedBatch()!.numRows).toBe(3);
+      expect(partial.acceptedBatch()!.getChild("text")!.get(1)).toBe("");
+    });
+
+  test("flechette tables, rows, columns and other things are refused by name", async () => {
+    await using client = await connect("discard:");
+    const refusal = async (value: unknown): Promise<string> => {
+      const error = await client.send(value as never).catch((reason: Error) => reason);
+      expect(error).toMatchObject({ code: "BATCH_INVALID" });
+      return (error as Error).message;
+    };
+    expect(await refusal([{ a: 1 }])).toContain("an array of rows");
+    expect(await refusal([])).toContain("not an array");
+    expect(await refusal({ a: [1] })).toContain("plain object");
+    expect(await refusal("text")).toContain('not "text"');
+    expect(await refusal(null)).toContain("not null");
+    expect(await refusal(new Date())).toContain("a Date");
+    const flechette = await import("@uwdata/flechette");
+    expect(await refusal(flechette.tableFromArrays({ a: [1, 2] }))).toContain("a Table");
+  });
+});

@@ -1,0 +1,182 @@
+// Promises about options: all optional, every mistake at once, none of them lost on the way to Rust.
+import { Schema } from "apache-arrow";
+import { describe, expect, test } from "vitest";
+import { type ConnectOptions, connect, IngestError } from "../../dist/index.js";
+import { milliseconds, describe as name, splitOptions } from "../../dist/options.js";
+
+async function refused(url: unknown, options?: unknown): Promise<IngestError> {
+  try {
+    const client = await connect(url as string, options as ConnectOptions);
+    await client.close();
+  } catch (error) {
+    expect(error).toBeInstanceOf(IngestError);
+    return error as IngestError;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("R-33 options", () => {
+  test("every mistake is reported at once, with its path and the nearest name", async () => {
+    const error = await refused("discard:", {
+      batchng: {},
+      telemetri: {},
+      batching: { maxRows: Number.NaN, linger: () => 1, maxBytes: 10n ** 30n },
+      inflight: { maxBytes: Number.POSITIVE_INFINITY, maxWrites: Symbol("many") },
+      handoff: "pinned",
+      telemetry: { enabld: true, enabled: "yes" },
+      logger: { info: 3 },
+      signal: {},
+      schema: [],
+    });
+    expect(error.code).toBe("CONFIG_INVALID");
+    expect(error.name).toBe("ConfigError");
+    expect(Object.fromEntries(error.issues.map((issue) => [issue.path, issue.suggestion ?? ""]))).toEqual({
+      batchng: "batching",
+      telemetri: "telemetry",
+      "batching.maxRows": "",
+      "batching.linger": "",
+      "batching.maxBytes": "",
+      "inflight.maxBytes": "",
+      "inflight.maxWrites": "",
+      handoff: "",
+      "telemetry.enabld": "enabled",
+      "telemetry.enabled": "",
+      "logger.info": "",
+      signal: "",
+      schema: "",
+    });
+    expect(error.message).toContain('batching.maxRows must be a whole number of at least 1, not "NaN"');
+    expect(error.message).toContain("linger");
+    expect(error.message).toContain("did you mean batching?");
+  });
+
+  test("mistakes that only TypeScript sees are reported without a mistake of Rust's", async () => {
+    for (const [options, path] of [
+      [{ telemetry: 1 }, "telemetry"],
+      [{ logger: "console" }, "logger"],
+      [{ signal: "now" }, "signal"],
+      ["fast", "options"],
+      [[], "options"],
+    ] as const)
+      expect((await refused("discard:", options)).issues.map((issue) => issue.path)).toEqual([path]);
+  });
+
+  test("a wrong target is one more issue, or the whole error", async () => {
+    expect(await refused("dlta:/x")).toMatchObject({
+      code: "CONFIG_INVALID",
+      message: expect.stringContaining("dlta"),
+    });
+    const both = await refused("dlta:/x", { logger: 1 });
+    expect(both.issues.map((issue) => issue.path).sort()).toEqual(["logger", "url"]);
+    expect((await refused(42)).issues[0]).toMatchObject({
+      path: "url",
+      message: "must be a string or a URL, not 42",
+    });
+  });
+
+  test("null, undefined and nothing are no mistakes", async () => {
+    const options = {
+      batching: null,
+      retry: undefined,
+      telemetry: null,
+      logger: null,
+      signal: null,
+      schema: null,
+    };
+    for (const given of [undefined, null, {}, options]) {
+      const client = await connect(new URL("discard:") as never, given as never);
+      await client.close();
+    }
+  });
+
+  test("bigints that fit are numbers, values without JSON are named, cycles end", () => {
+    const loop: Record<string, unknown> = {};
+    loop.self = loop;
+    const twice = { a: 1 };
+    const { json } = splitOptions({
+      a: 5n,
+      b: 2n ** 60n,
+      c: -0,
+      loop,
+      first: twice,
+      second: twice,
+      map: new Map(),
+      set: new Set(),
+      none: null,
+      list: [undefined, () => {}],
+      logger: {},
+    });
+    expect(JSON.parse(json)).toEqual({
+      a: 5,
+      b: "1152921504606846976",
+      c: 0,
+      loop: { self: "[circular]" },
+      first: { a: 1 },
+      second: { a: 1 },
+      map: "[Map]",
+      set: "[Set]",
+      none: null,
+      list: [null, "[function anonymous]"],
+    });
+  });
+
+  test("options of one call are checked as well", async () => {
+    await using client = await connect("discard:");
+    for (const options of [{ handoff: "fast" }, { signal: 1 }])
+      await expect(client.send(new Uint8Array(1), options as never)).rejects.toMatchObject({
+        code: "CONFIG_INVALID",
+      });
+    await expect(client.close({ deadline: "soon" as never })).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+      issues: [{ path: "deadline" }],
+    });
+  });
+
+  test("durations read as Rust reads them", () => {
+    const cases: [unknown, number | undefined][] = [
+      [5, 5],
+      [0.5, 0.5],
+      ["50ms", 50],
+      ["1h 30m", 5_400_000],
+      ["1h30m", 5_400_000],
+      ["2 days", 172_800_000],
+      ["10us", 0.01],
+      ["10µs", 0.01],
+      ["3sec", 3000],
+      [-1, undefined],
+      [Number.NaN, undefined],
+      ["", undefined],
+      ["5", undefined],
+      ["5 parsecs", undefined],
+      ["fast", undefined],
+      [null, undefined],
+    ];
+    for (const [given, expected] of cases) expect([given, milliseconds(given)]).toEqual([given, expected]);
+  });
+
+  test("what was given is named", () => {
+    expect(
+      ["x", "y".repeat(80), () => {}, null, undefined, 3, [], {}, new Date(0), Object.create(null)].map(name),
+    ).toEqual([
+      '"x"',
+      `"${"y".repeat(57)}…"`,
+      "a function",
+      "null",
+      "undefined",
+      "3",
+      "an array",
+      "an object",
+      "a Date",
+      "an object",
+    ]);
+  });
+});
+
+test("R-39 versions and what the runtime allows can be asked for", async () => {
+  await using client = await connect("discard:", { schema: new Schema([]) });
+  expect(client.version()).toMatchObject({
+    version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+    native: { arrow: expect.stringMatching(/^59\./), target: expect.any(String) },
+    runtime: { node: process.versions.node, pinning: true },
+  });
+});
