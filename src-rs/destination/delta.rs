@@ -413,3 +413,7 @@ fn install_crypto() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     });
 }
+
+#[cfg(test)]
+#[path = "../../tests/rs/delta/remote.rs"]
+mod tests;

@@ -390,5 +390,5 @@ pub fn checkpoint(location: Location, failures: Arc<AtomicU64>) -> tokio::task::
 }
 
 #[cfg(test)]
-#[path = "commit_tests.rs"]
+#[path = "../../../tests/rs/delta/lost_answers.rs"]
 mod tests;

@@ -372,6 +372,70 @@ mod tests {
     }
 
     #[test]
+    fn every_error_of_a_store_has_a_code() {
+        let (path, store) = ("p".to_string(), "S3");
+        let why = || -> Box<dyn std::error::Error + Send + Sync> { "why".into() };
+        let missing = io::Error::from(io::ErrorKind::NotADirectory);
+        for (error, code) in [
+            (
+                Store::NotFound {
+                    path: path.clone(),
+                    source: why(),
+                },
+                Code::NotFound,
+            ),
+            (
+                Store::NotFound {
+                    path: path.clone(),
+                    source: missing.into(),
+                },
+                Code::ConfigInvalid,
+            ),
+            (
+                Store::Unauthenticated {
+                    path: path.clone(),
+                    source: why(),
+                },
+                Code::Unauthenticated,
+            ),
+            (
+                Store::PermissionDenied {
+                    path: path.clone(),
+                    source: why(),
+                },
+                Code::PermissionDenied,
+            ),
+            (
+                Store::AlreadyExists {
+                    path: path.clone(),
+                    source: why(),
+                },
+                Code::Conflict,
+            ),
+            (
+                Store::Precondition {
+                    path: path.clone(),
+                    source: why(),
+                },
+                Code::Conflict,
+            ),
+            (
+                Store::UnknownConfigurationKey {
+                    store,
+                    key: "k".into(),
+                },
+                Code::ConfigInvalid,
+            ),
+            (Store::NotSupported { source: why() }, Code::Unsupported),
+            (generic("status code: 500"), Code::Unavailable),
+        ] {
+            assert_eq!(of_store(&error), code, "{error}");
+            let outer = io::Error::other(error);
+            assert_eq!(in_chain(&outer), Some(code), "{outer}");
+        }
+    }
+
+    #[test]
     fn every_kind_of_io_error_has_a_code() {
         use io::ErrorKind as Kind;
         for (kind, code) in [
@@ -401,6 +465,28 @@ mod tests {
         for (error, code) in [
             (DeltaTableError::NotATable("x".into()), Code::NotFound),
             (DeltaTableError::NoSchema, Code::TableCorrupt),
+            (
+                DeltaTableError::MissingFeature {
+                    feature: "x",
+                    url: "y".into(),
+                },
+                Code::Unsupported,
+            ),
+            (
+                transaction(TransactionError::LogStoreError {
+                    msg: "x".into(),
+                    source: "y".into(),
+                }),
+                Code::Unavailable,
+            ),
+            (
+                conflict(CommitConflictError::CorruptedState { source: "x".into() }),
+                Code::TableCorrupt,
+            ),
+            (
+                DeltaTableError::KernelError(delta_kernel::Error::GenericError { source: "x".into() }),
+                Code::TableCorrupt,
+            ),
             (DeltaTableError::NotInitialized, Code::Internal),
             (DeltaTableError::VersionAlreadyExists(1), Code::Conflict),
             (

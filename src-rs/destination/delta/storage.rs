@@ -3,7 +3,8 @@
 //! Invariants:
 //! - On a local disk every object that this store puts is synced, content first and name second,
 //!   before the put returns: a commit that a reader can see is a commit that survives a power cut.
-//! - S3 commits are conditional puts, so that two writers cannot both own a version.
+//! - S3 commits are conditional puts (object_store's default, `etag`), so that two writers cannot both
+//!   own a version.
 //! - One attempt: the transmitter and `connect` retry, the store below only bridges blips.
 //!
 //! It registers nothing in deltalake-core's global factories: two clients with different
@@ -78,8 +79,18 @@ impl Location {
         } else {
             (cloud(&url, storage, &secrets)?, None)
         };
-        let prefix =
-            Path::from_url_path(url.path()).map_err(|error| invalid(format!("{target:?}: {error}")))?;
+        Location::over(url, store, local, secrets, poisoned)
+    }
+
+    /// A table in a store whose root is that of the URL.
+    pub fn over(
+        url: Url,
+        store: Arc<dyn ObjectStore>,
+        local: Option<PathBuf>,
+        secrets: Secrets,
+        poisoned: Arc<AtomicBool>,
+    ) -> Result<Location> {
+        let prefix = Path::from_url_path(url.path()).map_err(|error| invalid(format!("{url}: {error}")))?;
         let table = Arc::new(PrefixStore::new(Arc::clone(&store), prefix));
         let log = default_logstore(table, store, &url, &StorageConfig::default());
         Ok(Location {
@@ -174,12 +185,6 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
     let built: StoreResult<Arc<dyn ObjectStore>> = match url.scheme() {
         "s3" | "s3a" => {
             let mut builder = AmazonS3Builder::from_env();
-            if builder
-                .get_config_value(&AmazonS3ConfigKey::ConditionalPut)
-                .is_none()
-            {
-                builder = builder.with_config(AmazonS3ConfigKey::ConditionalPut, "etag");
-            }
             for (key, value) in options::<AmazonS3ConfigKey>(storage)? {
                 builder = builder.with_config(key, value);
             }
@@ -464,3 +469,7 @@ pub fn probe(directory: &FsPath) -> io::Result<()> {
     File::create_new(&file)?;
     fs::remove_file(&file)
 }
+
+#[cfg(test)]
+#[path = "../../../tests/rs/delta/stores.rs"]
+mod tests;

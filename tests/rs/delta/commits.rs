@@ -336,6 +336,19 @@ async fn a_full_disk_is_an_error_and_not_a_loss() {
         .writer(&rows(0, 1), json!({"delta": {"compression": "none"}}))
         .await
         .unwrap();
+    // The encoder says so as soon as it knows, without being asked to flush.
+    let small = json!({"delta": {"compression": "none", "targetFileSize": "100KB"}});
+    let mut rolling = table.writer(&rows(0, 1), small).await.unwrap();
+    let start = Instant::now();
+    let early = loop {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        if let Err(error) = rolling.write(0, &rows(0, 50_000)).await {
+            break error;
+        }
+    };
+    assert_eq!(early.code(), Code::ResourceExhausted, "{early}");
+    assert_eq!(error(rolling.flush().await).code(), Code::ResourceExhausted);
+    drop(rolling);
     let mut failure = None;
     for id in 0..200 {
         let from = id * 20_000;

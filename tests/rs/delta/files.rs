@@ -142,6 +142,22 @@ async fn partitions_by_every_scalar_type() {
         ),
         ("int", Arc::new(Int32Array::from(vec![-1, 2, -1, 2])), ["-1", "2"]),
         (
+            "i8",
+            Arc::new(arrow::array::Int8Array::from(vec![-1, 2, -1, 2])),
+            ["-1", "2"],
+        ),
+        (
+            "i16",
+            Arc::new(arrow::array::Int16Array::from(vec![-1, 2, -1, 2])),
+            ["-1", "2"],
+        ),
+        ("i64", Arc::new(Int64Array::from(vec![-1, 2, -1, 2])), ["-1", "2"]),
+        (
+            "f32",
+            Arc::new(arrow::array::Float32Array::from(vec![0.1, 2.0, 0.1, 2.0])),
+            ["0.1", "2.0"],
+        ),
+        (
             "double",
             Arc::new(Float64Array::from(vec![0.5, -3.0, 0.5, -3.0])),
             ["0.5", "-3.0"],
@@ -392,4 +408,77 @@ async fn a_table_needs_a_column() {
     let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
     let refused = error(table.append(&[empty], json!({})).await);
     assert_eq!(refused.code(), Code::SchemaMismatch, "{refused}");
+}
+
+/// Several row groups in a file: its bounds are those of all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_cover_every_row_group() {
+    const ROWS: i32 = 1_100_000;
+    let flags: BooleanArray = (0..ROWS).map(|row| Some(row > 1_060_000)).collect();
+    let money = Decimal128Array::from_iter_values((0..ROWS).map(i128::from));
+    let texts = (0..ROWS).map(|row| if row < 1_060_000 { "a" } else { "b" });
+    let batch = columns(vec![
+        ("up", Arc::new(Int32Array::from_iter_values(0..ROWS)) as ArrayRef),
+        ("down", Arc::new(Int32Array::from_iter_values((0..ROWS).rev()))),
+        ("flag", Arc::new(flags)),
+        (
+            "f",
+            Arc::new(Float64Array::from_iter_values((0..ROWS).map(f64::from))),
+        ),
+        (
+            "day",
+            Arc::new(Date32Array::from_iter_values((0..ROWS).map(|row| row / 1000))),
+        ),
+        (
+            "time",
+            Arc::new(TimestampMicrosecondArray::from_iter_values(
+                (0..ROWS).map(i64::from),
+            )),
+        ),
+        ("money", Arc::new(money.with_precision_and_scale(9, 2).unwrap())),
+        ("text", Arc::new(StringArray::from_iter_values(texts))),
+    ]);
+    let table = Table::new();
+    table.append(&[batch], json!({})).await.unwrap();
+    let adds = table.adds();
+    assert_eq!(adds.len(), 1);
+    let stats = table.stats(&adds[0]);
+    let bounds = |name: &str| [stats["minValues"][name].clone(), stats["maxValues"][name].clone()];
+    assert_eq!(bounds("up"), [0, 1_099_999]);
+    assert_eq!(bounds("down"), [0, 1_099_999]);
+    assert_eq!(bounds("flag"), [false, true]);
+    assert_eq!(bounds("f"), [0.0, 1_099_999.0]);
+    assert_eq!(bounds("day"), ["1970-01-01", "1973-01-04"]);
+    assert_eq!(bounds("time")[1], "1970-01-01T00:00:01.099999");
+    assert_eq!(bounds("money"), [0.0, 10_999.99]);
+    assert_eq!(bounds("text"), ["a", "b"]);
+}
+
+/// Many small batches of a write are encoded together; a large partition gives its memory back as it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded_while_a_file_grows() {
+    let table = Table::new();
+    let mut writer = table.writer(&rows(0, 1), json!({})).await.unwrap();
+    let small: Vec<RecordBatch> = (0..100).map(|n| rows(n * 3, n * 3 + 3)).collect();
+    writer.write_all(0, &small).await.unwrap();
+    let mixed = [rows(300, 310), rows(310, 10_310), rows(10_310, 10_320)];
+    writer.write_all(1, &mixed).await.unwrap();
+    writer.close().await.unwrap();
+    assert_eq!(table.ids(), (0..10_320).collect::<Vec<_>>());
+    let table = Table::new();
+    let noise =
+        |n: i64| (0..500_000).map(move |row| (row + n * 500_000_i64).wrapping_mul(0x1E37_79B9_7F4A_7C15));
+    let batches: Vec<RecordBatch> = (0..10)
+        .map(|n| {
+            let keys = StringArray::from_iter_values((0..500_000).map(|_| "one"));
+            let ids = Int64Array::from_iter_values(noise(n));
+            columns(vec![("id", Arc::new(ids) as ArrayRef), ("key", Arc::new(keys))])
+        })
+        .collect();
+    table
+        .append(&batches, json!({"delta": {"partitionBy": ["key"]}}))
+        .await
+        .unwrap();
+    assert_eq!(table.adds().len(), 1);
+    assert_eq!(table.ids().len(), 5_000_000);
 }

@@ -385,6 +385,13 @@ async fn types_without_an_exact_place_are_refused() {
         map_of(list(DataType::Int32)),
         DataType::ListView(Arc::new(field("item", DataType::Int32, true))),
         DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::UInt64)),
+        DataType::Dictionary(
+            Box::new(DataType::Int8),
+            Box::new(DataType::Dictionary(
+                Box::new(DataType::Int8),
+                Box::new(DataType::Utf8),
+            )),
+        ),
         DataType::Dictionary(Box::new(DataType::Int8), Box::new(list(DataType::Int32))),
     ];
     for of in refused {
@@ -689,4 +696,59 @@ async fn a_session_has_one_schema() {
             .await,
     );
     assert_eq!(refused.code(), Code::SchemaMismatch);
+}
+
+/// Columns of every shape can be missing, and types of another shape are told apart by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_columns_may_be_missing_but_not_others() {
+    let pair = vec![
+        field("key", DataType::Utf8, false),
+        field("value", DataType::Int32, true),
+    ];
+    let entries = DataType::Struct(Fields::from(pair));
+    let map = DataType::Map(Arc::new(field("entries", entries, false)), false);
+    let list = DataType::List(Arc::new(field("item", DataType::Int64, true)));
+    let of = |fields: Vec<Field>| DataType::Struct(Fields::from(fields));
+    let pair = of(vec![
+        field("a", DataType::Int32, false),
+        field("b", DataType::Int32, true),
+    ]);
+    let wide = Arc::new(Schema::new(vec![
+        field("id", DataType::Int64, true),
+        field("map", map.clone(), true),
+        field("list", list.clone(), true),
+        field("pair", pair.clone(), true),
+    ]));
+    let table = Table::new();
+    table
+        .writer(&RecordBatch::new_empty(wide), json!({}))
+        .await
+        .unwrap();
+    table
+        .append(&[one("id", Arc::new(Int64Array::from(vec![1])))], json!({}))
+        .await
+        .unwrap();
+    assert_eq!(table.ids(), [1]);
+    assert_eq!(table.batches()[0].column_by_name("list").unwrap().null_count(), 1);
+    let twice = of(vec![
+        field("a", DataType::Int32, true),
+        field("a", DataType::Int32, true),
+    ]);
+    for (name, of, why) in [
+        ("map", DataType::Int32, "is integer here and a map in the table"),
+        ("list", map, "is a map here and array<long> in the table"),
+        ("pair", list, "is array<long> here and a struct in the table"),
+        ("id", pair, "is a struct here and long in the table"),
+        ("list", DataType::Float16, "Float16 has no Delta type"),
+        ("pair", twice, "given twice"),
+        (
+            "pair",
+            of(vec![field("b", DataType::Int32, true)]),
+            "a is missing and not nullable",
+        ),
+    ] {
+        let batch = RecordBatch::new_empty(Arc::new(Schema::new(vec![field(name, of, true)])));
+        let refused = error(table.writer(&batch, json!({})).await);
+        assert!(refused.message().contains(why), "{name}: {refused}");
+    }
 }

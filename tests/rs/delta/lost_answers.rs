@@ -173,6 +173,28 @@ async fn a_lost_answer_is_settled_by_reading_the_log() {
     );
 }
 
+/// A log that could not be synced is not believed, whatever it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_acknowledged_after_a_failed_sync_of_the_log() {
+    let mut bench = bench().await;
+    let (url, local) = (bench.location.url.clone(), bench.location.local.clone());
+    let poisoned = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let log = Arc::clone(&bench.location.log);
+    bench.location = Location::over(
+        url,
+        log.root_object_store(None),
+        local,
+        Default::default(),
+        poisoned,
+    )
+    .unwrap();
+    bench.location.log = log;
+    *bench.fault.lock().unwrap() = Fault::Answer;
+    let failed = bench.commit(&mut None, 1).await.err().unwrap();
+    assert!(failed.may_land && failed.error.is_ambiguous());
+    assert_eq!(bench.versions(), 2);
+}
+
 /// On a local disk a commit that is not in the log will never be; in a store it may be under way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_did_not_land_is_an_error() {

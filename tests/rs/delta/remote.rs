@@ -1,0 +1,117 @@
+//! A table in an object store, which here is memory: files are uploaded, and go when nobody wants them.
+
+use std::sync::atomic::AtomicBool;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use futures::TryStreamExt as _;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+
+fn delta(store: &Arc<InMemory>, options: serde_json::Value, poisoned: bool) -> Delta {
+    let url = url::Url::parse("memory:///table/").unwrap();
+    let poisoned = Arc::new(AtomicBool::new(poisoned));
+    let store: Arc<dyn ObjectStore> = Arc::clone(store) as _;
+    Delta {
+        location: Location::over(url, store, None, Default::default(), poisoned).unwrap(),
+        config: Config::from_json(&options).unwrap(),
+        checkpoint_failures: Arc::default(),
+    }
+}
+
+/// Rows that do not compress.
+fn rows(from: i64, to: i64) -> RecordBatch {
+    const ODD: i64 = 0x1E37_79B9_7F4A_7C15;
+    let keys = StringArray::from_iter_values((from..to).map(|id| format!("k{}", id % 3)));
+    let ids = Int64Array::from_iter_values((from..to).map(|id| id.wrapping_mul(ODD)));
+    let columns: Vec<(&str, ArrayRef, bool)> =
+        vec![("id", Arc::new(ids), true), ("key", Arc::new(keys), true)];
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+async fn open(
+    delta: &Delta,
+) -> (
+    Box<dyn Session>,
+    tokio::sync::mpsc::UnboundedReceiver<Acknowledgement>,
+) {
+    let (acknowledgements, heard) = Acknowledgements::channel();
+    let opening = Opening {
+        schema: rows(0, 1).schema(),
+        producer: Uuid::new_v4(),
+        resume_from: None,
+        acknowledgements,
+    };
+    (delta.open(opening).await.unwrap().session, heard)
+}
+
+async fn write(session: &mut dyn Session, id: u64, batch: RecordBatch) {
+    let write = Write {
+        id,
+        rows: batch.num_rows(),
+        bytes: batch.get_array_memory_size(),
+        batches: vec![batch],
+    };
+    session.write(Arc::new(write)).await.unwrap();
+}
+
+async fn parquet_files(store: &InMemory) -> Vec<object_store::ObjectMeta> {
+    let all: Vec<_> = store.list(None).try_collect().await.unwrap();
+    all.into_iter()
+        .filter(|file| file.location.as_ref().ends_with(".parquet"))
+        .collect()
+}
+
+/// the same session writes to an object store; the log's sizes are those of the objects.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_a_store_is_written_like_a_local_one() {
+    for options in [
+        json!({"delta": {"compression": "none"}}),
+        json!({"delta": {"partitionBy": ["key"]}}),
+    ] {
+        let store = Arc::new(InMemory::new());
+        let delta = delta(&store, options.clone(), false);
+        delta.check().await.unwrap();
+        let (mut session, mut heard) = open(&delta).await;
+        // More than a piece of an upload.
+        write(session.as_mut(), 0, rows(0, 300_000)).await;
+        session.flush().await.unwrap();
+        let Ok(Acknowledgement::Through { id: 0, position }) = heard.try_recv() else {
+            panic!("not acknowledged");
+        };
+        assert_eq!(position, Position::Version(1));
+        let state = commit::load(&delta.location).await.unwrap().unwrap();
+        let logged: i64 = state.log_data().iter().map(|file| file.size()).sum();
+        let stored: u64 = parquet_files(&store).await.iter().map(|file| file.size).sum();
+        assert_eq!(u64::try_from(logged).unwrap(), stored);
+        session.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_commit_took_is_deleted_from_the_store() {
+    let store = Arc::new(InMemory::new());
+    let delta = delta(&store, json!({"delta": {"targetFileSize": "10KB"}}), false);
+    let (mut session, _heard) = open(&delta).await;
+    write(session.as_mut(), 0, rows(0, 20_000)).await;
+    let start = Instant::now();
+    while parquet_files(&store).await.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(10), "no file was finished");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(session);
+    while !parquet_files(&store).await.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20), "files were left");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// After a failed sync of the log the table is not touched again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_table_is_not_opened() {
+    let delta = delta(&Arc::new(InMemory::new()), json!({}), true);
+    assert_eq!(delta.check().await.unwrap_err().code(), Code::Unavailable);
+}

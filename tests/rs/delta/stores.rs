@@ -1,0 +1,143 @@
+//! Targets and storage options, and the local store that syncs.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::ObjectStoreExt as _;
+
+use super::*;
+
+fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
+}
+
+/// R-20: every cloud's URL becomes a store, with the table's path as its prefix.
+#[test]
+fn every_cloud_has_a_store() {
+    let s3 = [
+        ("aws_region", "eu-west-1"),
+        ("aws_access_key_id", "k"),
+        ("aws_secret_access_key", "s"),
+    ];
+    let azure = [
+        ("azure_storage_account_name", "account"),
+        ("azure_storage_account_key", "c2VjcmV0"),
+    ];
+    let key = r#"{"gcs_base_url":"http://127.0.0.1:9","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#;
+    let google = [("google_service_account_key", key)];
+    for (target, storage) in [
+        ("delta:s3://bucket/a/table", pairs(&s3)),
+        ("delta:s3a://bucket/a/table/", pairs(&s3)),
+        ("delta:az://container/a/table", pairs(&azure)),
+        (
+            "delta:abfss://container@account.dfs.core.windows.net/a/table",
+            pairs(&azure),
+        ),
+        ("delta:gs://bucket/a/table", pairs(&google)),
+    ] {
+        let location = Location::parse(target, &storage).unwrap_or_else(|error| panic!("{target}: {error}"));
+        assert!(location.local.is_none() && !location.poisoned());
+        assert_eq!(location.url.path(), "/a/table/", "{target}");
+    }
+}
+
+#[test]
+fn paths_are_made_plain() {
+    let here = std::env::current_dir().unwrap();
+    let url = table_url("delta:./a/../b").unwrap();
+    assert_eq!(url.to_file_path().unwrap(), here.join("b"));
+    assert_eq!(lexical(FsPath::new("/a/./b/../c")), PathBuf::from("/a/c"));
+}
+
+/// What deltalake-core may do with the store does what it says, and puts are atomic.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_store_is_a_whole_store() {
+    let home = tempfile::tempdir().unwrap();
+    let location = Location::parse(&format!("delta:{}", home.path().display()), &BTreeMap::new()).unwrap();
+    let store = location.store();
+    let (a, b, c) = (Path::from("x/a"), Path::from("x/b"), Path::from("x/c"));
+    store.put(&a, "one".into()).await.unwrap();
+    store.put(&a, "two".into()).await.unwrap();
+    let create = PutOptions::from(PutMode::Create);
+    let taken = store.put_opts(&a, "three".into(), create).await;
+    assert!(matches!(taken, Err(object_store::Error::AlreadyExists { .. })));
+    let update = PutOptions::from(PutMode::Update(object_store::UpdateVersion {
+        e_tag: None,
+        version: None,
+    }));
+    assert!(store.put_opts(&a, "four".into(), update).await.is_err());
+    store.copy(&a, &b).await.unwrap();
+    store.rename(&b, &c).await.unwrap();
+    let mut upload = store.put_multipart(&b).await.unwrap();
+    upload.put_part("part".into()).await.unwrap();
+    upload.complete().await.unwrap();
+    store
+        .put_multipart(&Path::from("x/d"))
+        .await
+        .unwrap()
+        .abort()
+        .await
+        .unwrap();
+    assert_eq!(store.get_ranges(&a, &[0..1, 1..3]).await.unwrap()[1], "wo");
+    assert_eq!(
+        store
+            .list_with_delimiter(None)
+            .await
+            .unwrap()
+            .common_prefixes
+            .len(),
+        1
+    );
+    assert_eq!(
+        store
+            .list_with_offset(None, &a)
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    let all = futures::stream::iter([Ok(a), Ok(b), Ok(c)]).boxed();
+    assert_eq!(
+        store
+            .delete_stream(all)
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
+    assert_eq!(store.list(None).count().await, 0);
+    assert!(
+        location
+            .log
+            .root_object_store(None)
+            .to_string()
+            .starts_with("synced")
+    );
+}
+
+/// An I/O error keeps its number and gains the file's name.
+#[test]
+fn an_error_names_the_file() {
+    let error = generic(FsPath::new("/the/file"), io::Error::from_raw_os_error(28));
+    let shown = format!("{error}");
+    assert!(shown.contains("/the/file"), "{shown}");
+    let found = super::super::errors::Secrets::default().store(&error);
+    assert_eq!(found.code(), Code::ResourceExhausted);
+}
+
+#[test]
+fn a_probe_says_what_stands_in_the_way() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(probe(&home.path().join("not/yet/there")).is_ok());
+    assert_eq!(probe(&file).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    assert_eq!(
+        create_directories(&file).unwrap_err().kind(),
+        io::ErrorKind::AlreadyExists
+    );
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+}
