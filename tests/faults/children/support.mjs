@@ -4,7 +4,13 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { Data, Field, Float64, Int32, RecordBatch, Schema, Struct, Utf8 } from "apache-arrow";
 
-export { connect } from "../../../dist/index.js";
+import { connect as connectAsUsersDo } from "../../../dist/index.js";
+
+/** Commits often, so that an attack is not mostly waiting. */
+export function connect(target, options = {}) {
+  const quick = { batching: { linger: "5ms" }, delta: { commitInterval: "20ms" } };
+  return connectAsUsersDo(target, { ...quick, ...options });
+}
 
 /** A batch over buffers that the attack has in its hands. */
 export function batchOver({ ints, floats, text }) {
