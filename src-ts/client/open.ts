@@ -29,6 +29,11 @@ export async function open(
   const began = performance.now();
   const baseDelay = milliseconds(retry.baseDelay) ?? BASE_DELAY_MS;
   const deadline = milliseconds(retry.deadline) ?? DEADLINE_MS;
+  // What is not to be asked again before the deadline is not waited for either.
+  const mayPass = (error: Error): boolean =>
+    error instanceof IngestError &&
+    error.retry !== "never" &&
+    performance.now() - began + (error.retryAfterMs ?? 0) < deadline;
   let attempts = 0;
   try {
     await pRetry(
@@ -43,11 +48,10 @@ export async function open(
         maxRetryTime: deadline,
         randomize: true,
         signal,
-        shouldRetry: ({ error }) => error instanceof IngestError && error.retry !== "never",
+        shouldRetry: ({ error }) => mayPass(error),
         onFailedAttempt: async ({ error, retryDelay, retriesLeft }) => {
-          if (!(error instanceof IngestError) || error.retry === "never" || retriesLeft <= 0) return;
-          const left = deadline - (performance.now() - began);
-          const wait = Math.min(error.retryAfterMs ?? 0, left) - retryDelay;
+          if (retriesLeft <= 0 || !mayPass(error)) return;
+          const wait = ((error as IngestError).retryAfterMs ?? 0) - retryDelay;
           if (wait > 0) await raceSignal(new Promise((resolve) => setTimeout(resolve, wait)), signal);
         },
       },

@@ -60,6 +60,8 @@ class Reader {
   readonly #options: SendAllOptions | undefined;
   readonly #iterator: Iterator<unknown> | AsyncIterator<unknown>;
   #stopped = false;
+  /** The source has ended or thrown: it is not to be told to. */
+  #over = false;
   #waiting: readonly InFlight[] | undefined;
   #settledAhead = 0;
   #wakeWriter: (() => void) | undefined;
@@ -98,7 +100,7 @@ class Reader {
     this.#wakeWriter?.();
     if (this.#waiting !== undefined) this.#core.withdraw(this.#waiting, undefined);
     // Not awaited: a source that is stuck in its `next` would keep the loop's own end from coming.
-    if (!this.ended) void Promise.resolve(this.#iterator.return?.()).catch(() => {});
+    if (!this.#over) void Promise.resolve(this.#iterator.return?.()).catch(() => {});
   }
 
   async #read(): Promise<void> {
@@ -147,15 +149,33 @@ class Reader {
 
   /** The source's next, or undefined if it is not there yet and `wait` is false. */
   async #next(wait: boolean): Promise<IteratorResult<unknown> | undefined> {
+    const next = await this.#step(wait);
+    if (next?.done) this.#over = true;
+    return next;
+  }
+
+  async #step(wait: boolean): Promise<IteratorResult<unknown> | undefined> {
     if (this.#pending === undefined) {
-      const next = this.#iterator.next();
-      if (!(next instanceof Promise) && !("then" in next)) return next;
-      this.#pending = Promise.resolve(next);
+      const next = this.#call();
+      if (!("then" in next)) return next;
+      this.#pending = Promise.resolve(next).catch((reason: unknown) => {
+        this.#over = true;
+        throw reason;
+      });
     }
     const pending = this.#pending;
     const next = wait ? await raceSignal(pending, this.#options?.signal) : await soon(pending);
     if (next !== undefined) this.#pending = undefined;
     return next;
+  }
+
+  #call(): IteratorResult<unknown> | Promise<IteratorResult<unknown>> {
+    try {
+      return this.#iterator.next();
+    } catch (reason) {
+      this.#over = true;
+      throw reason;
+    }
   }
 
   #end(failure: { readonly reason: unknown } | undefined): void {
