@@ -447,7 +447,7 @@ mod tests {
             (Kind::TimedOut, Code::Unavailable),
         ] {
             assert_eq!(of_io(&kind.into()), code);
-            let wrapped = io::Error::new(Kind::Other, io::Error::from(kind));
+            let wrapped = io::Error::other(io::Error::from(kind));
             let store = Store::Generic {
                 store: "local",
                 source: Box::new(wrapped),

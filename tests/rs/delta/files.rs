@@ -465,20 +465,38 @@ async fn memory_is_bounded_while_a_file_grows() {
     writer.write_all(1, &mixed).await.unwrap();
     writer.close().await.unwrap();
     assert_eq!(table.ids(), (0..10_320).collect::<Vec<_>>());
+    // Fifteen rows of 4 MiB are twice what an encoder keeps: it ends row groups on the way.
     let table = Table::new();
-    let noise =
-        |n: i64| (0..500_000).map(move |row| (row + n * 500_000_i64).wrapping_mul(0x1E37_79B9_7F4A_7C15));
-    let batches: Vec<RecordBatch> = (0..10)
-        .map(|n| {
-            let keys = StringArray::from_iter_values((0..500_000).map(|_| "one"));
-            let ids = Int64Array::from_iter_values(noise(n));
-            columns(vec![("id", Arc::new(ids) as ArrayRef), ("key", Arc::new(keys))])
+    let long: Vec<String> = (b'a'..b'p')
+        .map(|letter| char::from(letter).to_string().repeat(4 << 20))
+        .collect();
+    let batches: Vec<RecordBatch> = (0..)
+        .zip(&long)
+        .map(|(id, text)| {
+            let texts: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
+            columns(vec![
+                ("id", Arc::new(Int64Array::from(vec![id])) as ArrayRef),
+                ("text", texts),
+            ])
         })
         .collect();
-    table
-        .append(&batches, json!({"delta": {"partitionBy": ["key"]}}))
-        .await
-        .unwrap();
-    assert_eq!(table.adds().len(), 1);
-    assert_eq!(table.ids().len(), 5_000_000);
+    let one_key: Vec<RecordBatch> = batches
+        .iter()
+        .map(|batch| {
+            let key: ArrayRef = Arc::new(StringArray::from(vec!["one"]));
+            columns(vec![
+                ("id", batch.column(0).clone()),
+                ("text", batch.column(1).clone()),
+                ("key", key),
+            ])
+        })
+        .collect();
+    let options = json!({"delta": {"partitionBy": ["key"], "compression": "none", "targetFileSize": "1GB"}});
+    table.append(&one_key, options).await.unwrap();
+    let adds = table.adds();
+    assert_eq!(adds.len(), 1);
+    let file = std::fs::File::open(table.path().join(adds[0]["path"].as_str().unwrap())).unwrap();
+    let reader = parquet::file::reader::SerializedFileReader::new(file).unwrap();
+    assert!(parquet::file::reader::FileReader::metadata(&reader).num_row_groups() > 1);
+    assert_eq!(table.ids(), (0..15).collect::<Vec<_>>());
 }

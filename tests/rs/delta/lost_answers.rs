@@ -224,3 +224,41 @@ async fn what_cannot_be_settled_is_ambiguous() {
         Some((1, Some(1)))
     );
 }
+
+/// Two writers widen the table at once: both columns are there afterwards, and neither is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wider_schema_is_agreed_on_by_all_writers() {
+    let bench = bench().await;
+    let column = |name: &str| {
+        vec![StructField::nullable(
+            name,
+            deltalake_core::kernel::DataType::LONG,
+        )]
+    };
+    let stale = load(&bench.location).await.unwrap().unwrap();
+    widen(&bench.location, stale.clone(), &column("a")).await.unwrap();
+    let state = widen(&bench.location, stale.clone(), &column("b")).await.unwrap();
+    assert_eq!(state.schema().field_names().collect::<Vec<_>>(), ["id", "a", "b"]);
+    *bench.fault.lock().unwrap() = Fault::Request;
+    let failed = widen(&bench.location, state, &column("c")).await.err().unwrap();
+    assert_eq!(failed.code(), Code::Unavailable);
+    // Who commits with what was read before all that is told of it by the log, and goes on.
+    *bench.fault.lock().unwrap() = Fault::None;
+    assert!(bench.commit(&mut Some(stale), 1).await.is_ok());
+}
+
+/// A table that cannot be created is an error with the store's own class.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_created_is_said_so() {
+    let bench = bench().await;
+    std::fs::remove_dir_all(bench.home.path().join("_delta_log")).unwrap();
+    *bench.fault.lock().unwrap() = Fault::Request;
+    let column = vec![StructField::nullable(
+        "id",
+        deltalake_core::kernel::DataType::LONG,
+    )];
+    let failed = create(&bench.location, column, &[]).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Unavailable);
+    let gone = bench.commit(&mut None, 1).await.err().unwrap();
+    assert_eq!(gone.error.code(), Code::NotFound);
+}
