@@ -157,7 +157,7 @@ function load(): Promise<Addon> {
   return loading;
 }
 
-/** @internal Exported for its test: a machine that has the addon cannot show the message. */
+/** Exported for its test: a machine that has the addon cannot show the message. */
 export function unavailable(cause: unknown): IngestError {
   const { platform, arch } = process;
   const name = `arrow-ingest-${platform}-${arch}${platform === "linux" ? `-${libc()}` : platform === "win32" ? "-msvc" : ""}`;
@@ -185,7 +185,7 @@ function ours<T>(call: () => T): T {
   }
 }
 
-/** @internal Exported for its test. */
+/** Exported for its test. */
 export function fromNative(error: unknown): IngestError {
   const message = error instanceof Error ? error.message : String(error);
   try {
@@ -200,7 +200,7 @@ export function fromNative(error: unknown): IngestError {
 const STATUSES = ["acknowledged", "partial", "failed", "unknown"] as const;
 const NO_REJECTIONS: Settled["rejections"] = Object.freeze([]);
 
-/** @internal Exported for its test. */
+/** Exported for its test. */
 export function tell(listener: Listener, numbers: Float64Array, details: string): void {
   try {
     const told = details === "" ? NO_DETAILS : (JSON.parse(details) as readonly unknown[]);

@@ -215,8 +215,6 @@ export function ingestError(facts: ErrorFacts): IngestError {
 /**
  * An error as it crosses the native boundary → ours. A code from a newer addon than this file becomes
  * `INTERNAL`, with the unknown word in the message.
- *
- * @internal
  */
 export function errorFromNative(wire: unknown): IngestError {
   const given = (typeof wire === "object" && wire !== null ? wire : {}) as Record<string, unknown>;

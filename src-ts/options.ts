@@ -161,7 +161,7 @@ export interface CloseOptions {
   readonly deadline?: Duration;
 }
 
-/** Options as given, parted into what only JavaScript can hold and what Rust reads. @internal */
+/** Options as given, parted into what only JavaScript can hold and what Rust reads. */
 export interface SplitOptions {
   readonly json: string;
   readonly mode: HandoffMode;
@@ -176,7 +176,7 @@ export interface SplitOptions {
 
 const OURS: readonly string[] = ["schema", "telemetry", "logger", "signal"];
 
-/** @internal */
+/** */
 export function splitOptions(options: unknown): SplitOptions {
   const issues: ConfigIssue[] = [];
   const given = isObject(options) ? options : {};
@@ -227,10 +227,10 @@ export function splitOptions(options: unknown): SplitOptions {
   };
 }
 
-/** @internal */
+/** */
 export const LEVELS = ["debug", "info", "warn", "error"] as const;
 
-/** Adds the names that only TypeScript knows to what Rust says about unknown ones. @internal */
+/** Adds the names that only TypeScript knows to what Rust says about unknown ones. */
 export function withOurNames(issues: readonly ConfigIssue[]): ConfigIssue[] {
   return issues.map((issue) =>
     issue.suggestion === undefined && issue.message === "is not an option" && !issue.path.includes(".")
@@ -239,19 +239,19 @@ export function withOurNames(issues: readonly ConfigIssue[]): ConfigIssue[] {
   );
 }
 
-/** @internal */
+/** */
 export function isMode(value: unknown): value is HandoffMode {
   return value === "auto" || value === "pin" || value === "copy" || value === "ipc";
 }
 
-/** By shape, so that signals of another realm count. @internal */
+/** By shape, so that signals of another realm count. */
 export function isSignal(value: unknown): value is AbortSignal {
   return (
     isObject(value) && typeof value.aborted === "boolean" && typeof value.addEventListener === "function"
   );
 }
 
-/** What one call may ask for, checked. @internal */
+/** What one call may ask for, checked. */
 export function checkSendOptions(options: SendOptions | undefined): void {
   if (options === undefined) return;
   const issues: ConfigIssue[] = [];
@@ -266,7 +266,7 @@ export function checkSendOptions(options: SendOptions | undefined): void {
   if (issues.length > 0) throw configInvalid(issues, "send");
 }
 
-/** @internal */
+/** */
 export function configInvalid(issues: readonly ConfigIssue[], operation: string): Error {
   const lines = issues.map(({ path, message, suggestion }) =>
     suggestion === undefined ? `${path} ${message}` : `${path} ${message} (did you mean ${suggestion}?)`,
@@ -274,7 +274,7 @@ export function configInvalid(issues: readonly ConfigIssue[], operation: string)
   return ingestError({ code: "CONFIG_INVALID", message: lines.join("; "), operation, issues });
 }
 
-/** Milliseconds of a duration as Rust's `humantime` reads it, or undefined. @internal */
+/** Milliseconds of a duration as Rust's `humantime` reads it, or undefined. */
 export function milliseconds(duration: unknown): number | undefined {
   if (typeof duration === "number") return duration >= 0 ? duration : undefined;
   if (typeof duration !== "string") return undefined;
@@ -334,7 +334,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** @internal */
+/** */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}…` : value);
   if (typeof value === "function") return "a function";

@@ -40,7 +40,7 @@ export function loadApi(load: () => Promise<typeof Otel> = () => import("@opente
   return api;
 }
 
-/** @internal For tests: forgets what `loadApi` found. */
+/** For tests: forgets what `loadApi` found. */
 export function forgetApi(): void {
   api = undefined;
 }

@@ -40,7 +40,7 @@ interface Waiter {
   readonly onAbort: (() => void) | undefined;
 }
 
-/** What the client's parts share. @internal */
+/** What the client's parts share. */
 export class Core implements Listener {
   readonly binding: Binding;
   readonly mode: HandoffMode;

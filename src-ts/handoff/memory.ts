@@ -43,7 +43,7 @@ export const WHY_NOT: Readonly<Record<Kind, string>> = {
 /** Whether this runtime keeps a marked ArrayBuffer from being detached. Tried once, at load. */
 export const PINNING_IS_SOUND: boolean = tryPinning(markAsUntransferable);
 
-/** @internal Exported for its test. */
+/** Exported for its test. */
 export function tryPinning(mark: (buffer: ArrayBuffer) => void): boolean {
   const ways: ((buffer: ArrayBuffer) => void)[] = [
     (buffer) => buffer.transfer(),

@@ -156,7 +156,6 @@ export function rebuildBatch(batch: ArrowBatch, schema: Schema): RecordBatch {
   return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, length, 0, {}, children) as never);
 }
 
-/** @internal Shared with `join.ts`. */
 export function rebuildData(data: ArrowData, type: DataType): Data {
   const { length, valueOffsets, typeIds } = data;
   const values = likeOurs(data.values, type);

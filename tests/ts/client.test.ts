@@ -39,7 +39,7 @@ const batch = (rows: number, from = 0): RecordBatch => numbers(rows, from).batch
 const other = (): Table => tableFromArrays({ n: ["not", "a", "number"] });
 const quick: ConnectOptions = { batching: { linger: "1ms" }, delta: { commitInterval: "20ms" } };
 
-async function failure(promise: Promise<unknown>): Promise<IngestError & DOMException> {
+async function failure(promise: Promise<unknown>): Promise<IngestError> {
   return promise.then(
     () => {
       throw new Error("it did not reject");
@@ -246,6 +246,24 @@ for (const target of ["discard:", "delta:"])
       );
       expect(["acknowledged", "CLOSED"]).toContain(end);
       await closing;
+    });
+
+    test("a batch that is gone when there is room for it is refused, and what is behind goes on", async () => {
+      const client = await open({ inflight: { maxBytes: 1300 } });
+      const first = client.send(batch(100));
+      const second = client.send(batch(100));
+      const buffer = new ArrayBuffer(400);
+      const third = failure(client.send(tableFromArrays({ n: new Int32Array(buffer) })));
+      const fourth = client.send(batch(50));
+      buffer.transfer();
+      expect(await third).toMatchObject({
+        code: "BATCH_INVALID",
+        message: expect.stringContaining("detached"),
+      });
+      expect((await first).status).toBe("acknowledged");
+      expect((await second).status).toBe("acknowledged");
+      expect((await fourth).rows).toBe(50);
+      await client.close();
     });
 
     test("R-18 abort after admission settles: failed if nothing was written, else unknown", async () => {

@@ -1,0 +1,77 @@
+// Promises of src-ts/delivery.ts: a result says how its batch crossed, and there always is one.
+import { tableFromArrays } from "apache-arrow";
+import { describe, expect, test } from "vitest";
+import { Delivery, InFlight, toResult, unknownResult } from "../../dist/delivery.js";
+import { InternalError } from "../../dist/index.js";
+
+const cargo = { batches: tableFromArrays({ n: [1, 2, 3] }).batches as never };
+const lost = new InternalError({ code: "INTERNAL", message: "not a word" });
+
+function settled(packing: object | null, outcome: object = {}, mode = "auto") {
+  const inFlight = new InFlight(cargo, mode as never, undefined, null, false);
+  inFlight.packing = packing as never;
+  const { handoff, handoffReason } = toResult(inFlight, {
+    ...unknownResult(inFlight, lost),
+    ...{ buffersCopiedForPinLimit: 0, buffersRealigned: 0 },
+    sequence: 1,
+    ...outcome,
+  } as never);
+  return [handoff, handoffReason];
+}
+
+describe("R-02 how a batch crossed", () => {
+  const way = (pinned: number, copied: number, ipc: number, reason: string | null = null) => ({
+    pinned,
+    copied,
+    ipc,
+    reason,
+  });
+
+  test("pinned if any buffer was, else copied, else IPC", () => {
+    expect(settled(way(3, 1, 0, "copied: x"))).toEqual(["pinned", "copied: x"]);
+    expect(settled(way(0, 1, 1))).toEqual(["copied", null]);
+    expect(settled(way(0, 0, 1))).toEqual(["ipc", null]);
+    expect(settled(way(0, 0, 0))).toEqual(["pinned", null]);
+    expect(settled(way(0, 0, 0), {}, "copy")).toEqual(["copied", null]);
+    expect(settled(null)).toEqual(["copied", null]);
+  });
+
+  test("what Rust copied is said, too", () => {
+    const limit = { buffersCopiedForPinLimit: 2 };
+    expect(settled(way(2, 0, 0), limit)).toEqual(["copied", "copied: inflight.maxPinnedBytes is reached"]);
+    expect(settled(way(2, 0, 0), { buffersRealigned: 1 })).toEqual([
+      "pinned",
+      "copied by Rust: 1 buffer is misaligned",
+    ]);
+    expect(settled(way(2, 0, 0, "a"), { buffersRealigned: 2, ...limit })[1]).toBe(
+      "a; copied: inflight.maxPinnedBytes is reached; copied by Rust: 2 buffers are misaligned",
+    );
+  });
+});
+
+describe("R-14 never silence", () => {
+  test("a delivery that nobody can say anything about is unknown, with the rows it had", () => {
+    const inFlight = new InFlight(cargo, "auto", undefined, null, false);
+    inFlight.sequence = 4;
+    expect(unknownResult(inFlight, lost)).toMatchObject({
+      status: "unknown",
+      rows: 3,
+      sequence: 4n,
+      error: lost,
+    });
+    const bytes = new InFlight({ bytes: new Uint8Array(1) }, "auto", undefined, null, false);
+    expect(unknownResult(bytes, lost).rows).toBe(0);
+  });
+
+  test("reading a delivery's result counts as looking at it, once", async () => {
+    const inFlight = new InFlight(cargo, "auto", undefined, null, false);
+    let looked = 0;
+    inFlight.onObserved = () => looked++;
+    const delivery = new Delivery(inFlight);
+    expect(inFlight.observed).toBe(false);
+    const { result } = delivery;
+    inFlight.settle(unknownResult(inFlight, lost));
+    expect(await result).toBe(await delivery.result);
+    expect([inFlight.observed, looked]).toEqual([true, 1]);
+  });
+});
