@@ -191,6 +191,8 @@ impl Ledger {
             } else {
                 entry.failed_rows += rows;
             }
+            // Tries that did not get as far as the destination count too.
+            entry.attempts = entry.attempts.max(error.attempts());
             // The first cause is the one to act on; later ones tend to be its echo.
             entry.error.get_or_insert_with(|| error.clone());
         })

@@ -176,23 +176,23 @@ impl Transmitter {
     /// # Errors
     /// `CLOSED`, or `INTERNAL` for a ticket that was not granted.
     pub fn redeem(&self, ticket: u64, bytes: usize) -> Result<()> {
-        self.admission.redeem(ticket, bytes)
+        self.tell_granted(self.admission.redeem(ticket, bytes)?);
+        Ok(())
     }
 
     /// Takes back a ticket. Returns whether there was one.
     pub fn cancel(&self, ticket: u64) -> bool {
         let (found, granted) = self.admission.cancel(ticket);
-        for ticket in granted {
-            (self.observer)(Event::Granted(ticket));
-        }
+        self.tell_granted(granted);
+        // The one that was on its way in is not, and those behind it may still not fit.
+        let _ = self.control.send(Control::Waiting);
         found
     }
 
     /// Gives back what was admitted and could not be handed over after all.
     pub fn give_back(&self, bytes: usize) {
-        for ticket in self.admission.release(bytes) {
-            (self.observer)(Event::Granted(ticket));
-        }
+        self.tell_granted(self.admission.release(bytes));
+        let _ = self.control.send(Control::Waiting);
     }
 
     /// Takes a delivery that was admitted. Its outcome comes through the observer.
@@ -242,10 +242,8 @@ impl Transmitter {
     /// Lets nobody in any more, delivers what was admitted until `deadline`, then settles the rest as
     /// failed or unknown. Answers when nothing is left.
     pub fn close(&self, deadline: Duration, reply: Reply) {
-        for ticket in self.admission.close() {
-            // Void, but whoever holds it waits: redeeming it says that the client is closed.
-            (self.observer)(Event::Granted(ticket));
-        }
+        // Void, but whoever holds one waits: redeeming it says that the client is closed.
+        self.tell_granted(self.admission.close());
         let _ = self.control.send(Control::CloseBy(deadline));
         if let Err(SendError(Inbound::Close { reply, .. })) =
             self.inbound.send(Inbound::Close { deadline, reply })
@@ -275,6 +273,12 @@ impl Transmitter {
     /// Tickets that are not redeemed.
     pub fn waiting(&self) -> usize {
         self.admission.waiting()
+    }
+
+    fn tell_granted(&self, tickets: Vec<u64>) {
+        for ticket in tickets {
+            (self.observer)(Event::Granted(ticket));
+        }
     }
 
     /// What cannot be sent any more is dropped, and a dropped reply answers.

@@ -70,10 +70,11 @@ impl Admission {
     }
 
     /// Turns a granted ticket into an admission of `bytes`, which may differ from what was asked.
+    /// Returns whom that lets in: those who were queued only because this one was before them.
     ///
     /// # Errors
     /// `INTERNAL` for a ticket that was not granted; `CLOSED` once nothing is taken.
-    pub fn redeem(&self, number: u64, bytes: usize) -> Result<()> {
+    pub fn redeem(&self, number: u64, bytes: usize) -> Result<Vec<u64>> {
         let mut state = self.lock();
         let Some(index) = state.granted.iter().position(|ticket| ticket.number == number) else {
             if state.closed {
@@ -87,7 +88,7 @@ impl Admission {
         if let Some(ticket) = state.granted.remove(index) {
             state.in_flight_bytes = state.in_flight_bytes - ticket.bytes + bytes;
         }
-        Ok(())
+        Ok(state.grant(self.max_bytes))
     }
 
     /// Takes a ticket back. Returns whether there was one, and whom that lets in.

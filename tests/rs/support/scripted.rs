@@ -1,0 +1,419 @@
+//! A destination in memory that does as it is told, and takes note of what it is asked.
+//!
+//! What it durably holds is in [`World::held`]. It breaks off wherever the script says so, before or
+//! after rows were kept, and complains in [`World::violations`] when the transmitter breaks its side
+//! of the contract.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow_ingest::destination::{
+    Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Rejection,
+    Session, Write,
+};
+use arrow_ingest::error::{Code, Error, Result};
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::values;
+
+/// What becomes of one call.
+#[derive(Debug, Clone)]
+pub enum Act {
+    Pass,
+    /// Takes this long, then does as the next says.
+    After(Duration, Box<Act>),
+    /// Fails with nothing kept.
+    Fail(Error),
+    /// Keeps the rows and fails all the same: the answer is lost.
+    KeepAndFail(Error),
+    /// Keeps and acknowledges so many rows of the write, then does as the next says with the rest.
+    Partly(usize, Box<Act>),
+    /// Passes, and breaks between calls so much later.
+    BreakLater(Duration, Error),
+    /// Passes, and says in the same breath that it is broken.
+    BreakNow(Error),
+    /// Says that all is well and acknowledges nothing.
+    Forget,
+    Hang,
+    Panic,
+}
+
+/// When it acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    AtWrite,
+    AtFlush,
+}
+
+#[derive(Default)]
+pub struct World {
+    pub opens: VecDeque<Act>,
+    pub writes: VecDeque<Act>,
+    pub flushes: VecDeque<Act>,
+    pub closes: VecDeque<Act>,
+    /// Writes that hold one of these fail for good, however often they come.
+    pub poison: HashSet<i64>,
+    /// These rows are refused, the others of their write kept.
+    pub refused: HashSet<i64>,
+    /// Schemas with a column of this name are refused at `open`.
+    pub unwanted: HashSet<String>,
+    /// Flushes unasked so long after the first write.
+    pub flush_interval: Option<Duration>,
+
+    /// Rows in the order in which they became durable.
+    pub held: Vec<i64>,
+    /// How often a row became durable.
+    pub times: HashMap<i64, usize>,
+    /// Every call, as text, with the time since the beginning.
+    pub calls: Vec<(String, Duration)>,
+    /// Rows of each write, whatever became of it.
+    pub writes_seen: Vec<Vec<i64>>,
+    /// Address of the first column's values, for each batch of each write.
+    pub pointers: Vec<usize>,
+    pub schemas: Vec<SchemaRef>,
+    pub resumed_from: Vec<Option<u64>>,
+    pub violations: Vec<String>,
+    live: usize,
+    landed: u64,
+}
+
+impl World {
+    /// The calls of one kind, in full.
+    pub fn calls_like(&self, start: &str) -> Vec<String> {
+        let names = self.calls.iter().map(|(call, _)| call);
+        names.filter(|call| call.starts_with(start)).cloned().collect()
+    }
+
+    pub fn times_of(&self, start: &str) -> Vec<Duration> {
+        let calls = self.calls.iter().filter(|(call, _)| call.starts_with(start));
+        calls.map(|(_, at)| *at).collect()
+    }
+
+    fn keep(&mut self, rows: &[i64]) {
+        for row in rows {
+            self.held.push(*row);
+            *self.times.entry(*row).or_default() += 1;
+        }
+    }
+}
+
+pub struct Scripted {
+    pub tells_what_landed: bool,
+    pub durable: Durable,
+    world: Arc<Mutex<World>>,
+    start: Instant,
+}
+
+impl Scripted {
+    pub fn new(durable: Durable, tells_what_landed: bool) -> Scripted {
+        Scripted {
+            tells_what_landed,
+            durable,
+            world: Arc::default(),
+            start: Instant::now(),
+        }
+    }
+
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    fn note(&self, call: String) {
+        let at = self.start.elapsed();
+        self.world().calls.push((call, at));
+    }
+}
+
+pub fn transient() -> Error {
+    Error::new(Code::Unavailable, "gone away")
+}
+
+pub fn never() -> Error {
+    Error::new(Code::BatchInvalid, "not like this")
+}
+
+#[async_trait]
+impl Destination for Scripted {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "scripted",
+            computes_on_payload: false,
+            tells_what_landed: self.tells_what_landed,
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn open(&self, opening: Opening) -> Result<Opened> {
+        self.note("open".into());
+        let act = {
+            let mut world = self.world();
+            world.resumed_from.push(opening.resume_from);
+            world.opens.pop_front().unwrap_or(Act::Pass)
+        };
+        let act = wait(act).await;
+        if let Act::Fail(error) | Act::KeepAndFail(error) = act {
+            return Err(error);
+        }
+        let name = opening.schema.field(0).name().clone();
+        if self.world().unwanted.contains(&name) {
+            return Err(Error::new(Code::SchemaMismatch, format!("no column {name}")));
+        }
+        let mut world = self.world();
+        if world.live > 0 {
+            world
+                .violations
+                .push("a session was opened while another lived".into());
+        }
+        world.live += 1;
+        world.schemas.push(opening.schema.clone());
+        let landed = opening
+            .resume_from
+            .filter(|from| self.tells_what_landed && world.landed >= *from)
+            .map(|_| (world.landed, Position::Version(world.landed)));
+        drop(world);
+        Ok(Opened {
+            session: Box::new(ScriptedSession {
+                durable: self.durable,
+                world: self.world.clone(),
+                start: self.start,
+                schema: opening.schema,
+                acknowledgements: opening.acknowledgements,
+                buffered: Vec::new(),
+                due: None,
+                last_id: 0,
+                broken: false,
+            }),
+            landed,
+        })
+    }
+}
+
+struct ScriptedSession {
+    durable: Durable,
+    world: Arc<Mutex<World>>,
+    start: Instant,
+    schema: SchemaRef,
+    acknowledgements: Acknowledgements,
+    /// Id, rows, and how many rows before them were kept already.
+    buffered: Vec<(u64, Vec<i64>, usize)>,
+    due: Option<Instant>,
+    last_id: u64,
+    broken: bool,
+}
+
+impl Drop for ScriptedSession {
+    fn drop(&mut self) {
+        // A panicking test has poisoned it already.
+        if let Ok(mut world) = self.world.lock() {
+            world.live -= 1;
+        }
+    }
+}
+
+impl ScriptedSession {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    fn begin(&mut self, call: String, acts: fn(&mut World) -> &mut VecDeque<Act>) -> Act {
+        let at = self.start.elapsed();
+        let broken = self.broken;
+        let mut world = self.world();
+        if broken {
+            world.violations.push(format!("{call} after an error"));
+        }
+        world.calls.push((call, at));
+        acts(&mut world).pop_front().unwrap_or(Act::Pass)
+    }
+
+    fn fail(&mut self, error: Error) -> Result<()> {
+        self.broken = true;
+        Err(error)
+    }
+
+    /// Rows are durable now; whether that is said is another matter.
+    fn keep(&mut self, id: u64, rows: &[i64], done: usize, said: bool) {
+        let mut world = self.world();
+        let refused: Vec<usize> = (0..rows.len())
+            .filter(|row| world.refused.contains(&rows[*row]))
+            .collect();
+        let kept: Vec<i64> = rows
+            .iter()
+            .copied()
+            .filter(|row| !world.refused.contains(row))
+            .collect();
+        world.keep(&kept);
+        world.landed = id;
+        drop(world);
+        if !said {
+            return;
+        }
+        let position = Position::Version(id);
+        let rejection = |row: &usize| Rejection {
+            row: (done + row) as u64,
+            code: "REFUSED".into(),
+            message: format!("{} is refused", rows[*row]),
+        };
+        self.acknowledgements.send(if refused.is_empty() {
+            Acknowledgement::Through { id, position }
+        } else {
+            Acknowledgement::Refused {
+                id,
+                rejections: refused.iter().map(rejection).collect(),
+                position,
+            }
+        });
+    }
+
+    /// Only a destination that keeps at once knows of parts; elsewhere a later write would become
+    /// durable before an earlier one.
+    fn keep_part(&mut self, id: u64, rows: &[i64], count: usize) -> usize {
+        let mut world = self.world();
+        let refused = rows.iter().position(|row| world.refused.contains(row));
+        let count = count.min(refused.unwrap_or(rows.len() - 1)).min(rows.len() - 1);
+        if self.durable == Durable::AtFlush || count == 0 {
+            return 0;
+        }
+        world.keep(&rows[..count]);
+        drop(world);
+        self.acknowledgements
+            .send(Acknowledgement::Partly { id, rows: count });
+        count
+    }
+
+    fn keep_buffered(&mut self, said: bool) {
+        for (id, rows, done) in std::mem::take(&mut self.buffered) {
+            self.keep(id, &rows, done, said);
+        }
+        self.due = None;
+    }
+
+    fn settle(&mut self, act: Act) -> Result<()> {
+        match act {
+            Act::Fail(error) => self.fail(error),
+            Act::KeepAndFail(error) => {
+                self.keep_buffered(false);
+                self.fail(error)
+            }
+            Act::Forget => {
+                self.buffered.clear();
+                Ok(())
+            }
+            act => {
+                self.keep_buffered(true);
+                self.afterwards(act);
+                Ok(())
+            }
+        }
+    }
+
+    fn afterwards(&mut self, act: Act) {
+        let acknowledgements = self.acknowledgements.clone();
+        match act {
+            Act::BreakNow(error) => acknowledgements.send(Acknowledgement::Broken { error }),
+            Act::BreakLater(delay, error) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    acknowledgements.send(Acknowledgement::Broken { error });
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+#[async_trait]
+impl Session for ScriptedSession {
+    async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        let act = self.begin(format!("write {}", write.id), |world| &mut world.writes);
+        let rows: Vec<i64> = write.batches.iter().flat_map(values).collect();
+        {
+            let mut complaints = Vec::new();
+            if write.id <= self.last_id {
+                complaints.push(format!("write {} after {}", write.id, self.last_id));
+            }
+            if write.batches.iter().any(|batch| batch.schema() != self.schema) {
+                complaints.push(format!("write {} is not of the session's schema", write.id));
+            }
+            if rows.is_empty() || rows.len() != write.rows {
+                complaints.push(format!("write {} says {} rows", write.id, write.rows));
+            }
+            let mut world = self.world();
+            world.violations.append(&mut complaints);
+            world.writes_seen.push(rows.clone());
+            world.pointers.extend(write.batches.iter().map(address));
+        }
+        self.last_id = write.id;
+        let act = wait(act).await;
+        if rows.iter().any(|row| self.world().poison.contains(row)) {
+            return self.fail(never());
+        }
+        if self.due.is_none() {
+            let interval = self.world().flush_interval;
+            self.due = interval.map(|interval| Instant::now() + interval);
+        }
+        let (rows, done, act) = match act {
+            Act::Partly(count, next) => {
+                let done = self.keep_part(write.id, &rows, count);
+                (rows[done..].to_vec(), done, wait(*next).await)
+            }
+            act => (rows, 0, act),
+        };
+        match (self.durable, act) {
+            (_, Act::Fail(error)) => self.fail(error),
+            (Durable::AtWrite, act) => {
+                self.buffered.push((write.id, rows, done));
+                self.settle(act)
+            }
+            (Durable::AtFlush, act) => {
+                self.buffered.push((write.id, rows, done));
+                if let Act::KeepAndFail(error) = act {
+                    return self.settle(Act::KeepAndFail(error));
+                }
+                self.afterwards(act);
+                Ok(())
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let act = self.begin("flush".into(), |world| &mut world.flushes);
+        let act = wait(act).await;
+        self.settle(act)
+    }
+
+    fn flush_due(&self) -> Option<std::time::Instant> {
+        self.due.map(Instant::into_std)
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<()> {
+        let act = self.begin("close".into(), |world| &mut world.closes);
+        let act = wait(act).await;
+        self.settle(act)
+    }
+}
+
+async fn wait(mut act: Act) -> Act {
+    loop {
+        match act {
+            Act::After(delay, next) => {
+                tokio::time::sleep(delay).await;
+                act = *next;
+            }
+            Act::Hang => std::future::pending().await,
+            Act::Panic => panic!("as the script says"),
+            act => return act,
+        }
+    }
+}
+
+fn address(batch: &RecordBatch) -> usize {
+    batch.column(0).to_data().buffers()[0].as_ptr() as usize
+}

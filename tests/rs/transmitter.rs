@@ -1,0 +1,18 @@
+//! What the transmitter promises, through its own door: R-10 ….
+//!
+//! The destination is `support::scripted`, the clock is tokio's stopped one, so hours cost nothing.
+
+mod support;
+
+#[path = "transmitter/batching.rs"]
+mod batching;
+#[path = "transmitter/budget.rs"]
+mod budget;
+#[path = "transmitter/chaos.rs"]
+mod chaos;
+#[path = "transmitter/ending.rs"]
+mod ending;
+#[path = "transmitter/retrying.rs"]
+mod retrying;
+#[path = "transmitter/schemas.rs"]
+mod schemas;
