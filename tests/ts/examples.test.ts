@@ -1,0 +1,48 @@
+// R-35 R-40: the examples run as they are printed, and say what their comments say.
+import { execFile } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { promisify } from "node:util";
+import { afterAll, expect, test } from "vitest";
+
+const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-examples-"));
+afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
+
+async function run(example: string, ...args: string[]): Promise<string> {
+  const node = path.resolve("node_modules/.bin/node");
+  const { stdout } = await promisify(execFile)(node, [`examples/${example}`, ...args], { timeout: 60_000 });
+  return stdout;
+}
+
+test("R-30 01-first-table", async () => {
+  const said = await run("01-first-table.ts", `delta:${path.join(home, "first")}`);
+  expect(said).toMatch(/TransmissionResult #1 acknowledged: 3 rows/);
+  expect(said).toContain("3 rows are durable (version 1)");
+});
+
+test("R-11 02-stream-with-back-pressure", async () => {
+  const said = await run("02-stream-with-back-pressure.ts", `delta:${path.join(home, "stream")}`);
+  const [, rows, peak] = /^(\d+) rows in \d+ writes, at most (\d+) bytes in flight/.exec(said)!;
+  expect(Number(rows)).toBe(2_000_000);
+  // The budget, and the group of batches that was let in last.
+  expect(Number(peak)).toBeLessThanOrEqual(4 * 2 ** 20 + 2 ** 20);
+  expect(said).toContain("4000000 rows after the stream");
+});
+
+test("R-40 03-opentelemetry: OTLP arrives at a collector that decodes it", async () => {
+  const said = await run("03-opentelemetry.ts");
+  const lines = said.trim().split("\n");
+  const sends = lines.filter((line) => line.startsWith("arrow_ingest.send under its caller"));
+  expect(sends.length).toBe(3);
+  expect(sends.filter((line) => line.includes("arrow_ingest.rows=10 ")).length).toBe(1);
+  expect(sends[0]).toContain("arrow_ingest.status=acknowledged");
+  expect(lines).toContain("arrow_ingest.rows.accepted [{row}]");
+  expect(lines).toContain("arrow_ingest.delivery.duration [s]");
+  expect(lines).toContain("arrow_ingest.memory.pinned [By]");
+  const listed = fs.readFileSync("specs/telemetry.md", "utf8");
+  for (const line of lines.filter((line) => line.endsWith("]")))
+    expect(listed).toContain(`\`${line.split(" ")[0]}\``);
+  for (const [, name] of sends[0]!.matchAll(/(arrow_ingest\.[a-z._]+)=/g))
+    expect(listed).toContain(`\`${name}\``);
+});
