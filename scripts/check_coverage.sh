@@ -17,6 +17,7 @@ if [ "$("$tarpaulin" --version 2>/dev/null)" != "tarpaulin $VERSION" ]; then
 fi
 
 node scripts/ensure.mjs dist python
+failed=0
 rm -rf coverage target/coverage/c8
 mkdir -p coverage/rust coverage/ts
 
@@ -31,7 +32,9 @@ export ARROW_INGEST_HOST="c8 --reporter=html --reporter=cobertura --reporter=lco
 # The addon must be named by --objects, or the lines that ran inside Node are thrown away.
 RUSTC_WRAPPER="$PWD/scripts/coverage_rustc.sh" "$tarpaulin" tarpaulin \
   --engine llvm --target-dir target/coverage --objects target/coverage/debug/deps/libarrow_ingest.so \
-  --include-files 'src-rs/*' --skip-clean --timeout 3600 \
-  --out Html --out Xml --out Lcov --output-dir coverage/rust
+  --include-files 'src-rs/*' --skip-clean --timeout 3600 --no-fail-fast \
+  --out Html --out Xml --out Lcov --output-dir coverage/rust || failed=1
 
-node scripts/coverage_gate.mjs coverage/ts/lcov.info coverage/rust/lcov.info
+# Said even when a test failed: who mends the one wants to see the other.
+node scripts/coverage_gate.mjs coverage/ts/lcov.info coverage/rust/lcov.info || failed=1
+exit "$failed"
