@@ -6,6 +6,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { root } from "./ensure.mjs";
 
+const MINUTES = 20;
 const filter = process.argv.slice(2);
 const total = { passed: 0, failed: 0, skipped: 0 };
 let broken = false;
@@ -43,7 +44,15 @@ process.exit(broken || total.failed > 0 || total.passed === 0 ? 1 : 0);
 function run(command, args) {
   console.log(`\u203a ${command} ${args.join(" ")}`);
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"], detached: true });
+    // A test that hangs would take CI's whole time and leave nothing to read. The group, because what hangs
+    // is a child of cargo, and it holds our pipe.
+    const end = () => process.kill(-child.pid, "SIGTERM");
+    const limit = setTimeout(() => {
+      console.error(`\u2717 ${command} ${args[0]} was stopped: nothing came of it in ${MINUTES} minutes.`);
+      end();
+    }, MINUTES * 60_000);
+    process.once("SIGINT", end);
     let text = "";
     child.stdout.on("data", (chunk) => {
       text += chunk;
@@ -52,10 +61,13 @@ function run(command, args) {
     child.on("error", (error) => {
       console.error(`\u2717 ${command}: ${error.message}`);
       broken = true;
+      clearTimeout(limit);
       resolve(text);
     });
     child.on("close", (code) => {
       if (code !== 0) broken = true;
+      clearTimeout(limit);
+      process.off("SIGINT", end);
       resolve(text);
     });
   });
