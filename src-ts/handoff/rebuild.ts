@@ -4,7 +4,7 @@
 // - No value is touched: buffers are passed on as they are.
 // - What the library's own writer gets wrong is put right before it sees it: slices of view columns (it cuts
 //   them twice), slices of dense unions (it assumes offsets in order), dictionaries of several chunks (it
-//   writes deltas), and ids that two dictionaries share (it throws).
+//   writes deltas), null counts that it cannot count, and ids that two dictionaries share (it throws).
 
 import {
   Binary,
@@ -169,7 +169,7 @@ export function rebuildData(data: ArrowData, type: DataType): Data {
     type,
     offset,
     length,
-    data._nullCount ?? -1,
+    nullCountOf(data, type),
     [valueOffsets, values, nullBitmap, typeIds] as never,
     type.typeId === -1
       ? []
@@ -179,6 +179,12 @@ export function rebuildData(data: ArrowData, type: DataType): Data {
     type.typeId === -1 ? rebuildDictionary(data.dictionary!, (type as Dictionary).dictionary) : undefined,
     [...(data.variadicBuffers ?? [])] as never,
   );
+}
+
+/** Without a bitmap to count in, the writer would write -1 as a count, which no reader takes. */
+function nullCountOf(data: ArrowData, type: DataType): number {
+  if (type.typeId === 1) return data.length;
+  return data.nullBitmap == null || data.nullBitmap.byteLength === 0 ? 0 : (data._nullCount ?? -1);
 }
 
 /**
