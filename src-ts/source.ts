@@ -9,7 +9,7 @@
 import { types } from "node:util";
 import type { RecordBatch, Table } from "apache-arrow";
 import { ingestError } from "./errors.js";
-import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
+import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable, truthful } from "./handoff/arrow.js";
 import type { Cargo } from "./handoff.js";
 import { describe } from "./options.js";
 
@@ -44,7 +44,7 @@ export type BatchSource = Iterable<BatchInput> | AsyncIterable<BatchInput> | Tab
 /** @throws {IngestError} `BATCH_INVALID` naming what was given. */
 export function toCargo(input: unknown): Cargo {
   if (ArrayBuffer.isView(input)) return { bytes: input };
-  if (isRecordBatch(input)) return { batches: [input] };
+  if (isRecordBatch(input)) return { batches: [truthful(input)] };
   if (isTable(input)) return { batches: batchesOf(input) };
   if (types.isAnyArrayBuffer(input)) return { bytes: new Uint8Array(input) };
   throw ingestError({
@@ -80,7 +80,7 @@ export function iterate(source: unknown): Iterator<unknown> | AsyncIterator<unkn
 }
 
 function batchesOf(table: ArrowTable): readonly ArrowBatch[] {
-  if (table.batches.length > 0) return table.batches;
+  if (table.batches.length > 0) return table.batches.map(truthful);
   // A table without batches still has a schema, which is to be checked like any other.
   return [
     { schema: table.schema, data: { length: 0, children: [] as const } as unknown as ArrowBatch["data"] },

@@ -125,7 +125,18 @@ function rebuildType(type: ArrowType, ids: Ids): DataType {
  */
 export function emptyBatch(schema: Schema): RecordBatch {
   const children = schema.fields.map((field) => emptyData(field.type));
-  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, 0, 0, {}, children) as never);
+  return batchOf(schema, 0, children);
+}
+
+function batchOf(schema: Schema, length: number, children: Data[]): RecordBatch {
+  const batch = new RecordBatch(
+    schema,
+    new Data(new Struct(schema.fields), 0, length, 0, {}, children) as never,
+  );
+  // The constructor merges columns of the same name into one field, and the writer drops a batch whose schema
+  // is not its own.
+  (batch as { schema: Schema }).schema = schema;
+  return batch;
 }
 
 function emptyData(type: DataType): Data {
@@ -153,7 +164,7 @@ export function rebuildBatch(batch: ArrowBatch, schema: Schema): RecordBatch {
   if (batch.data.length === 0) return emptyBatch(schema);
   const children = schema.fields.map((field, index) => rebuildData(batch.data.children[index]!, field.type));
   const { length } = batch.data;
-  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, length, 0, {}, children) as never);
+  return batchOf(schema, length, children);
 }
 
 export function rebuildData(data: ArrowData, type: DataType): Data {
