@@ -66,6 +66,11 @@ impl Session for DiscardSession {
     async fn write(&mut self, write: Arc<Write>) -> Result<()> {
         let mut writer = StreamWriter::try_new(std::io::sink(), &self.schema).map_err(encoding)?;
         for batch in &write.batches {
+            // The writer would encode it all the same, as bytes that no reader understands.
+            if batch.schema() != self.schema {
+                let text = "a batch is not of the session's schema";
+                return Err(Error::new(Code::SchemaMismatch, text).during("write"));
+            }
             writer.write(batch).map_err(encoding)?;
         }
         writer.finish().map_err(encoding)?;

@@ -351,6 +351,10 @@ impl Session for ScriptedSession {
             world.pointers.extend(write.batches.iter().map(address));
         }
         self.last_id = write.id;
+        if write.batches.iter().any(|batch| batch.schema() != self.schema) {
+            let error = Error::new(Code::SchemaMismatch, "not of the session's schema");
+            return self.fail(error);
+        }
         let act = wait(act).await;
         if rows.iter().any(|row| self.world().poison.contains(row)) {
             return self.fail(never());
