@@ -28,8 +28,17 @@ export function mixedBatch(bytes, columns = 5) {
     fields.push(new Field(`c${column}`, type, true));
     children.push(columnData(type, rows));
   }
-  const struct = new Struct(fields);
-  return new RecordBatch(new Schema(fields), new Data(struct, 0, rows, 0, [], children));
+  return new RecordBatch(new Schema(fields), new Data(new Struct(fields), 0, rows, 0, [], children));
+}
+
+/** Another batch of the same schema object over memory of its own, as a producer makes them. */
+export function another(batch) {
+  const children = batch.data.children.map((data) => {
+    const { type, length, values, valueOffsets } = data;
+    const buffers = valueOffsets ? [valueOffsets.slice(), values.slice()] : [undefined, values.slice()];
+    return new Data(type, 0, length, 0, buffers);
+  });
+  return new RecordBatch(batch.schema, new Data(batch.data.type, 0, batch.numRows, 0, [], children));
 }
 
 function columnData(type, rows) {

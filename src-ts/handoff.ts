@@ -12,7 +12,7 @@
 import { ingestError } from "./errors.js";
 import type { ArrowBatch, ArrowData } from "./handoff/arrow.js";
 import * as plans from "./handoff/plan.js";
-import { type Plan, planOf, type SchemaPlan, sameType } from "./handoff/plan.js";
+import { type Plan, planOf, type SchemaPlan, sameSchema, sameType } from "./handoff/plan.js";
 import { emptyBatch, writeIpc } from "./handoff/rebuild.js";
 import { invalid, refuseDetached, Sheet } from "./handoff/sheet.js";
 import type { HandoffMode } from "./options.js";
@@ -123,12 +123,23 @@ export class Packer {
     if (schema === this.#lastSchema) return this.#lastRegistered!;
     let known = this.#schemas.get(schema);
     if (known === undefined) {
-      known = { plan: plan(schema), id: -1 };
+      // Many producers make a new schema object for every batch: encoding each would cost more than the batch.
+      known = this.#likeTheLast(schema as ArrowBatch["schema"]) ?? { plan: plan(schema), id: -1 };
       this.#schemas.set(schema, known);
     }
     this.#lastSchema = schema;
     this.#lastRegistered = known;
     return known;
+  }
+
+  #likeTheLast(schema: ArrowBatch["schema"]): Registered | undefined {
+    if (this.#lastSchema === undefined) return undefined;
+    try {
+      return sameSchema(schema, this.#lastSchema as ArrowBatch["schema"]) ? this.#lastRegistered : undefined;
+    } catch {
+      // No schema at all: `plan` says so better.
+      return undefined;
+    }
   }
 
   #batch(batch: ArrowBatch): void {

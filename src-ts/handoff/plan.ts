@@ -152,29 +152,103 @@ function unknownIn(plan: Plan): string {
   return plan.children.map(unknownIn).find((path) => path !== "") ?? "";
 }
 
-const signatures = new WeakMap<ArrowType, string>();
-
 /**
  * Whether a column's own type says the same as its schema. They are one object in every batch that the
  * library made; where they are not, a column of 32-bit values under a field of 64 bits must not pass.
  */
 export function sameType(one: ArrowType, other: ArrowType): boolean {
-  return one === other || signatureOf(one) === signatureOf(other);
+  if (one === other) return true;
+  const { typeId } = one;
+  if (typeId !== other.typeId) return false;
+  // Only what a type has is compared: a producer that makes new types for every batch pays for this each time.
+  switch (typeId) {
+    case 2:
+      return one.bitWidth === other.bitWidth && one.isSigned === other.isSigned;
+    case 3:
+      return one.precision === other.precision;
+    case 7:
+      return (
+        one.precision === other.precision && one.scale === other.scale && one.bitWidth === other.bitWidth
+      );
+    case 8:
+    case 11:
+    case 18:
+      return one.unit === other.unit;
+    case 9:
+      return one.unit === other.unit && one.bitWidth === other.bitWidth;
+    case 10:
+      return one.unit === other.unit && (one.timezone || "") === (other.timezone || "");
+    case 15:
+      return one.byteWidth === other.byteWidth;
+    case 14:
+      return one.mode === other.mode && sameNumbers(one.typeIds, other.typeIds) && sameChildren(one, other);
+    case 16:
+      return one.listSize === other.listSize && sameChildren(one, other);
+    case 17:
+      return one.keysSorted === other.keysSorted && sameChildren(one, other);
+    case -1:
+      return sameType(one.indices!, other.indices!) && sameType(one.dictionary!, other.dictionary!);
+    default:
+      return sameChildren(one, other);
+  }
 }
 
-function signatureOf(type: ArrowType): string {
-  let signature = signatures.get(type);
-  if (signature === undefined) {
-    const { typeId, bitWidth, isSigned, precision, scale, unit, byteWidth, listSize, mode } = type;
-    signature = JSON.stringify([
-      ...[typeId, bitWidth, isSigned, precision, scale, unit, byteWidth, listSize, mode],
-      type.timezone || "",
-      typeId === 14 ? Array.from(type.typeIds ?? []) : 0,
-      typeId === -1
-        ? [signatureOf(type.indices!), signatureOf(type.dictionary!)]
-        : (type.children ?? []).map((child) => signatureOf(child.type)),
-    ]);
-    signatures.set(type, signature);
+/** Whether two schemas have the same message: the same fields with the same names, nullability and metadata. */
+export function sameSchema(one: ArrowSchema, other: ArrowSchema): boolean {
+  return sameMap(one.metadata, other.metadata) && sameFields(one.fields, other.fields);
+}
+
+function sameFields(ones: readonly ArrowField[], others: readonly ArrowField[]): boolean {
+  if (ones.length !== others.length) return false;
+  for (let i = 0; i < ones.length; i++) {
+    const one = ones[i]!;
+    const other = others[i]!;
+    if (one === other) continue;
+    if (one.name !== other.name || one.nullable !== other.nullable) return false;
+    if (!sameMap(one.metadata, other.metadata) || !sameDeep(one.type, other.type)) return false;
   }
-  return signature;
+  return true;
+}
+
+/** As `sameType`, and down to the names, nullability and metadata of children, which the message has too. */
+function sameDeep(one: ArrowType, other: ArrowType): boolean {
+  if (one === other) return true;
+  if (!sameType(one, other)) return false;
+  if (one.typeId === -1)
+    return (
+      (one.isOrdered ?? false) === (other.isOrdered ?? false) && sameDeep(one.dictionary!, other.dictionary!)
+    );
+  return sameFields(one.children ?? NONE, other.children ?? NONE);
+}
+
+const NONE: readonly ArrowField[] = [];
+
+function sameChildren(one: ArrowType, other: ArrowType): boolean {
+  const ones = one.children ?? NONE;
+  const others = other.children ?? NONE;
+  if (ones.length !== others.length) return false;
+  for (let i = 0; i < ones.length; i++) if (!sameType(ones[i]!.type, others[i]!.type)) return false;
+  return true;
+}
+
+function sameNumbers(one: ArrayLike<number> | undefined, other: ArrayLike<number> | undefined): boolean {
+  if (one?.length !== other?.length) return false;
+  for (let i = 0; i < (one?.length ?? 0); i++) if (one![i] !== other![i]) return false;
+  return true;
+}
+
+function sameMap(
+  one: ReadonlyMap<string, string> | null | undefined,
+  other: ReadonlyMap<string, string> | null | undefined,
+): boolean {
+  const size = one?.size ?? 0;
+  if (size !== (other?.size ?? 0)) return false;
+  if (size === 0) return true;
+  const others = other!.entries();
+  // Their order is part of the message.
+  for (const [key, value] of one!) {
+    const { value: entry } = others.next();
+    if (entry![0] !== key || entry![1] !== value) return false;
+  }
+  return true;
 }
