@@ -323,3 +323,117 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    enum Fate {
+        Accepted,
+        Refused,
+        Failed,
+        Unknown,
+    }
+
+    fn fate() -> impl Strategy<Value = Fate> {
+        prop_oneof![
+            4 => Just(Fate::Accepted),
+            1 => Just(Fate::Refused),
+            1 => Just(Fate::Failed),
+            1 => Just(Fate::Unknown),
+        ]
+    }
+
+    fn entered(sequence: u64, rows: usize) -> Entered {
+        Entered {
+            sequence,
+            rows,
+            bytes: rows * 8,
+            admitted: Instant::now(),
+            handoff: Duration::ZERO,
+            buffers_copied_for_pin_limit: 0,
+            buffers_realigned: 0,
+        }
+    }
+
+    proptest! {
+        /// the outcome comes when the last row is settled, once, and its status is the worst.
+        #[test]
+        fn the_last_row_brings_the_outcome(
+            parts in prop::collection::vec((1usize..6, fate()), 1..12),
+            told_after in prop::option::of(0usize..12),
+        ) {
+            let now = Instant::now();
+            let rows = parts.iter().map(|(rows, _)| rows).sum();
+            let mut ledger = Ledger::default();
+            ledger.enter(entered(5, rows));
+            let mut first_row = 0;
+            let (mut accepted, mut refused, mut worst) = (0, Vec::new(), Status::Acknowledged);
+            for (index, (rows, fate)) in parts.iter().enumerate() {
+                if told_after == Some(index) {
+                    let told = ledger.give_up_waiting(5, &Error::new(Code::Aborted, ""), now).unwrap();
+                    prop_assert_eq!(told.status, Status::Unknown);
+                    prop_assert!(ledger.give_up_waiting(5, &Error::new(Code::Aborted, ""), now).is_none());
+                }
+                let segment = Segment { sequence: 5, first_row, rows: *rows };
+                let settled = match fate {
+                    Fate::Accepted => {
+                        accepted += rows;
+                        ledger.accept(&segment, Position::Version(index as u64), now)
+                    }
+                    Fate::Refused => {
+                        let rejection = Rejection {
+                            row: first_row as u64,
+                            code: "NO".into(),
+                            message: "no".into(),
+                        };
+                        accepted += rows - 1;
+                        refused.push(first_row as u64);
+                        ledger.refuse(&segment, vec![rejection], Position::None, now)
+                    }
+                    Fate::Failed => {
+                        worst = worst.max(Status::Failed);
+                        ledger.fail(&segment, &Error::new(Code::Unavailable, "away").after(3, now - now), now)
+                    }
+                    Fate::Unknown => {
+                        worst = worst.max(Status::Unknown);
+                        ledger.fail(&segment, &Error::new(Code::Unavailable, "lost").ambiguous(), now)
+                    }
+                };
+                first_row += rows;
+                prop_assert_eq!(settled.is_some(), first_row == parts.iter().map(|(rows, _)| rows).sum::<usize>());
+                let Some(Settled { outcome, silent }) = settled else { continue };
+                if !refused.is_empty() && worst == Status::Acknowledged {
+                    worst = if accepted == 0 { Status::Failed } else { Status::Partial };
+                }
+                prop_assert_eq!(outcome.status, worst);
+                prop_assert_eq!(outcome.accepted_rows, accepted);
+                prop_assert_eq!(outcome.rejections.iter().map(|r| r.row).collect::<Vec<_>>(), refused.clone());
+                prop_assert_eq!(outcome.error.is_none(), worst == Status::Acknowledged);
+                prop_assert_eq!(silent, told_after.is_some_and(|index| index < parts.len()));
+            }
+            prop_assert!(ledger.is_empty() && !ledger.contains(5) && ledger.oldest().is_none());
+            prop_assert!(ledger.fail_rest(5, &Error::new(Code::Internal, ""), now).is_none());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "delivery 7 entered twice")]
+    fn a_delivery_enters_once() {
+        let mut ledger = Ledger::default();
+        ledger.enter(entered(7, 1));
+        ledger.enter(entered(7, 1));
+    }
+
+    #[test]
+    fn no_rows_can_fail_too() {
+        let mut ledger = Ledger::default();
+        ledger.enter(entered(1, 0));
+        let error = Error::new(Code::BatchInvalid, "unreadable");
+        let settled = ledger.fail_rest(1, &error, Instant::now()).unwrap();
+        assert_eq!(settled.outcome.status, Status::Failed);
+    }
+}

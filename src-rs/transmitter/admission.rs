@@ -175,3 +175,106 @@ impl State {
 fn closed() -> Error {
     Error::new(Code::Closed, "the client is closed")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Request(usize),
+        Redeem(usize),
+        Cancel(usize),
+        Release(usize),
+        Close,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0usize..300).prop_map(Step::Request),
+            4 => any::<usize>().prop_map(Step::Redeem),
+            2 => any::<usize>().prop_map(Step::Cancel),
+            4 => any::<usize>().prop_map(Step::Release),
+        ]
+    }
+
+    proptest! {
+        /// against a model that only knows lists.
+        #[test]
+        fn never_above_the_budget_and_first_come_first_admitted(
+            steps in prop::collection::vec(step(), 1..120),
+            close in any::<bool>(),
+        ) {
+            const BUDGET: usize = 200;
+            let admission = Admission::new(BUDGET);
+            let (mut waiting, mut granted) = (Vec::<(u64, usize)>::new(), Vec::<(u64, usize)>::new());
+            let mut inside: Vec<usize> = Vec::new();
+            let close = close.then_some(Step::Close);
+            for step in steps.into_iter().chain(close) {
+                let mut let_in = Vec::new();
+                match step {
+                    Step::Request(bytes) => match admission.request(bytes).unwrap() {
+                        Admit::Admitted => {
+                            prop_assert!(waiting.is_empty() && granted.is_empty(), "somebody was passed");
+                            inside.push(bytes);
+                        }
+                        Admit::Queued(ticket) => waiting.push((ticket, bytes)),
+                    },
+                    Step::Redeem(pick) if !granted.is_empty() => {
+                        let (ticket, bytes) = granted.remove(pick % granted.len());
+                        let_in = admission.redeem(ticket, bytes).unwrap();
+                        inside.push(bytes);
+                    }
+                    Step::Cancel(pick) if !waiting.is_empty() || !granted.is_empty() => {
+                        let pick = pick % (waiting.len() + granted.len());
+                        let ticket = if pick < waiting.len() {
+                            waiting.remove(pick).0
+                        } else {
+                            granted.remove(pick - waiting.len()).0
+                        };
+                        let (found, granted) = admission.cancel(ticket);
+                        prop_assert!(found);
+                        let_in = granted;
+                    }
+                    Step::Release(pick) if !inside.is_empty() => {
+                        let_in = admission.release(inside.remove(pick % inside.len()));
+                    }
+                    Step::Close => {
+                        let mut void: Vec<u64> = granted.drain(..).chain(waiting.drain(..)).map(|t| t.0).collect();
+                        let mut told = admission.close();
+                        void.sort_unstable();
+                        told.sort_unstable();
+                        prop_assert_eq!(void, told);
+                        prop_assert_eq!(admission.request(0).unwrap_err().code(), Code::Closed);
+                        prop_assert_eq!(admission.redeem(1, 0).unwrap_err().code(), Code::Closed);
+                    }
+                    _ => {}
+                }
+                for ticket in let_in {
+                    prop_assert_eq!(waiting.first().map(|first| first.0), Some(ticket), "out of turn");
+                    granted.push(waiting.remove(0));
+                }
+                let held: Vec<usize> = inside.iter().copied().chain(granted.iter().map(|t| t.1)).collect();
+                let bytes: usize = held.iter().sum();
+                prop_assert_eq!(admission.in_flight_bytes(), bytes);
+                prop_assert_eq!(admission.waiting(), waiting.len() + granted.len());
+                prop_assert_eq!(admission.is_stalled(), !waiting.is_empty() && granted.is_empty());
+                let alone = held.iter().filter(|bytes| **bytes > 0).count() <= 1;
+                prop_assert!(bytes <= BUDGET || alone, "{held:?}");
+                // Nobody waits who could come in, unless another is on the way in before.
+                if let Some(first) = waiting.first().filter(|_| granted.is_empty()) {
+                    prop_assert!(bytes > 0 && bytes + first.1 > BUDGET, "{first:?} waits for nothing");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_ticket_that_nobody_has_is_said_to_be_none() {
+        let admission = Admission::new(10);
+        assert_eq!(admission.redeem(7, 1).unwrap_err().code(), Code::Internal);
+        assert_eq!(admission.cancel(7), (false, Vec::new()));
+    }
+}

@@ -272,3 +272,147 @@ fn joined(segments: Vec<Segment>) -> Vec<Segment> {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, DictionaryArray, Int64Array, StringArray};
+    use arrow::datatypes::{Field, Fields, Int8Type, Int64Type, Schema, UnionFields, UnionMode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(name: &str, first: i64, rows: usize) -> RecordBatch {
+        let schema = Arc::new(Schema::new(vec![Field::new(name, DataType::Int64, false)]));
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + rows as i64));
+        RecordBatch::try_new(schema, vec![column]).unwrap()
+    }
+
+    fn limits(max_rows: usize, max_bytes: usize) -> Batching {
+        Batching {
+            max_rows,
+            max_bytes,
+            linger: Duration::from_secs(1),
+        }
+    }
+
+    proptest! {
+        /// rows come out once, in order, in drafts of one schema that respect the limits, with
+        /// segments that say truly whose they are; what is taken back does not come out.
+        #[test]
+        fn what_goes_in_comes_out_in_order(
+            max_rows in 1usize..50,
+            max_bytes in 8usize..600,
+            pushes in prop::collection::vec((prop::collection::vec(0usize..120, 0..4), any::<bool>(), 0u8..6), 1..30),
+            taken_back in prop::option::of(1u64..10),
+        ) {
+            let start = Instant::now();
+            let mut batcher = Batcher::new(limits(max_rows, max_bytes));
+            let mut expected = Vec::new();
+            let mut found = Vec::new();
+            let mut draw = |batcher: &mut Batcher, force: bool| {
+                while let Some(draft) = batcher.next(start, force, None) {
+                    let draft = draft.unwrap();
+                    let rows: usize = draft.batches.iter().map(RecordBatch::num_rows).sum();
+                    assert_eq!(rows, draft.rows);
+                    assert!(rows > 0 && rows <= max_rows);
+                    assert!(draft.bytes <= max_bytes || rows == 1, "{} bytes", draft.bytes);
+                    let values: Vec<i64> = draft
+                        .batches
+                        .iter()
+                        .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
+                        .collect();
+                    let owners: Vec<i64> = draft
+                        .segments
+                        .iter()
+                        .flat_map(|s| (s.first_row..s.first_row + s.rows).map(|row| s.sequence as i64 * 1_000 + row as i64))
+                        .collect();
+                    assert_eq!(values, owners);
+                    assert!(draft.batches.iter().all(|batch| batch.schema() == draft.schema));
+                    found.extend(values);
+                }
+            };
+            for (index, (parts, other, width)) in pushes.iter().enumerate() {
+                let sequence = index as u64 + 1;
+                let mut first = sequence as i64 * 1_000;
+                let mut batches = Vec::new();
+                for rows in parts {
+                    let name = if *other { "b" } else { "a" };
+                    batches.push((batch(name, first, *rows), rows * usize::from(*width)));
+                    if taken_back != Some(sequence) {
+                        expected.extend(first..first + *rows as i64);
+                    }
+                    first += *rows as i64;
+                }
+                batcher.push(sequence, batches, start);
+                if taken_back == Some(sequence) {
+                    let rows: usize = batcher.take_back(sequence).iter().map(|segment| segment.rows).sum();
+                    prop_assert_eq!(rows, parts.iter().sum::<usize>());
+                }
+                draw(&mut batcher, false);
+            }
+            draw(&mut batcher, true);
+            prop_assert!(batcher.is_empty() && batcher.head().is_none() && batcher.due().is_none());
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn rows_wait_for_company_until_they_are_due() {
+        let start = Instant::now();
+        let mut batcher = Batcher::new(limits(100, 1_000));
+        batcher.push(1, vec![(batch("a", 0, 3), 24)], start);
+        assert!(batcher.next(start, false, None).is_none());
+        assert_eq!(batcher.due(), Some(start + Duration::from_secs(1)));
+        assert!(
+            batcher
+                .next(start + Duration::from_secs(1), false, None)
+                .is_some()
+        );
+    }
+
+    /// Joining dictionaries would compute on payload that JavaScript may still write to.
+    #[test]
+    fn dictionaries_are_not_joined_however_small() {
+        let dictionary: DictionaryArray<Int8Type> = ["x", "y", "x"].into_iter().collect();
+        let column: ArrayRef = Arc::new(dictionary);
+        let schema = Arc::new(Schema::new(vec![Field::new(
+            "d",
+            column.data_type().clone(),
+            true,
+        )]));
+        let batch = RecordBatch::try_new(schema, vec![column]).unwrap();
+        let mut batcher = Batcher::new(limits(100, 1_000));
+        batcher.push(1, vec![(batch.clone(), 10), (batch, 10)], Instant::now());
+        let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
+        assert_eq!(draft.batches.len(), 2);
+
+        let inner = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+        let field = Arc::new(Field::new("item", inner, true));
+        let union = UnionFields::try_new([0], [field.clone()]).unwrap();
+        for holder in [
+            DataType::List(field.clone()),
+            DataType::FixedSizeList(field.clone(), 2),
+            DataType::Struct(Fields::from(vec![field.clone()])),
+            DataType::Union(union, UnionMode::Sparse),
+        ] {
+            assert!(holds_dictionary(&holder), "{holder}");
+        }
+        assert!(!holds_dictionary(&DataType::new_list(DataType::Utf8, true)));
+    }
+
+    #[test]
+    fn small_texts_are_joined() {
+        let schema = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8, true)]));
+        let text = |words: Vec<&str>| {
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(words))]).unwrap()
+        };
+        let mut batcher = Batcher::new(limits(100, 1_000));
+        batcher.push(1, vec![(text(vec!["a"]), 9)], Instant::now());
+        batcher.push(2, vec![(text(vec!["b", "c"]), 9)], Instant::now());
+        let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
+        assert_eq!(draft.batches, [text(vec!["a", "b", "c"])]);
+        assert_eq!((draft.rows, draft.bytes, draft.segments.len()), (3, 18, 2));
+    }
+}

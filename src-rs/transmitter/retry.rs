@@ -59,3 +59,52 @@ impl Pace {
         self.base_delay.saturating_mul(1 << doublings).min(self.max_delay)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::error::Code;
+
+    proptest! {
+        /// full jitter under a ceiling that doubles, never below the server's hint.
+        #[test]
+        fn delays_stay_between_the_hint_and_the_ceiling(
+            seed in any::<u64>(),
+            base_ms in 0u64..1_000,
+            max_ms in 0u64..10_000,
+            happenings in prop::collection::vec((0u8..4, prop::option::of(any::<u64>())), 1..80),
+        ) {
+            let mut retry = Config::default().retry;
+            retry.base_delay = Duration::from_millis(base_ms);
+            retry.max_delay = Duration::from_millis(base_ms + max_ms);
+            let mut pace = Pace::new(&retry);
+            let mut dice = fastrand::Rng::with_seed(seed);
+            let mut strikes = 0u32;
+            for (what, hint) in happenings {
+                let code = match what {
+                    0 => {
+                        pace.succeeded();
+                        strikes /= 2;
+                        prop_assert_eq!(pace.strikes(), strikes);
+                        continue;
+                    }
+                    1 => Code::ResourceExhausted,
+                    _ => Code::Unavailable,
+                };
+                strikes = (strikes + if what == 1 { 2 } else { 1 }).min(32);
+                let mut error = Error::new(code, "");
+                if let Some(seconds) = hint {
+                    error = error.retry_after(Duration::from_secs(seconds));
+                }
+                let delay = pace.failed(&error, &mut dice);
+                prop_assert_eq!(pace.strikes(), strikes);
+                let hint = Duration::from_secs(hint.unwrap_or(0)).min(LONGEST);
+                let doubled = retry.base_delay.saturating_mul(1 << (strikes - 1).min(30));
+                prop_assert!(delay >= hint && delay <= doubled.min(retry.max_delay).max(hint));
+            }
+        }
+    }
+}

@@ -44,6 +44,10 @@ pub fn relabel(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if Arc::ptr_eq(batch.schema_ref(), schema) || batch.schema_ref() == schema {
         return Ok(batch);
     }
+    if batch.num_columns() != schema.fields().len() {
+        // Zipped below, the columns that are too many would be lost without a word.
+        return Err(Error::new(Code::Internal, "a batch does not fit its session"));
+    }
     let columns: Vec<ArrayRef> = batch
         .columns()
         .iter()
@@ -149,5 +153,108 @@ fn relabel_array(array: &ArrayRef, wanted: &DataType) -> ArrayRef {
         }
         // Left as it is: the record batch's own check then refuses it with a clear error.
         _ => array.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, UnionArray, new_empty_array, new_null_array};
+    use arrow::datatypes::{Fields, Schema, UnionFields};
+
+    use super::*;
+
+    fn of(data_type: DataType, nullable: bool, rows: usize) -> RecordBatch {
+        let column = if nullable {
+            new_null_array(&data_type, rows)
+        } else {
+            new_empty_array(&data_type)
+        };
+        let field = Field::new("c", data_type, nullable);
+        RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).unwrap()
+    }
+
+    fn leaf(name: &str, nullable: bool, unit: &str) -> Arc<Field> {
+        let field = Field::new(name, DataType::Int64, nullable);
+        Arc::new(field.with_metadata([("unit".to_string(), unit.to_string())].into()))
+    }
+
+    fn entries(name: &str, key: &str, unit: &str) -> Arc<Field> {
+        let fields = Fields::from(vec![leaf(key, false, unit), leaf("value", true, unit)]);
+        Arc::new(Field::new(name, DataType::Struct(fields), false))
+    }
+
+    /// Every nested type, its insides labelled in two ways.
+    fn pairs() -> Vec<(DataType, DataType)> {
+        let both =
+            |make: fn(Arc<Field>) -> DataType| (make(leaf("i", false, "m")), make(leaf("i", true, "km")));
+        vec![
+            both(DataType::List),
+            both(DataType::LargeList),
+            both(|field| DataType::FixedSizeList(field, 2)),
+            both(|field| DataType::Struct(vec![field].into())),
+            (
+                DataType::Map(entries("entries", "key", "m"), false),
+                DataType::Map(entries("key_value", "keys", "km"), false),
+            ),
+        ]
+    }
+
+    #[test]
+    fn insides_are_relabelled() {
+        for (given, wanted) in pairs() {
+            let batch = of(given.clone(), false, 0);
+            let target = of(wanted.clone(), true, 0).schema();
+            assert_eq!(fit(&batch, &target), Fit::Relabelled, "{given} as {wanted}");
+            let relabelled = relabel(batch.clone(), &target).unwrap();
+            assert_eq!(relabelled.schema(), target);
+            assert_eq!(relabelled.column(0).data_type(), &wanted);
+            assert_eq!(fit(&relabelled, &target), Fit::Same);
+            assert_eq!(relabel(relabelled.clone(), &target).unwrap(), relabelled);
+        }
+    }
+
+    #[test]
+    fn promises_are_not_broken_by_relabelling() {
+        // Deeper down nobody looks for nulls: what may hold some does not fit where none may be.
+        for (wanted, given) in pairs().into_iter().take(4) {
+            let batch = of(given, true, 2);
+            assert_eq!(fit(&batch, &of(wanted, true, 0).schema()), Fit::Different);
+        }
+        let nulls = of(DataType::Int64, true, 3);
+        let strict = Arc::new(Schema::new(vec![Field::new("c", DataType::Int64, false)]));
+        assert_eq!(fit(&nulls, &strict), Fit::Different);
+        let none = nulls.slice(0, 0);
+        assert_eq!(fit(&none, &strict), Fit::Relabelled);
+        assert_eq!(relabel(none, &strict).unwrap().schema(), strict);
+    }
+
+    #[test]
+    fn real_changes_are_changes() {
+        let batch = of(DataType::Int64, true, 2);
+        for other in [of(DataType::Int32, true, 0).schema(), Arc::new(Schema::empty())] {
+            assert_eq!(fit(&batch, &other), Fit::Different);
+            assert_eq!(relabel(batch.clone(), &other).unwrap_err().code(), Code::Internal);
+        }
+        let renamed = Arc::new(Schema::new(vec![Field::new("d", DataType::Int64, true)]));
+        assert_eq!(fit(&batch, &renamed), Fit::Different);
+        let map = |name: &str, sorted| DataType::Map(entries(name, "key", "m"), sorted);
+        let sorted = of(map("entries", true), true, 0).schema();
+        assert_eq!(fit(&of(map("entries", false), true, 0), &sorted), Fit::Different);
+        let list = DataType::Map(leaf("entries", false, "m"), false);
+        assert!(!type_fits(&list, &map("entries", false)));
+    }
+
+    /// A union's insides would have to be rebuilt: it gets a session of its own.
+    #[test]
+    fn unions_with_other_labels_do_not_travel_together() {
+        let union = |unit: &str| {
+            let fields = UnionFields::try_new([0], [leaf("a", true, unit)]).unwrap();
+            let child: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+            let array = UnionArray::try_new(fields, vec![0].into(), None, vec![child]).unwrap();
+            let field = Field::new("c", array.data_type().clone(), false);
+            RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::new(array)]).unwrap()
+        };
+        assert_eq!(fit(&union("m"), &union("km").schema()), Fit::Different);
+        assert_eq!(fit(&union("m"), &union("m").schema()), Fit::Same);
     }
 }

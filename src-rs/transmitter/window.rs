@@ -259,3 +259,175 @@ fn rest_of(write: &Write, batches: Vec<RecordBatch>) -> Write {
         bytes: (write.bytes as u128 * rows as u128 / write.rows.max(1) as u128) as usize,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Vec<usize>),
+        Send,
+        Partly(usize, usize),
+        Through(usize),
+        Remove(usize),
+        Rewind(bool),
+        TakeBack(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => prop::collection::vec(1usize..9, 1..4).prop_map(Step::Push),
+            3 => Just(Step::Send),
+            3 => (0usize..3, 0usize..30).prop_map(|(which, rows)| Step::Partly(which, rows)),
+            2 => (0usize..4).prop_map(Step::Through),
+            1 => (0usize..4).prop_map(Step::Remove),
+            2 => any::<bool>().prop_map(Step::Rewind),
+            1 => (1u64..30).prop_map(Step::TakeBack),
+        ]
+    }
+
+    /// A write of as many deliveries as there are counts; row `r` of delivery `s` is `100 s + r`.
+    fn draft(sequence: &mut u64, counts: &[usize]) -> Draft {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let mut values = Vec::new();
+        let mut segments = Vec::new();
+        for rows in counts {
+            *sequence += 1;
+            values.extend((0..*rows).map(|row| *sequence as i64 * 100 + row as i64));
+            segments.push(Segment {
+                sequence: *sequence,
+                first_row: 0,
+                rows: *rows,
+            });
+        }
+        let rows = values.len();
+        let column: ArrayRef = Arc::new(Int64Array::from(values));
+        let whole = RecordBatch::try_new(schema.clone(), vec![column]).unwrap();
+        // Cut where no delivery ends.
+        let cut = rows / 2;
+        Draft {
+            schema,
+            batches: vec![whole.slice(0, cut), whole.slice(cut, rows - cut)],
+            segments,
+            rows,
+            bytes: rows * 8,
+        }
+    }
+
+    fn rows_in(segments: &[Segment]) -> Vec<i64> {
+        segments
+            .iter()
+            .flat_map(|s| (s.first_row..s.first_row + s.rows).map(|row| s.sequence as i64 * 100 + row as i64))
+            .collect()
+    }
+
+    fn rows_written(write: &Write) -> Vec<i64> {
+        write
+            .batches
+            .iter()
+            .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
+            .collect()
+    }
+
+    proptest! {
+        /// every row leaves once, and a write says truly which rows it holds.
+        #[test]
+        fn every_row_leaves_once(steps in prop::collection::vec(step(), 1..60)) {
+            let mut window = Window::default();
+            let mut sequence = 0;
+            let (mut entered, mut left) = (Vec::new(), Vec::new());
+            for step in steps {
+                let id = |window: &Window, which: usize| window.writes.get(which).map_or(0, |p| p.write.id);
+                match step {
+                    Step::Push(counts) => {
+                        let draft = draft(&mut sequence, &counts);
+                        entered.extend(rows_in(&draft.segments));
+                        window.push(draft);
+                    }
+                    Step::Send => window.iter_mut().for_each(|pending| pending.sent = true),
+                    Step::Partly(which, rows) => {
+                        let id = id(&window, which);
+                        if window.find(id).is_some_and(|pending| pending.sent) {
+                            left.extend(rows_in(&window.partly(id, rows)));
+                        }
+                    }
+                    Step::Through(which) => {
+                        let id = id(&window, which);
+                        for pending in window.through(id) {
+                            prop_assert!(pending.write.id <= id);
+                            left.extend(rows_in(&pending.segments));
+                        }
+                    }
+                    Step::Remove(which) => {
+                        let id = id(&window, which);
+                        left.extend(window.remove(id).iter().flat_map(|p| rows_in(&p.segments)));
+                    }
+                    Step::Rewind(ambiguous) => {
+                        window.iter_mut().for_each(|p| p.maybe_landed |= p.sent && ambiguous);
+                        window.rewind();
+                        prop_assert!(window.iter_mut().all(|p| !p.sent && p.done_rows == 0));
+                    }
+                    Step::TakeBack(sequence) => {
+                        let taken = window.take_back(sequence);
+                        prop_assert!(taken.iter().all(|segment| segment.sequence == sequence));
+                        left.extend(rows_in(&taken));
+                    }
+                }
+                let ids: Vec<u64> = window.writes.iter().map(|p| p.write.id).collect();
+                prop_assert!(ids.is_sorted() && window.last_id() == ids.last().copied());
+                for pending in &window.writes {
+                    let rows = rows_written(&pending.write);
+                    prop_assert_eq!(rows.len(), pending.write.rows);
+                    prop_assert_eq!(&rows[pending.done_rows..], &rows_in(&pending.segments)[..]);
+                    prop_assert!(!pending.segments.is_empty());
+                }
+            }
+            left.extend(window.take_all().iter().flat_map(|p| rows_in(&p.segments)));
+            left.sort_unstable();
+            prop_assert_eq!(left, entered);
+            prop_assert!(window.is_empty() && window.front().is_none());
+        }
+    }
+
+    #[test]
+    fn exhausted_by_attempts_by_time_and_by_the_end() {
+        let now = Instant::now();
+        let mut retry = crate::config::Config::default().retry;
+        retry.attempts = 3;
+        retry.deadline = Duration::from_secs(10);
+        let mut sequence = 0;
+        let mut window = Window::default();
+        for (attempts, age) in [(3, 0), (1, 11), (1, 9), (0, 0)] {
+            window.push(draft(&mut sequence, &[1]));
+            let pending = window.writes.back_mut().unwrap();
+            pending.attempts = attempts;
+            pending.first_sent = now.checked_sub(Duration::from_secs(age)).filter(|_| attempts > 0);
+        }
+        let ids = |out: Vec<Pending>| out.iter().map(|p| p.write.id).collect::<Vec<_>>();
+        assert_eq!(ids(window.exhausted(&retry, now, Some(now))), [1, 2]);
+        let before = now.checked_sub(Duration::from_secs(1));
+        assert_eq!(ids(window.exhausted(&retry, now, before)), [3, 4]);
+    }
+
+    #[test]
+    fn a_verdict_tells_what_the_tries_came_to() {
+        let now = Instant::now();
+        let mut window = Window::default();
+        window.push(draft(&mut 0, &[2]));
+        let pending = window.find(1).unwrap();
+        let error = Error::new(crate::error::Code::Unavailable, "away");
+        assert!(!pending.verdict(&error, now).is_ambiguous());
+        pending.attempts = 4;
+        pending.maybe_landed = true;
+        let verdict = pending.verdict(&error, now);
+        assert!(verdict.is_ambiguous() && verdict.attempts() == 4);
+        assert_eq!(window.last_id_up_to(0), None);
+        assert_eq!(window.last_id_up_to(1), Some(1));
+        assert!(window.partly(9, 1).is_empty());
+    }
+}
