@@ -28,8 +28,9 @@ mod structure;
 mod text;
 mod views;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -147,10 +148,28 @@ pub fn decode_schema(message: &[u8]) -> Result<SchemaRef> {
     contained(|| ipc::schema(message))
 }
 
+thread_local! {
+    /// Whether a panic of this thread is caught by [`contained`].
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Turns a panic of a library into an error: the input is hostile and the process is the user's.
 fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    static HOOK: Once = Once::new();
+    // What is told as an error of the batch is not told on the user's stderr as well.
+    HOOK.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !CONTAINED.get() {
+                loud(info);
+            }
+        }));
+    });
+    let outer = CONTAINED.replace(true);
     // Whatever the work was changing is dropped with it, so nothing half-done is seen afterwards.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CONTAINED.set(outer);
+    done.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .map(String::as_str)
