@@ -154,12 +154,14 @@ export class Packer {
     const id = known.id < 0 ? this.schemaId(batch.schema) : known.id;
     const { columns, nodeCount } = known.plan;
     const { length } = batch.data;
-    const { children } = length === 0 ? emptyBatch(known.plan.schema).data : batch.data;
+    const data = length === 0 ? (emptyBatch(known.plan.schema).data as unknown as ArrowData) : batch.data;
+    const { children } = data;
     if (children.length !== columns.length)
       throw invalid(`it has ${children.length} columns where its schema has ${columns.length}`);
     const sheet = this.#sheet;
     const mark = sheet.mark();
     const { at } = mark;
+    sheet.batch = children;
     this.#node = at + 4;
     sheet.slot = this.#node + 4 * nodeCount;
     // Three buffers at most to a node; what views have beyond that makes its own room.
@@ -167,7 +169,7 @@ export class Packer {
     sheet.room(this.#bound);
     this.#misfit = "";
     try {
-      for (let i = 0; i < columns.length; i++) this.#walk(children[i]! as ArrowData, columns[i]!);
+      for (let i = 0; i < columns.length; i++) this.#walk(children[i]!, columns[i]!);
     } catch (error) {
       throw error instanceof TypeError ? invalid("it is no well-formed record batch", null, error) : error;
     }
@@ -191,6 +193,9 @@ export class Packer {
     const node = this.#node;
     this.#node = node + 4;
     const { length, offset, children } = data;
+    // From here on they are multiplied: a lie would come out as a number that nobody can place.
+    if (length >>> 0 !== length || offset >>> 0 !== offset)
+      throw invalid(`it says it has ${length} rows from ${offset} on`, plan.path);
     const { call } = sheet;
     call[node] = length;
     call[node + 1] = 0;

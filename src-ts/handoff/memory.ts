@@ -24,6 +24,7 @@
 
 import { types } from "node:util";
 import { markAsUntransferable } from "node:worker_threads";
+import type { ArrowData } from "./arrow.js";
 
 /** What an ArrayBuffer is, for good: none of these can become another one, but by being detached. */
 export const PLAIN = 0;
@@ -79,13 +80,24 @@ export class Known {
 
 const known = new WeakMap<ArrayBufferLike, Known>();
 
-export function know(buffer: ArrayBufferLike): Known {
-  let found = known.get(buffer);
-  if (found === undefined) {
-    found = new Known(kindOf(buffer));
-    known.set(buffer, found);
+/** @param columns Where to look for more buffers of its kind, when finding out about one is costly. */
+export function know(buffer: ArrayBufferLike, columns: readonly ArrowData[]): Known {
+  const found = known.get(buffer);
+  if (found !== undefined) return found;
+  let kind = kindOf(buffer);
+  if (kind === PAGES) {
+    findOut(columns);
+    const learnt = known.get(buffer);
+    if (learnt !== undefined) return learnt;
+    kind = isPlain([buffer as ArrayBuffer]) ? PLAIN : WASM;
   }
-  return found;
+  return learn(buffer, kind);
+}
+
+function learn(buffer: ArrayBufferLike, kind: Kind): Known {
+  const entry = new Known(kind);
+  known.set(buffer, entry);
+  return entry;
 }
 
 /** From here on `buffer` cannot be detached. Only for a `PLAIN` one. */
@@ -101,31 +113,63 @@ const PAGE = 65_536;
 const unclonable = (): void => {};
 
 /**
- * Transfers `buffer` together with something that cannot be cloned. That fails either way and detaches
- * nothing; which complaint comes first tells whether the buffer could have been transferred.
+ * Transfers buffers together with something that cannot be cloned. That fails either way and detaches
+ * nothing; which complaint comes first tells whether the buffers could have been transferred.
  */
-function complaint(buffer: ArrayBuffer): string {
+function complaint(buffers: ArrayBuffer[]): string {
   try {
-    structuredClone(unclonable, { transfer: [buffer] });
+    structuredClone(unclonable, { transfer: buffers });
   } catch (error) {
     return String((error as Error).message);
   }
   return "";
 }
 
-/** What is said about a plain buffer; empty when a runtime says the same about WebAssembly's. */
+/** What is said about plain buffers; empty when a runtime says the same about WebAssembly's. */
 const PLAIN_COMPLAINT: string = (() => {
-  const plain = complaint(new ArrayBuffer(8));
+  const plain = complaint([new ArrayBuffer(8)]);
   const memory = new WebAssembly.Memory({ initial: 0 });
-  return plain === complaint(memory.buffer) ? "" : plain;
+  return plain === complaint([memory.buffer]) ? "" : plain;
 })();
 
-function kindOf(buffer: ArrayBufferLike): Kind {
+function isPlain(buffers: ArrayBuffer[]): boolean {
+  return PLAIN_COMPLAINT !== "" && complaint(buffers) === PLAIN_COMPLAINT;
+}
+
+/** Whole pages: plain, or WebAssembly's. */
+const PAGES = 4;
+
+function kindOf(buffer: ArrayBufferLike): Kind | typeof PAGES {
   // Not `instanceof`: a buffer of another realm (a vm context, a test runner) is no instance of ours.
   if (types.isSharedArrayBuffer(buffer)) return SHARED;
   if (buffer.resizable) return RESIZABLE;
   const { byteLength } = buffer;
-  // The complaint takes 5 to 10 µs; WebAssembly memory always is a whole number of pages.
-  if (byteLength === 0 || byteLength % PAGE !== 0) return PLAIN;
-  return PLAIN_COMPLAINT !== "" && complaint(buffer) === PLAIN_COMPLAINT ? PLAIN : WASM;
+  return byteLength === 0 || byteLength % PAGE !== 0 ? PLAIN : PAGES;
+}
+
+/**
+ * Finds out about all buffers of whole pages at once: a complaint takes 5 to 10 µs, about one buffer or
+ * about many, and columns of 65,536 values are whole pages all of them.
+ */
+function findOut(columns: readonly ArrowData[]): void {
+  const buffers = new Set<ArrayBuffer>();
+  for (let i = 0; i < columns.length; i++) collect(columns[i]!, buffers);
+  if (buffers.size < 2 || !isPlain([...buffers])) return;
+  for (const buffer of buffers) learn(buffer, PLAIN);
+}
+
+function collect(data: ArrowData, buffers: Set<ArrayBuffer>): void {
+  collectView(data.nullBitmap, buffers);
+  collectView(data.valueOffsets, buffers);
+  collectView(data.values, buffers);
+  collectView(data.typeIds, buffers);
+  for (const view of data.variadicBuffers ?? []) collectView(view, buffers);
+  for (const child of data.children) collect(child, buffers);
+  for (const chunk of data.dictionary?.data ?? []) collect(chunk, buffers);
+}
+
+function collectView(view: ArrayBufferView | null | undefined, buffers: Set<ArrayBuffer>): void {
+  if (view == null) return;
+  const buffer = view.buffer as ArrayBuffer;
+  if (!known.has(buffer) && kindOf(buffer) === PAGES) buffers.add(buffer);
 }

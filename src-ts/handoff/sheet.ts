@@ -8,6 +8,7 @@
 
 import { type IngestError, ingestError } from "../errors.js";
 import type { HandoffMode } from "../options.js";
+import type { ArrowData } from "./arrow.js";
 import { type Kind, know, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
 import type { Plan } from "./plan.js";
 
@@ -39,6 +40,8 @@ export class Sheet {
   /** Of all buffers: what the call takes from the budget. */
   bytes = 0;
 
+  /** Columns of the batch under way: where to look for memory like that which is asked about. */
+  batch: readonly ArrowData[] = [];
   mode: HandoffMode = "auto";
   /** Whether plain memory is copied, for whatever reason. */
   copying = false;
@@ -150,7 +153,7 @@ export class Sheet {
 
   /** Finds or gives a buffer its place in the call, and its way. False: it cannot cross as it is. */
   #locate(buffer: ArrayBufferLike, plan: Plan | null): boolean {
-    const known = know(buffer);
+    const known = know(buffer, this.batch);
     const { kind } = known;
     const copying = this.copying || kind !== PLAIN;
     if (copying) this.#explain(kind, plan);

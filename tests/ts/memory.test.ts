@@ -103,6 +103,22 @@ describe("R-01 R-02 what cannot be pinned is copied with a reason, or refused by
     expect(() => pack(batch)).toThrowError(/detached/);
   });
 
+  test("columns of whole pages are told apart, one of WebAssembly's among plain ones", () => {
+    const { WebAssembly } = globalThis as never as {
+      WebAssembly: { Memory: new (o: object) => { buffer: ArrayBuffer } };
+    };
+    const of = (buffer: ArrayBuffer) =>
+      makeData({ type: new Int32(), length: 16_384, nullCount: 0, data: new Int32Array(buffer) });
+    const plain = () => of(new ArrayBuffer(65_536));
+    expect(pack(batchOf({ x: plain(), y: plain(), z: plain() }), "pin").packing.pinned).toBe(3);
+    const foreign = of(new WebAssembly.Memory({ initial: 1 }).buffer);
+    expect(pack(batchOf({ w: plain(), x: foreign, y: plain() })).packing).toMatchObject({
+      pinned: 2,
+      copied: 1,
+      reason: expect.stringMatching(/^copied: column x: .*WebAssembly/),
+    });
+  });
+
   test("one reason for each kind of memory, however many columns", () => {
     const resizable = () =>
       makeData({
