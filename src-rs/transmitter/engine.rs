@@ -419,9 +419,17 @@ impl Engine {
             }
         }
         if error.retry_class() == RetryClass::Never {
+            let mut error = error;
             let failed = match during {
                 During::Open => self.window.take_all(),
-                During::Write(id) => self.window.remove(id).into_iter().collect(),
+                During::Write(id) => match error.row().and_then(|row| self.window.blame(id, row)) {
+                    // One delivery is to blame: those that it happened to travel with go on.
+                    Some((refused, row)) => {
+                        error = error.at_row(row);
+                        vec![refused]
+                    }
+                    None => self.window.remove(id).into_iter().collect(),
+                },
                 During::Flush | During::Close | During::Idle => self.window.take_taken(),
             };
             self.rewind();

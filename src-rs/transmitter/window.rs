@@ -3,7 +3,7 @@
 //! Invariants:
 //! - All writes in the window have one schema: the session is drained before another is opened.
 //! - A write keeps its id in every replay; only rows that were acknowledged alone are cut off,
-//!   and rows of an aborted delivery while no session holds them.
+//!   and rows of a delivery that was aborted or refused, while no session holds them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -116,6 +116,44 @@ impl Window {
         }
         self.writes.retain(|pending| pending.write.rows > 0);
         taken
+    }
+
+    /// Takes the delivery that holds row `row` of write `id`, counted as it was sent, out of that write,
+    /// which stays for the others. The row comes back as one of the delivery. The session is gone.
+    pub fn blame(&mut self, id: u64, row: u64) -> Option<(Pending, u64)> {
+        let row = usize::try_from(row).ok()?;
+        let index = self.writes.iter().position(|pending| pending.write.id == id)?;
+        let pending = &mut self.writes[index];
+        let mut end = pending.done_rows;
+        let (sequence, own_row) = pending.segments.iter().find_map(|segment| {
+            let start = end;
+            end += segment.rows;
+            (start..end)
+                .contains(&row)
+                .then(|| (segment.sequence, row - start + segment.first_row))
+        })?;
+        let is_own = |segment: &Segment| segment.sequence == sequence;
+        if pending.segments.iter().all(is_own) {
+            return Some((self.writes.remove(index)?, own_row as u64));
+        }
+        let mut batches = rows_of(&pending.write.batches, 0, pending.done_rows);
+        let mut start = pending.done_rows;
+        for segment in &pending.segments {
+            if !is_own(segment) {
+                batches.extend(rows_of(&pending.write.batches, start, segment.rows));
+            }
+            start += segment.rows;
+        }
+        let kept = Arc::new(rest_of(&pending.write, batches));
+        let (own, others) = pending.segments.iter().partition(|segment| is_own(segment));
+        pending.segments = others;
+        let refused = Pending {
+            write: std::mem::replace(&mut pending.write, kept),
+            schema: Arc::clone(&pending.schema),
+            segments: own,
+            ..*pending
+        };
+        Some((refused, own_row as u64))
     }
 
     /// The session is gone: everything is to be sent again, but for the rows that were acknowledged.
@@ -277,6 +315,7 @@ mod tests {
         Remove(usize),
         Rewind(bool),
         TakeBack(u64),
+        Blame(usize, u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -288,6 +327,7 @@ mod tests {
             1 => (0usize..4).prop_map(Step::Remove),
             2 => any::<bool>().prop_map(Step::Rewind),
             1 => (1u64..30).prop_map(Step::TakeBack),
+            1 => (0usize..4, 0u64..30).prop_map(|(which, row)| Step::Blame(which, row)),
         ]
     }
 
@@ -371,6 +411,18 @@ mod tests {
                         window.iter_mut().for_each(|p| p.maybe_landed |= p.sent && ambiguous);
                         window.rewind();
                         prop_assert!(window.iter_mut().all(|p| !p.sent && p.done_rows == 0));
+                    }
+                    Step::Blame(which, row) => {
+                        let id = id(&window, which);
+                        let rows = window.find(id).map_or(Vec::new(), |p| rows_written(&p.write));
+                        if let Some((refused, own_row)) = window.blame(id, row) {
+                            let sequence = refused.segments[0].sequence;
+                            prop_assert_eq!(rows[row as usize], (sequence * 100 + own_row) as i64);
+                            prop_assert!(refused.segments.iter().all(|s| s.sequence == sequence));
+                            left.extend(rows_in(&refused.segments));
+                        }
+                        window.iter_mut().for_each(|p| p.sent = false);
+                        window.rewind();
                     }
                     Step::TakeBack(sequence) => {
                         let taken = window.take_back(sequence);

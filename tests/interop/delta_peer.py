@@ -97,7 +97,8 @@ def delta_search(path, column, value):
 
 def delta_stats(path):
     actions = pa.table(DeltaTable(path).get_add_actions(flatten=True))
-    return actions.sort_by("path").to_pylist()
+    # JSON has no infinities.
+    return [{key: str(value) for key, value in row.items()} for row in actions.sort_by("path").to_pylist()]
 
 
 def delta_append(path, start, count, times=1, storage=None, mode="append"):

@@ -14,7 +14,8 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, S
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType as Arrow, Date64Type, Field, Schema, SchemaRef, TimeUnit, TimestampNanosecondType,
+    DataType as Arrow, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
+    Field, Schema, SchemaRef, TimeUnit, TimestampNanosecondType,
 };
 use deltalake_core::kernel::{DataType as Delta, StructField, StructType};
 
@@ -172,6 +173,7 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
     let wanted = field.data_type();
     let unchanged = array.data_type() == wanted;
     if unchanged && !array.data_type().is_nested() {
+        exact(array, path)?;
         return Ok(Arc::clone(array));
     }
     let internal =
@@ -181,7 +183,8 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
         (_, Delta::Array(of), Arrow::List(element)) => {
             let list = as_list(array, path)?;
             let (offsets, values) = window(&list);
-            let values = conform(&values, of.element_type(), element, &format!("{path}.element"))?;
+            let values = conform(&values, of.element_type(), element, &format!("{path}.element"))
+                .map_err(|error| in_parent(error, &offsets))?;
             no_nulls(&values, element, path)?;
             let list = ListArray::try_new(Arc::clone(element), offsets, values, list.nulls().cloned());
             Ok(Arc::new(list.map_err(internal)?))
@@ -217,18 +220,20 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             };
             let first = map.value_offsets()[0];
             let length = map.value_offsets()[map.len()] - first;
+            let offsets: ScalarBuffer<i32> =
+                map.value_offsets().iter().map(|offset| offset - first).collect();
             let part = |column: &ArrayRef| column.slice(first as usize, length as usize);
-            let keys = conform(&part(map.keys()), of.key_type(), &pair[0], &format!("{path}.key"))?;
+            let keys = conform(&part(map.keys()), of.key_type(), &pair[0], &format!("{path}.key"))
+                .map_err(|error| in_parent(error, &offsets))?;
             let values = conform(
                 &part(map.values()),
                 of.value_type(),
                 &pair[1],
                 &format!("{path}.value"),
-            )?;
+            )
+            .map_err(|error| in_parent(error, &offsets))?;
             no_nulls(&keys, &pair[0], path)?;
             no_nulls(&values, &pair[1], path)?;
-            let offsets: ScalarBuffer<i32> =
-                map.value_offsets().iter().map(|offset| offset - first).collect();
             let rows = StructArray::try_new(pair.clone(), vec![keys, values], None).map_err(internal)?;
             let built = MapArray::try_new(
                 Arc::clone(entries),
@@ -264,10 +269,31 @@ fn no_nulls(array: &ArrayRef, field: &Field, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Looks at values that the cast after it would round.
+/// The row of a list or map that holds the item which the error is about.
+fn in_parent(error: Error, offsets: &[i32]) -> Error {
+    match error.row() {
+        Some(item) => {
+            let row = offsets.partition_point(|offset| *offset as u64 <= item);
+            error.at_row(row.saturating_sub(1) as u64)
+        }
+        None => error,
+    }
+}
+
+/// Looks at values that the cast after it would round, and at decimals: a file has room for `precision`
+/// digits and no more, and its writer would cut the others off without a word.
 fn exact(array: &ArrayRef, path: &str) -> Result<()> {
     fn first_odd(values: &[i64], array: &dyn Array, unit: i64) -> Option<usize> {
         (0..values.len()).find(|row| values[*row] % unit != 0 && array.is_valid(*row))
+    }
+    fn wide<T: DecimalType>(
+        array: &ArrayRef,
+        fits: impl Fn(T::Native) -> bool,
+    ) -> Option<(usize, &'static str)> {
+        let decimals = array.as_primitive::<T>();
+        (0..decimals.len())
+            .find(|row| decimals.is_valid(*row) && !fits(decimals.value(*row)))
+            .map(|row| (row, "has more digits than its type allows"))
     }
     let odd = match array.data_type() {
         Arrow::Timestamp(TimeUnit::Nanosecond, _) => {
@@ -280,9 +306,32 @@ fn exact(array: &ArrayRef, path: &str) -> Result<()> {
             first_odd(dates.values(), array, 86_400_000)
                 .map(|row| (row, "has a time of day, which a Delta date does not keep"))
         }
+        Arrow::Decimal32(precision, _) => wide::<Decimal32Type>(array, |value| {
+            Decimal32Type::is_valid_decimal_precision(value, *precision)
+        }),
+        Arrow::Decimal64(precision, _) => wide::<Decimal64Type>(array, |value| {
+            Decimal64Type::is_valid_decimal_precision(value, *precision)
+        }),
+        Arrow::Decimal128(precision, _) => wide::<Decimal128Type>(array, |value| {
+            Decimal128Type::is_valid_decimal_precision(value, *precision)
+        }),
+        Arrow::Decimal256(precision, _) => wide::<Decimal256Type>(array, |value| {
+            Decimal256Type::is_valid_decimal_precision(value, *precision)
+        }),
         Arrow::Dictionary(_, _) => {
-            let values = array.as_any_dictionary().values();
-            return exact(values, path);
+            let dictionary = array.as_any_dictionary();
+            return exact(dictionary.values(), path).map_err(|error| {
+                let keys = dictionary.normalized_keys();
+                let bad = |row: &usize| error.row() == Some(keys[*row] as u64) && array.is_valid(*row);
+                match (0..array.len()).find(bad) {
+                    Some(row) => error.at_row(row as u64),
+                    None => refuse(
+                        path,
+                        None,
+                        "of its dictionary is none that a Delta table can hold",
+                    ),
+                }
+            });
         }
         _ => None,
     };
