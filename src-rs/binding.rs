@@ -20,6 +20,7 @@ use crate::error::{Code, Error};
 
 /// What this build is, as JSON: `{ version, arrow, delta, target }`.
 #[napi(catch_unwind)]
+#[cfg_attr(test, allow(dead_code))]
 pub fn version() -> String {
     serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -12,7 +12,7 @@ import type { Cargo, Packing } from "./handoff.js";
 import type { HandoffMode } from "./options.js";
 import { type HandoffWay, TransmissionResult } from "./result.js";
 
-/** */
+/** @internal */
 export class InFlight {
   readonly cargo: Cargo;
   readonly mode: HandoffMode;
@@ -60,7 +60,7 @@ export class Delivery {
   /** Number of the delivery within its client, in the order of admission. */
   readonly sequence: bigint;
 
-  /** */
+  /** @internal */
   constructor(inFlight: InFlight) {
     this.#inFlight = inFlight;
     this.sequence = BigInt(inFlight.sequence);
@@ -75,7 +75,11 @@ export class Delivery {
   }
 }
 
-/** What Rust says, and what this side knows of the handoff. */
+/**
+ * What Rust says, and what this side knows of the handoff.
+ *
+ * @internal
+ */
 export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResult {
   const { packing } = inFlight;
   const limited = outcome.buffersCopiedForPinLimit > 0;
@@ -106,7 +110,11 @@ export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResu
   );
 }
 
-/** The outcome of a delivery that Rust can say nothing about any more. */
+/**
+ * The outcome of a delivery that Rust can say nothing about any more.
+ *
+ * @internal
+ */
 export function unknownResult(inFlight: InFlight, error: IngestError): TransmissionResult {
   return toResult(inFlight, {
     sequence: inFlight.sequence,
