@@ -156,11 +156,11 @@ thread_local! {
 /// Turns a panic of a library into an error: the input is hostile and the process is the user's.
 fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
-    // What is told as an error of the batch is not told on the user's stderr as well.
+    // What is told as an error of the batch is not told on the user's stderr as well, unless asked for.
     HOOK.call_once(|| {
         let loud = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if !CONTAINED.get() {
+            if !CONTAINED.get() || std::env::var_os("RUST_BACKTRACE").is_some_and(|how| how == "full") {
                 loud(info);
             }
         }));

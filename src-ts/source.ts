@@ -9,7 +9,8 @@
 import { types } from "node:util";
 import type { RecordBatch, Table } from "apache-arrow";
 import { ingestError } from "./errors.js";
-import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable, truthful } from "./handoff/arrow.js";
+import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
+import { truthful } from "./handoff/truthful.js";
 import type { Cargo } from "./handoff.js";
 import { describe } from "./options.js";
 

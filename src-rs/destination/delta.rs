@@ -111,7 +111,7 @@ impl Delta {
                 let by = &self.config.delta.partition_by;
                 if !by.is_empty() {
                     // Refused before there is a table that nobody can write to.
-                    let whole = Plan::new(&opening.schema, &struct_of(&columns)?)?;
+                    let whole = Plan::new(&opening.schema, &struct_of(&columns)?, false)?;
                     Splitter::new(&whole.target, by)?;
                 }
                 if !by.is_empty() && by.len() >= columns.len() {
@@ -125,23 +125,11 @@ impl Delta {
                     .ok_or_else(|| Error::new(Code::Internal, "the new table cannot be found"))?
             }
         };
-        let mut plan = Plan::new(&opening.schema, state.schema().as_ref())?;
+        let grow = self.config.delta.schema_evolution == SchemaEvolution::Merge;
+        let mut plan = Plan::new(&opening.schema, state.schema().as_ref(), grow)?;
         if !plan.unknown.is_empty() {
-            if self.config.delta.schema_evolution == SchemaEvolution::None {
-                let names: Vec<String> = plan
-                    .unknown
-                    .iter()
-                    .map(|field| {
-                        format!(
-                            "{}: not in the table (delta.schemaEvolution is \"none\")",
-                            field.name
-                        )
-                    })
-                    .collect();
-                return Err(types::mismatch(&names));
-            }
             state = commit::widen(&self.location, state, &plan.unknown).await?;
-            plan = Plan::new(&opening.schema, state.schema().as_ref())?;
+            plan = Plan::new(&opening.schema, state.schema().as_ref(), grow)?;
         }
         Ok((state, plan))
     }

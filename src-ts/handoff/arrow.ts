@@ -71,31 +71,6 @@ export interface ArrowTable {
   readonly batches: readonly ArrowBatch[];
 }
 
-/**
- * A batch under the schema that its columns have. Where two columns share a name, `new RecordBatch` (the
- * library's own readers included) gives both the last one's type and metadata; what its data says is right.
- */
-export function truthful(batch: ArrowBatch): ArrowBatch {
-  const { schema, data } = batch;
-  if (!namesTwice(schema)) return batch;
-  const fields = data.type?.children;
-  if (fields?.length !== schema.fields.length) return batch;
-  if (!fields.every((field, index) => field.name === schema.fields[index]!.name)) return batch;
-  return { schema: { fields, metadata: schema.metadata }, data };
-}
-
-const doubles = new WeakMap<ArrowSchema, boolean>();
-
-function namesTwice(schema: ArrowSchema): boolean {
-  let found = doubles.get(schema);
-  if (found === undefined) {
-    const { fields } = schema;
-    found = new Set(fields.map((field) => field?.name)).size < fields.length;
-    doubles.set(schema, found);
-  }
-  return found;
-}
-
 export function isSchema(value: unknown): value is ArrowSchema {
   if (!isObject(value) || !Array.isArray(value.fields) || !isMap(value.metadata)) return false;
   return value.fields.every(

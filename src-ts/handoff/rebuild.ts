@@ -128,6 +128,14 @@ export function emptyBatch(schema: Schema): RecordBatch {
   return batchOf(schema, 0, children);
 }
 
+/** Given offsets, the writer writes them, for types that have none as well: all buffers behind them shift. */
+function emptyOffsets(typeId: number): Int32Array | BigInt64Array | undefined {
+  if (typeId > 18 && typeId < 22) return new BigInt64Array(1);
+  return typeId === 4 || typeId === 5 || typeId === 12 || typeId === 14 || typeId === 17
+    ? new Int32Array(1)
+    : undefined;
+}
+
 function batchOf(schema: Schema, length: number, children: Data[]): RecordBatch {
   const batch = new RecordBatch(
     schema,
@@ -149,7 +157,7 @@ function emptyData(type: DataType): Data {
     0,
     0,
     [
-      type.typeId > 18 && type.typeId < 22 ? new BigInt64Array(1) : new Int32Array(1),
+      emptyOffsets(type.typeId),
       ArrayType === undefined ? new Uint8Array(0) : new ArrayType(new ArrayBuffer(0), 0, 0),
       undefined,
       new Int8Array(0),
@@ -168,7 +176,11 @@ export function rebuildBatch(batch: ArrowBatch, schema: Schema): RecordBatch {
 }
 
 export function rebuildData(data: ArrowData, type: DataType): Data {
-  const { length, valueOffsets, typeIds } = data;
+  const { length, typeIds } = data;
+  if (type.typeId === 1) return new Nulls(type, length);
+  let { valueOffsets, children } = data;
+  if (type.typeId === 12 || type.typeId === 17 || type.typeId === 21)
+    [valueOffsets, children] = compact(valueOffsets!, children[0]!, length);
   const values = likeOurs(data.values, type);
   let { offset, nullBitmap } = data;
   const views = type.typeId === 23 || type.typeId === 24;
@@ -180,22 +192,47 @@ export function rebuildData(data: ArrowData, type: DataType): Data {
     type,
     offset,
     length,
-    nullCountOf(data, type),
+    nullCountOf(data),
     [valueOffsets, values, nullBitmap, typeIds] as never,
     type.typeId === -1
       ? []
-      : (type.children ?? []).map((field: Field, index: number) =>
-          rebuildData(data.children[index]!, field.type),
-        ),
+      : (type.children ?? []).map((field: Field, index: number) => rebuildData(children[index]!, field.type)),
     type.typeId === -1 ? rebuildDictionary(data.dictionary!, (type as Dictionary).dictionary) : undefined,
     [...(data.variadicBuffers ?? [])] as never,
   );
 }
 
+/** A list's items cut to those that it refers to: the writer's own cut is one of those that it gets wrong. */
+function compact(offsets: Offsets, items: ArrowData, length: number): [Offsets, readonly ArrowData[]] {
+  const first = Number(offsets[0]);
+  const last = Number(offsets[length]);
+  // An offset that is not there is the writer's to complain about.
+  if ((first === 0 && last === items.length) || !(first <= last)) return [offsets, [items]];
+  const cut = (items as Sliceable).slice(first, last - first);
+  if (first === 0) return [offsets, [cut]];
+  const moved =
+    offsets instanceof BigInt64Array
+      ? offsets.subarray(0, length + 1).map((offset) => offset - BigInt(first))
+      : Int32Array.from({ length: length + 1 }, (_, row) => Number(offsets[row]) - first);
+  return [moved, [cut]];
+}
+
+type Offsets = NonNullable<ArrowData["valueOffsets"]>;
+type Sliceable = ArrowData & { slice(offset: number, length: number): ArrowData };
+
 /** Without a bitmap to count in, the writer would write -1 as a count, which no reader takes. */
-function nullCountOf(data: ArrowData, type: DataType): number {
-  if (type.typeId === 1) return data.length;
+function nullCountOf(data: ArrowData): number {
   return data.nullBitmap == null || data.nullBitmap.byteLength === 0 ? 0 : (data._nullCount ?? -1);
+}
+
+/** A column of type Null. What lies below a list is sliced by the writer, and its own slices forget their count. */
+class Nulls extends Data {
+  constructor(type: DataType, length: number) {
+    super(type, 0, length, length);
+  }
+  override slice(_offset: number, length: number): this {
+    return new Nulls(this.type, length) as this;
+  }
 }
 
 /**
@@ -220,7 +257,10 @@ function arrayTypeOf(type: DataType): ViewClass | undefined {
   const { ArrayType } = (type.typeId === -1 ? (type as Dictionary).indices : type) as unknown as {
     ArrayType?: unknown;
   };
-  return typeof ArrayType === "function" ? (ArrayType as ViewClass) : undefined;
+  // The library says `Array` of types that have no values, and cannot slice one.
+  return typeof ArrayType === "function" && "BYTES_PER_ELEMENT" in ArrayType
+    ? (ArrayType as unknown as ViewClass)
+    : undefined;
 }
 
 interface ViewClass {

@@ -16,7 +16,6 @@ import {
   Struct,
   type Table,
   TimestampNanosecond,
-  tableFromArrays,
   tableToIPC,
   Utf8,
   Vector,
@@ -26,6 +25,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { rebuildSchema, writeIpc } from "../../dist/handoff/rebuild.js";
 import { connect, type IngestClient } from "../../dist/index.js";
 import { batchOf, everyType } from "../ts/support/batches.js";
+import { tableOf } from "../ts/support/table.js";
 import { base64, describeWith, Peer, PYTHON } from "./support/peer.js";
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-interop-"));
@@ -55,7 +55,7 @@ const range = (from: number, to: number): number[] => Array.from({ length: to - 
 /** Rows that say who wrote them, in the form that the Python writer uses, too. */
 function rows(from: number, to: number, who = "us"): Table {
   const ids = BigInt64Array.from(range(from, to), BigInt);
-  return tableFromArrays({ id: ids, who: vectorFromArray(new Array(to - from).fill(who), new Utf8()) });
+  return tableOf({ id: ids, who: vectorFromArray(new Array(to - from).fill(who), new Utf8()) });
 }
 
 async function send(client: IngestClient, table: Table | RecordBatch): Promise<bigint> {
@@ -86,7 +86,7 @@ describeWith(PYTHON, "R-20 other readers see what we wrote", () => {
     const days = ["2026-01-01", "2026-01-02", null, "a b/c=d&é", "100%"];
     const ids = range(0, 1_000);
     const day = ids.map((id) => days[id % days.length]);
-    const data = tableFromArrays({
+    const data = tableOf({
       id: BigInt64Array.from(ids, BigInt),
       day: vectorFromArray(day, new Utf8()),
       part: vectorFromArray(
@@ -113,7 +113,7 @@ describeWith(PYTHON, "R-20 other readers see what we wrote", () => {
     await using client = await connect(`delta:${table}`, quick);
     for (let file = 0; file < 6; file++) {
       const ids = range(file * 100, file * 100 + 100);
-      const data = tableFromArrays({
+      const data = tableOf({
         id: BigInt64Array.from(ids, BigInt),
         half: Float64Array.from(ids, (id) => id / 2),
         // Long enough that bounds have to be cut, and cut upwards.
@@ -160,7 +160,7 @@ describeWith(PYTHON, "R-20 other readers see what we wrote", () => {
     }
     const wider = (from: number): Table =>
       rows(from, from + 10).assign(
-        tableFromArrays({
+        tableOf({
           extra: vectorFromArray(
             range(0, 10).map((i) => (i % 2 ? i : null)),
             new Int32(),
@@ -336,7 +336,7 @@ describeWith(PYTHON, "R-17 R-20 other writers at our table", () => {
     const table = path.join(folder, "theirs");
     await peer.ask("delta_append", { path: table, start: 0, count: 3 });
     await using client = await connect(`delta:${table}`, quick);
-    const narrow = tableFromArrays({ id: Int32Array.of(1), who: vectorFromArray(["x"], new Utf8()) });
+    const narrow = tableOf({ id: Int32Array.of(1), who: vectorFromArray(["x"], new Utf8()) });
     const refused = await client.send(narrow);
     expect(refused).toMatchObject({ status: "failed", error: { code: "SCHEMA_MISMATCH" } });
     expect(refused.error!.message).toMatch(/id.*(Int32|integer).*long/i);

@@ -5,9 +5,10 @@ import * as fs from "node:fs";
 import { createServer } from "node:net";
 import * as path from "node:path";
 import { inspect } from "node:util";
-import { type Table, tableFromArrays, Utf8, vectorFromArray } from "apache-arrow";
+import { type Table, Utf8, vectorFromArray } from "apache-arrow";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connect, type DeltaOptions, IngestError } from "../../dist/index.js";
+import { tableOf } from "../ts/support/table.js";
 import { describeWith, Peer, PYTHON } from "./support/peer.js";
 
 const SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY";
@@ -53,7 +54,7 @@ const options = (delta: DeltaOptions = {}) => ({
 
 function rows(from: number, to: number): Table {
   const ids = BigInt64Array.from(range(from, to), BigInt);
-  return tableFromArrays({ id: ids, who: vectorFromArray(new Array(to - from).fill("us"), new Utf8()) });
+  return tableOf({ id: ids, who: vectorFromArray(new Array(to - from).fill("us"), new Utf8()) });
 }
 
 describeWith(PYTHON, "R-20 a table in S3", () => {

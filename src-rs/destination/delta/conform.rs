@@ -44,9 +44,11 @@ struct Column {
 }
 
 impl Plan {
+    /// With `grow`, columns that the table lacks are no mistake.
+    ///
     /// # Errors
     /// `SCHEMA_MISMATCH` naming every column that the table cannot take as it is.
-    pub fn new(source: &SchemaRef, table: &StructType) -> Result<Plan> {
+    pub fn new(source: &SchemaRef, table: &StructType, grow: bool) -> Result<Plan> {
         let mut mistakes = duplicates(source);
         let mut columns = Vec::new();
         let mut target = Vec::new();
@@ -90,6 +92,10 @@ impl Plan {
                 continue;
             }
             match delta_type(field.data_type()) {
+                Ok(_) if !grow => mistakes.push(format!(
+                    "{}: not in the table (delta.schemaEvolution is \"none\")",
+                    field.name()
+                )),
                 Ok(delta) => unknown.push(StructField::nullable(field.name(), delta)),
                 Err(why) => mistakes.push(format!("{}: {why}", field.name())),
             }

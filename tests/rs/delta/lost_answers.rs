@@ -119,7 +119,7 @@ async fn bench() -> Bench {
         home,
         location,
         fault,
-        plan: Plan::new(&schema, &StructType::try_new(columns).unwrap()).unwrap(),
+        plan: Plan::new(&schema, &StructType::try_new(columns).unwrap(), false).unwrap(),
     }
 }
 
