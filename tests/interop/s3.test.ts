@@ -1,14 +1,12 @@
 // R-20, R-44: several of our clients and a Python writer at one table in S3 (as moto plays it), all rows once;
 // and what the store is told in confidence is told to nobody else.
-import { type ChildProcess, spawn } from "node:child_process";
 import * as fs from "node:fs";
-import { createServer } from "node:net";
-import * as path from "node:path";
 import { inspect } from "node:util";
 import { type Table, Utf8, vectorFromArray } from "apache-arrow";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connect, type DeltaOptions, IngestError } from "../../dist/index.js";
 import { tableOf } from "../ts/support/table.js";
+import { freePort, Moto } from "./support/moto.js";
 import { describeWith, Peer, PYTHON } from "./support/peer.js";
 
 const SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY";
@@ -16,23 +14,17 @@ const TOKEN = "a-session-token-that-nobody-may-see";
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
 let peer: Peer;
-let server: ChildProcess | undefined;
+let moto: Moto;
 let endpoint: string;
 
 beforeAll(async () => {
   if (!fs.existsSync(PYTHON)) return;
-  const port = await freePort();
-  endpoint = `http://127.0.0.1:${port}`;
-  server = spawn(path.join(path.dirname(PYTHON), "moto_server"), ["-H", "127.0.0.1", "-p", String(port)], {
-    stdio: "ignore",
-  });
-  await answers(`${endpoint}/moto-api/`);
-  expect((await fetch(`${endpoint}/lake`, { method: "PUT" })).status).toBe(200);
-  peer = await Peer.start();
+  [moto, peer] = await Promise.all([Moto.start(), Peer.start()]);
+  endpoint = moto.endpoint;
 });
 afterAll(async () => {
   await peer?.[Symbol.asyncDispose]();
-  server?.kill();
+  await moto?.[Symbol.asyncDispose]();
 });
 
 const storage = () => ({
@@ -183,20 +175,3 @@ describeWith(PYTHON, "R-44 R-32 what the store must not say", () => {
     }
   });
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address() as { port: number };
-      probe.close(() => resolve(port));
-    });
-  });
-}
-
-async function answers(url: string): Promise<void> {
-  for (let i = 0; i < 300; i++) {
-    if ((await fetch(url).catch(() => undefined))?.ok) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error(`${url} does not answer`);
-}
