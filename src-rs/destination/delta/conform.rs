@@ -15,7 +15,8 @@ use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType as Arrow, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
-    Field, Schema, SchemaRef, TimeUnit, TimestampNanosecondType,
+    Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
 use deltalake_core::kernel::{DataType as Delta, StructField, StructType};
 
@@ -191,7 +192,7 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             let (offsets, values) = window(&list);
             let values = conform(&values, of.element_type(), element, &format!("{path}.element"))
                 .map_err(|error| in_parent(error, &offsets))?;
-            no_nulls(&values, element, path)?;
+            no_nulls(&values, element, path).map_err(|error| in_parent(error, &offsets))?;
             let list = ListArray::try_new(Arc::clone(element), offsets, values, list.nulls().cloned());
             Ok(Arc::new(list.map_err(internal)?))
         }
@@ -238,8 +239,8 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
                 &format!("{path}.value"),
             )
             .map_err(|error| in_parent(error, &offsets))?;
-            no_nulls(&keys, &pair[0], path)?;
-            no_nulls(&values, &pair[1], path)?;
+            no_nulls(&keys, &pair[0], path).map_err(|error| in_parent(error, &offsets))?;
+            no_nulls(&values, &pair[1], path).map_err(|error| in_parent(error, &offsets))?;
             let rows = StructArray::try_new(pair.clone(), vec![keys, values], None).map_err(internal)?;
             let built = MapArray::try_new(
                 Arc::clone(entries),
@@ -265,10 +266,13 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
 }
 
 fn no_nulls(array: &ArrayRef, field: &Field, path: &str) -> Result<()> {
-    if !field.is_nullable() && array.logical_null_count() > 0 {
+    if !field.is_nullable()
+        && let Some(nulls) = array.logical_nulls()
+        && let Some(item) = (0..nulls.len()).find(|item| nulls.is_null(*item))
+    {
         return Err(refuse(
             path,
-            None,
+            Some(item),
             "is null inside, where the table allows no nulls",
         ));
     }
@@ -292,6 +296,11 @@ fn exact(array: &ArrayRef, path: &str) -> Result<()> {
     fn first_odd(values: &[i64], array: &dyn Array, unit: i64) -> Option<usize> {
         (0..values.len()).find(|row| values[*row] % unit != 0 && array.is_valid(*row))
     }
+    fn beyond(values: &[i64], array: &dyn Array, unit: i64) -> Option<(usize, &'static str)> {
+        (0..values.len())
+            .find(|row| array.is_valid(*row) && values[*row].checked_mul(unit).is_none())
+            .map(|row| (row, "is out of the table's range of microseconds"))
+    }
     fn wide<T: DecimalType>(
         array: &ArrayRef,
         fits: impl Fn(T::Native) -> bool,
@@ -306,6 +315,14 @@ fn exact(array: &ArrayRef, path: &str) -> Result<()> {
             let times = array.as_primitive::<TimestampNanosecondType>();
             first_odd(times.values(), array, 1_000)
                 .map(|row| (row, "has nanoseconds, which Delta does not keep"))
+        }
+        Arrow::Timestamp(TimeUnit::Second, _) => {
+            let times = array.as_primitive::<TimestampSecondType>();
+            beyond(times.values(), array, 1_000_000)
+        }
+        Arrow::Timestamp(TimeUnit::Millisecond, _) => {
+            let times = array.as_primitive::<TimestampMillisecondType>();
+            beyond(times.values(), array, 1_000)
         }
         Arrow::Date64 => {
             let dates = array.as_primitive::<Date64Type>();

@@ -442,7 +442,53 @@ async fn values_that_would_be_rounded_are_refused() {
             Arc::new(Date64Array::from(vec![86_400_000, 86_400_001, 0])),
             Some(4),
         ),
-        (Arc::new(TimestampSecondArray::from(vec![0, i64::MAX, 0])), None),
+        (
+            Arc::new(TimestampSecondArray::from(vec![0, i64::MAX, 0])),
+            Some(4),
+        ),
+        (
+            Arc::new(TimestampMillisecondArray::from(vec![
+                Some(0),
+                None,
+                Some(i64::MIN),
+            ])),
+            Some(5),
+        ),
+        (
+            Arc::new(
+                Decimal32Array::from(vec![999, 1_000])
+                    .with_precision_and_scale(3, 1)
+                    .unwrap(),
+            ),
+            Some(4),
+        ),
+        (
+            Arc::new(
+                Decimal64Array::from(vec![Some(-1_000), None])
+                    .with_precision_and_scale(3, 1)
+                    .unwrap(),
+            ),
+            Some(3),
+        ),
+        (
+            Arc::new(
+                Decimal128Array::from(vec![None, Some(10_i128.pow(20))])
+                    .with_precision_and_scale(20, 2)
+                    .unwrap(),
+            ),
+            Some(4),
+        ),
+        (
+            Arc::new(
+                Decimal256Array::from(vec![
+                    i256::from_i128(0),
+                    i256::from_i128(10_i128.pow(38)).wrapping_neg(),
+                ])
+                .with_precision_and_scale(38, 0)
+                .unwrap(),
+            ),
+            Some(4),
+        ),
         (
             Arc::new(DictionaryArray::<Int8Type>::new(
                 Int8Array::from(vec![0, 0, 0]),
