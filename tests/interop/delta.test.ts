@@ -235,6 +235,18 @@ describeWith(PYTHON, "R-14 R-20 what a table cannot hold exactly", () => {
       const refused = await other.send(batchOf({ d: data }));
       expect(refused).toMatchObject({ status: "failed", error: { code: "BATCH_INVALID", field, row } });
     }
+    // Under a null there may be anything.
+    const hidden = new Data(
+      new Struct([new Field("in", bad.type, true)]),
+      0,
+      5,
+      2,
+      [undefined, undefined, Uint8Array.of(0b01011)] as never,
+      [bad],
+    );
+    await using other = await connect(`delta:${table}-hidden`, quick);
+    await send(other, batchOf({ d: hidden }));
+
     const expected = [base64(writeIpc(good as never, rebuildSchema(good.schema as never)))];
     expect(await peer.ask("delta_equal", { path: table, expected })).toEqual(agree);
   });

@@ -10,9 +10,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, StructArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, RecordBatch, StructArray, new_null_array,
+};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options, nullif};
 use arrow::datatypes::{
     DataType as Arrow, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
     Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, TimestampNanosecondType,
@@ -202,7 +204,16 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             for (field, delta) in fields.iter().zip(of.fields()) {
                 let path = format!("{path}.{}", field.name());
                 let child = match given.column_by_name(field.name()) {
-                    Some(child) => conform(child, &delta.data_type, field, &path)?,
+                    Some(child) => {
+                        // What lies under a null may be anything, and is no value.
+                        let child = match given.nulls() {
+                            Some(nulls) if nulls.null_count() > 0 => {
+                                nullif(child, &BooleanArray::new(!nulls.inner(), None)).map_err(internal)?
+                            }
+                            _ => Arc::clone(child),
+                        };
+                        conform(&child, &delta.data_type, field, &path)?
+                    }
                     None => new_null_array(field.data_type(), given.len()),
                 };
                 if !field.is_nullable()
