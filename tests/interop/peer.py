@@ -97,9 +97,12 @@ OPS = {"compare": compare_op}
 
 
 def main():
-    from delta_peer import OPS as delta  # beside this file
+    # Beside this file.
+    from delta_peer import OPS as delta
+    from exotic_peer import OPS as exotic
 
     OPS.update(delta)
+    OPS.update(exotic)
     print(json.dumps({"ok": pa.__version__}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
