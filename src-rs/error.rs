@@ -293,16 +293,18 @@ impl Error {
         self.0.attempts
     }
 
-    /// The shape in which errors cross into JavaScript.
+    /// The shape in which errors cross into JavaScript. Texts are bounded there: they quote names, which
+    /// are the user's and as long as they like, and a string of JavaScript has an end.
     pub fn to_json(&self) -> serde_json::Value {
         let facts = &self.0;
+        let causes: Vec<&str> = facts.causes.iter().map(|cause| bounded(cause)).collect();
         serde_json::json!({
             "code": facts.code.as_str(),
-            "message": facts.message,
+            "message": bounded(&facts.message),
             "retry": facts.code.retry_class().as_str(),
-            "causes": facts.causes,
+            "causes": causes,
             "operation": facts.operation,
-            "field": facts.field,
+            "field": facts.field.as_deref().map(bounded),
             "row": facts.row,
             "attempts": facts.attempts,
             "elapsedMs": facts.elapsed.as_secs_f64() * 1e3,
@@ -310,6 +312,13 @@ impl Error {
             "issues": facts.issues,
         })
     }
+}
+
+/// Of one text in JavaScript, in bytes.
+const MAX_TEXT: usize = 8 << 10;
+
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
 impl fmt::Display for Error {

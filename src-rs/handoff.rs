@@ -154,7 +154,10 @@ thread_local! {
 }
 
 /// Turns a panic of a library into an error: the input is hostile and the process is the user's.
-fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+///
+/// # Errors
+/// What `work` says; `BATCH_INVALID` if it panicked.
+pub fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
     // What is told as an error of the batch is not told on the user's stderr as well, unless asked for.
     HOOK.call_once(|| {

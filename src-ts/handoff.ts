@@ -56,14 +56,21 @@ export class Packer {
   #ipc = 0;
   /** Set by the walk when it meets what columns cannot carry. */
   #misfit = "";
+  #packing = false;
 
   /** @param register Tells Rust about a schema, and says by which number it is known from then on. */
   constructor(register: (message: Uint8Array) => number) {
     this.#register = register;
   }
 
-  /** Begins a call: its own, or the second try of one that was queued under `ticket`. */
+  /**
+   * Begins a call: its own, or the second try of one that was queued under `ticket`.
+   *
+   * @throws {IngestError} `BATCH_INVALID` out of the getters of a batch that is being packed: the numbers of
+   * the one would go with the memory of the other.
+   */
   begin(ticket: number): void {
+    if (this.#packing) throw invalid("a getter of another batch sends it while that one is packed");
     this.#sheet.begin(ticket);
     this.#count = 0;
   }
@@ -91,6 +98,7 @@ export class Packer {
     sheet.beginDelivery(mode);
     this.#ipc = 0;
     const mark = sheet.mark();
+    this.#packing = true;
     try {
       const { at } = sheet;
       sheet.room(at + 3);
@@ -103,6 +111,8 @@ export class Packer {
     } catch (error) {
       sheet.undo(mark);
       throw error;
+    } finally {
+      this.#packing = false;
     }
     this.#count++;
     return { pinned: sheet.pinned, copied: sheet.copied, ipc: this.#ipc, reason: sheet.reason() };
@@ -209,7 +219,7 @@ export class Packer {
         return;
       case plans.BOOL:
         this.#validity(data, node, plan);
-        sheet.put(data.values, offset >> 3, ((offset & 7) + length + 7) >> 3, plan);
+        sheet.put(data.values, firstByte(offset), bytesOfBits(offset, length), plan);
         return;
       case plans.BYTES:
       case plans.LARGE_BYTES: {
@@ -299,7 +309,7 @@ export class Packer {
       this.#sheet.absent();
     } else {
       this.#sheet.call[node + 1] = _nullCount ?? -1;
-      this.#sheet.put(nullBitmap, offset >> 3, ((offset & 7) + length + 7) >> 3, plan);
+      this.#sheet.put(nullBitmap, firstByte(offset), bytesOfBits(offset, length), plan);
     }
   }
 
@@ -390,6 +400,10 @@ function offsetAt(offsets: Offsets | null | undefined, index: number): number {
   const value = offsets?.[index];
   return typeof value === "number" ? value : value === undefined ? -1 : Number(value);
 }
+
+// Not `>> 3`: beyond 2³¹ rows it gives negative numbers, and a bitmap that is not there has no nulls.
+const firstByte = (bit: number): number => Math.floor(bit / 8);
+const bytesOfBits = (bit: number, bits: number): number => Math.ceil(((bit & 7) + bits) / 8);
 
 /** Whether copying from the start of what a slice refers into would mostly copy what it does not refer to. */
 function mostlyOthers(first: number, last: number): boolean {

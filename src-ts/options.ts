@@ -176,7 +176,6 @@ export interface SplitOptions {
 
 const OURS: readonly string[] = ["schema", "telemetry", "logger", "signal"];
 
-/** @internal */
 export function splitOptions(options: unknown): SplitOptions {
   const issues: ConfigIssue[] = [];
   const given = isObject(options) ? options : {};
@@ -227,7 +226,6 @@ export function splitOptions(options: unknown): SplitOptions {
   };
 }
 
-/** @internal */
 export const LEVELS = ["debug", "info", "warn", "error"] as const;
 
 /** Adds the names that only TypeScript knows to what Rust says about unknown ones. */
@@ -239,7 +237,6 @@ export function withOurNames(issues: readonly ConfigIssue[]): ConfigIssue[] {
   );
 }
 
-/** @internal */
 export function isMode(value: unknown): value is HandoffMode {
   return value === "auto" || value === "pin" || value === "copy" || value === "ipc";
 }
@@ -247,7 +244,11 @@ export function isMode(value: unknown): value is HandoffMode {
 /** By shape, so that signals of another realm count. */
 export function isSignal(value: unknown): value is AbortSignal {
   return (
-    isObject(value) && typeof value.aborted === "boolean" && typeof value.addEventListener === "function"
+    isObject(value) &&
+    typeof value.aborted === "boolean" &&
+    typeof value.throwIfAborted === "function" &&
+    typeof value.addEventListener === "function" &&
+    typeof value.removeEventListener === "function"
   );
 }
 
@@ -266,7 +267,6 @@ export function checkSendOptions(options: SendOptions | undefined): void {
   if (issues.length > 0) throw configInvalid(issues, "send");
 }
 
-/** @internal */
 export function configInvalid(issues: readonly ConfigIssue[], operation: string): Error {
   const lines = issues.map(({ path, message, suggestion }) =>
     suggestion === undefined ? `${path} ${message}` : `${path} ${message} (did you mean ${suggestion}?)`,
@@ -334,7 +334,6 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** @internal */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}…` : value);
   if (typeof value === "function") return "a function";

@@ -381,9 +381,21 @@ unsafe extern "C" fn on_hop(
             0,
             &mut array,
         );
-        sys::napi_create_string_utf8(env, details.as_ptr().cast(), details.len() as isize, &mut text);
+        // Longer than a string of JavaScript may be (a row refused is a line, and there may be millions):
+        // outcomes without their details are better than none, and than a value that is none.
+        for details in [details.as_str(), ""] {
+            let length = details.len() as isize;
+            if sys::napi_create_string_utf8(env, details.as_ptr().cast(), length, &mut text)
+                == sys::Status::napi_ok
+            {
+                break;
+            }
+        }
         let mut this = ptr::null_mut();
         sys::napi_get_undefined(env, &mut this);
+        if array.is_null() || text.is_null() || this.is_null() {
+            return;
+        }
         let arguments = [array, text];
         let status = sys::napi_call_function(env, this, on_events, 2, arguments.as_ptr(), ptr::null_mut());
         if status == sys::Status::napi_pending_exception {

@@ -242,16 +242,19 @@ impl Handover<'_> {
         let mut count = 0;
         // SAFETY: `buffers` is an array, an argument of the call under way.
         unsafe { sys::napi_get_array_length(self.env, buffers, &mut count) };
-        let mut regions = Vec::with_capacity(count as usize);
-        for index in 0..count {
-            let mut element = ptr::null_mut();
+        let mut elements = vec![ptr::null_mut(); count as usize];
+        for (index, element) in (0..count).zip(&mut elements) {
+            // SAFETY: as above. It may run JavaScript (an accessor in place of an element), which may
+            // free what another element has; so no address is asked for before the last one is there.
+            unsafe { sys::napi_get_element(self.env, buffers, index, element) };
+        }
+        let mut regions = Vec::with_capacity(elements.len());
+        for (index, element) in elements.into_iter().enumerate() {
             let mut address: *mut c_void = ptr::null_mut();
             let mut length = 0;
-            // SAFETY: as above; both calls only read, and the second one refuses other values.
-            let status = unsafe {
-                sys::napi_get_element(self.env, buffers, index, &mut element);
-                sys::napi_get_arraybuffer_info(self.env, element, &mut address, &mut length)
-            };
+            // SAFETY: it only reads, and it refuses what is no ArrayBuffer, a missing value too.
+            let status =
+                unsafe { sys::napi_get_arraybuffer_info(self.env, element, &mut address, &mut length) };
             if status != sys::Status::napi_ok {
                 return Err(malformed(format!("buffers[{index}] is not an ArrayBuffer")));
             }

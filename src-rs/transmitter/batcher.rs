@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::schema::{self, Fit};
 use crate::config::Batching;
 use crate::error::{Code, Error, Result};
+use crate::handoff::contained;
 use crate::outcome::Segment;
 
 /// Below this a batch is worth copying into its neighbour: a destination's cost per batch exceeds
@@ -224,11 +225,12 @@ fn join(schema: &SchemaRef, run: &mut Vec<RecordBatch>, sealed: &mut Vec<RecordB
         0 => {}
         1 => sealed.append(run),
         _ => {
-            match concat_batches(schema, run.iter()) {
-                Ok(batch) => sealed.push(batch),
+            // It panics where the offsets of lists would overflow; on this task, everybody would hang.
+            match contained(|| Ok(concat_batches(schema, run.iter()))) {
+                Ok(Ok(batch)) => sealed.push(batch),
                 // What cannot be joined (offsets that would overflow 32 bits) goes as it is.
-                Err(arrow::error::ArrowError::OffsetOverflowError(_)) => sealed.append(run),
-                Err(error) => {
+                Err(_) | Ok(Err(arrow::error::ArrowError::OffsetOverflowError(_))) => sealed.append(run),
+                Ok(Err(error)) => {
                     return Err(Error::new(Code::BatchInvalid, "batches cannot be joined")
                         .caused_by(&error)
                         .during("batch"));

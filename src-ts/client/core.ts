@@ -118,6 +118,8 @@ export class Core implements Listener {
   }
 
   async operation(start: (operation: number) => void): Promise<void> {
+    // Nobody is left who could answer.
+    if (this.#lastStats !== undefined) throw closed("flush");
     const operation = ++this.#lastOperation;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#operations.set(operation, (error) => (error === null ? resolve() : reject(error)));
@@ -201,7 +203,7 @@ export class Core implements Listener {
   }
 
   broken(error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? error.message : describe(error);
     this.log("error", "an event could not be handled; please report this", { message });
   }
 
@@ -240,10 +242,13 @@ export class Core implements Listener {
       });
     for (let i = 0; i < group.length; i++) {
       const inFlight = group[i]!;
-      const sequence = ++this.#lastSequence;
-      inFlight.sequence = sequence;
-      this.#inFlight.set(sequence, inFlight);
-      const { signal } = inFlight;
+      inFlight.sequence = ++this.#lastSequence;
+      this.#inFlight.set(inFlight.sequence, inFlight);
+    }
+    // Signals are the user's, who may have put anything in them; by now the books are in order.
+    for (let i = 0; i < group.length; i++) {
+      const inFlight = group[i]!;
+      const { signal, sequence } = inFlight;
       if (signal === undefined) continue;
       inFlight.onAbort = () => {
         if (this.#inFlight.has(sequence)) this.binding.abort(sequence);
@@ -281,7 +286,6 @@ export class Core implements Listener {
   }
 
   #settle(inFlight: InFlight, result: TransmissionResult, retries: number): void {
-    if (inFlight.onAbort !== undefined) inFlight.signal?.removeEventListener("abort", inFlight.onAbort);
     if (!result.success && !inFlight.observed) {
       // Not the result itself, which would keep the batch in memory for as long as nobody looks.
       const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
@@ -290,6 +294,7 @@ export class Core implements Listener {
     }
     inFlight.settle(result);
     this.telemetry?.settled(inFlight.span, result, retries);
+    if (inFlight.onAbort !== undefined) inFlight.signal?.removeEventListener("abort", inFlight.onAbort);
   }
 
   async #close(deadlineMs: number): Promise<void> {
@@ -310,6 +315,8 @@ export class Core implements Listener {
       this.#settle(inFlight, unknownResult(inFlight, error), 0);
     }
     this.#inFlight.clear();
+    // What the destination was asked and has not answered by now; its answer would find nobody.
+    for (const operation of [...this.#operations.keys()]) this.answered(operation, closed("close"));
     this.#lastStats = this.stats();
     this.telemetry?.close();
     this.#retire(0);

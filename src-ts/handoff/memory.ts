@@ -139,12 +139,24 @@ function isPlain(buffers: ArrayBuffer[]): boolean {
 /** Whole pages: plain, or WebAssembly's. */
 const PAGES = 4;
 
+// What a buffer truly is: properties of its own, or of a class of the user's, may say anything. On what is no
+// ArrayBuffer they throw a TypeError.
+const isResizable = truth<boolean>("resizable");
+const trueLength = truth<number>("byteLength");
+
+function truth<T>(name: "resizable" | "byteLength"): (buffer: ArrayBufferLike) => T {
+  const get = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, name)!.get as () => T;
+  return (buffer) => Reflect.apply(get, buffer, []);
+}
+
 function kindOf(buffer: ArrayBufferLike): Kind | typeof PAGES {
   // Not `instanceof`: a buffer of another realm (a vm context, a test runner) is no instance of ours.
   if (types.isSharedArrayBuffer(buffer)) return SHARED;
-  if (buffer.resizable) return RESIZABLE;
-  const { byteLength } = buffer;
-  return byteLength === 0 || byteLength % PAGE !== 0 ? PLAIN : PAGES;
+  if (isResizable(buffer)) return RESIZABLE;
+  const byteLength = trueLength(buffer);
+  // An empty one is no use to anybody, and WebAssembly's have none to begin with.
+  if (byteLength === 0) return WASM;
+  return byteLength % PAGE !== 0 ? PLAIN : PAGES;
 }
 
 /**

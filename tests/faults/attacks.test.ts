@@ -71,6 +71,24 @@ describe("R-04 memory that is taken away while Rust holds it", () => {
   test("garbage collection under pressure takes nothing that is in use", async () => {
     await survives("gc");
   });
+
+  test.each(["resizable", "wasm"])("a buffer that hides being %s is seen through", async (kind) => {
+    await survives("lies", [kind]);
+  });
+});
+
+describe("R-04 batches that break what is around them", () => {
+  test("getters that send another batch while theirs is packed spoil neither", async () => {
+    await survives("reenter");
+  });
+
+  test("an error about a name longer than any string is told", async () => {
+    await survives("long-name");
+  });
+
+  test("small batches whose lists cannot be joined go as they are", async () => {
+    await survives("nothings");
+  });
 });
 
 describe("R-04 memory that is written to while Rust reads it", () => {
@@ -95,6 +113,10 @@ describe("R-04, R-18 environments that end with batches in flight", () => {
     const ended = await attack("exit", [way], 60_000);
     expect(ended, ended.output).toMatchObject({ code: way === "throw" ? 1 : 0, signal: null });
     expect(ended.output).not.toContain("HUNG");
+  });
+
+  test("what is asked of a client that ends, or has ended, is answered", async () => {
+    await survives("closed-operations");
   });
 
   test("an idle client keeps no process alive, and one that waits keeps it alive until it is told", async () => {

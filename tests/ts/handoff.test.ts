@@ -1,6 +1,6 @@
 // Promises of src-ts/handoff.ts: everything that apache-arrow holds is described exactly, in constant time a
 // column. What is packed is read back here by a reader written from specs/boundary.md alone.
-import { type RecordBatch, type Schema, Table, tableFromIPC } from "apache-arrow";
+import { Bool, Data, Field, RecordBatch, Schema, Struct, Table, tableFromIPC } from "apache-arrow";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { joinData, sliceOf } from "../../dist/handoff/join.js";
@@ -241,6 +241,37 @@ describe("what is handed over", () => {
     const wide = Object.fromEntries(Array.from({ length: 700 }, (_, i) => [`c${i}`, columns.utf8View!]));
     const batch = batchOf(wide);
     expect(valuesOf(roundTrip(batch, "auto"))).toBe(valuesOf(batch));
+  });
+});
+
+describe("beyond 2³¹ rows", () => {
+  // Never touched, so no memory is behind it.
+  const bitmap = new Uint8Array(2 ** 28 + 8);
+  const over = (data: Data) => {
+    const fields = [new Field("c", data.type, true)];
+    return new RecordBatch(
+      new Schema(fields),
+      new Data(new Struct(fields), 0, data.length, 0, {}, [data]) as never,
+    );
+  };
+
+  test("bitmaps of all rows are handed over, and of none but those", () => {
+    const rows = 2 ** 31 + 9;
+    const nulls = pack(
+      over(new Data(new Struct([]), 0, rows, -1, [undefined, undefined, bitmap] as never)),
+    ).packed;
+    expect(nulls.buffers).toMatchObject([{ mode: 0, offset: 0, length: 2 ** 28 + 2 }]);
+    const bools = pack(over(new Data(new Bool(), 0, rows, 0, [undefined, bitmap]))).packed;
+    expect(bools.buffers[1]).toMatchObject({ mode: 0, offset: 0, length: 2 ** 28 + 2 });
+  });
+
+  test("a slice there starts there", () => {
+    const bools = new Data(new Bool(), 2 ** 31 + 11, 6, -1, [undefined, bitmap, bitmap]);
+    const { buffers } = pack(over(bools)).packed;
+    expect(buffers).toMatchObject([
+      { offset: 2 ** 28 + 1, length: 2 },
+      { offset: 2 ** 28 + 1, length: 2 },
+    ]);
   });
 });
 
