@@ -4,7 +4,6 @@
 // - A delivery's promise is fulfilled once, with a result, and never rejected: outcomes are values.
 // - Whether somebody looked at the outcome is known here, and only here.
 
-import type { Span } from "@opentelemetry/api";
 import type { Settled } from "./binding.js";
 import type { IngestError } from "./errors.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
@@ -12,12 +11,12 @@ import type { Cargo, Packing } from "./handoff.js";
 import type { HandoffMode } from "./options.js";
 import { type HandoffWay, TransmissionResult } from "./result.js";
 
-/** @internal */
 export class InFlight {
   readonly cargo: Cargo;
   readonly mode: HandoffMode;
   readonly signal: AbortSignal | undefined;
-  readonly span: Span | null;
+  /** Telemetry's own, and opaque: its type is of an optional peer, which users of these types may not have. */
+  readonly span: object | null;
   readonly promise: Promise<TransmissionResult>;
   readonly settle: (result: TransmissionResult) => void;
   sequence = 0;
@@ -33,7 +32,7 @@ export class InFlight {
     cargo: Cargo,
     mode: HandoffMode,
     signal: AbortSignal | undefined,
-    span: Span | null,
+    span: object | null,
     observed: boolean,
   ) {
     this.cargo = cargo;
@@ -60,7 +59,6 @@ export class Delivery {
   /** Number of the delivery within its client, in the order of admission. */
   readonly sequence: bigint;
 
-  /** @internal */
   constructor(inFlight: InFlight) {
     this.#inFlight = inFlight;
     this.sequence = BigInt(inFlight.sequence);
@@ -75,11 +73,7 @@ export class Delivery {
   }
 }
 
-/**
- * What Rust says, and what this side knows of the handoff.
- *
- * @internal
- */
+/** What Rust says, and what this side knows of the handoff. */
 export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResult {
   const { packing } = inFlight;
   const limited = outcome.buffersCopiedForPinLimit > 0;
@@ -110,11 +104,7 @@ export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResu
   );
 }
 
-/**
- * The outcome of a delivery that Rust can say nothing about any more.
- *
- * @internal
- */
+/** The outcome of a delivery that Rust can say nothing about any more. */
 export function unknownResult(inFlight: InFlight, error: IngestError): TransmissionResult {
   return toResult(inFlight, {
     sequence: inFlight.sequence,

@@ -9,7 +9,7 @@
 
 import { inspect } from "node:util";
 import type { RecordBatch } from "apache-arrow";
-import { type ErrorJson, type IngestError, ingestError } from "./errors.js";
+import { type ErrorCode, type ErrorJson, type IngestError, ingestError } from "./errors.js";
 import type { Cargo } from "./handoff.js";
 import { selectRows } from "./rows.js";
 
@@ -75,6 +75,7 @@ export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | 
   readonly sequence: string;
   readonly position: { readonly kind: "version" | "offset"; readonly value: string } | null;
   readonly error: ErrorJson | null;
+  readonly errorCode: ErrorCode | null;
 }
 
 /**
@@ -116,6 +117,8 @@ export class TransmissionResult implements ResultFacts {
   readonly position: Position | null;
   /** Why, if `status` is `failed` or `unknown`; else null, or `PAYLOAD_CHANGED`. */
   readonly error: IngestError | null;
+  /** The code of {@link error}. Of an error, `structuredClone` keeps little more than its message; this stays. */
+  readonly errorCode: ErrorCode | null;
   readonly #cargo: Cargo | null;
 
   /** Made by the client; public so that tests of your own code can make some. */
@@ -135,6 +138,7 @@ export class TransmissionResult implements ResultFacts {
     this.latencyMs = facts.latencyMs;
     this.position = facts.position;
     this.error = facts.error;
+    this.errorCode = facts.error?.code ?? null;
     this.#cargo = cargo;
     Object.freeze(this);
   }

@@ -69,7 +69,7 @@ export class Telemetry {
   }
 
   /** A span for one delivery under the caller's context, or null while nobody listens. */
-  start(operation: "send" | "enqueue"): Otel.Span | null {
+  start(operation: "send" | "enqueue"): object | null {
     try {
       const provider = this.#api.trace.getTracerProvider() as Partial<Otel.ProxyTracerProvider>;
       if ((provider.getDelegate?.() ?? provider) === this.#noTracing) return null;
@@ -87,9 +87,9 @@ export class Telemetry {
   }
 
   /** The delivery of `span` is settled. */
-  settled(span: Otel.Span | null, result: TransmissionResult, retries: number): void {
+  settled(span: object | null, result: TransmissionResult, retries: number): void {
     try {
-      if (span !== null) this.#end(span, result);
+      if (span !== null) this.#end(span as Otel.Span, result);
       const instruments = this.#meter();
       if (instruments === undefined) return;
       const { status, timings } = result;
@@ -106,8 +106,9 @@ export class Telemetry {
   }
 
   /** The delivery of `span` was never admitted. */
-  refused(span: Otel.Span | null, error: unknown): void {
-    if (span === null) return;
+  refused(given: object | null, error: unknown): void {
+    if (given === null) return;
+    const span = given as Otel.Span;
     try {
       const code = (error as { code?: unknown } | null)?.code;
       span.setAttribute("error.type", typeof code === "string" ? code : "ABORTED");

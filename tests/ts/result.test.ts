@@ -50,6 +50,13 @@ describe("R-31 TransmissionResult", () => {
     expect(result.equals(clone)).toBe(true);
   });
 
+  test("keeps the code of its error through structuredClone, which an Error does not", () => {
+    const error = new ConnectionError({ code: "UNAVAILABLE", message: "away" });
+    const clone = structuredClone(new TransmissionResult({ ...facts, status: "failed", error }));
+    expect(clone).toMatchObject({ status: "failed", errorCode: "UNAVAILABLE" });
+    expect(clone.error?.message).toBe("away");
+  });
+
   test("cannot be changed", () => {
     const result = new TransmissionResult(facts);
     expect(() => {
@@ -62,6 +69,7 @@ describe("R-31 TransmissionResult", () => {
       ...facts,
       success: true,
       sequence: "7",
+      errorCode: null,
       position: { kind: "version", value: "12" },
     });
     const error = new ConnectionError({ code: "UNAVAILABLE", message: "away" });
