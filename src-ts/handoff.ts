@@ -83,7 +83,12 @@ export class Packer {
     return call.subarray(0, at);
   }
 
-  /** The ArrayBuffers of the call. Never touched again after the next `begin`. */
+  /** Forgets the call, which was made or given up. Nothing happens while a batch is being packed. */
+  end(): void {
+    if (!this.#packing) this.#sheet.end();
+  }
+
+  /** The ArrayBuffers of the call. Never touched again after `end` or the next `begin`. */
   get buffers(): ArrayBuffer[] {
     return this.#sheet.buffers;
   }

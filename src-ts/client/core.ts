@@ -183,6 +183,8 @@ export class Core implements Listener {
       if (!packed) this.binding.cancel(ticket);
       this.#refused(waiter.group, error);
       waiter.refused(error);
+    } finally {
+      this.#packer.end();
     }
   }
 
@@ -215,10 +217,14 @@ export class Core implements Listener {
       for (const inFlight of group) bytes += measure(inFlight.cargo);
       if (bytes > 0) return this.binding.submit(Float64Array.of(0, bytes, 0), []);
     }
-    this.#pack(ticket, group);
-    const queued = this.binding.submit(this.#packer.finish(), this.#packer.buffers);
-    if (queued === 0) this.#admitted(group, 0);
-    return queued;
+    try {
+      this.#pack(ticket, group);
+      const queued = this.binding.submit(this.#packer.finish(), this.#packer.buffers);
+      if (queued === 0) this.#admitted(group, 0);
+      return queued;
+    } finally {
+      this.#packer.end();
+    }
   }
 
   #pack(ticket: number, group: readonly InFlight[]): void {

@@ -64,6 +64,13 @@ export class Sheet {
     this.#forgetBuffers();
   }
 
+  /** The call is over: what it referred to is the user's alone again, however long the next one takes. */
+  end(): void {
+    this.buffers = [];
+    this.batch = [];
+    this.#forgetBuffers();
+  }
+
   beginDelivery(mode: HandoffMode): void {
     this.mode = mode;
     this.copying = mode === "copy" || !PINNING_IS_SOUND;

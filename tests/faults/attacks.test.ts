@@ -72,6 +72,10 @@ describe("R-04 memory that is taken away while Rust holds it", () => {
     await survives("gc");
   });
 
+  test("an idle client keeps no memory of what it sent or refused", async () => {
+    await survives("let-go");
+  });
+
   test.each(["resizable", "wasm"])("a buffer that hides being %s is seen through", async (kind) => {
     await survives("lies", [kind]);
   });
