@@ -9,6 +9,7 @@
 //! the pin's id and drops it when `on_release` names that id.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,11 +25,54 @@ pub struct Pins {
 #[derive(Default)]
 struct State {
     /// (address, length) of an `ArrayBuffer` → how many pins name it.
-    regions: HashMap<(usize, usize), usize>,
+    regions: HashMap<(usize, usize), usize, BuildHasherDefault<AddressHasher>>,
     bytes: usize,
     peak_bytes: usize,
     /// Pins whose release has not returned yet.
     pins: usize,
+}
+
+impl State {
+    /// Takes back one count of each. Returns the bytes that nobody names any more.
+    fn uncount(&mut self, regions: &[(usize, usize)]) -> usize {
+        let mut freed = 0;
+        for region in regions {
+            if let Some(pins) = self.regions.get_mut(region) {
+                *pins -= 1;
+                if *pins == 0 {
+                    self.regions.remove(region);
+                    freed += region.1;
+                }
+            }
+        }
+        freed
+    }
+}
+
+/// Spreads addresses, which are nobody's to choose: the standard hasher's defence against chosen keys
+/// would cost the JavaScript thread more than the rest of the count.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        // The table takes its bits from both ends, and addresses vary in the middle.
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
 }
 
 impl Pins {
@@ -48,25 +92,28 @@ impl Pins {
     /// `None`, with nothing counted, when that would go over `max_bytes`: the caller copies instead.
     pub fn pin(self: &Arc<Self>, id: u64, regions: &[(usize, usize)]) -> Option<Arc<Pin>> {
         // An empty ArrayBuffer holds nothing, and many of them share one address.
-        let mut regions: Vec<_> = regions
+        let regions: Vec<_> = regions
             .iter()
             .copied()
             .filter(|(_, length)| *length > 0)
             .collect();
-        regions.sort_unstable();
-        regions.dedup();
         let mut state = self.lock();
-        let added = regions
-            .iter()
-            .filter(|region| !state.regions.contains_key(region))
-            .try_fold(0usize, |sum, (_, length)| sum.checked_add(*length))?;
-        let total = state.bytes.checked_add(added)?;
-        // A pin that adds nothing is let through even when the limit was lowered to nothing.
-        if added > 0 && total > self.max_bytes {
-            return None;
-        }
-        for region in &regions {
-            *state.regions.entry(*region).or_insert(0) += 1;
+        let mut total = state.bytes;
+        state.regions.reserve(regions.len());
+        for (counted, region) in regions.iter().enumerate() {
+            let pins = state.regions.entry(*region).or_insert(0);
+            *pins += 1;
+            if *pins > 1 {
+                continue;
+            }
+            // A pin that adds nothing is let through even when the limit was lowered to nothing.
+            match total.checked_add(region.1) {
+                Some(sum) if sum <= self.max_bytes => total = sum,
+                _ => {
+                    state.uncount(&regions[..=counted]);
+                    return None;
+                }
+            }
         }
         state.bytes = total;
         state.peak_bytes = state.peak_bytes.max(total);
@@ -140,15 +187,8 @@ impl Drop for Pin {
     fn drop(&mut self) {
         {
             let mut state = self.pins.lock();
-            for region in &self.regions {
-                if let Some(count) = state.regions.get_mut(region) {
-                    *count -= 1;
-                    if *count == 0 {
-                        state.regions.remove(region);
-                        state.bytes -= region.1;
-                    }
-                }
-            }
+            let freed = state.uncount(&self.regions);
+            state.bytes -= freed;
         }
         // Not under the lock, or a callback that asks for `bytes()` waits for itself. Caught, or a
         // panic would leave the count above zero and the clean-up hook waiting for nobody.
