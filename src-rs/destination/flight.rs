@@ -26,6 +26,8 @@ mod sql;
 mod status;
 mod stream;
 mod target;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::sync::Arc;
@@ -135,8 +137,7 @@ impl Flight {
             limits: Limits {
                 message: flight.max_message_size - if cumulative { METADATA } else { 0 },
                 hydrate: !keep,
-                // Joining batches would have to merge their dictionaries, and look into them for it.
-                join: !has_dictionary,
+                join: fields().all(dictionaries::is_joinable),
             },
             schema: opening.schema,
             producer: opening.producer,

@@ -17,7 +17,7 @@ use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{
     DataType, Field, FieldRef, Int16Type, Int32Type, Int64Type, Schema, SchemaRef,
-    UnionFields,
+    UnionFields, UnionMode,
 };
 use arrow::error::ArrowError;
 
@@ -38,6 +38,23 @@ pub fn has_direct_nesting(data_type: &DataType) -> bool {
             .iter()
             .any(|child| has_direct_nesting(child.data_type())),
     }
+}
+
+/// Whether batches can be joined at no more than the sum of their sizes, and without looking into
+/// payload. Dictionaries would have to be merged; list views and dense unions drag along what they do
+/// not point at.
+pub fn is_joinable(data_type: &DataType) -> bool {
+    let of_itself = !matches!(
+        data_type,
+        DataType::Dictionary(_, _)
+            | DataType::ListView(_)
+            | DataType::LargeListView(_)
+            | DataType::Union(_, UnionMode::Dense)
+    );
+    of_itself
+        && children(data_type)
+            .iter()
+            .all(|child| is_joinable(child.data_type()))
 }
 
 fn children(data_type: &DataType) -> Vec<FieldRef> {
