@@ -145,11 +145,12 @@ async fn read(
         .await
         .map_err(unreachable)?;
     let response = channel.call(request).await.map_err(unreachable)?;
-    // A server that refuses before it reads puts its verdict where the headers are.
-    if let Some(status) = Status::from_header_map(response.headers())
-        && status.code() != tonic::Code::Ok
-    {
-        return Err(Failure::Status(status));
+    // A server that has nothing to answer puts its verdict where the headers are.
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        return match status.code() {
+            tonic::Code::Ok => Ok(()),
+            _ => Err(Failure::Status(status)),
+        };
     }
     let http_status = response.status();
     let decoder = tonic_prost::ProstCodec::<PutResult, PutResult>::default().decoder();
