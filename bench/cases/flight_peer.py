@@ -4,19 +4,18 @@ import json
 import sys
 import time
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.flight as flight
 
 port, rows, batches = map(int, sys.argv[1:])
-row = np.arange(rows)
+row = range(rows)
 batch = pa.record_batch(
     {
-        "id": pa.array(row * 7919, pa.int64()),
-        "value": pa.array(row / 3.0),
-        "code": pa.array((row % 1000).astype(np.int32)),
-        "name": pa.array([f"name-{r * 31 % 99_991:011}" for r in range(rows)]),
-        "at": pa.array(1_700_000_000_000_000 + row, pa.timestamp("us")),
+        "id": pa.array([r * 7919 for r in row], pa.int64()),
+        "value": pa.array([r / 3.0 for r in row]),
+        "code": pa.array([r % 1000 for r in row], pa.int32()),
+        "name": pa.array([f"name-{r * 31 % 99_991:011}" for r in row]),
+        "at": pa.array([1_700_000_000_000_000 + r for r in row], pa.timestamp("us")),
     }
 )
 client = flight.connect(f"grpc://127.0.0.1:{port}")
