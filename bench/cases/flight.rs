@@ -1,5 +1,6 @@
 //! Streams batches to a Flight server through the transmitter, from memory that is handed over as JavaScript's
-//! is, and prints what that took: `flight <target> <rows per batch> <batches> <options as JSON>`.
+//! is, and prints what that took: `flight <target> <rows per batch> <batches> <options as JSON> [session]`.
+//! With `session` it leaves the transmitter out and writes what the batcher would make, to tell their costs apart.
 //!
 //! A process of its own per run, so that its CPU time is the client's and nobody else's.
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
 use arrow_ingest::config::Config;
+use arrow_ingest::destination::{Acknowledgements, Opening, Write};
 use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Pool};
 use arrow_ingest::outcome::Status;
 use arrow_ingest::telemetry::Counters;
@@ -22,12 +24,17 @@ fn main() {
         (next(), next().parse().expect("rows"), next().parse().expect("batches"));
     let options = serde_json::from_str(&next()).expect("options are JSON");
     let config = Config::from_json(&options).expect("options are valid");
+    let alone = std::env::args().nth(5).is_some();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let batch = batch(rows);
-    let line = runtime.block_on(run(&target, &config, &batch, batches));
+    let line = if alone {
+        runtime.block_on(write(&target, &config, &batch, batches))
+    } else {
+        runtime.block_on(run(&target, &config, &batch, batches))
+    };
     std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).expect("stdout");
 }
 
@@ -88,10 +95,47 @@ async fn run(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -
     format!("{{\"bytes\":{total},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
 }
 
+async fn write(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -> String {
+    let flight = arrow_ingest::destination::connect(target, config)
+        .await
+        .expect("a server");
+    let (acknowledgements, _heard) = Acknowledgements::channel();
+    let opening = Opening {
+        schema: batch.schema(),
+        producer: uuid::Uuid::new_v4(),
+        resume_from: None,
+        acknowledgements,
+    };
+    let mut session = flight.open(opening).await.expect("a session").session;
+    let (start, cpu) = (Instant::now(), cpu());
+    let bytes = parcel(batch).bytes();
+    let together = (config.batching.max_rows / batch.num_rows()).max(1) as u64;
+    let mut left = batches;
+    for id in 1.. {
+        let count = together.min(left);
+        left -= count;
+        let write = Write {
+            id,
+            batches: vec![batch.clone(); count as usize],
+            rows: batch.num_rows() * count as usize,
+            bytes: bytes * count as usize,
+        };
+        session.write(Arc::new(write)).await.expect("written");
+        if session.flush_due().is_some_and(|due| due <= Instant::now()) {
+            session.flush().await.expect("flushed");
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    session.flush().await.expect("flushed");
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), self::cpu() - cpu);
+    let total = bytes as u64 * batches;
+    format!("{{\"bytes\":{total},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
+}
+
 /// Seconds of CPU time of this process.
 fn cpu() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let _ = text;
     let mut total = 0.0;
     // The threads that are, and those that were, count into the process's own numbers.
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");

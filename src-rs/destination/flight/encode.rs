@@ -29,8 +29,8 @@ use super::dictionaries::dictionaries;
 use crate::config::Compression;
 use crate::error::{Code, Error, Result};
 
-/// Buffers below this are copied.
-const SMALL: usize = 16 << 10;
+/// Buffers below this are copied: each piece is a frame and a write, which wakes the other side.
+const SMALL: usize = 64 << 10;
 /// Every buffer starts at a multiple of this.
 const ALIGNMENT: usize = 8;
 /// What a message has beside nodes, buffers and metadata of the application.

@@ -17,8 +17,8 @@ use crate::destination::Rejection;
 use crate::error::{Code, Error, Result};
 
 /// Parts smaller than this are filled up from the next batch: per part, servers work as much for ten
-/// rows as for ten thousand.
-const COMPANY: usize = 1 << 20;
+/// rows as for ten thousand. Larger, and the memory to join them in comes fresh from the system.
+const COMPANY: usize = 256 << 10;
 
 /// What parts have to heed.
 #[derive(Debug, Clone, Copy)]

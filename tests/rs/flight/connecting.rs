@@ -188,3 +188,71 @@ fn options_of_flight_are_read_and_mistakes_are_named() {
         .unwrap_err();
     assert_eq!(error.issues().len(), 2);
 }
+
+/// Certificates that only these tests trust; `openssl` made them, for a hundred years.
+fn certificate(name: &str) -> String {
+    format!("{}/tests/rs/flight/certs/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+async fn tls_with_an_own_authority_a_client_certificate_and_another_name() {
+    use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+    let read = |name: &str| std::fs::read_to_string(certificate(name)).unwrap();
+    let identity = Identity::from_pem(read("server.pem"), read("server.key"));
+    let tls = ServerTlsConfig::new()
+        .identity(identity)
+        .client_ca_root(Certificate::from_pem(read("ca.pem")));
+    // The first attempt at TLS installs the provider, and this server takes what the process has.
+    let nobody = Flight::connect("grpc+tls://127.0.0.1:1/a", &Config::default()).await.err().unwrap();
+    assert_eq!(nobody.code(), Code::Unavailable);
+    let server = Server::with(Answers::Nothing, |server| server.tls_config(tls).unwrap()).await;
+    let target = server.target().replace("grpc:", "grpc+tls:");
+    let whole = json!({"tls": {
+        "ca": read("ca.pem"),
+        "cert": certificate("client.pem"),
+        "key": certificate("client.key"),
+        "serverName": "server.test",
+    }});
+    let flight = Flight::connect(&target, &config(whole.clone())).await.unwrap();
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    writer.write(1, vec![numbers(0..3)]).await.unwrap();
+    writer.session.close().await.unwrap();
+    assert_eq!(server.values(), [0, 1, 2]);
+    for (missing, code) in [("ca", Code::Unavailable), ("serverName", Code::Unavailable)] {
+        let mut options = whole.clone();
+        options["tls"].as_object_mut().unwrap().remove(missing);
+        let error = Flight::connect(&target, &config(options)).await.err().unwrap();
+        assert_eq!(error.code(), code, "{missing}");
+    }
+    for (name, value) in [("key", "not-a-key-at-all"), ("cert", "/nowhere.pem"), ("ca", "-----BEGIN nothing")] {
+        let mut options = whole.clone();
+        options["tls"][name] = json!(value);
+        let error = Flight::connect(&target, &config(options)).await.err().unwrap();
+        assert!(!error.message().contains("not-a-key"), "{error}");
+        if name != "ca" {
+            assert_eq!(error.code(), Code::ConfigInvalid, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_a_place_too() {
+    let server = Server::start(Answers::Nothing).await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("flight.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let address = server.address;
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut line = tokio::net::TcpStream::connect(address).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut line).await });
+        }
+    });
+    let target = format!("grpc+unix://{}?path=x/y", path.display());
+    let flight = Flight::connect(&target, &Config::default()).await.unwrap();
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    writer.write(1, vec![numbers(0..3)]).await.unwrap();
+    writer.session.close().await.unwrap();
+    assert_eq!(server.world().descriptors[0].path, ["x", "y"]);
+}
