@@ -20,8 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().expect("target, rows, batches, options");
-    let (target, rows, batches): (String, usize, u64) =
-        (next(), next().parse().expect("rows"), next().parse().expect("batches"));
+    let (target, rows, batches): (String, usize, u64) = (
+        next(),
+        next().parse().expect("rows"),
+        next().parse().expect("batches"),
+    );
     let options = serde_json::from_str(&next()).expect("options are JSON");
     let config = Config::from_json(&options).expect("options are valid");
     let alone = std::env::args().nth(5).is_some();
@@ -51,7 +54,7 @@ async fn run(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -
     let bytes = parcel(batch).bytes();
     let (start, cpu) = (Instant::now(), cpu());
     let mut open = batches;
-    let mut settle = |event: Event, granted: &mut u64, open: &mut u64| match event {
+    let settle = |event: Event, granted: &mut u64, open: &mut u64| match event {
         Event::Settled(outcome) => {
             assert_eq!(outcome.status, Status::Acknowledged, "{:?}", outcome.error);
             *open -= 1;
@@ -139,7 +142,12 @@ fn cpu() -> f64 {
     let mut total = 0.0;
     // The threads that are, and those that were, count into the process's own numbers.
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     for field in [11, 12] {
         total += fields[field].parse::<f64>().expect("ticks") / 100.0;
     }
@@ -156,9 +164,15 @@ fn batch(rows: usize) -> RecordBatch {
         Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), false),
     ]);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row as i64 * 7919))),
-        Arc::new(Float64Array::from_iter_values((0..rows).map(|row| row as f64 / 3.0))),
-        Arc::new(Int32Array::from_iter_values((0..rows).map(|row| row as i32 % 1000))),
+        Arc::new(Int64Array::from_iter_values(
+            (0..rows).map(|row| row as i64 * 7919),
+        )),
+        Arc::new(Float64Array::from_iter_values(
+            (0..rows).map(|row| row as f64 / 3.0),
+        )),
+        Arc::new(Int32Array::from_iter_values(
+            (0..rows).map(|row| row as i32 % 1000),
+        )),
         Arc::new(StringArray::from_iter_values(
             (0..rows).map(|row| format!("name-{:011}", row * 31 % 99_991)),
         )),
@@ -181,7 +195,11 @@ fn parcel(batch: &RecordBatch) -> Parcel {
         });
         buffers.push(None);
         let data = column.to_data();
-        buffers.extend(data.buffers().iter().map(|buffer| Some(Foreign::from_buffer(buffer.clone()))));
+        buffers.extend(
+            data.buffers()
+                .iter()
+                .map(|buffer| Some(Foreign::from_buffer(buffer.clone()))),
+        );
     }
     Parcel::Columns(Columns {
         schema: batch.schema(),

@@ -127,10 +127,7 @@ pub(super) fn read(group: &mut Group<'_>) -> Flight {
         dictionaries: group.choice(
             "dictionaries",
             Dictionaries::Hydrate,
-            &[
-                ("hydrate", Dictionaries::Hydrate),
-                ("keep", Dictionaries::Keep),
-            ],
+            &[("hydrate", Dictionaries::Hydrate), ("keep", Dictionaries::Keep)],
         ),
         auth: auth(group),
     }

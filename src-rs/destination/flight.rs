@@ -119,7 +119,8 @@ impl Flight {
         let has_dictionary = fields().any(dictionaries::has_dictionary);
         let keep = flight.dictionaries == Dictionaries::Keep;
         if keep && fields().any(dictionaries::has_direct_nesting) {
-            let text = "a dictionary of dictionaries cannot be sent as one: use flight.dictionaries \"hydrate\"";
+            let text =
+                "a dictionary of dictionaries cannot be sent as one: use flight.dictionaries \"hydrate\"";
             return Err(Error::new(Code::SchemaMismatch, text).during("open"));
         }
         let connection = self.connection().await?;

@@ -89,11 +89,7 @@ impl Headers {
             let asked = self.share(provider, reason).await?;
             // A provider knows better than an option that was written down once.
             headers.retain(|(name, _)| !asked.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
-            headers.extend(
-                asked
-                    .into_iter()
-                    .map(|(name, value)| (name, Secret::new(value))),
-            );
+            headers.extend(asked.into_iter().map(|(name, value)| (name, Secret::new(value))));
         }
         Ok(headers)
     }
@@ -189,6 +185,9 @@ mod tests {
         headers.ask(connect).await.unwrap();
         assert_eq!(provider.0.load(Ordering::SeqCst), 3);
         assert!(!format!("{headers:?} {:?}", first).contains("old"));
-        assert_eq!(format!("{:?}", provider as Arc<dyn HeaderProvider>), "HeaderProvider");
+        assert_eq!(
+            format!("{:?}", provider as Arc<dyn HeaderProvider>),
+            "HeaderProvider"
+        );
     }
 }

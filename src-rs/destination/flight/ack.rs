@@ -55,7 +55,8 @@ pub fn part(producer: Uuid, lane: usize, epoch: u64, sequence: u64, first: usize
 /// # Errors
 /// `UNSUPPORTED` if the server answers something else: it does not keep what this mode promises.
 pub fn answer(metadata: &[u8]) -> Result<Durable> {
-    let text = "the server does not answer as specs/flight-ack.md says: use flight.acknowledgement \"stream\"";
+    let text =
+        "the server does not answer as specs/flight-ack.md says: use flight.acknowledgement \"stream\"";
     let unsupported = || Error::new(Code::Unsupported, text);
     let durable: Durable =
         serde_json::from_slice(metadata).map_err(|error| unsupported().caused_by(&error))?;

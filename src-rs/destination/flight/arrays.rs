@@ -194,7 +194,9 @@ fn union(array: &UnionArray, mode: UnionMode, sink: &mut impl Sink) {
     });
     for (id, _) in fields.iter() {
         let child = match ranges[id as usize & 127] {
-            (first, last) if first <= last => array.child(id).slice(first as usize, (last - first) as usize + 1),
+            (first, last) if first <= last => {
+                array.child(id).slice(first as usize, (last - first) as usize + 1)
+            }
             _ => array.child(id).slice(0, 0),
         };
         walk(&child, sink);
@@ -229,10 +231,7 @@ fn runs_of<R: RunEndIndexType + ArrowPrimitiveType>(array: &RunArray<R>) -> (Arr
     };
     let rebased = ends.values()[first..first + count].iter().map(rebase);
     let rebased = PrimitiveArray::<R>::from_iter_values(rebased);
-    (
-        std::sync::Arc::new(rebased),
-        array.values().slice(first, count),
-    )
+    (std::sync::Arc::new(rebased), array.values().slice(first, count))
 }
 
 fn empty() -> Buffer {

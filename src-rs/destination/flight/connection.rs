@@ -163,7 +163,10 @@ fn endpoint(place: &Place, config: &Config) -> Result<Endpoint> {
             .during("connect")
     };
     let uri = match place {
-        Place::Tcp { authority, tls: false } => format!("http://{authority}"),
+        Place::Tcp {
+            authority,
+            tls: false,
+        } => format!("http://{authority}"),
         Place::Tcp { authority, tls: true } => format!("https://{authority}"),
         Place::Unix { path } => format!("unix://{path}"),
     };
@@ -241,7 +244,8 @@ fn insert(metadata: &mut MetadataMap, name: &str, value: &Secret) -> Result<()> 
         return Err(invalid("is gRPC's own"));
     }
     if lower.ends_with("-bin") {
-        let key = MetadataKey::<Binary>::from_bytes(lower.as_bytes()).map_err(|_| invalid("has no valid name"))?;
+        let key =
+            MetadataKey::<Binary>::from_bytes(lower.as_bytes()).map_err(|_| invalid("has no valid name"))?;
         let mut value = MetadataValue::<Binary>::from_bytes(value.reveal().as_bytes());
         value.set_sensitive(true);
         metadata.insert_bin(key, value);

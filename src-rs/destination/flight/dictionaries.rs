@@ -16,8 +16,7 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Int16Type, Int32Type, Int64Type, Schema, SchemaRef,
-    UnionFields, UnionMode,
+    DataType, Field, FieldRef, Int16Type, Int32Type, Int64Type, Schema, SchemaRef, UnionFields, UnionMode,
 };
 use arrow::error::ArrowError;
 
@@ -25,7 +24,10 @@ use super::arrays::{Sink, runs, walk};
 
 /// Whether there is a dictionary anywhere in it.
 pub fn has_dictionary(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Dictionary(_, _)) || children(data_type).iter().any(|child| has_dictionary(child.data_type()))
+    matches!(data_type, DataType::Dictionary(_, _))
+        || children(data_type)
+            .iter()
+            .any(|child| has_dictionary(child.data_type()))
 }
 
 /// Whether a dictionary holds a dictionary with nothing between, which Arrow IPC cannot say.

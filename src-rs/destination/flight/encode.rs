@@ -64,9 +64,17 @@ impl Encoder {
     pub fn schema(&self, schema: &Schema, descriptor: &arrow_flight::FlightDescriptor) -> Message {
         let mut tracker = DictionaryTracker::new(false);
         let options = IpcWriteOptions::default();
-        let data =
-            IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut tracker, &options);
-        frame(&descriptor.encode_to_vec(), &data.ipc_message, &[], Body::default())
+        let data = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
+            schema,
+            &mut tracker,
+            &options,
+        );
+        frame(
+            &descriptor.encode_to_vec(),
+            &data.ipc_message,
+            &[],
+            Body::default(),
+        )
     }
 
     /// The dictionaries of a batch that the server does not have.
@@ -180,11 +188,7 @@ impl Gather {
         }
     }
 
-    fn batch<'f>(
-        &self,
-        builder: &mut FlatBufferBuilder<'f>,
-        rows: usize,
-    ) -> WIPOffset<ipc::RecordBatch<'f>> {
+    fn batch<'f>(&self, builder: &mut FlatBufferBuilder<'f>, rows: usize) -> WIPOffset<ipc::RecordBatch<'f>> {
         let codec = match self.compression {
             Compression::Lz4 => Some(ipc::CompressionType::LZ4_FRAME),
             Compression::Zstd => Some(ipc::CompressionType::ZSTD),
@@ -322,7 +326,10 @@ impl AsRef<[u8]> for Owned {
 fn frame(descriptor: &[u8], header: &[u8], app_metadata: &[u8], mut body: Body) -> Message {
     body.seal();
     let mut head = BytesMut::with_capacity(
-        64 + descriptor.len() + header.len() + app_metadata.len() + body.pieces.first().map_or(0, Bytes::len).min(SMALL),
+        64 + descriptor.len()
+            + header.len()
+            + app_metadata.len()
+            + body.pieces.first().map_or(0, Bytes::len).min(SMALL),
     );
     head.put_bytes(0, 5);
     for (tag, bytes) in [(1_u64, descriptor), (2, header), (3, app_metadata)] {

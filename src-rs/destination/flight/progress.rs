@@ -100,7 +100,9 @@ impl Progress {
         while let Some(first) = self.writes.front()
             && first.durable >= first.rows
         {
-            let Some(done) = self.writes.pop_front() else { break };
+            let Some(done) = self.writes.pop_front() else {
+                break;
+            };
             if done.refused.is_empty() {
                 through = Some(done.id);
                 continue;

@@ -160,7 +160,8 @@ impl Listener for Ear {
                 if self.shared.settle(|progress| progress.part(self.lane)) {
                     return Ok(());
                 }
-                let text = "the server answered more parts than it was sent: use flight.acknowledgement \"stream\"";
+                let text =
+                    "the server answered more parts than it was sent: use flight.acknowledgement \"stream\"";
                 Err(Error::new(Code::Unsupported, text))
             }
             FlightAcknowledgement::Cumulative => {
@@ -193,9 +194,9 @@ impl Listener for Ear {
             },
         };
         let error = self.shared.failed(failure);
-        self.shared.acknowledgements.send(Acknowledgement::Broken {
-            error: error.clone(),
-        });
+        self.shared
+            .acknowledgements
+            .send(Acknowledgement::Broken { error: error.clone() });
         Err(error)
     }
 }
@@ -212,7 +213,12 @@ impl Lane {
     }
 
     /// The stream that is open, or a new one with the schema sent.
-    async fn stream(&mut self, connection: &Connection, shape: &Shape, shared: &Arc<Shared>) -> Result<&mut Stream> {
+    async fn stream(
+        &mut self,
+        connection: &Connection,
+        shape: &Shape,
+        shared: &Arc<Shared>,
+    ) -> Result<&mut Stream> {
         if self.stream.is_none() {
             let (stream, _) = self.open(connection, shape, shared).await?;
             return Ok(self.stream.insert(stream));
@@ -254,7 +260,12 @@ impl Lane {
     }
 
     /// Opens the stream and asks how far the server got with this lane.
-    pub async fn greet(&mut self, connection: &Connection, shape: &Shape, shared: &Arc<Shared>) -> Result<()> {
+    pub async fn greet(
+        &mut self,
+        connection: &Connection,
+        shape: &Shape,
+        shared: &Arc<Shared>,
+    ) -> Result<()> {
         let (mut stream, hello) = self.open(connection, shape, shared).await?;
         let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
         let nothing = RecordBatch::new_empty(schema.clone());
@@ -310,9 +321,7 @@ impl Session for FlightSession {
             let last = messages.len().saturating_sub(1);
             for (nth, message) in messages.into_iter().enumerate() {
                 if nth == last {
-                    self.shared
-                        .progress()
-                        .sent(index, write.id, part.through);
+                    self.shared.progress().sent(index, write.id, part.through);
                 }
                 let stream = lane.stream(&self.connection, &self.shape, &self.shared).await?;
                 stream.send(message).await?;
@@ -380,7 +389,12 @@ async fn encode(
         let batch = part.batch(&write.batches, &shape.schema)?;
         return messages(encoder, shape, &batch, &metadata);
     }
-    let (encoder, shape, write, part) = (Arc::clone(encoder), Arc::clone(shape), Arc::clone(write), part.clone());
+    let (encoder, shape, write, part) = (
+        Arc::clone(encoder),
+        Arc::clone(shape),
+        Arc::clone(write),
+        part.clone(),
+    );
     let made = tokio::task::spawn_blocking(move || {
         let batch = part.batch(&write.batches, &shape.schema)?;
         messages(&encoder, &shape, &batch, &metadata)

@@ -68,7 +68,8 @@ pub async fn begin(connection: &Connection) -> Result<Option<Bytes>> {
         Err(status) if status.code() == Grpc::Unimplemented => return Ok(None),
         Err(status) => return Err(failed(status)),
     };
-    let unreadable = || Error::new(Code::Unsupported, "the server's transaction cannot be read").during("begin");
+    let unreadable =
+        || Error::new(Code::Unsupported, "the server's transaction cannot be read").during("begin");
     let any = Any::decode(answer.body).map_err(|error| unreadable().caused_by(&error))?;
     let begun: Option<ActionBeginTransactionResult> =
         any.unpack().map_err(|error| unreadable().caused_by(&error))?;

@@ -163,7 +163,9 @@ fn hint(status: &Status) -> Option<Hint> {
     let info: RetryInfo = prost::Message::decode(found.value.as_slice()).ok()?;
     let delay = info.retry_delay?;
     let seconds = u64::try_from(delay.seconds).ok()?;
-    let nanos = u32::try_from(delay.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    let nanos = u32::try_from(delay.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Hint::After(Duration::new(seconds, nanos)))
 }
 

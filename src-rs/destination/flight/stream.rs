@@ -78,10 +78,7 @@ impl Stream {
         *request.headers_mut() = connection.metadata.clone().into_headers();
         let headers = request.headers_mut();
         headers.insert("te", http::HeaderValue::from_static("trailers"));
-        headers.insert(
-            "content-type",
-            http::HeaderValue::from_static("application/grpc"),
-        );
+        headers.insert("content-type", http::HeaderValue::from_static("application/grpc"));
         let channel = connection.channel.clone();
         let reader = tokio::spawn(async move {
             let verdict = read(channel, request, listener.as_ref()).await;

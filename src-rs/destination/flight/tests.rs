@@ -8,8 +8,8 @@ use arrow::datatypes::*;
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
 use futures::TryStreamExt as _;
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::dictionaries::{has_dictionary, has_direct_nesting, hydrated, hydrated_schema, is_joinable};
 use super::encode::{Encoder, Message, measure};
@@ -41,7 +41,8 @@ fn decode(messages: &[Message]) -> Vec<RecordBatch> {
 }
 
 fn read(data: Vec<FlightData>) -> Vec<RecordBatch> {
-    let stream = FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(data.into_iter().map(Ok)));
+    let stream =
+        FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(data.into_iter().map(Ok)));
     futures::executor_block(stream.try_collect()).unwrap()
 }
 
@@ -83,31 +84,44 @@ fn ours(batch: &RecordBatch, compression: Compression) -> Vec<RecordBatch> {
 
 /// An array of this type, with nulls where it may have them.
 fn array(dice: &mut fastrand::Rng, data_type: &DataType, nullable: bool, length: usize) -> ArrayRef {
-    let nulls = (nullable && dice.bool()).then(|| NullBuffer::from_iter((0..length).map(|_| dice.u8(..) > 60)));
+    let nulls =
+        (nullable && dice.bool()).then(|| NullBuffer::from_iter((0..length).map(|_| dice.u8(..) > 60)));
     macro_rules! primitive {
         ($t:ty, $value:expr) => {{
-            let values: ScalarBuffer<<$t as ArrowPrimitiveType>::Native> = (0..length).map(|_| $value).collect();
+            let values: ScalarBuffer<<$t as ArrowPrimitiveType>::Native> =
+                (0..length).map(|_| $value).collect();
             let array = PrimitiveArray::<$t>::try_new(values, nulls).unwrap();
             Arc::new(array.with_data_type(data_type.clone())) as ArrayRef
         }};
     }
     let word = |dice: &mut fastrand::Rng| -> String {
-        let length = if dice.u8(..) > 200 { dice.usize(..300) } else { dice.usize(..15) };
+        let length = if dice.u8(..) > 200 {
+            dice.usize(..300)
+        } else {
+            dice.usize(..15)
+        };
         (0..length).map(|_| dice.alphanumeric()).collect()
     };
     let valid = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
     macro_rules! words {
         ($t:ty) => {
-            Arc::new((0..length).map(|row| {
-                let word = word(dice);
-                valid(row).then_some(word)
-            }).collect::<$t>()) as ArrayRef
+            Arc::new(
+                (0..length)
+                    .map(|row| {
+                        let word = word(dice);
+                        valid(row).then_some(word)
+                    })
+                    .collect::<$t>(),
+            ) as ArrayRef
         };
     }
     let lengths = |dice: &mut fastrand::Rng| -> Vec<usize> { (0..length).map(|_| dice.usize(..4)).collect() };
     match data_type {
         DataType::Null => Arc::new(NullArray::new(length)),
-        DataType::Boolean => Arc::new(BooleanArray::new((0..length).map(|_| dice.bool()).collect(), nulls)),
+        DataType::Boolean => Arc::new(BooleanArray::new(
+            (0..length).map(|_| dice.bool()).collect(),
+            nulls,
+        )),
         DataType::Int8 => primitive!(Int8Type, dice.i8(..)),
         DataType::Int32 => primitive!(Int32Type, dice.i32(..)),
         DataType::UInt64 => primitive!(UInt64Type, dice.u64(..)),
@@ -146,20 +160,39 @@ fn array(dice: &mut fastrand::Rng, data_type: &DataType, nullable: bool, length:
             let values = array(dice, field.data_type(), field.is_nullable(), 50);
             let pairs: Vec<(i32, i32)> = (0..length).map(|_| (dice.i32(0..46), dice.i32(0..5))).collect();
             let (offsets, sizes): (Vec<i32>, Vec<i32>) = pairs.into_iter().unzip();
-            Arc::new(ListViewArray::new(field.clone(), offsets.into(), sizes.into(), values, nulls))
+            Arc::new(ListViewArray::new(
+                field.clone(),
+                offsets.into(),
+                sizes.into(),
+                values,
+                nulls,
+            ))
         }
         DataType::LargeListView(field) => {
             let values = array(dice, field.data_type(), field.is_nullable(), 50);
             let pairs: Vec<(i64, i64)> = (0..length).map(|_| (dice.i64(0..46), dice.i64(0..5))).collect();
             let (offsets, sizes): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
-            Arc::new(LargeListViewArray::new(field.clone(), offsets.into(), sizes.into(), values, nulls))
+            Arc::new(LargeListViewArray::new(
+                field.clone(),
+                offsets.into(),
+                sizes.into(),
+                values,
+                nulls,
+            ))
         }
         DataType::FixedSizeList(field, size) => {
-            let values = array(dice, field.data_type(), field.is_nullable(), length * *size as usize);
+            let values = array(
+                dice,
+                field.data_type(),
+                field.is_nullable(),
+                length * *size as usize,
+            );
             Arc::new(FixedSizeListArray::new(field.clone(), *size, values, nulls))
         }
         DataType::Struct(fields) => {
-            let columns = fields.iter().map(|field| array(dice, field.data_type(), field.is_nullable(), length));
+            let columns = fields
+                .iter()
+                .map(|field| array(dice, field.data_type(), field.is_nullable(), length));
             let columns = columns.collect();
             Arc::new(StructArray::new(fields.clone(), columns, nulls))
         }
@@ -175,7 +208,12 @@ fn array(dice: &mut fastrand::Rng, data_type: &DataType, nullable: bool, length:
             let types: Vec<i8> = (0..length).map(|_| ids[dice.usize(..ids.len())]).collect();
             let dense = *mode == UnionMode::Dense;
             let children = fields.iter().map(|(_, field)| {
-                array(dice, field.data_type(), field.is_nullable(), if dense { 40 } else { length })
+                array(
+                    dice,
+                    field.data_type(),
+                    field.is_nullable(),
+                    if dense { 40 } else { length },
+                )
             });
             let children = children.collect();
             let offsets = dense.then(|| (0..length).map(|_| dice.i32(0..40)).collect());
@@ -184,11 +222,18 @@ fn array(dice: &mut fastrand::Rng, data_type: &DataType, nullable: bool, length:
         DataType::Dictionary(key, values) => {
             let values = array(dice, values, true, 7);
             let keys = array(dice, &DataType::Int8, nullable, length);
-            let keys: PrimitiveArray<Int8Type> = keys.as_primitive::<Int8Type>().unary(|key| key.rem_euclid(7));
+            let keys: PrimitiveArray<Int8Type> =
+                keys.as_primitive::<Int8Type>().unary(|key| key.rem_euclid(7));
             let keys = arrow::compute::cast(&keys, key).unwrap();
             match key.as_ref() {
-                DataType::Int8 => Arc::new(DictionaryArray::<Int8Type>::new(keys.as_primitive().clone(), values)),
-                _ => Arc::new(DictionaryArray::<Int32Type>::new(keys.as_primitive().clone(), values)),
+                DataType::Int8 => Arc::new(DictionaryArray::<Int8Type>::new(
+                    keys.as_primitive().clone(),
+                    values,
+                )),
+                _ => Arc::new(DictionaryArray::<Int32Type>::new(
+                    keys.as_primitive().clone(),
+                    values,
+                )),
             }
         }
         DataType::RunEndEncoded(ends, values) => {
@@ -201,8 +246,12 @@ fn array(dice: &mut fastrand::Rng, data_type: &DataType, nullable: bool, length:
             let values = array(dice, values.data_type(), values.is_nullable(), all.len());
             let all = arrow::compute::cast(&Int64Array::from(all), ends.data_type()).unwrap();
             let made: ArrayRef = match ends.data_type() {
-                DataType::Int16 => Arc::new(RunArray::<Int16Type>::try_new(all.as_primitive(), &values).unwrap()),
-                DataType::Int32 => Arc::new(RunArray::<Int32Type>::try_new(all.as_primitive(), &values).unwrap()),
+                DataType::Int16 => {
+                    Arc::new(RunArray::<Int16Type>::try_new(all.as_primitive(), &values).unwrap())
+                }
+                DataType::Int32 => {
+                    Arc::new(RunArray::<Int32Type>::try_new(all.as_primitive(), &values).unwrap())
+                }
                 _ => Arc::new(RunArray::<Int64Type>::try_new(all.as_primitive(), &values).unwrap()),
             };
             made
@@ -245,9 +294,12 @@ fn any_type() -> impl Strategy<Value = DataType> {
             inner.clone().prop_map(|t| DataType::List(field("item", &t))),
             inner.clone().prop_map(|t| DataType::LargeList(field("item", &t))),
             inner.clone().prop_map(|t| DataType::ListView(field("item", &t))),
-            inner.clone().prop_map(|t| DataType::LargeListView(field("item", &t))),
+            inner
+                .clone()
+                .prop_map(|t| DataType::LargeListView(field("item", &t))),
             (inner.clone(), 1..4).prop_map(|(t, n)| DataType::FixedSizeList(field("item", &t), n)),
-            pair.clone().prop_map(|(a, b)| DataType::Struct(vec![field("a", &a), field("b", &b)].into())),
+            pair.clone()
+                .prop_map(|(a, b)| DataType::Struct(vec![field("a", &a), field("b", &b)].into())),
             inner.clone().prop_map(|t| {
                 let key = Arc::new(Field::new("key", DataType::Utf8, false));
                 let entry = DataType::Struct(vec![key, field("value", &t)].into());
@@ -255,18 +307,27 @@ fn any_type() -> impl Strategy<Value = DataType> {
             }),
             (pair, any::<bool>()).prop_map(|((a, b), dense)| {
                 let fields = [(3, field("a", &a)), (5, field("b", &b))].into_iter().collect();
-                DataType::Union(fields, if dense { UnionMode::Dense } else { UnionMode::Sparse })
+                DataType::Union(
+                    fields,
+                    if dense {
+                        UnionMode::Dense
+                    } else {
+                        UnionMode::Sparse
+                    },
+                )
             }),
             (inner.clone(), any::<bool>()).prop_map(|(t, wide)| {
                 let key = if wide { DataType::Int32 } else { DataType::Int8 };
                 DataType::Dictionary(Box::new(key), Box::new(t))
             }),
-            (inner, prop::sample::select(vec![DataType::Int16, DataType::Int32, DataType::Int64])).prop_map(
-                |(t, ends)| {
+            (
+                inner,
+                prop::sample::select(vec![DataType::Int16, DataType::Int32, DataType::Int64])
+            )
+                .prop_map(|(t, ends)| {
                     let ends = Arc::new(Field::new("run_ends", ends, false));
                     DataType::RunEndEncoded(ends, field("values", &t))
-                }
-            ),
+                }),
         ]
     })
 }
@@ -278,8 +339,12 @@ fn is_sensible(data_type: &DataType) -> bool {
         DataType::Dictionary(_, values) => {
             !matches!(
                 values.as_ref(),
-                DataType::Null | DataType::RunEndEncoded(_, _) | DataType::Union(_, _) | DataType::Map(_, _)
-                    | DataType::ListView(_) | DataType::LargeListView(_)
+                DataType::Null
+                    | DataType::RunEndEncoded(_, _)
+                    | DataType::Union(_, _)
+                    | DataType::Map(_, _)
+                    | DataType::ListView(_)
+                    | DataType::LargeListView(_)
             ) && is_sensible(values)
         }
         DataType::RunEndEncoded(_, values) => {
@@ -288,7 +353,9 @@ fn is_sensible(data_type: &DataType) -> bool {
                 DataType::RunEndEncoded(_, _) | DataType::Union(_, _) | DataType::Null
             ) && of(values)
         }
-        DataType::List(f) | DataType::LargeList(f) | DataType::ListView(f) | DataType::LargeListView(f) => of(f),
+        DataType::List(f) | DataType::LargeList(f) | DataType::ListView(f) | DataType::LargeListView(f) => {
+            of(f)
+        }
         DataType::FixedSizeList(f, _) | DataType::Map(f, _) => of(f),
         DataType::Struct(fields) => fields.iter().all(of),
         DataType::Union(fields, _) => fields.iter().all(|(_, f)| of(f)),
@@ -298,8 +365,15 @@ fn is_sensible(data_type: &DataType) -> bool {
 
 fn batch(types: &[DataType], seed: u64, rows: usize) -> RecordBatch {
     let mut dice = fastrand::Rng::with_seed(seed);
-    let fields: Vec<FieldRef> = types.iter().enumerate().map(|(i, t)| field(&format!("c{i}"), t)).collect();
-    let columns = fields.iter().map(|f| array(&mut dice, f.data_type(), true, rows)).collect();
+    let fields: Vec<FieldRef> = types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| field(&format!("c{i}"), t))
+        .collect();
+    let columns = fields
+        .iter()
+        .map(|f| array(&mut dice, f.data_type(), true, rows))
+        .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).unwrap()
 }
@@ -313,7 +387,10 @@ fn text(batches: &[RecordBatch]) -> Vec<String> {
             .map(|column| arrow::util::display::ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
             .collect();
         for row in 0..batch.num_rows() {
-            let cells: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
+            let cells: Vec<String> = columns
+                .iter()
+                .map(|column| column.value(row).to_string())
+                .collect();
             rows.push(cells.join("|"));
         }
     }
@@ -447,10 +524,22 @@ fn views_of_a_slice_take_only_what_they_point_at() {
 
 #[test]
 fn a_row_above_the_limit_is_refused_alone() {
-    let words = ["a".repeat(100), "b".repeat(50_000), "c".repeat(100), "d".repeat(60_000)];
+    let words = [
+        "a".repeat(100),
+        "b".repeat(50_000),
+        "c".repeat(100),
+        "d".repeat(60_000),
+    ];
     let column: ArrayRef = Arc::new(StringArray::from_iter_values(words));
     let batch = RecordBatch::try_from_iter([("w", column)]).unwrap();
-    let planned = plan(std::slice::from_ref(&batch), 0, Limits { message: 20_000, ..LIMITS });
+    let planned = plan(
+        std::slice::from_ref(&batch),
+        0,
+        Limits {
+            message: 20_000,
+            ..LIMITS
+        },
+    );
     let rows: Vec<u64> = planned.refused.iter().map(|rejection| rejection.row).collect();
     assert_eq!(rows, [1, 3]);
     assert!(planned.refused[0].message.contains("flight.maxMessageSize"));

@@ -23,7 +23,13 @@ pub enum Plan {
 }
 
 pub fn plan(array: &BinaryViewArray) -> Plan {
-    let mut ranges: Vec<Range<usize>> = vec![usize::MAX..0; array.data_buffers().len()];
+    let mut ranges: Vec<Range<usize>> = vec![
+        Range {
+            start: usize::MAX,
+            end: 0
+        };
+        array.data_buffers().len()
+    ];
     let mut needed = 0;
     for (_, length, buffer, offset) in outside(array) {
         let range = &mut ranges[buffer];
@@ -53,7 +59,11 @@ impl Plan {
     }
 
     /// The length of each data buffer, and how to make it.
-    pub fn each(&self, array: &BinaryViewArray, mut take: impl FnMut(usize, Box<dyn FnOnce() -> Buffer + '_>)) {
+    pub fn each(
+        &self,
+        array: &BinaryViewArray,
+        mut take: impl FnMut(usize, Box<dyn FnOnce() -> Buffer + '_>),
+    ) {
         match self {
             Plan::Cut(used) => {
                 for (index, range) in used {
@@ -70,7 +80,8 @@ impl Plan {
 
     /// The views, pointing at what `each` gives.
     pub fn views(&self, array: &BinaryViewArray) -> Buffer {
-        let unmoved = |(sent, (index, range)): (usize, &(usize, Range<usize>))| sent == *index && range.start == 0;
+        let unmoved =
+            |(sent, (index, range)): (usize, &(usize, Range<usize>))| sent == *index && range.start == 0;
         if let Plan::Cut(used) = self
             && used.iter().enumerate().all(unmoved)
             && array.null_count() == 0

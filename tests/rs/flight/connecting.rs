@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use arrow_ingest::config::Config;
 use arrow_ingest::destination;
-use arrow_ingest::destination::headers::{HeaderProvider, HeadersReason};
-use arrow_ingest::destination::flight::Flight;
 use arrow_ingest::destination::Destination as _;
+use arrow_ingest::destination::flight::Flight;
+use arrow_ingest::destination::headers::{HeaderProvider, HeadersReason};
 use arrow_ingest::error::{Code, Result};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ use crate::support::{Answers, Login, Server, Writer, config, numbers};
 async fn both_kinds_of_handshake_and_none() {
     for login in [Login::Header, Login::Token, Login::EveryCall] {
         let server = Server::start(Answers::Nothing).await;
-        server.world().login = Some((login, ""));
+        server.world().login = Some(login);
         let good = json!({"flight": {"auth": {"username": "u", "password": "secret"}}});
         let flight = server.connect(good).await;
         let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
@@ -52,7 +52,7 @@ impl HeaderProvider for Tokens {
 #[tokio::test]
 async fn a_provider_is_asked_at_each_connect_and_told_when_its_word_was_refused() {
     let server = Server::start(Answers::Nothing).await;
-    server.world().login = Some((Login::Header, ""));
+    server.world().login = Some(Login::Header);
     let tokens = Arc::new(Tokens {
         asked: AtomicUsize::new(0),
         reasons: Default::default(),
@@ -72,21 +72,43 @@ async fn a_provider_is_asked_at_each_connect_and_told_when_its_word_was_refused(
         }
     }
     use HeadersReason::{Connect, Unauthenticated};
-    assert_eq!(*tokens.reasons.lock().unwrap(), [Connect, Connect, Connect, Unauthenticated]);
+    assert_eq!(
+        *tokens.reasons.lock().unwrap(),
+        [Connect, Connect, Connect, Unauthenticated]
+    );
     assert_eq!(server.values(), [0, 2]);
     let world = server.world();
-    assert!(world.headers.iter().all(|headers| headers.get("x-team").unwrap() == "ice"));
-    assert!(world.headers.iter().all(|headers| headers.get_bin("trace-bin").unwrap().to_bytes().unwrap() == "abc"));
+    assert!(
+        world
+            .headers
+            .iter()
+            .all(|headers| headers.get("x-team").unwrap() == "ice")
+    );
+    assert!(
+        world
+            .headers
+            .iter()
+            .all(|headers| headers.get_bin("trace-bin").unwrap().to_bytes().unwrap() == "abc")
+    );
 }
 
 #[tokio::test]
 async fn headers_that_cannot_be_sent_are_refused_by_name() {
     let server = Server::start(Answers::Nothing).await;
-    for (name, value) in [("grpc-timeout", "1S"), ("te", "x"), ("spa ce", "x"), ("bad bin-bin", "x"), ("x", "ünïcode\n")] {
+    for (name, value) in [
+        ("grpc-timeout", "1S"),
+        ("te", "x"),
+        ("spa ce", "x"),
+        ("bad bin-bin", "x"),
+        ("x", "ünïcode\n"),
+    ] {
         let options = config(json!({"headers": {name: value}}));
         let error = Flight::connect(&server.target(), &options).await.err().unwrap();
         assert_eq!(error.code(), Code::ConfigInvalid);
-        assert!(error.message().contains(name) && !error.message().contains("ünï"), "{error}");
+        assert!(
+            error.message().contains(name) && !error.message().contains("ünï"),
+            "{error}"
+        );
     }
 }
 
@@ -114,15 +136,26 @@ async fn check_says_what_the_server_says_of_credentials_and_nothing_else() {
 async fn nobody_there_and_somebody_who_says_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let options = config(json!({"flight": {"connectTimeout": "300ms", "auth": {"username": "u", "password": "secret"}}}));
+    let options = config(
+        json!({"flight": {"connectTimeout": "300ms", "auth": {"username": "u", "password": "secret"}}}),
+    );
     let start = Instant::now();
-    let error = Flight::connect(&format!("grpc://{address}/a"), &options).await.err().unwrap();
+    let error = Flight::connect(&format!("grpc://{address}/a"), &options)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(taken);
-    let error = Flight::connect(&format!("grpc://{address}/a"), &options).await.err().unwrap();
+    let error = Flight::connect(&format!("grpc://{address}/a"), &options)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.code(), Code::Unavailable);
-    let error = Flight::connect("grpc+unix:///nowhere/at.all", &options).await.err().unwrap();
+    let error = Flight::connect("grpc+unix:///nowhere/at.all", &options)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.code(), Code::Unavailable);
 }
 
@@ -184,8 +217,10 @@ fn options_of_flight_are_read_and_mistakes_are_named() {
             "tls.key"
         ]
     );
-    let error = Config::from_json(&json!({"flight": {"descriptor": {"commandBase64": "%"}, "auth": {"username": "u"}}}))
-        .unwrap_err();
+    let error = Config::from_json(
+        &json!({"flight": {"descriptor": {"commandBase64": "%"}, "auth": {"username": "u"}}}),
+    )
+    .unwrap_err();
     assert_eq!(error.issues().len(), 2);
 }
 
@@ -203,7 +238,10 @@ async fn tls_with_an_own_authority_a_client_certificate_and_another_name() {
         .identity(identity)
         .client_ca_root(Certificate::from_pem(read("ca.pem")));
     // The first attempt at TLS installs the provider, and this server takes what the process has.
-    let nobody = Flight::connect("grpc+tls://127.0.0.1:1/a", &Config::default()).await.err().unwrap();
+    let nobody = Flight::connect("grpc+tls://127.0.0.1:1/a", &Config::default())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(nobody.code(), Code::Unavailable);
     let server = Server::with(Answers::Nothing, |server| server.tls_config(tls).unwrap()).await;
     let target = server.target().replace("grpc:", "grpc+tls:");
@@ -224,7 +262,11 @@ async fn tls_with_an_own_authority_a_client_certificate_and_another_name() {
         let error = Flight::connect(&target, &config(options)).await.err().unwrap();
         assert_eq!(error.code(), code, "{missing}");
     }
-    for (name, value) in [("key", "not-a-key-at-all"), ("cert", "/nowhere.pem"), ("ca", "-----BEGIN nothing")] {
+    for (name, value) in [
+        ("key", "not-a-key-at-all"),
+        ("cert", "/nowhere.pem"),
+        ("ca", "-----BEGIN nothing"),
+    ] {
         let mut options = whole.clone();
         options["tls"][name] = json!(value);
         let error = Flight::connect(&target, &config(options)).await.err().unwrap();

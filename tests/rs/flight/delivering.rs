@@ -21,7 +21,10 @@ async fn a_stream_acknowledges_when_the_server_ends_it_well() {
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     assert!(writer.session.flush_due().is_none());
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
-    writer.write(2, vec![numbers(10..12), numbers(12..15)]).await.unwrap();
+    writer
+        .write(2, vec![numbers(10..12), numbers(12..15)])
+        .await
+        .unwrap();
     assert!(writer.said().is_empty());
     assert!(writer.session.flush_due().is_some());
     writer.session.flush().await.unwrap();
@@ -34,7 +37,14 @@ async fn a_stream_acknowledges_when_the_server_ends_it_well() {
     let world = server.world();
     assert_eq!(world.descriptors.len(), 2);
     assert_eq!(world.descriptors[0].path, ["a", "b"]);
-    assert!(world.headers.iter().all(|headers| headers.get("user-agent").unwrap().to_str().unwrap().starts_with("arrow-ingest/")));
+    assert!(world.headers.iter().all(|headers| {
+        headers
+            .get("user-agent")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("arrow-ingest/")
+    }));
 }
 
 #[tokio::test]
@@ -120,7 +130,9 @@ async fn a_cumulative_server_tells_what_it_has_and_gets_only_the_rest() {
     assert!(flight.capabilities().tells_what_landed);
     let producer = Uuid::new_v4();
     let schema = numbers([]).schema();
-    let mut writer = Writer::resume(&flight, schema.clone(), producer, None).await.unwrap();
+    let mut writer = Writer::resume(&flight, schema.clone(), producer, None)
+        .await
+        .unwrap();
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
     writer.write(2, vec![numbers(10..5_000)]).await.unwrap();
     writer.session.flush().await.unwrap();
@@ -149,9 +161,13 @@ async fn a_cumulative_server_tells_what_it_has_and_gets_only_the_rest() {
 #[tokio::test]
 async fn an_older_session_is_fenced_off() {
     let server = Server::start(Answers::Cumulative).await;
-    let flight = server.connect(json!({"flight": {"acknowledgement": "cumulative"}})).await;
+    let flight = server
+        .connect(json!({"flight": {"acknowledgement": "cumulative"}}))
+        .await;
     let (producer, schema) = (Uuid::new_v4(), numbers([]).schema());
-    let mut older = Writer::resume(&flight, schema.clone(), producer, None).await.unwrap();
+    let mut older = Writer::resume(&flight, schema.clone(), producer, None)
+        .await
+        .unwrap();
     let mut newer = Writer::resume(&flight, schema, producer, Some(1)).await.unwrap();
     newer.write(1, vec![numbers(0..3)]).await.unwrap();
     newer.session.flush().await.unwrap();
@@ -177,8 +193,14 @@ async fn a_server_that_does_not_speak_cumulative_is_found_out_at_open() {
 #[tokio::test]
 async fn rows_that_no_message_can_hold_are_refused_and_the_others_arrive() {
     let server = Server::start(Answers::Nothing).await;
-    let flight = server.connect(json!({"flight": {"maxMessageSize": "16KiB"}})).await;
-    let column: ArrayRef = Arc::new(StringArray::from_iter_values(["a".into(), "b".repeat(20_000), "c".into()]));
+    let flight = server
+        .connect(json!({"flight": {"maxMessageSize": "16KiB"}}))
+        .await;
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values([
+        "a".into(),
+        "b".repeat(20_000),
+        "c".into(),
+    ]));
     let batch = RecordBatch::try_from_iter([("w", column)]).unwrap();
     let mut writer = Writer::open(&flight, batch.schema()).await.unwrap();
     writer.write(1, vec![batch.clone()]).await.unwrap();
@@ -186,7 +208,15 @@ async fn rows_that_no_message_can_hold_are_refused_and_the_others_arrive() {
     writer.write(3, vec![batch.slice(2, 1)]).await.unwrap();
     writer.session.flush().await.unwrap();
     assert_eq!(writer.said(), ["1 but [1]", "2 but [0]", "through 3"]);
-    assert_eq!(server.world().kept.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
+    assert_eq!(
+        server
+            .world()
+            .kept
+            .iter()
+            .map(RecordBatch::num_rows)
+            .sum::<usize>(),
+        3
+    );
 }
 
 #[tokio::test]
@@ -201,11 +231,23 @@ async fn dictionaries_arrive_as_values_or_as_dictionaries() {
                 .await;
             assert_eq!(flight.capabilities().computes_on_payload, compression != "none");
             let mut writer = Writer::open(&flight, batch.schema()).await.unwrap();
-            writer.write(1, vec![batch.clone(), batch.slice(1, 2)]).await.unwrap();
+            writer
+                .write(1, vec![batch.clone(), batch.slice(1, 2)])
+                .await
+                .unwrap();
             writer.session.flush().await.unwrap();
             let world = server.world();
-            let types: Vec<_> = world.kept.iter().map(|batch| batch.column(0).data_type().clone()).collect();
-            assert!(types.iter().all(|found| matches!(found, DataType::Dictionary(_, _)) == dictionary), "{types:?}");
+            let types: Vec<_> = world
+                .kept
+                .iter()
+                .map(|batch| batch.column(0).data_type().clone())
+                .collect();
+            assert!(
+                types
+                    .iter()
+                    .all(|found| matches!(found, DataType::Dictionary(_, _)) == dictionary),
+                "{types:?}"
+            );
             let rows: usize = world.kept.iter().map(RecordBatch::num_rows).sum();
             assert_eq!(rows, 5);
         }
@@ -235,18 +277,27 @@ async fn a_dictionary_that_cannot_go_is_refused_by_name() {
 async fn memory_is_let_go_of_when_the_session_is_dropped_though_the_server_does_not_read() {
     let server = Server::start(Answers::Nothing).await;
     server.world().slow = Some(Duration::from_secs(3600));
-    let flight = server.connect(json!({"flight": {"maxMessageSize": "64MiB"}})).await;
+    let flight = server
+        .connect(json!({"flight": {"maxMessageSize": "64MiB"}}))
+        .await;
     let batch = numbers(0..2_000_000);
     let mut writer = Writer::open(&flight, batch.schema()).await.unwrap();
     let data = batch.column(0).to_data();
     let buffer = data.buffers()[0].clone();
     drop((data, writer.write(1, vec![batch]).await));
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(buffer.strong_count() > 1, "nothing is under way: the test tries nothing");
+    assert!(
+        buffer.strong_count() > 1,
+        "nothing is under way: the test tries nothing"
+    );
     drop(writer);
     let patience = std::time::Instant::now() + Duration::from_secs(10);
     while buffer.strong_count() > 1 {
-        assert!(std::time::Instant::now() < patience, "still held {} times", buffer.strong_count());
+        assert!(
+            std::time::Instant::now() < patience,
+            "still held {} times",
+            buffer.strong_count()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(server.world().kept.is_empty());
@@ -255,7 +306,9 @@ async fn memory_is_let_go_of_when_the_session_is_dropped_though_the_server_does_
 #[tokio::test]
 async fn memory_is_let_go_of_once_it_is_acknowledged() {
     let server = Server::start(Answers::EveryPart).await;
-    let flight = server.connect(json!({"flight": {"acknowledgement": "part"}})).await;
+    let flight = server
+        .connect(json!({"flight": {"acknowledgement": "part"}}))
+        .await;
     let batch = numbers(0..2_000_000);
     let mut writer = Writer::open(&flight, batch.schema()).await.unwrap();
     let data = batch.column(0).to_data();
@@ -264,7 +317,11 @@ async fn memory_is_let_go_of_once_it_is_acknowledged() {
     while writer.hear().await != "through 1" {}
     let patience = std::time::Instant::now() + Duration::from_secs(10);
     while buffer.strong_count() > 1 {
-        assert!(std::time::Instant::now() < patience, "still held {} times", buffer.strong_count());
+        assert!(
+            std::time::Instant::now() < patience,
+            "still held {} times",
+            buffer.strong_count()
+        );
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     drop(config(json!({})));

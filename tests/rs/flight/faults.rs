@@ -12,7 +12,7 @@ use arrow_ingest::outcome::{Outcome, Status as Fate};
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::rig::rig::Rig;
+use crate::harness::rig::Rig;
 use crate::support::{Answers, Proxy, Server, Writer, config, numbers};
 
 const PER_BATCH: i64 = 500;
@@ -38,7 +38,9 @@ async fn deliver(target: &str, options: Value, count: u64, disturb: impl AsyncFn
     let rig = Rig::over(Arc::new(flight), options);
     for turn in 0..count {
         let first = turn as i64 * PER_BATCH;
-        rig.send_waiting(&numbers(first..first + PER_BATCH)).await.unwrap();
+        rig.send_waiting(&numbers(first..first + PER_BATCH))
+            .await
+            .unwrap();
         disturb(turn).await;
     }
     rig.close(Duration::from_secs(20)).await.unwrap();
@@ -64,7 +66,10 @@ fn check(server: &Server, outcomes: &[Outcome], once: bool) {
         let first = (outcome.sequence as i64 - 1) * PER_BATCH;
         let rows = (first..first + PER_BATCH).map(|row| times.get(&row).copied().unwrap_or(0));
         for times in rows {
-            assert!(times > 0 || outcome.status != Fate::Acknowledged, "acknowledged and missing");
+            assert!(
+                times > 0 || outcome.status != Fate::Acknowledged,
+                "acknowledged and missing"
+            );
             assert!(times <= 1 || !once, "there {times} times");
         }
     }
@@ -96,7 +101,12 @@ async fn lines_that_are_cut_lose_nothing_and_cumulative_repeats_nothing() {
         line.refuse.store(false, Ordering::SeqCst);
         assert!(line.connections.load(Ordering::SeqCst) > 4, "nothing was cut");
         for outcome in &outcomes {
-            assert_eq!(outcome.status, Fate::Acknowledged, "{acknowledgement} {:?}", outcome.error);
+            assert_eq!(
+                outcome.status,
+                Fate::Acknowledged,
+                "{acknowledgement} {:?}",
+                outcome.error
+            );
         }
         check(&server, &outcomes, acknowledgement == "cumulative");
     }
@@ -107,13 +117,19 @@ async fn a_server_that_commits_and_dies_before_it_says_so() {
     let server = Server::start(Answers::Cumulative).await;
     {
         let mut world = server.world();
-        world.after_parts = (0..5).map(|turn| (2 + turn % 3, Status::unavailable("going down"))).collect();
+        world.after_parts = (0..5)
+            .map(|turn| (2 + turn % 3, Status::unavailable("going down")))
+            .collect();
     }
     let outcomes = deliver(&server.target(), options("cumulative"), 30, async |_| {
         tokio::time::sleep(Duration::from_millis(2)).await;
     })
     .await;
-    assert!(outcomes.iter().all(|outcome| outcome.status == Fate::Acknowledged));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.status == Fate::Acknowledged)
+    );
     check(&server, &outcomes, true);
     let times = counted(server.values());
     assert_eq!(times.len(), 30 * PER_BATCH as usize);
@@ -136,9 +152,16 @@ async fn a_line_that_goes_silent_is_given_up_by_keep_alive() {
         }
     })
     .await;
-    assert!(outcomes.iter().all(|outcome| outcome.status == Fate::Acknowledged));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.status == Fate::Acknowledged)
+    );
     check(&server, &outcomes, true);
-    assert!(line.connections.load(Ordering::SeqCst) > 2, "the silence was not noticed");
+    assert!(
+        line.connections.load(Ordering::SeqCst) > 2,
+        "the silence was not noticed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +182,10 @@ async fn a_refusal_leaves_rows_in_doubt_unless_refusals_are_atomic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_before_it_reads_is_heard() {
     let server = Server::start(Answers::Nothing).await;
-    server.world().at_once.push_back(Status::failed_precondition("other columns"));
+    server
+        .world()
+        .at_once
+        .push_back(Status::failed_precondition("other columns"));
     let flight = server.connect(json!({})).await;
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     let mut error = None;
@@ -179,12 +205,17 @@ async fn a_server_that_refuses_before_it_reads_is_heard() {
 async fn the_servers_own_word_on_when_to_come_back_is_kept() {
     let server = Server::start(Answers::Nothing).await;
     let mut busy = Status::resource_exhausted("slow down");
-    busy.metadata_mut().insert("grpc-retry-pushback-ms", "400".parse().unwrap());
+    busy.metadata_mut()
+        .insert("grpc-retry-pushback-ms", "400".parse().unwrap());
     server.world().at_end.push_back(busy);
     let start = Instant::now();
     let outcomes = deliver(&server.target(), options("stream"), 1, async |_| {}).await;
     assert_eq!(outcomes[0].status, Fate::Acknowledged);
-    assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(400),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(outcomes[0].attempts, 2);
 }
 

@@ -40,7 +40,9 @@ impl Peer {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let port = line.trim().parse().expect("the server prints its port");
         Some(Peer { child, port })
     }
@@ -51,7 +53,11 @@ impl Peer {
 
     async fn client(&self) -> FlightServiceClient<tonic::transport::Channel> {
         let address = format!("http://127.0.0.1:{}", self.port);
-        let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+        let channel = tonic::transport::Endpoint::from_shared(address)
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
         FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX)
     }
 
@@ -61,7 +67,10 @@ impl Peer {
         };
         let data = self.client().await.do_get(ticket).await.unwrap().into_inner();
         let data = data.map_err(|status| arrow_flight::error::FlightError::Tonic(Box::new(status)));
-        FlightRecordBatchStream::new_from_flight_data(data).try_collect().await.unwrap()
+        FlightRecordBatchStream::new_from_flight_data(data)
+            .try_collect()
+            .await
+            .unwrap()
     }
 
     async fn ask(&self, action: &str, body: String) -> String {
@@ -89,7 +98,10 @@ async fn put(target: &str, options: Value, schema: SchemaRef, batches: &[RecordB
         writer.write(id, vec![batch.clone()]).await.unwrap();
     }
     writer.session.flush().await.unwrap();
-    assert_eq!(writer.said().last().unwrap(), &format!("through {}", batches.len()));
+    assert_eq!(
+        writer.said().last().unwrap(),
+        &format!("through {}", batches.len())
+    );
 }
 
 /// Every golden stream that this build of Arrow can read and that has rows.
@@ -99,8 +111,16 @@ fn golden() -> Vec<(PathBuf, SchemaRef, Vec<RecordBatch>)> {
         PathBuf::from,
     );
     let mut found = Vec::new();
-    for folder in ["0.14.1", "0.17.1", "1.0.0-littleendian", "2.0.0-compression", "4.0.0-shareddict"] {
-        let Ok(files) = std::fs::read_dir(root.join(folder)) else { continue };
+    for folder in [
+        "0.14.1",
+        "0.17.1",
+        "1.0.0-littleendian",
+        "2.0.0-compression",
+        "4.0.0-shareddict",
+    ] {
+        let Ok(files) = std::fs::read_dir(root.join(folder)) else {
+            continue;
+        };
         for file in files.map(|file| file.unwrap().path()) {
             if file.extension().is_none_or(|extension| extension != "stream") {
                 continue;
@@ -109,7 +129,9 @@ fn golden() -> Vec<(PathBuf, SchemaRef, Vec<RecordBatch>)> {
                 continue;
             };
             let schema = reader.schema();
-            let Ok(batches) = reader.collect::<Result<Vec<_>, _>>() else { continue };
+            let Ok(batches) = reader.collect::<Result<Vec<_>, _>>() else {
+                continue;
+            };
             let batches: Vec<_> = batches.into_iter().filter(|batch| batch.num_rows() > 0).collect();
             if !batches.is_empty() {
                 found.push((file, schema, batches));
@@ -121,7 +143,9 @@ fn golden() -> Vec<(PathBuf, SchemaRef, Vec<RecordBatch>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_golden_file_goes_through_and_comes_back_equal() {
-    let Some(peer) = Peer::start("tests/interop/flight_server.py", &[]) else { return };
+    let Some(peer) = Peer::start("tests/interop/flight_server.py", &[]) else {
+        return;
+    };
     let golden = golden();
     if golden.is_empty() {
         println!("skipped: no golden files");
@@ -129,7 +153,12 @@ async fn every_golden_file_goes_through_and_comes_back_equal() {
     }
     let mut different = Vec::new();
     for (index, (file, schema, batches)) in golden.iter().enumerate() {
-        for (compression, size) in [("none", "4MiB"), ("lz4", "4MiB"), ("zstd", "4MiB"), ("none", "16KiB")] {
+        for (compression, size) in [
+            ("none", "4MiB"),
+            ("lz4", "4MiB"),
+            ("zstd", "4MiB"),
+            ("none", "16KiB"),
+        ] {
             let name = format!("golden/{index}/{compression}/{size}");
             let options = json!({
                 "flight": {"dictionaries": "keep", "compression": compression, "maxMessageSize": size},
@@ -140,7 +169,13 @@ async fn every_golden_file_goes_through_and_comes_back_equal() {
                 different.push(format!("{} {compression} {size}: {said}", file.display()));
             }
             let name = format!("{name}/values");
-            put(&peer.target(&name), json!({"flight": {"maxMessageSize": size}}), schema.clone(), batches).await;
+            put(
+                &peer.target(&name),
+                json!({"flight": {"maxMessageSize": size}}),
+                schema.clone(),
+                batches,
+            )
+            .await;
             let (back, sent) = (peer.get(&name).await, text(batches));
             if text(&back) != sent {
                 different.push(format!("{} as values", file.display()));
@@ -160,7 +195,10 @@ fn text(batches: &[RecordBatch]) -> Vec<String> {
             .map(|column| arrow::util::display::ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
             .collect();
         for row in 0..batch.num_rows() {
-            let cells: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
+            let cells: Vec<String> = columns
+                .iter()
+                .map(|column| column.value(row).to_string())
+                .collect();
             rows.push(cells.join("|"));
         }
     }
@@ -169,7 +207,9 @@ fn text(batches: &[RecordBatch]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_answers_each_part_acknowledges_them() {
-    let Some(peer) = Peer::start("tests/interop/flight_server.py", &["--answers", "part"]) else { return };
+    let Some(peer) = Peer::start("tests/interop/flight_server.py", &["--answers", "part"]) else {
+        return;
+    };
     let batches = [numbers(0..10_000), numbers(10_000..10_001)];
     let options = json!({"flight": {"acknowledgement": "part", "maxMessageSize": "16KiB"}});
     put(&peer.target("t"), options, batches[0].schema(), &batches).await;
@@ -178,16 +218,24 @@ async fn a_server_that_answers_each_part_acknowledges_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reference_handler_keeps_no_row_twice() {
-    let Some(peer) = Peer::start("examples/flight-servers/durable_put.py", &[]) else { return };
-    let options = config(json!({"flight": {"acknowledgement": "cumulative", "maxMessageSize": "16KiB", "streams": 2}}));
+    let Some(peer) = Peer::start("examples/flight-servers/durable_put.py", &[]) else {
+        return;
+    };
+    let options =
+        config(json!({"flight": {"acknowledgement": "cumulative", "maxMessageSize": "16KiB", "streams": 2}}));
     let flight = Flight::connect(&peer.target("t"), &options).await.unwrap();
     let (producer, schema) = (Uuid::new_v4(), numbers([]).schema());
     for session in 0..3 {
         let resume = (session > 0).then_some(1);
-        let mut writer = Writer::resume(&flight, schema.clone(), producer, resume).await.unwrap();
+        let mut writer = Writer::resume(&flight, schema.clone(), producer, resume)
+            .await
+            .unwrap();
         for id in 1..=6 + session {
             let first = (id as i64 - 1) * 4_000;
-            writer.write(id, vec![numbers(first..first + 4_000)]).await.unwrap();
+            writer
+                .write(id, vec![numbers(first..first + 4_000)])
+                .await
+                .unwrap();
         }
         // The first session is dropped in the midst of it.
         if session > 0 {
@@ -195,7 +243,10 @@ async fn the_reference_handler_keeps_no_row_twice() {
             assert_eq!(writer.said().last().unwrap(), &format!("through {}", 6 + session));
         }
     }
-    let mut rows: Vec<i64> = text(&peer.get("t").await).iter().map(|row| row.parse().unwrap()).collect();
+    let mut rows: Vec<i64> = text(&peer.get("t").await)
+        .iter()
+        .map(|row| row.parse().unwrap())
+        .collect();
     rows.sort_unstable();
     assert_eq!(rows, (0..32_000).collect::<Vec<_>>());
 }

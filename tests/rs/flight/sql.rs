@@ -18,10 +18,26 @@ fn command(server: &Server, put: usize) -> CommandStatementIngest {
 async fn a_table_is_replaced_once_and_then_appended_to() {
     use {TableExistsOption as Exists, TableNotExistOption as Missing};
     for (query, first, second) in [
-        ("?mode=replace", (Missing::Create, Exists::Replace), (Missing::Fail, Exists::Append)),
-        ("?mode=create", (Missing::Create, Exists::Fail), (Missing::Fail, Exists::Append)),
-        ("?mode=append&schema=s&catalog=c", (Missing::Fail, Exists::Append), (Missing::Fail, Exists::Append)),
-        ("", (Missing::Create, Exists::Append), (Missing::Create, Exists::Append)),
+        (
+            "?mode=replace",
+            (Missing::Create, Exists::Replace),
+            (Missing::Fail, Exists::Append),
+        ),
+        (
+            "?mode=create",
+            (Missing::Create, Exists::Fail),
+            (Missing::Fail, Exists::Append),
+        ),
+        (
+            "?mode=append&schema=s&catalog=c",
+            (Missing::Fail, Exists::Append),
+            (Missing::Fail, Exists::Append),
+        ),
+        (
+            "",
+            (Missing::Create, Exists::Append),
+            (Missing::Create, Exists::Append),
+        ),
     ] {
         let server = Server::start(Answers::Nothing).await;
         let target = format!("flightsql://{}/trips{query}", server.address);
@@ -37,7 +53,10 @@ async fn a_table_is_replaced_once_and_then_appended_to() {
             let command = command(&server, put);
             assert_eq!(command.table, "trips");
             let options = command.table_definition_options.unwrap();
-            assert_eq!((options.if_not_exist, options.if_exists), (missing as i32, exists as i32));
+            assert_eq!(
+                (options.if_not_exist, options.if_exists),
+                (missing as i32, exists as i32)
+            );
             assert_eq!(command.transaction_id, None);
             assert_eq!(command.schema.is_some(), query.contains("schema"));
         }

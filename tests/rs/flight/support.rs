@@ -62,11 +62,10 @@ pub struct World {
     pub schema_says: Option<Status>,
     /// Rows with these values make a put invalid.
     pub poison: Vec<i64>,
-    pub atomic: bool,
     /// Of cumulative producers: epoch, sequence, rows.
     pub durable: HashMap<String, (u64, u64, u64)>,
-    /// Basic credentials that a handshake takes, and how it answers.
-    pub login: Option<(Login, &'static str)>,
+    /// How a handshake answers to the right password.
+    pub login: Option<Login>,
     pub transactions: bool,
     pub commit_fails: bool,
     pub slow: Option<Duration>,
@@ -202,7 +201,9 @@ impl Writer {
     pub async fn broken(&mut self) -> Error {
         loop {
             let heard = tokio::time::timeout(Duration::from_secs(20), self.heard.recv()).await;
-            if let Acknowledgement::Broken { error } = heard.expect("nothing was said").expect("the session is gone") {
+            if let Acknowledgement::Broken { error } =
+                heard.expect("nothing was said").expect("the session is gone")
+            {
                 return error;
             }
         }
@@ -245,15 +246,22 @@ impl Service {
     fn admit(&self, metadata: &tonic::metadata::MetadataMap) -> Result<(), Status> {
         let mut world = self.world();
         world.headers.push(metadata.clone());
-        let Some((login, _)) = world.login else { return Ok(()) };
+        let Some(login) = world.login else {
+            return Ok(());
+        };
         let good = match login {
-            Login::Header => metadata.get("authorization").is_some_and(|value| value == "Bearer t0ken"),
+            Login::Header => metadata
+                .get("authorization")
+                .is_some_and(|value| value == "Bearer t0ken"),
             Login::Token => metadata
                 .get_bin("auth-token-bin")
                 .is_some_and(|value| value.to_bytes().unwrap().as_ref() == b"t0ken"),
-            Login::EveryCall => metadata.get("authorization").is_some_and(|value| value == "Basic dTpzZWNyZXQ="),
+            Login::EveryCall => metadata
+                .get("authorization")
+                .is_some_and(|value| value == "Basic dTpzZWNyZXQ="),
         };
-        good.then_some(()).ok_or_else(|| Status::unauthenticated("who are you"))
+        good.then_some(())
+            .ok_or_else(|| Status::unauthenticated("who are you"))
     }
 
     /// One part of a put. Returns what to answer.
@@ -317,7 +325,10 @@ impl FlightService for Service {
     type ListActionsStream = Answer<ActionType>;
     type DoExchangeStream = Answer<FlightData>;
 
-    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+    async fn do_put(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoPutStream>, Status> {
         self.admit(request.metadata())?;
         if let Some(status) = self.world().at_once.pop_front() {
             return Err(status);
@@ -328,10 +339,15 @@ impl FlightService for Service {
         let (answers, receiver) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
             let verdict = async {
-                let first = input.message().await?.ok_or_else(|| Status::internal("no schema"))?;
+                let first = input
+                    .message()
+                    .await?
+                    .ok_or_else(|| Status::internal("no schema"))?;
                 let descriptor = first.flight_descriptor.clone().unwrap_or_default();
                 service.world().descriptors.push(descriptor);
-                let all = futures::stream::iter([Ok(first)]).chain(input).map_err(|status| FlightError::Tonic(Box::new(status)));
+                let all = futures::stream::iter([Ok(first)])
+                    .chain(input)
+                    .map_err(|status| FlightError::Tonic(Box::new(status)));
                 let mut decoder = FlightDataDecoder::new(all);
                 let mut put = Put::default();
                 let mut parts = 0;
@@ -347,12 +363,16 @@ impl FlightService for Service {
                         for answer in service.take(&mut put, batch, &data.inner.app_metadata)? {
                             let silent = service.world().silent;
                             if !silent {
-                                let _ = answers.send(Ok(PutResult { app_metadata: answer.into() }));
+                                let _ = answers.send(Ok(PutResult {
+                                    app_metadata: answer.into(),
+                                }));
                             }
                         }
                         parts += 1;
                     }
-                    if let Some((most, status)) = &limit && parts >= *most {
+                    if let Some((most, status)) = &limit
+                        && parts >= *most
+                    {
                         return Err(status.clone());
                     }
                 }
@@ -373,25 +393,36 @@ impl FlightService for Service {
         Ok(Response::new(Box::pin(stream)))
     }
 
-    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Result<Response<Self::HandshakeStream>, Status> {
+    async fn handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
         let login = self.world().login;
-        let (login, _) = login.ok_or_else(|| Status::unimplemented("no handshake"))?;
+        let login = login.ok_or_else(|| Status::unimplemented("no handshake"))?;
         let basic = request.metadata().get("authorization").cloned();
         let hello = request.into_inner().message().await?.unwrap();
         let auth: BasicAuth = prost::Message::decode(hello.payload).unwrap();
         if auth.password != "secret" || basic.is_none_or(|basic| basic != "Basic dTpzZWNyZXQ=") {
-            return Err(Status::unauthenticated(format!("wrong password {}", auth.password)));
+            return Err(Status::unauthenticated(format!(
+                "wrong password {}",
+                auth.password
+            )));
         }
         let payload = match login {
             Login::Token => b"t0ken".to_vec(),
             Login::EveryCall => return Err(Status::unimplemented("no handshake")),
             Login::Header => Vec::new(),
         };
-        let answer = HandshakeResponse { protocol_version: 0, payload: payload.into() };
+        let answer = HandshakeResponse {
+            protocol_version: 0,
+            payload: payload.into(),
+        };
         let stream: Self::HandshakeStream = Box::pin(futures::stream::iter([Ok(answer)]));
         let mut response = Response::new(stream);
         if login == Login::Header {
-            response.metadata_mut().insert("authorization", "Bearer t0ken".parse().unwrap());
+            response
+                .metadata_mut()
+                .insert("authorization", "Bearer t0ken".parse().unwrap());
         }
         Ok(response)
     }
@@ -415,8 +446,12 @@ impl FlightService for Service {
         world.actions.push(action.r#type.clone());
         let answers = if action.r#type == "BeginTransaction" {
             use arrow_flight::sql::{ActionBeginTransactionResult, ProstMessageExt as _};
-            let begun = ActionBeginTransactionResult { transaction_id: b"tx1".to_vec().into() };
-            vec![Ok(arrow_flight::Result { body: prost::Message::encode_to_vec(&begun.as_any()).into() })]
+            let begun = ActionBeginTransactionResult {
+                transaction_id: b"tx1".to_vec().into(),
+            };
+            vec![Ok(arrow_flight::Result {
+                body: prost::Message::encode_to_vec(&begun.as_any()).into(),
+            })]
         } else if world.commit_fails {
             return Err(Status::unavailable("lost in commit"));
         } else {
@@ -440,7 +475,10 @@ impl FlightService for Service {
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
         Err(Status::unimplemented(""))
     }
 }
@@ -472,7 +510,9 @@ impl Proxy {
         let task = tokio::spawn(async move {
             let mut lines = tokio::task::JoinSet::new();
             loop {
-                let Ok((client, _)) = listener.accept().await else { return };
+                let Ok((client, _)) = listener.accept().await else {
+                    return;
+                };
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 if shared.refuse.load(Ordering::SeqCst) {
                     let _ = client.set_zero_linger();
@@ -496,7 +536,9 @@ impl Drop for Proxy {
 }
 
 async fn carry(client: TcpStream, server: SocketAddr, line: Arc<Line>) {
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let Ok(server) = TcpStream::connect(server).await else {
+        return;
+    };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     // Whichever way is cut first, both are.
     tokio::select! {
@@ -516,7 +558,9 @@ async fn pump(
         while line.stalled.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let Ok(count @ 1..) = from.read(&mut bytes).await else { return };
+        let Ok(count @ 1..) = from.read(&mut bytes).await else {
+            return;
+        };
         let left = cut.load(Ordering::SeqCst);
         if left > 0 && left <= count {
             // Once: the next connection is to get through.
