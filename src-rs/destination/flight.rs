@@ -16,6 +16,7 @@
 
 mod ack;
 mod arrays;
+mod chunks;
 mod connection;
 mod dictionaries;
 mod encode;

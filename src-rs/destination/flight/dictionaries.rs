@@ -229,8 +229,7 @@ pub fn hydrated_size(array: &dyn Array, sink: &mut impl Sink) {
     let mut bytes = keys.len().div_ceil(8);
     for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
         if keys.is_null(row) || key >= sizes.len() {
-            // A null takes the width of a value where values have one, and of an offset.
-            bytes += values.data_type().primitive_width().unwrap_or(16);
+            bytes += null_width(values.data_type());
             continue;
         }
         bytes += *sizes[key].get_or_insert_with(|| {
@@ -244,6 +243,16 @@ pub fn hydrated_size(array: &dyn Array, sink: &mut impl Sink) {
     sink.extra(if views { bytes + bytes / 4 } else { bytes });
 }
 
+/// What a null takes: the width of a value where values have one, and else what points at it.
+fn null_width(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::FixedSizeBinary(width) => *width as usize,
+        DataType::FixedSizeList(field, size) => (null_width(field.data_type()) + 1) * *size as usize,
+        DataType::Struct(fields) => fields.iter().map(|field| null_width(field.data_type()) + 1).sum(),
+        other => other.primitive_width().unwrap_or(16),
+    }
+}
+
 /// Bytes of buffers, without the padding that a single value would not have in company.
 #[derive(Default)]
 struct Bare {
@@ -251,7 +260,10 @@ struct Bare {
 }
 
 impl Sink for Bare {
-    fn node(&mut self, _: usize, _: usize) {}
+    fn node(&mut self, length: usize, _: usize) {
+        // In company it has a validity bitmap though it has no null itself.
+        self.bytes += length / 8 + 1;
+    }
     fn buffer(&mut self, length: usize, _: impl FnOnce() -> arrow::buffer::Buffer) {
         self.bytes += length;
     }

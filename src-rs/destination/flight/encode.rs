@@ -25,12 +25,15 @@ use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use prost::Message as _;
 
 use super::arrays::{Sink, walk};
+use super::chunks::Chunks;
 use super::dictionaries::dictionaries;
 use crate::config::Compression;
 use crate::error::{Code, Error, Result};
 
 /// Buffers below this are copied: each piece is a frame and a write, which wakes the other side.
 const SMALL: usize = 64 << 10;
+/// A message whose body is no larger than this is copied into one piece.
+const WHOLE: usize = 256 << 10;
 /// Every buffer starts at a multiple of this.
 const ALIGNMENT: usize = 8;
 /// What a message has beside nodes, buffers and metadata of the application.
@@ -48,14 +51,16 @@ pub struct Message {
 /// Makes the messages of one stream.
 pub struct Encoder {
     compression: Compression,
+    chunks: Chunks,
     /// The dictionaries that the server has, as they were sent.
     sent: HashMap<i64, Bytes>,
 }
 
 impl Encoder {
-    pub fn new(compression: Compression) -> Encoder {
+    pub fn new(compression: Compression, chunks: Chunks) -> Encoder {
         Encoder {
             compression,
+            chunks,
             sent: HashMap::new(),
         }
     }
@@ -70,6 +75,7 @@ impl Encoder {
             &options,
         );
         frame(
+            &self.chunks,
             &descriptor.encode_to_vec(),
             &data.ipc_message,
             &[],
@@ -112,7 +118,13 @@ impl Encoder {
         dictionary.add_id(id);
         dictionary.add_data(batch);
         let header = dictionary.finish().as_union_value();
-        gather.finish(builder, ipc::MessageHeader::DictionaryBatch, header, &[])
+        gather.finish(
+            &self.chunks,
+            builder,
+            ipc::MessageHeader::DictionaryBatch,
+            header,
+            &[],
+        )
     }
 
     /// A record batch. Dictionaries of it must have been sent.
@@ -126,7 +138,13 @@ impl Encoder {
         }
         let mut builder = FlatBufferBuilder::with_capacity(1024);
         let header = gather.batch(&mut builder, batch.num_rows()).as_union_value();
-        gather.finish(builder, ipc::MessageHeader::RecordBatch, header, app_metadata)
+        gather.finish(
+            &self.chunks,
+            builder,
+            ipc::MessageHeader::RecordBatch,
+            header,
+            app_metadata,
+        )
     }
 }
 
@@ -218,6 +236,7 @@ impl Gather {
 
     fn finish(
         self,
+        chunks: &Chunks,
         mut builder: FlatBufferBuilder<'_>,
         kind: ipc::MessageHeader,
         header: WIPOffset<UnionWIPOffset>,
@@ -234,7 +253,13 @@ impl Gather {
         message.add_header(header);
         let root = message.finish();
         builder.finish(root, None);
-        Ok(frame(&[], builder.finished_data(), app_metadata, self.body))
+        Ok(frame(
+            chunks,
+            &[],
+            builder.finished_data(),
+            app_metadata,
+            self.body,
+        ))
     }
 }
 
@@ -284,32 +309,22 @@ fn compressed(compression: Compression, buffer: &[u8]) -> std::io::Result<Vec<u8
     Ok(out)
 }
 
-/// Pieces in order. The last small ones are still open for more.
+/// The buffers of a message, in order.
 #[derive(Default)]
 struct Body {
-    pieces: Vec<Bytes>,
-    open: BytesMut,
+    buffers: Vec<Buffer>,
     length: usize,
 }
 
 impl Body {
     fn push(&mut self, buffer: Buffer) {
-        let length = buffer.len();
-        if length < SMALL {
-            self.open.extend_from_slice(&buffer);
-        } else {
-            self.seal();
-            self.pieces.push(Bytes::from_owner(Owned(buffer)));
-        }
-        let padding = length.next_multiple_of(ALIGNMENT) - length;
-        self.open.put_bytes(0, padding);
-        self.length += length + padding;
+        self.length += buffer.len().next_multiple_of(ALIGNMENT);
+        self.buffers.push(buffer);
     }
 
-    fn seal(&mut self) {
-        if !self.open.is_empty() {
-            self.pieces.push(self.open.split().freeze());
-        }
+    /// Below this a buffer is copied.
+    fn small(&self) -> usize {
+        if self.length <= WHOLE { usize::MAX } else { SMALL }
     }
 }
 
@@ -323,37 +338,50 @@ impl AsRef<[u8]> for Owned {
 }
 
 /// The gRPC prefix and the protobuf fields around a body.
-fn frame(descriptor: &[u8], header: &[u8], app_metadata: &[u8], mut body: Body) -> Message {
-    body.seal();
-    let mut head = BytesMut::with_capacity(
-        64 + descriptor.len()
-            + header.len()
-            + app_metadata.len()
-            + body.pieces.first().map_or(0, Bytes::len).min(SMALL),
-    );
-    head.put_bytes(0, 5);
+fn frame(chunks: &Chunks, descriptor: &[u8], header: &[u8], app_metadata: &[u8], body: Body) -> Message {
+    let small = body.small();
+    let copied = |buffer: &&Buffer| buffer.len() < small;
+    let first: usize = body
+        .buffers
+        .iter()
+        .take_while(copied)
+        .map(|buffer| buffer.len() + ALIGNMENT)
+        .sum();
+    let mut open = chunks.take(64 + descriptor.len() + header.len() + app_metadata.len() + first);
+    open.put_bytes(0, 5);
     for (tag, bytes) in [(1_u64, descriptor), (2, header), (3, app_metadata)] {
         if !bytes.is_empty() {
-            put_field(&mut head, tag, bytes.len());
-            head.extend_from_slice(bytes);
+            put_field(&mut open, tag, bytes.len());
+            open.extend_from_slice(bytes);
         }
     }
     if body.length > 0 {
-        put_field(&mut head, 1000, body.length);
+        put_field(&mut open, 1000, body.length);
     }
-    let length = head.len() + body.length;
+    let length = open.len() + body.length;
     let message = u32::try_from(length - 5).unwrap_or(u32::MAX);
-    head[1..5].copy_from_slice(&message.to_be_bytes());
-    let mut pieces = body.pieces;
-    if pieces.first().is_some_and(|first| first.len() < SMALL) {
-        head.extend_from_slice(&pieces.remove(0));
+    open[1..5].copy_from_slice(&message.to_be_bytes());
+    let mut pieces = Vec::new();
+    for buffer in body.buffers {
+        let padding = buffer.len().next_multiple_of(ALIGNMENT) - buffer.len();
+        if buffer.len() < small {
+            open.extend_from_slice(&buffer);
+        } else {
+            if !open.is_empty() {
+                pieces.push(chunks.freeze(std::mem::take(&mut open)));
+            }
+            pieces.push(Bytes::from_owner(Owned(buffer)));
+        }
+        open.put_bytes(0, padding);
     }
-    pieces.insert(0, head.freeze());
+    if !open.is_empty() {
+        pieces.push(chunks.freeze(open));
+    }
     Message { pieces, length }
 }
 
 /// The key and the length of a field of bytes.
-fn put_field(out: &mut BytesMut, tag: u64, length: usize) {
+fn put_field(out: &mut Vec<u8>, tag: u64, length: usize) {
     for mut number in [tag << 3 | 2, length as u64] {
         while number >= 0x80 {
             out.put_u8(number as u8 | 0x80);

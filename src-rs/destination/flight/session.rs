@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::ack::{self, Durable};
+use super::chunks::Chunks;
 use super::connection::Connection;
 use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
@@ -72,6 +73,7 @@ pub(super) struct Lane {
     index: usize,
     stream: Option<Stream>,
     encoder: Arc<Mutex<Encoder>>,
+    chunks: Chunks,
     transaction: Option<Bytes>,
     /// What the server had of this lane when the session began.
     known: Durable,
@@ -203,10 +205,12 @@ impl Listener for Ear {
 
 impl Lane {
     pub fn new(index: usize, compression: Compression) -> Lane {
+        let chunks = Chunks::default();
         Lane {
             index,
             stream: None,
-            encoder: Arc::new(Mutex::new(Encoder::new(compression))),
+            encoder: Arc::new(Mutex::new(Encoder::new(compression, chunks.clone()))),
+            chunks,
             transaction: None,
             known: Durable::default(),
         }
@@ -251,7 +255,7 @@ impl Lane {
         let ending = Arc::clone(&ear.ending);
         let mut stream = Stream::open(connection, Arc::new(ear), ending);
         // A new stream knows no dictionaries.
-        let encoder = Encoder::new(shape.compression);
+        let encoder = Encoder::new(shape.compression, self.chunks.clone());
         let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
         let first = encoder.schema(schema, &descriptor);
         self.encoder = Arc::new(Mutex::new(encoder));

@@ -11,6 +11,7 @@ use futures::TryStreamExt as _;
 use proptest::prelude::*;
 use prost::Message as _;
 
+use super::chunks::Chunks;
 use super::dictionaries::{has_dictionary, has_direct_nesting, hydrated, hydrated_schema, is_joinable};
 use super::encode::{Encoder, Message, measure};
 use super::plan::{Limits, plan};
@@ -68,7 +69,7 @@ mod futures {
 }
 
 fn ours(batch: &RecordBatch, compression: Compression) -> Vec<RecordBatch> {
-    let mut encoder = Encoder::new(compression);
+    let mut encoder = Encoder::new(compression, Chunks::default());
     let mut messages = vec![encoder.schema(batch.schema_ref(), &arrow_flight::FlightDescriptor::default())];
     messages.extend(encoder.dictionaries(batch).unwrap());
     messages.push(encoder.batch(batch, b"meta").unwrap());
@@ -417,7 +418,9 @@ proptest! {
         let theirs = stock(&part);
         prop_assert_eq!(mine[0].schema(), part.schema());
         prop_assert_eq!(text(&mine), text(std::slice::from_ref(&part)));
-        if let Some(theirs) = theirs {
+        // It sends the wrong type ids for slices of unions inside of others.
+        let nested_union = |t: &DataType| !matches!(t, DataType::Union(_, _)) && format!("{t:?}").contains("Union");
+        if let Some(theirs) = theirs.filter(|_| !types.iter().any(nested_union)) {
             prop_assert_eq!(text(&mine), text(&theirs));
         }
         for batch in &mine {
@@ -440,7 +443,7 @@ proptest! {
         let plain = hydrated(&part, &schema).unwrap();
         prop_assert!(!plain.schema().fields().iter().any(|f| has_dictionary(f.data_type())));
         prop_assert_eq!(text(std::slice::from_ref(&plain)), text(std::slice::from_ref(&part)));
-        let message = Encoder::new(Compression::None).batch(&plain, b"").unwrap();
+        let message = Encoder::new(Compression::None, Chunks::default()).batch(&plain, b"").unwrap();
         prop_assert!(message.length <= measure(part.columns(), true), "{} > {}", message.length, measure(part.columns(), true));
     }
 
@@ -469,7 +472,7 @@ proptest! {
             let joined = part.batch(&batches, &schema).unwrap();
             prop_assert_eq!(joined.num_rows(), part.rows);
             let plain = hydrated(&joined, &target).unwrap();
-            let message = Encoder::new(Compression::None).batch(&plain, b"").unwrap();
+            let message = Encoder::new(Compression::None, Chunks::default()).batch(&plain, b"").unwrap();
             prop_assert!(message.length <= limit, "{} > {limit}", message.length);
             sent.push(plain);
         }
@@ -485,12 +488,16 @@ fn large_buffers_are_not_copied_and_small_ones_share_a_piece() {
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
     let few: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000).slice(7, 100_000 - 7));
     let batch = RecordBatch::try_from_iter([("a", numbers.slice(7, 100_000 - 7)), ("b", few)]).unwrap();
-    let message = Encoder::new(Compression::None).batch(&batch, b"").unwrap();
+    let message = Encoder::new(Compression::None, Chunks::default())
+        .batch(&batch, b"")
+        .unwrap();
     let start = numbers.to_data().buffers()[0].as_ptr().wrapping_add(56);
     assert_eq!(message.pieces.len(), 3);
     assert_eq!(message.pieces[1].as_ptr(), start);
     let small = batch.slice(0, 100);
-    let message = Encoder::new(Compression::None).batch(&small, b"").unwrap();
+    let message = Encoder::new(Compression::None, Chunks::default())
+        .batch(&small, b"")
+        .unwrap();
     assert_eq!(message.pieces.len(), 1);
     assert!(message.length < 2500);
 }
@@ -501,7 +508,7 @@ fn a_dictionary_is_sent_again_only_when_it_changed() {
         let array: DictionaryArray<Int32Type> = words.into_iter().collect();
         RecordBatch::try_from_iter([("d", Arc::new(array) as ArrayRef)]).unwrap()
     };
-    let mut encoder = Encoder::new(Compression::None);
+    let mut encoder = Encoder::new(Compression::None, Chunks::default());
     assert_eq!(encoder.dictionaries(&column(["a", "b", "a"])).unwrap().len(), 1);
     assert_eq!(encoder.dictionaries(&column(["a", "b", "b"])).unwrap().len(), 0);
     assert_eq!(encoder.dictionaries(&column(["a", "c", "b"])).unwrap().len(), 1);
