@@ -43,7 +43,7 @@ use self::plan::Limits;
 use self::session::{FlightSession, Lane, Put, Shape, Shared};
 use self::target::{Target, What};
 use super::headers::{Headers, HeadersReason};
-use super::{Capabilities, Destination, Opened, Opening};
+use super::{Capabilities, Destination, Opened, Opening, Position};
 use crate::config::{Compression, Config, Dictionaries, FlightAcknowledgement, FlightDescriptor};
 use crate::error::{Code, Error, Result};
 
@@ -115,7 +115,7 @@ impl Flight {
     }
 
     async fn begin(&self, opening: Opening) -> Result<Opened> {
-        let flight = &self.config.flight;
+        let (flight, resume_from) = (&self.config.flight, opening.resume_from);
         let fields = || opening.schema.fields().iter().map(|field| field.data_type());
         let has_dictionary = fields().any(dictionaries::has_dictionary);
         let keep = flight.dictionaries == Dictionaries::Keep;
@@ -168,6 +168,12 @@ impl Flight {
                 .map(|lane| lane.greet(&connection, &shape, &shared));
             try_join_all(greetings).await?;
         }
+        // A write of which half is there is not among these; `write` sends its other half.
+        let landed = resume_from.filter(|_| cumulative).and_then(|first| {
+            let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
+            complete.min().filter(|last| *last >= first)
+        });
+        let landed = landed.map(|last| (last, Position::None));
         let session = FlightSession {
             connection,
             shape,
@@ -179,8 +185,7 @@ impl Flight {
         };
         Ok(Opened {
             session: Box::new(session),
-            // Which rows landed is looked up write by write: a lane may know of half of one.
-            landed: None,
+            landed,
         })
     }
 }

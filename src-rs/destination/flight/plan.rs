@@ -45,8 +45,8 @@ pub struct Part {
     /// Rows of the write that are settled once this part is.
     pub through: usize,
     pub rows: usize,
-    /// The first of its rows, counted in the write.
-    pub first: usize,
+    /// No part of the write follows.
+    pub last: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,7 @@ pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> Plan {
     if let Some(last) = plan.parts.last_mut() {
         // Refused rows at the end have no part of their own.
         last.through = seen;
+        last.last = true;
     }
     plan
 }
@@ -153,7 +154,7 @@ impl Plan {
                 bytes,
                 through: first + slice.rows,
                 rows: slice.rows,
-                first,
+                last: false,
             }),
         }
     }

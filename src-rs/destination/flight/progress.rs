@@ -31,6 +31,15 @@ struct Pending {
 struct Sent {
     id: u64,
     through: usize,
+    cursor: Cursor,
+}
+
+/// How far a stream is: all writes before this one, and so many rows of it.
+pub type Cursor = (u64, usize);
+
+/// Where a stream is after a part: past the write, if that was the last of it.
+pub fn cursor(id: u64, through: usize, last: bool) -> Cursor {
+    if last { (id + 1, 0) } else { (id, through) }
 }
 
 impl Progress {
@@ -54,8 +63,12 @@ impl Progress {
     }
 
     /// A part of it is about to be sent; once it is durable, `through` rows of the write are settled.
-    pub fn sent(&mut self, lane: usize, id: u64, through: usize) {
-        self.lanes[lane].push_back(Sent { id, through });
+    pub fn sent(&mut self, lane: usize, id: u64, through: usize, last: bool) {
+        self.lanes[lane].push_back(Sent {
+            id,
+            through,
+            cursor: cursor(id, through, last),
+        });
     }
 
     /// The oldest part of a stream is durable. Returns false if there is none.
@@ -74,10 +87,10 @@ impl Progress {
         while self.part(lane) {}
     }
 
-    /// All parts of a stream up to these rows of this write are durable.
-    pub fn up_to(&mut self, lane: usize, id: u64, through: usize) {
+    /// All parts of a stream up to there are durable.
+    pub fn up_to(&mut self, lane: usize, cursor: Cursor) {
         while let Some(sent) = self.lanes[lane].front()
-            && (sent.id, sent.through) <= (id, through)
+            && sent.cursor <= cursor
         {
             self.part(lane);
         }
@@ -176,10 +189,10 @@ mod tests {
     fn parts_are_acknowledged_in_order_and_a_write_with_its_last() {
         let mut progress = Progress::new(1, true);
         progress.begin(1, 10, 0, Vec::new());
-        progress.sent(0, 1, 4);
-        progress.sent(0, 1, 10);
+        progress.sent(0, 1, 4, false);
+        progress.sent(0, 1, 10, true);
         progress.begin(2, 5, 0, Vec::new());
-        progress.sent(0, 2, 5);
+        progress.sent(0, 2, 5, true);
         assert!(progress.is_in_doubt());
         assert!(said(&mut progress).is_empty());
         assert!(progress.part(0));
@@ -197,7 +210,7 @@ mod tests {
         let mut progress = Progress::new(2, false);
         for id in 1..=4 {
             progress.begin(id, 1, 0, Vec::new());
-            progress.sent(id as usize % 2, id, 1);
+            progress.sent(id as usize % 2, id, 1, true);
         }
         progress.all(0);
         assert!(said(&mut progress).is_empty());
@@ -212,14 +225,14 @@ mod tests {
     fn refused_rows_are_told_when_the_rest_of_their_write_is_durable() {
         let mut progress = Progress::new(1, true);
         progress.begin(1, 1, 0, Vec::new());
-        progress.sent(0, 1, 1);
+        progress.sent(0, 1, 1, true);
         progress.begin(2, 9, 0, vec![refusal()]);
-        progress.sent(0, 2, 4);
-        progress.sent(0, 2, 9);
+        progress.sent(0, 2, 4, false);
+        progress.sent(0, 2, 9, true);
         progress.begin(3, 1, 1, Vec::new());
-        progress.up_to(0, 2, 4);
+        progress.up_to(0, (2, 4));
         assert_eq!(said(&mut progress), ["through 1"]);
-        progress.up_to(0, 2, 9);
+        progress.up_to(0, (3, 0));
         assert_eq!(said(&mut progress), ["2 but 1", "through 3"]);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -26,7 +26,7 @@ use super::connection::Connection;
 use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::plan::{Limits, Part, plan};
-use super::progress::Progress;
+use super::progress::{Progress, cursor};
 use super::sql;
 use super::status::{self, Secrets};
 use super::stream::{Failure, Listener, Stream, ended_early};
@@ -174,7 +174,7 @@ impl Listener for Ear {
                 }
                 let through = usize::try_from(durable.through).unwrap_or(usize::MAX);
                 self.shared
-                    .settle(|progress| progress.up_to(self.lane, durable.sequence, through));
+                    .settle(|progress| progress.up_to(self.lane, (durable.sequence, through)));
                 Ok(())
             }
         }
@@ -293,6 +293,11 @@ impl Lane {
         Ok(())
     }
 
+    /// The last write up to which the server has everything of this lane.
+    pub fn complete(&self, from: u64, lanes: usize) -> u64 {
+        self.known.complete(from, self.index, lanes)
+    }
+
     /// How many rows of a write the server has already.
     fn known_rows(&self, id: u64, rows: usize) -> usize {
         match id.cmp(&self.known.sequence) {
@@ -306,6 +311,9 @@ impl Lane {
 #[async_trait]
 impl Session for FlightSession {
     async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        for batch in &write.batches {
+            fits(batch, &self.shape.schema)?;
+        }
         let index = (write.id % self.lanes.len() as u64) as usize;
         let lane = &mut self.lanes[index];
         let skip = lane.known_rows(write.id, write.rows);
@@ -325,7 +333,9 @@ impl Session for FlightSession {
             let last = messages.len().saturating_sub(1);
             for (nth, message) in messages.into_iter().enumerate() {
                 if nth == last {
-                    self.shared.progress().sent(index, write.id, part.through);
+                    self.shared
+                        .progress()
+                        .sent(index, write.id, part.through, part.last);
                 }
                 let stream = lane.stream(&self.connection, &self.shape, &self.shared).await?;
                 stream.send(message).await?;
@@ -377,6 +387,22 @@ impl Session for FlightSession {
     }
 }
 
+/// The stream has one schema, and a batch of another would be read as if it were of this one.
+fn fits(batch: &RecordBatch, schema: &SchemaRef) -> Result<()> {
+    if Arc::ptr_eq(batch.schema_ref(), schema) {
+        return Ok(());
+    }
+    let (given, wanted) = (batch.schema_ref().fields(), schema.fields());
+    let same = |(given, wanted): (&FieldRef, &FieldRef)| {
+        given.name() == wanted.name() && given.data_type() == wanted.data_type()
+    };
+    if given.len() == wanted.len() && given.iter().zip(wanted).all(same) {
+        return Ok(());
+    }
+    let text = "the batch has other columns than the stream";
+    Err(Error::new(Code::SchemaMismatch, text).during("write"))
+}
+
 /// The messages of one part, made where they are in nobody's way.
 async fn encode(
     encoder: &Arc<Mutex<Encoder>>,
@@ -387,7 +413,10 @@ async fn encode(
 ) -> Result<Vec<Message>> {
     let metadata = match shape.epoch {
         0 => Vec::new(),
-        epoch => ack::part(shape.producer, lane, epoch, write.id, part.first, part.through),
+        epoch => {
+            let cursor = cursor(write.id, part.through, part.last);
+            ack::part(shape.producer, lane, epoch, cursor)
+        }
     };
     if shape.compression == Compression::None && shape.hydrated.is_none() {
         let batch = part.batch(&write.batches, &shape.schema)?;
