@@ -5,6 +5,7 @@ use arrow_ingest::destination::Destination as _;
 use arrow_ingest::destination::flight::Flight;
 use arrow_ingest::error::{Code, RetryClass};
 use serde_json::json;
+use tonic::Status;
 
 use crate::support::{Answers, Server, Writer, config, numbers};
 
@@ -81,4 +82,32 @@ async fn rows_count_once_their_transaction_is_committed() {
     assert_eq!((error.code(), error.is_ambiguous()), (Code::Unavailable, true));
     assert_eq!(error.retry_class(), RetryClass::Transient);
     assert!(writer.said().is_empty());
+}
+
+#[tokio::test]
+async fn a_transaction_that_cannot_be_had() {
+    let server = Server::start(Answers::Nothing).await;
+    server.world().transactions = true;
+    let target = format!("flightsql://{}/trips", server.address);
+    let flight = Flight::connect(&target, &config(json!({}))).await.unwrap();
+    for (says, code) in [
+        (Err(Status::unimplemented("none")), None),
+        (Ok(None), None),
+        (Ok(Some(b"nonsense".to_vec())), Some(Code::Unsupported)),
+        (Ok(Some(Vec::new())), Some(Code::Unsupported)),
+        (
+            Err(Status::permission_denied("not you")),
+            Some(Code::PermissionDenied),
+        ),
+    ] {
+        server.world().begin_says.push_back(says);
+        let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+        let wrote = writer.write(1, vec![numbers(0..3)]).await;
+        assert_eq!(wrote.as_ref().err().map(|error| error.code()), code);
+        if wrote.is_ok() {
+            writer.session.flush().await.unwrap();
+            let put = server.world().descriptors.len() - 1;
+            assert_eq!(command(&server, put).transaction_id, None);
+        }
+    }
 }

@@ -68,6 +68,8 @@ pub struct World {
     pub login: Option<Login>,
     pub transactions: bool,
     pub commit_fails: bool,
+    /// What to answer to the next questions for a transaction.
+    pub begin_says: VecDeque<Result<Option<Vec<u8>>, Status>>,
     pub slow: Option<Duration>,
     pub silent: bool,
 }
@@ -444,6 +446,14 @@ impl FlightService for Service {
             return Err(Status::unimplemented("no transactions"));
         }
         world.actions.push(action.r#type.clone());
+        if action.r#type == "BeginTransaction"
+            && let Some(says) = world.begin_says.pop_front()
+        {
+            let answers = says
+                .transpose()
+                .map(|says| says.map(|body| arrow_flight::Result { body: body.into() }));
+            return Ok(Response::new(Box::pin(futures::stream::iter(answers))));
+        }
         let answers = if action.r#type == "BeginTransaction" {
             use arrow_flight::sql::{ActionBeginTransactionResult, ProstMessageExt as _};
             let begun = ActionBeginTransactionResult {
