@@ -40,7 +40,7 @@ use tonic::Code as Grpc;
 
 use self::connection::Connection;
 use self::plan::Limits;
-use self::session::{FlightSession, Lane, Put, Shape, Shared};
+use self::session::{FlightSession, Lane, Put, Refusing, Shape, Shared};
 use self::target::{Target, What};
 use super::headers::{Headers, HeadersReason};
 use super::{Capabilities, Destination, Opened, Opening, Position};
@@ -60,6 +60,7 @@ pub struct Flight {
     stale: Arc<AtomicBool>,
     /// The table of a Flight SQL target is one that we made.
     made: Arc<AtomicBool>,
+    refusing: Arc<Refusing>,
 }
 
 /// Whether this scheme is one of Flight's.
@@ -91,6 +92,7 @@ impl Flight {
             epoch: AtomicU64::new(0),
             stale: Arc::default(),
             made: Arc::default(),
+            refusing: Arc::default(),
         };
         flight.check().await?;
         Ok(flight)
@@ -158,6 +160,7 @@ impl Flight {
             opening.acknowledgements,
             connection.secrets.clone(),
             Arc::clone(&self.stale),
+            Arc::clone(&self.refusing),
         ));
         let mut lanes: Vec<Lane> = (0..flight.streams)
             .map(|index| Lane::new(index, flight.compression))
@@ -171,7 +174,8 @@ impl Flight {
         // A write of which half is there is not among these; `write` sends its other half.
         let landed = resume_from.filter(|_| cumulative).and_then(|first| {
             let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
-            complete.min().filter(|last| *last >= first)
+            let last = complete.min().map(|last| self.refusing.before(last));
+            last.filter(|last| *last >= first)
         });
         let landed = landed.map(|last| (last, Position::None));
         let session = FlightSession {

@@ -8,6 +8,7 @@
 //!
 //! It retries nothing: the first failure of any stream ends the session.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -88,6 +89,27 @@ pub(super) struct Shared {
     secrets: Secrets,
     /// The credentials were refused: the next connection needs others.
     stale: Arc<AtomicBool>,
+    refusing: Arc<Refusing>,
+}
+
+/// Writes of which rows were refused here and which were not settled yet. A server that has the rest of
+/// such a write cannot know, so nobody may take it for landed whole.
+#[derive(Default)]
+pub(super) struct Refusing(Mutex<BTreeSet<u64>>);
+
+impl Refusing {
+    fn with<T>(&self, work: impl FnOnce(&mut BTreeSet<u64>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The last write before the first of these, if that comes before `last`.
+    pub fn before(&self, last: u64) -> u64 {
+        self.with(|writes| {
+            writes
+                .first()
+                .map_or(last, |first| last.min(first.saturating_sub(1)))
+        })
+    }
 }
 
 impl Shared {
@@ -98,6 +120,7 @@ impl Shared {
         acknowledgements: Acknowledgements,
         secrets: Secrets,
         stale: Arc<AtomicBool>,
+        refusing: Arc<Refusing>,
     ) -> Shared {
         Shared {
             mode,
@@ -106,6 +129,7 @@ impl Shared {
             acknowledgements,
             secrets,
             stale,
+            refusing,
         }
     }
 
@@ -119,6 +143,9 @@ impl Shared {
         let mut progress = self.progress();
         let result = change(&mut progress);
         for acknowledgement in progress.report() {
+            if let Acknowledgement::Refused { id, .. } = &acknowledgement {
+                self.refusing.with(|writes| writes.remove(id));
+            }
             self.acknowledgements.send(acknowledgement);
         }
         result
@@ -317,7 +344,14 @@ impl Session for FlightSession {
         let index = (write.id % self.lanes.len() as u64) as usize;
         let lane = &mut self.lanes[index];
         let skip = lane.known_rows(write.id, write.rows);
-        let plan = plan(&write.batches, skip, self.shape.limits);
+        let mut plan = plan(&write.batches, skip, self.shape.limits);
+        if skip > 0 {
+            // Rows that were refused before the ones that the server has are refused still.
+            plan.refused = super::plan::plan(&write.batches, 0, self.shape.limits).refused;
+        }
+        if !plan.refused.is_empty() {
+            self.shared.refusing.with(|writes| writes.insert(write.id));
+        }
         // Without a part there is nothing to wait for.
         let durable = if plan.parts.is_empty() { write.rows } else { skip };
         self.shared

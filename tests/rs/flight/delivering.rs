@@ -326,3 +326,44 @@ async fn memory_is_let_go_of_once_it_is_acknowledged() {
     }
     drop(config(json!({})));
 }
+
+#[tokio::test]
+async fn a_refused_row_is_told_though_the_server_has_the_rest_of_its_write() {
+    let server = Server::start(Answers::Cumulative).await;
+    let options = json!({"flight": {"acknowledgement": "cumulative", "maxMessageSize": "16KiB"}});
+    let flight = server.connect(options).await;
+    let words = ["a".into(), "b".repeat(20_000), "c".into()];
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(words));
+    let batch = RecordBatch::try_from_iter([("w", column)]).unwrap();
+    let producer = Uuid::new_v4();
+    server.world().silent_after = Some(1);
+    let mut writer = Writer::resume(&flight, batch.schema(), producer, None)
+        .await
+        .unwrap();
+    writer.write(1, vec![batch.clone()]).await.unwrap();
+    let patience = std::time::Instant::now() + Duration::from_secs(10);
+    while server.world().parts == 0 {
+        assert!(std::time::Instant::now() < patience);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The rows are there; the answer never came.
+    assert!(writer.said().is_empty());
+    drop(writer);
+    server.world().silent_after = None;
+    let mut writer = Writer::resume(&flight, batch.schema(), producer, Some(1))
+        .await
+        .unwrap();
+    assert_eq!(writer.landed, None);
+    writer.write(1, vec![batch]).await.unwrap();
+    assert_eq!(writer.hear().await, "1 but [1]");
+    writer.session.close().await.unwrap();
+    assert_eq!(
+        server
+            .world()
+            .kept
+            .iter()
+            .map(RecordBatch::num_rows)
+            .sum::<usize>(),
+        2
+    );
+}

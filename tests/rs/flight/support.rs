@@ -72,6 +72,21 @@ pub struct World {
     pub begin_says: VecDeque<Result<Option<Vec<u8>>, Status>>,
     pub slow: Option<Duration>,
     pub silent: bool,
+    /// Answers that are still given.
+    pub silent_after: Option<usize>,
+}
+
+impl World {
+    fn falls_silent(&mut self) -> bool {
+        match &mut self.silent_after {
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => self.silent,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +167,7 @@ pub fn values(batch: &RecordBatch) -> Vec<i64> {
 /// A session without a transmitter around it.
 pub struct Writer {
     pub session: Box<dyn Session>,
+    pub landed: Option<u64>,
     pub heard: UnboundedReceiver<Acknowledgement>,
 }
 
@@ -177,6 +193,7 @@ impl Writer {
             .await?;
         Ok(Writer {
             session: opened.session,
+            landed: opened.landed.map(|(id, _)| id),
             heard,
         })
     }
@@ -269,7 +286,8 @@ impl Service {
     /// One part of a put. Returns what to answer.
     fn take(&self, put: &mut Put, batch: RecordBatch, metadata: &[u8]) -> Result<Vec<Vec<u8>>, Status> {
         let mut world = self.world();
-        let poisoned = world.poison.iter().any(|value| values(&batch).contains(value));
+        let poisoned =
+            !world.poison.is_empty() && values(&batch).iter().any(|value| world.poison.contains(value));
         if poisoned {
             return Err(Status::invalid_argument("a row is poisoned"));
         }
@@ -363,7 +381,7 @@ impl FlightService for Service {
                     }
                     if let DecodedPayload::RecordBatch(batch) = data.payload {
                         for answer in service.take(&mut put, batch, &data.inner.app_metadata)? {
-                            let silent = service.world().silent;
+                            let silent = service.world().falls_silent();
                             if !silent {
                                 let _ = answers.send(Ok(PutResult {
                                     app_metadata: answer.into(),
