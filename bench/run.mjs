@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { table } from "./table.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const all = ["handoff", "delta", "loop", "memory"];
+const all = ["handoff", "delta", "loop", "memory", "flight"];
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !all.includes(name));
 if (unknown.length > 0) {

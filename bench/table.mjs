@@ -31,6 +31,20 @@ export function table(results) {
       `${ratio(delta.oursOverPeer)} the throughput; ${delta.oursMegabytesPerSecond.toFixed(0)} MB/s of Arrow data.`,
     );
   }
+  if (cases.flight) {
+    lines.push("", "## Flight: into one pyarrow server", "");
+    lines.push("| batches | client | GB/s | CPU s/GB | throughput ÷ pyarrow | CPU ÷ pyarrow |", "|---|---|---|---|---|---|");
+    for (const [name, clients] of Object.entries(cases.flight)) {
+      for (const [client, row] of Object.entries(clients)) {
+        const over = row.throughputOverPyarrow
+          ? `${ratio(row.throughputOverPyarrow)} | ${ratio(row.cpuOverPyarrow)}`
+          : " | ";
+        lines.push(
+          `| ${name} | ${client} | ${row.gigabytesPerSecond.toFixed(2)} | ${row.cpuSecondsPerGigabyte.toFixed(3)} | ${over} |`,
+        );
+      }
+    }
+  }
   if (cases.loop) {
     lines.push("", "## Event-loop delay while 10 MB batches stream", "");
     lines.push("| to | p50 | p99 | max | MB/s |", "|---|---|---|---|---|");

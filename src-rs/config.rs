@@ -1,18 +1,25 @@
 //! Options as given → options as meant.
 //!
 //! Invariants:
-//! - Every default of the product is in this file and nowhere else.
+//! - Every default of the product is in this module and nowhere else.
 //! - A [`Config`] cannot be wrong: whoever holds one checks nothing again.
 //! - All mistakes are reported at once, each with its path and the nearest valid name.
 //!
 //! It reads no file and no environment variable, and it connects to nothing.
 
+mod flight;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub use self::flight::{
+    BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls,
+};
+use crate::destination::headers::HeaderProvider;
 use crate::error::{Code, Error, Issue, Result};
 
 /// What a client was asked to be.
@@ -23,6 +30,12 @@ pub struct Config {
     pub retry: Retry,
     pub handoff: Handoff,
     pub delta: Delta,
+    pub flight: Flight,
+    /// Sent with every call to a server. Secret.
+    pub headers: BTreeMap<String, Secret>,
+    /// Asked for more of them. No option: the binding sets it.
+    pub header_provider: Option<Arc<dyn HeaderProvider>>,
+    pub tls: Tls,
     /// Create the destination when it does not exist.
     pub create_if_missing: bool,
 }
@@ -219,6 +232,13 @@ fn read(mut root: Group<'_>) -> Config {
         ),
         storage: group.strings("storage"),
     });
+    let flight = root.group("flight", flight::read);
+    let headers = root
+        .strings("headers")
+        .into_iter()
+        .map(|(name, value)| (name, Secret::new(value)))
+        .collect();
+    let tls = root.group("tls", flight::read_tls);
     let create_if_missing = root.flag("createIfMissing", true);
     root.finish();
     Config {
@@ -227,6 +247,10 @@ fn read(mut root: Group<'_>) -> Config {
         retry,
         handoff,
         delta,
+        flight,
+        headers,
+        header_provider: None,
+        tls,
         create_if_missing,
     }
 }
@@ -273,6 +297,12 @@ impl<'a> Group<'a> {
 
     fn holds_string(&self, name: &str) -> bool {
         matches!(self.given.and_then(|map| map.get(name)), Some(Value::String(_)))
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.given
+            .and_then(|map| map.get(name))
+            .is_some_and(|value| !value.is_null())
     }
 
     fn path_of(&self, name: &str) -> String {
@@ -408,6 +438,18 @@ impl<'a> Group<'a> {
             suggestion,
         );
         default
+    }
+
+    /// The value is not shown when it is wrong: keys and passwords are read here.
+    fn text(&mut self, name: &'static str) -> Option<String> {
+        match self.value(name) {
+            None => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => {
+                self.issue(name, "must be a string".into(), None);
+                None
+            }
+        }
     }
 
     fn names(&mut self, name: &'static str) -> Vec<String> {

@@ -12,8 +12,10 @@
 
 pub mod delta;
 pub mod discard;
+pub mod flight;
+pub mod headers;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -160,10 +162,11 @@ impl Acknowledgements {
 ///
 /// # Errors
 /// `CONFIG_INVALID` for a URL that no destination answers to.
-pub fn validate(target: &str, _config: &Config) -> Result<()> {
+pub fn validate(target: &str, config: &Config) -> Result<()> {
     match target.split(':').next().unwrap_or_default() {
         "discard" => discard::Discard::new(target).map(|_| ()),
         "delta" => Ok(()),
+        scheme if flight::answers_to(scheme) => flight::validate(target, config),
         scheme => Err(unanswered(scheme)),
     }
 }
@@ -177,11 +180,22 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
     match scheme {
         "discard" => Ok(Arc::new(discard::Discard::new(target)?)),
         "delta" => Ok(Arc::new(delta::Delta::connect(target, config).await?)),
+        _ if flight::answers_to(scheme) => Ok(Arc::new(flight::Flight::connect(target, config).await?)),
         _ => Err(unanswered(scheme)),
     }
 }
 
 fn unanswered(scheme: &str) -> Error {
-    let text = format!("no destination answers to {scheme:?}: use delta:<path or URL> or discard:");
+    let text = format!("no destination answers to {scheme:?}: use delta:<path or URL>, grpc://host:port/path, flightsql://host:port/table or discard:");
     Error::new(Code::ConfigInvalid, text).during("connect")
+}
+
+/// One provider for the process: with two in the tree rustls panics at the first connection unless
+/// one was chosen.
+fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // An application that has installed its own keeps it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    });
 }

@@ -29,7 +29,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -63,7 +63,7 @@ impl Delta {
     /// table and none is to be made, `UNSUPPORTED` naming what the table asks of writers,
     /// `TABLE_CORRUPT`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `UNAVAILABLE`.
     pub async fn connect(target: &str, config: &Config) -> Result<Delta> {
-        install_crypto();
+        super::install_crypto();
         let delta = Delta {
             location: Location::parse(target, &config.delta.storage)?,
             config: config.clone(),
@@ -391,17 +391,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         Err(Error::new(Code::Internal, "a task of the Delta writer died").caused_by(&error))
     })
 }
-
-/// One provider for the process: with two in the tree rustls panics at the first connection unless
-/// one was chosen.
-fn install_crypto() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // An application that has installed its own keeps it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    });
-}
-
 #[cfg(test)]
 #[path = "../../tests/rs/delta/remote.rs"]
 mod tests;

@@ -2,6 +2,9 @@
 //!
 //! A [`Fixture`] is a fresh destination and, where there are such, eyes of our own on what it holds.
 
+#[path = "flight/support.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod flight;
 mod support;
 
 use std::sync::Arc;
@@ -56,6 +59,33 @@ async fn at_write() -> Fixture {
 
 async fn at_flush() -> Fixture {
     scripted(Durable::AtFlush, true)
+}
+
+async fn served(answers: flight::Answers, options: Value) -> Fixture {
+    let server = flight::Server::start(answers).await;
+    let destination = server.connect(options).await;
+    Fixture {
+        destination: Arc::new(destination),
+        held: Box::new(move || {
+            let mut held = server.values();
+            held.sort_unstable();
+            Some(held)
+        }),
+    }
+}
+
+async fn flight_by_stream() -> Fixture {
+    served(flight::Answers::Nothing, json!({})).await
+}
+
+async fn flight_cumulative() -> Fixture {
+    let options = json!({ "flight": { "acknowledgement": "cumulative" } });
+    served(flight::Answers::Cumulative, options).await
+}
+
+async fn flight_cumulative_streams() -> Fixture {
+    let options = json!({ "flight": { "acknowledgement": "cumulative", "streams": 3 } });
+    served(flight::Answers::Cumulative, options).await
 }
 
 async fn delta() -> Fixture {
@@ -331,7 +361,15 @@ macro_rules! suite {
     )* };
 }
 
-suite!(discard, at_write, at_flush, delta);
+suite!(
+    discard,
+    at_write,
+    at_flush,
+    delta,
+    flight_by_stream,
+    flight_cumulative,
+    flight_cumulative_streams,
+);
 
 /// `discard:` takes no path: one would be ignored without a word.
 #[test]

@@ -173,7 +173,7 @@ fn lexical(path: &FsPath) -> PathBuf {
 
 fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Result<Arc<dyn ObjectStore>> {
     // The AWS, Azure and Google clients may also be asked for TLS before anything else of ours is.
-    super::install_crypto();
+    crate::destination::install_crypto();
     let retry = RetryConfig {
         max_retries: 3,
         retry_timeout: Duration::from_secs(20),

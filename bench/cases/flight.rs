@@ -1,0 +1,210 @@
+//! Streams batches to a Flight server through the transmitter, from memory that is handed over as JavaScript's
+//! is, and prints what that took: `flight <target> <rows per batch> <batches> <options as JSON> [session]`.
+//! With `session` it leaves the transmitter out and writes what the batcher would make, to tell their costs apart.
+//!
+//! A process of its own per run, so that its CPU time is the client's and nobody else's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::*;
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow_ingest::config::Config;
+use arrow_ingest::destination::{Acknowledgements, Opening, Write};
+use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Pool};
+use arrow_ingest::outcome::Status;
+use arrow_ingest::telemetry::Counters;
+use arrow_ingest::transmitter::{Admit, Event, Reply, Submission, Transmitter};
+use tokio::sync::{mpsc, oneshot};
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = || arguments.next().expect("target, rows, batches, options");
+    let (target, rows, batches): (String, usize, u64) = (
+        next(),
+        next().parse().expect("rows"),
+        next().parse().expect("batches"),
+    );
+    let options = serde_json::from_str(&next()).expect("options are JSON");
+    let config = Config::from_json(&options).expect("options are valid");
+    let alone = std::env::args().nth(5).is_some();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let batch = batch(rows);
+    let line = if alone {
+        runtime.block_on(write(&target, &config, &batch, batches))
+    } else {
+        runtime.block_on(run(&target, &config, &batch, batches))
+    };
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).expect("stdout");
+}
+
+async fn run(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -> String {
+    let destination = arrow_ingest::destination::connect(target, config)
+        .await
+        .expect("a server");
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let observer = Arc::new(move |event: Event| {
+        let _ = told.send(event);
+    });
+    let counters: Arc<Counters> = Arc::default();
+    let transmitter = Transmitter::start(destination, config, Pool::new(64 << 20), counters, observer);
+    let bytes = parcel(batch).bytes();
+    let (start, cpu) = (Instant::now(), cpu());
+    let mut open = batches;
+    let settle = |event: Event, granted: &mut u64, open: &mut u64| match event {
+        Event::Settled(outcome) => {
+            assert_eq!(outcome.status, Status::Acknowledged, "{:?}", outcome.error);
+            *open -= 1;
+        }
+        Event::Granted(ticket) => *granted = ticket,
+        Event::Log(log) => eprintln!("{} {}", log.message, log.fields),
+    };
+    let mut granted = 0;
+    for sequence in 1..=batches {
+        if let Admit::Queued(ticket) = transmitter.request(bytes).expect("open") {
+            while granted != ticket {
+                let event = heard.recv().await.expect("a transmitter");
+                settle(event, &mut granted, &mut open);
+            }
+            transmitter.redeem(ticket, bytes).expect("granted");
+        }
+        transmitter.deliver(Submission {
+            sequence,
+            parcels: vec![parcel(batch)],
+            bytes,
+            admitted: Instant::now(),
+            handoff: Duration::ZERO,
+            buffers_copied_for_pin_limit: 0,
+            witness: None,
+        });
+        if sequence % 64 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let (answer, flushed) = oneshot::channel();
+    transmitter.flush(Reply::new(move |result| {
+        let _ = answer.send(result);
+    }));
+    flushed.await.expect("an answer").expect("flushed");
+    while open > 0 {
+        let event = heard.recv().await.expect("a transmitter");
+        settle(event, &mut granted, &mut open);
+    }
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), self::cpu() - cpu);
+    let total = bytes as u64 * batches;
+    format!("{{\"bytes\":{total},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
+}
+
+async fn write(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -> String {
+    let flight = arrow_ingest::destination::connect(target, config)
+        .await
+        .expect("a server");
+    let (acknowledgements, _heard) = Acknowledgements::channel();
+    let opening = Opening {
+        schema: batch.schema(),
+        producer: uuid::Uuid::new_v4(),
+        resume_from: None,
+        acknowledgements,
+    };
+    let mut session = flight.open(opening).await.expect("a session").session;
+    let (start, cpu) = (Instant::now(), cpu());
+    let bytes = parcel(batch).bytes();
+    let together = (config.batching.max_rows / batch.num_rows()).max(1) as u64;
+    let mut left = batches;
+    for id in 1.. {
+        let count = together.min(left);
+        left -= count;
+        let write = Write {
+            id,
+            batches: vec![batch.clone(); count as usize],
+            rows: batch.num_rows() * count as usize,
+            bytes: bytes * count as usize,
+        };
+        session.write(Arc::new(write)).await.expect("written");
+        if session.flush_due().is_some_and(|due| due <= Instant::now()) {
+            session.flush().await.expect("flushed");
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    session.flush().await.expect("flushed");
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), self::cpu() - cpu);
+    let total = bytes as u64 * batches;
+    format!("{{\"bytes\":{total},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
+}
+
+/// Seconds of CPU time of this process.
+fn cpu() -> f64 {
+    let mut total = 0.0;
+    // The threads that are, and those that were, count into the process's own numbers.
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    for field in [11, 12] {
+        total += fields[field].parse::<f64>().expect("ticks") / 100.0;
+    }
+    total
+}
+
+/// Five columns of different types, 48 bytes a row.
+fn batch(rows: usize) -> RecordBatch {
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("value", DataType::Float64, false),
+        Field::new("code", DataType::Int32, false),
+        Field::new("name", DataType::Utf8, false),
+        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+    ]);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(
+            (0..rows).map(|row| row as i64 * 7919),
+        )),
+        Arc::new(Float64Array::from_iter_values(
+            (0..rows).map(|row| row as f64 / 3.0),
+        )),
+        Arc::new(Int32Array::from_iter_values(
+            (0..rows).map(|row| row as i32 % 1000),
+        )),
+        Arc::new(StringArray::from_iter_values(
+            (0..rows).map(|row| format!("name-{:011}", row * 31 % 99_991)),
+        )),
+        Arc::new(PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(
+            (0..rows).map(|row| 1_700_000_000_000_000 + row as i64),
+        )),
+    ];
+    RecordBatch::try_new(Arc::new(schema), columns).expect("five columns")
+}
+
+/// The batch as it comes over the boundary.
+fn parcel(batch: &RecordBatch) -> Parcel {
+    let (mut nodes, mut buffers) = (Vec::new(), Vec::new());
+    for column in batch.columns() {
+        nodes.push(Node {
+            length: column.len(),
+            null_count: 0,
+            offset: 0,
+            variadic: 0,
+        });
+        buffers.push(None);
+        let data = column.to_data();
+        buffers.extend(
+            data.buffers()
+                .iter()
+                .map(|buffer| Some(Foreign::from_buffer(buffer.clone()))),
+        );
+    }
+    Parcel::Columns(Columns {
+        schema: batch.schema(),
+        rows: batch.num_rows(),
+        nodes,
+        buffers,
+    })
+}

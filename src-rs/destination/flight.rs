@@ -1,0 +1,246 @@
+//! `grpc:` and `flightsql:` put batches to any Arrow Flight server.
+//!
+//! The story: a write is cut into parts that the server takes ([`plan`]); each part is gathered into a
+//! gRPC message whose large buffers are those of the batch itself ([`encode`], [`arrays`]) and goes out
+//! on a `DoPut` ([`stream`]) over a connection that lives as long as its session ([`connection`]). What
+//! the server answers is folded into acknowledgements ([`progress`], [`session`]).
+//!
+//! Invariants:
+//! - Memory of a batch goes to the socket without a copy and is let go of once it is sent; nothing here
+//!   reads payload unless compression was asked for.
+//! - Rows are durable when `flight.acknowledgement` says so: with the good end of their stream, with
+//!   the answer to their part, or with the server's word on how far it got.
+//! - After bytes were sent and before they are acknowledged, a failure leaves rows in doubt, and says so.
+//!
+//! It does not read, does not query, and puts nothing but record batches.
+
+mod ack;
+mod arrays;
+mod chunks;
+mod connection;
+mod dictionaries;
+mod encode;
+mod plan;
+mod progress;
+mod session;
+mod sql;
+mod status;
+mod stream;
+mod target;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use tonic::Code as Grpc;
+
+use self::connection::Connection;
+use self::plan::Limits;
+use self::session::{FlightSession, Lane, Put, Refusing, Shape, Shared};
+use self::target::{Target, What};
+use super::headers::{Headers, HeadersReason};
+use super::{Capabilities, Destination, Opened, Opening, Position};
+use crate::config::{Compression, Config, Dictionaries, FlightAcknowledgement, FlightDescriptor};
+use crate::error::{Code, Error, Result};
+
+/// Room in a message for the application's metadata.
+const METADATA: usize = 512;
+
+pub struct Flight {
+    target: Target,
+    config: Config,
+    headers: Headers,
+    /// Sessions so far; what each says to a server that counts them.
+    epoch: AtomicU64,
+    /// The server took the last credentials for expired or wrong.
+    stale: Arc<AtomicBool>,
+    /// The table of a Flight SQL target is one that we made.
+    made: Arc<AtomicBool>,
+    refusing: Arc<Refusing>,
+}
+
+/// Whether this scheme is one of Flight's.
+pub fn answers_to(scheme: &str) -> bool {
+    target::SCHEMES.contains(&scheme)
+}
+
+/// # Errors
+/// `CONFIG_INVALID` for a target that means nothing.
+pub fn validate(target: &str, config: &Config) -> Result<()> {
+    Target::parse(target, config).map(|_| ())
+}
+
+impl Flight {
+    /// Reaches the server once, to know that it is there and takes the credentials.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` for a target or certificates that mean nothing; `UNAVAILABLE`,
+    /// `UNAUTHENTICATED`, `PERMISSION_DENIED` as the server says.
+    pub async fn connect(target: &str, config: &Config) -> Result<Flight> {
+        let flight = Flight {
+            target: Target::parse(target, config)?,
+            headers: Headers::new(
+                config.headers.clone(),
+                config.header_provider.clone(),
+                config.flight.connect_timeout,
+            ),
+            config: config.clone(),
+            epoch: AtomicU64::new(0),
+            stale: Arc::default(),
+            made: Arc::default(),
+            refusing: Arc::default(),
+        };
+        flight.check().await?;
+        Ok(flight)
+    }
+
+    async fn connection(&self) -> Result<Connection> {
+        let reason = if self.stale.swap(false, Ordering::AcqRel) {
+            HeadersReason::Unauthenticated
+        } else {
+            HeadersReason::Connect
+        };
+        let headers = self.headers.ask(reason).await?;
+        Connection::open(&self.target.place, &self.config, &headers).await
+    }
+
+    /// Remembers that credentials were refused, so that the next connection asks for others.
+    fn remember(&self, error: Error) -> Error {
+        if error.code() == Code::Unauthenticated {
+            self.stale.store(true, Ordering::Release);
+        }
+        error
+    }
+
+    async fn begin(&self, opening: Opening) -> Result<Opened> {
+        let (flight, resume_from) = (&self.config.flight, opening.resume_from);
+        let fields = || opening.schema.fields().iter().map(|field| field.data_type());
+        let has_dictionary = fields().any(dictionaries::has_dictionary);
+        let keep = flight.dictionaries == Dictionaries::Keep;
+        if keep && fields().any(dictionaries::has_direct_nesting) {
+            let text =
+                "a dictionary of dictionaries cannot be sent as one: use flight.dictionaries \"hydrate\"";
+            return Err(Error::new(Code::SchemaMismatch, text).during("open"));
+        }
+        let connection = self.connection().await?;
+        let cumulative = flight.acknowledgement == FlightAcknowledgement::Cumulative;
+        let shape = Arc::new(Shape {
+            what: match &self.target.what {
+                What::Put(descriptor) => Put::Stream(on_the_wire(descriptor)),
+                What::Ingest(ingest) => Put::Ingest {
+                    ingest: ingest.clone(),
+                    made: Arc::clone(&self.made),
+                },
+            },
+            hydrated: (has_dictionary && !keep).then(|| dictionaries::hydrated_schema(&opening.schema)),
+            compression: flight.compression,
+            limits: Limits {
+                message: flight.max_message_size - if cumulative { METADATA } else { 0 },
+                hydrate: !keep,
+                join: fields().all(dictionaries::is_joinable),
+            },
+            schema: opening.schema,
+            producer: opening.producer,
+            // Zero is no epoch: only a server that was promised one is told.
+            epoch: if cumulative {
+                self.epoch.fetch_add(1, Ordering::AcqRel) + 1
+            } else {
+                0
+            },
+            patience: flight.connect_timeout,
+        });
+        let shared = Arc::new(Shared::new(
+            flight.acknowledgement,
+            flight.atomic_refusals,
+            flight.streams,
+            opening.acknowledgements,
+            connection.secrets.clone(),
+            Arc::clone(&self.stale),
+            Arc::clone(&self.refusing),
+        ));
+        let mut lanes: Vec<Lane> = (0..flight.streams)
+            .map(|index| Lane::new(index, flight.compression))
+            .collect();
+        if cumulative {
+            let greetings = lanes
+                .iter_mut()
+                .map(|lane| lane.greet(&connection, &shape, &shared));
+            try_join_all(greetings).await?;
+        }
+        // A write of which half is there is not among these; `write` sends its other half.
+        let landed = resume_from.filter(|_| cumulative).and_then(|first| {
+            let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
+            let last = complete.min().map(|last| self.refusing.before(last));
+            last.filter(|last| *last >= first)
+        });
+        let landed = landed.map(|last| (last, Position::None));
+        let session = FlightSession {
+            connection,
+            shape,
+            shared,
+            lanes,
+            since: None,
+            commit_interval: flight.commit_interval,
+            commit_bytes: (self.config.inflight.max_bytes / 2).max(1),
+        };
+        Ok(Opened {
+            session: Box::new(session),
+            landed,
+        })
+    }
+}
+
+#[async_trait]
+impl Destination for Flight {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: match self.target.what {
+                What::Put(_) => "flight",
+                What::Ingest(_) => "flightsql",
+            },
+            computes_on_payload: self.config.flight.compression != Compression::None,
+            tells_what_landed: self.config.flight.acknowledgement == FlightAcknowledgement::Cumulative,
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        let connection = self.connection().await.map_err(|error| self.remember(error))?;
+        let What::Put(descriptor) = &self.target.what else {
+            return Ok(());
+        };
+        let request = connection.request(on_the_wire(descriptor));
+        let mut client = connection.client();
+        let patience = self.config.flight.connect_timeout;
+        match tokio::time::timeout(patience, client.get_schema(request)).await {
+            Ok(Err(status))
+                if matches!(
+                    status.code(),
+                    Grpc::Unauthenticated | Grpc::PermissionDenied | Grpc::Unavailable
+                ) =>
+            {
+                Err(self.remember(connection.error(&status)).during("check"))
+            }
+            // Few servers that take rows can say what they look like before there are any.
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let text = "the server took the connection and does not answer";
+                Err(Error::new(Code::Unavailable, text).during("check"))
+            }
+        }
+    }
+
+    async fn open(&self, opening: Opening) -> Result<Opened> {
+        self.begin(opening).await.map_err(|error| self.remember(error))
+    }
+}
+
+fn on_the_wire(descriptor: &FlightDescriptor) -> arrow_flight::FlightDescriptor {
+    match descriptor {
+        FlightDescriptor::Path(path) => arrow_flight::FlightDescriptor::new_path(path.clone()),
+        FlightDescriptor::Command(command) => arrow_flight::FlightDescriptor::new_cmd(command.clone()),
+    }
+}

@@ -1,0 +1,172 @@
+//! A write → parts that the server takes.
+//!
+//! Invariants:
+//! - No part is larger than the limit; parts are in order and cover every row that is not refused.
+//! - Sizes are those of the rows at hand, not of the memory behind them: batches that share a buffer
+//!   are not cut to shreds.
+//! - The same write gives the same parts, in whatever session it is sent.
+//!
+//! A row that is too large for any message is refused by itself; the others go.
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+
+use super::encode::measure;
+use crate::destination::Rejection;
+use crate::error::{Code, Error, Result};
+
+/// Parts smaller than this are filled up from the next batch: per part, servers work as much for ten
+/// rows as for ten thousand. Larger, and the memory to join them in comes fresh from the system.
+const COMPANY: usize = 256 << 10;
+
+/// What parts have to heed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a message.
+    pub message: usize,
+    /// Dictionaries are to be measured as values.
+    pub hydrate: bool,
+    /// Small batches may share a part.
+    pub join: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub parts: Vec<Part>,
+    pub refused: Vec<Rejection>,
+}
+
+/// Some consecutive rows of a write, but for refused ones between them.
+#[derive(Debug, Default, Clone)]
+pub struct Part {
+    slices: Vec<Slice>,
+    bytes: usize,
+    /// Rows of the write that are settled once this part is.
+    pub through: usize,
+    pub rows: usize,
+    /// No part of the write follows.
+    pub last: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slice {
+    batch: usize,
+    start: usize,
+    rows: usize,
+}
+
+impl Part {
+    /// The rows of it in one batch.
+    ///
+    /// # Errors
+    /// `BATCH_INVALID` if Arrow cannot put them together.
+    pub fn batch(&self, batches: &[RecordBatch], schema: &SchemaRef) -> Result<RecordBatch> {
+        let mut slices = self
+            .slices
+            .iter()
+            .map(|slice| batches[slice.batch].slice(slice.start, slice.rows));
+        match (slices.next(), self.slices.len()) {
+            (Some(only), 1) => Ok(only),
+            (None, _) => Ok(RecordBatch::new_empty(schema.clone())),
+            (Some(first), _) => {
+                let all: Vec<RecordBatch> = std::iter::once(first).chain(slices).collect();
+                concat_batches(&all[0].schema(), &all).map_err(|error| {
+                    Error::new(Code::BatchInvalid, "small batches cannot be joined")
+                        .caused_by(&error)
+                        .during("write")
+                })
+            }
+        }
+    }
+}
+
+/// Plans the rows of a write after the first `skip`.
+pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> Plan {
+    let mut plan = Plan::default();
+    let mut seen = 0;
+    for (index, batch) in batches.iter().enumerate() {
+        let mut start = skip.saturating_sub(seen).min(batch.num_rows());
+        while start < batch.num_rows() {
+            match fitting(batch, start, limits) {
+                Ok((rows, bytes)) => {
+                    let slice = Slice {
+                        batch: index,
+                        start,
+                        rows,
+                    };
+                    plan.add(slice, bytes, seen + start, limits);
+                    start += rows;
+                }
+                Err(bytes) => {
+                    plan.refuse(seen + start, bytes, limits);
+                    start += 1;
+                }
+            }
+        }
+        seen += batch.num_rows();
+    }
+    if let Some(last) = plan.parts.last_mut() {
+        // Refused rows at the end have no part of their own.
+        last.through = seen;
+        last.last = true;
+    }
+    plan
+}
+
+/// How many rows from `start` on fit into a message, and their bytes; or the bytes of a single row
+/// that does not.
+fn fitting(batch: &RecordBatch, start: usize, limits: Limits) -> std::result::Result<(usize, usize), usize> {
+    let measured = |rows: usize| {
+        let slices: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| column.slice(start, rows))
+            .collect();
+        measure(&slices, limits.hydrate)
+    };
+    let mut rows = batch.num_rows() - start;
+    loop {
+        let bytes = measured(rows);
+        if bytes <= limits.message {
+            return Ok((rows, bytes));
+        }
+        if rows == 1 {
+            return Err(bytes);
+        }
+        // A little less than its share: rows differ.
+        let share = (rows as u128 * limits.message as u128 / bytes as u128) as usize;
+        rows = (share - share / 32).clamp(1, rows - 1);
+    }
+}
+
+impl Plan {
+    fn add(&mut self, slice: Slice, bytes: usize, first: usize, limits: Limits) {
+        match self.parts.last_mut() {
+            Some(last) if limits.join && last.bytes + bytes <= COMPANY.min(limits.message) => {
+                last.slices.push(slice);
+                last.bytes += bytes;
+                last.rows += slice.rows;
+                last.through = first + slice.rows;
+            }
+            _ => self.parts.push(Part {
+                slices: vec![slice],
+                bytes,
+                through: first + slice.rows,
+                rows: slice.rows,
+                last: false,
+            }),
+        }
+    }
+
+    fn refuse(&mut self, row: usize, bytes: usize, limits: Limits) {
+        let limit = limits.message;
+        self.refused.push(Rejection {
+            row: row as u64,
+            code: Code::BatchInvalid.as_str().to_string(),
+            message: format!(
+                "the row takes {bytes} bytes, and a message at most {limit}: raise flight.maxMessageSize if the server takes more"
+            ),
+        });
+    }
+}

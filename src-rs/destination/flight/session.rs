@@ -1,0 +1,509 @@
+//! One session: writes are cut into parts and go out on streams; answers become acknowledgements.
+//!
+//! Invariants:
+//! - A write goes to one stream, and which one depends on its id alone, so a replay meets the same
+//!   sequence on the server.
+//! - Rows are acknowledged by what `flight.acknowledgement` names, and by nothing else.
+//! - When the session is dropped, its connection and all bytes that it holds go with it.
+//!
+//! It retries nothing: the first failure of any stream ends the session.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{FieldRef, SchemaRef};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::try_join_all;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::ack::{self, Durable};
+use super::chunks::Chunks;
+use super::connection::Connection;
+use super::dictionaries::hydrated;
+use super::encode::{Encoder, Message};
+use super::plan::{Limits, Part, plan};
+use super::progress::{Progress, cursor};
+use super::sql;
+use super::status::{self, Secrets};
+use super::stream::{Failure, Listener, Stream, ended_early};
+use super::target::Ingest;
+use crate::config::{Compression, FlightAcknowledgement};
+use crate::destination::{Acknowledgement, Acknowledgements, Session, Write};
+use crate::error::{Code, Error, Result};
+
+/// All that a session is made of.
+pub struct FlightSession {
+    pub(super) connection: Connection,
+    pub(super) shape: Arc<Shape>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) since: Option<(Instant, usize)>,
+    pub(super) commit_interval: Duration,
+    pub(super) commit_bytes: usize,
+}
+
+/// What goes onto the wire, and how.
+pub(super) struct Shape {
+    pub what: Put,
+    pub schema: SchemaRef,
+    /// The schema with values for dictionaries, if that is how they are sent.
+    pub hydrated: Option<SchemaRef>,
+    pub compression: Compression,
+    pub limits: Limits,
+    pub producer: Uuid,
+    pub epoch: u64,
+    pub patience: Duration,
+}
+
+pub(super) enum Put {
+    Stream(arrow_flight::FlightDescriptor),
+    Ingest {
+        ingest: Ingest,
+        /// Set once a stream of ours has made the table.
+        made: Arc<AtomicBool>,
+    },
+}
+
+/// One stream at a time, and what stays when it is followed by another.
+pub(super) struct Lane {
+    index: usize,
+    stream: Option<Stream>,
+    encoder: Arc<Mutex<Encoder>>,
+    chunks: Chunks,
+    transaction: Option<Bytes>,
+    /// What the server had of this lane when the session began.
+    known: Durable,
+}
+
+/// What the readers of the streams and the session both see.
+pub(super) struct Shared {
+    mode: FlightAcknowledgement,
+    atomic: bool,
+    progress: Mutex<Progress>,
+    acknowledgements: Acknowledgements,
+    secrets: Secrets,
+    /// The credentials were refused: the next connection needs others.
+    stale: Arc<AtomicBool>,
+    refusing: Arc<Refusing>,
+}
+
+/// Writes of which rows were refused here and which were not settled yet. A server that has the rest of
+/// such a write cannot know, so nobody may take it for landed whole.
+#[derive(Default)]
+pub(super) struct Refusing(Mutex<BTreeSet<u64>>);
+
+impl Refusing {
+    fn with<T>(&self, work: impl FnOnce(&mut BTreeSet<u64>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The last write before the first of these, if that comes before `last`.
+    pub fn before(&self, last: u64) -> u64 {
+        self.with(|writes| {
+            writes
+                .first()
+                .map_or(last, |first| last.min(first.saturating_sub(1)))
+        })
+    }
+}
+
+impl Shared {
+    pub fn new(
+        mode: FlightAcknowledgement,
+        atomic: bool,
+        lanes: usize,
+        acknowledgements: Acknowledgements,
+        secrets: Secrets,
+        stale: Arc<AtomicBool>,
+        refusing: Arc<Refusing>,
+    ) -> Shared {
+        Shared {
+            mode,
+            atomic,
+            progress: Mutex::new(Progress::new(lanes, mode == FlightAcknowledgement::Part)),
+            acknowledgements,
+            secrets,
+            stale,
+            refusing,
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known and says what follows from it, in one go: two readers that took turns
+    /// between the two would say it in the wrong order.
+    fn settle<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
+        let mut progress = self.progress();
+        let result = change(&mut progress);
+        for acknowledgement in progress.report() {
+            if let Acknowledgement::Refused { id, .. } = &acknowledgement {
+                self.refusing.with(|writes| writes.remove(id));
+            }
+            self.acknowledgements.send(acknowledgement);
+        }
+        result
+    }
+
+    /// The failure of a stream as an error that says whether rows are in doubt.
+    fn failed(&self, failure: Failure) -> Error {
+        let error = match failure {
+            Failure::Status(status) => status::error(&status, &self.secrets),
+            Failure::Ours(error) => error,
+        };
+        if error.code() == Code::Unauthenticated {
+            self.stale.store(true, Ordering::Release);
+        }
+        let kept_nothing = self.atomic && status::is_of_the_data(error.code());
+        let error = if self.progress().is_in_doubt() && !kept_nothing {
+            error.ambiguous()
+        } else {
+            error
+        };
+        error.during("write")
+    }
+}
+
+/// Hears the answers on one lane.
+struct Ear {
+    lane: usize,
+    shared: Arc<Shared>,
+    /// Whether the end was asked for.
+    ending: Arc<AtomicBool>,
+    /// Who waits for the first answer of a cumulative stream.
+    hello: Mutex<Option<oneshot::Sender<Durable>>>,
+}
+
+impl Listener for Ear {
+    fn answered(&self, metadata: &[u8]) -> Result<()> {
+        match self.shared.mode {
+            // What such a server answers is its own affair.
+            FlightAcknowledgement::Stream => Ok(()),
+            FlightAcknowledgement::Part => {
+                if self.shared.settle(|progress| progress.part(self.lane)) {
+                    return Ok(());
+                }
+                let text =
+                    "the server answered more parts than it was sent: use flight.acknowledgement \"stream\"";
+                Err(Error::new(Code::Unsupported, text))
+            }
+            FlightAcknowledgement::Cumulative => {
+                let durable = ack::answer(metadata)?;
+                let hello = self.hello.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(hello) = hello {
+                    let _ = hello.send(durable);
+                }
+                let through = usize::try_from(durable.through).unwrap_or(usize::MAX);
+                self.shared
+                    .settle(|progress| progress.up_to(self.lane, (durable.sequence, through)));
+                Ok(())
+            }
+        }
+    }
+
+    fn ended(&self, verdict: std::result::Result<(), Failure>) -> Result<()> {
+        let failure = match verdict {
+            Err(failure) => failure,
+            Ok(()) if !self.ending.load(Ordering::Acquire) => Failure::Ours(ended_early()),
+            Ok(()) if self.shared.mode == FlightAcknowledgement::Stream => return Ok(()),
+            Ok(()) => match self.shared.progress().open(self.lane) {
+                0 => return Ok(()),
+                open => {
+                    let text = format!(
+                        "the server ended a stream well and left {open} parts unanswered: use flight.acknowledgement \"stream\""
+                    );
+                    Failure::Ours(Error::new(Code::Unsupported, text))
+                }
+            },
+        };
+        let error = self.shared.failed(failure);
+        self.shared
+            .acknowledgements
+            .send(Acknowledgement::Broken { error: error.clone() });
+        Err(error)
+    }
+}
+
+impl Lane {
+    pub fn new(index: usize, compression: Compression) -> Lane {
+        let chunks = Chunks::default();
+        Lane {
+            index,
+            stream: None,
+            encoder: Arc::new(Mutex::new(Encoder::new(compression, chunks.clone()))),
+            chunks,
+            transaction: None,
+            known: Durable::default(),
+        }
+    }
+
+    /// The stream that is open, or a new one with the schema sent.
+    async fn stream(
+        &mut self,
+        connection: &Connection,
+        shape: &Shape,
+        shared: &Arc<Shared>,
+    ) -> Result<&mut Stream> {
+        if self.stream.is_none() {
+            let (stream, _) = self.open(connection, shape, shared).await?;
+            return Ok(self.stream.insert(stream));
+        }
+        self.stream
+            .as_mut()
+            .ok_or_else(|| Error::new(Code::Internal, "a stream that is open is not"))
+    }
+
+    async fn open(
+        &mut self,
+        connection: &Connection,
+        shape: &Shape,
+        shared: &Arc<Shared>,
+    ) -> Result<(Stream, oneshot::Receiver<Durable>)> {
+        let descriptor = match &shape.what {
+            Put::Stream(descriptor) => descriptor.clone(),
+            Put::Ingest { ingest, made } => {
+                self.transaction = sql::begin(connection).await?;
+                sql::descriptor(ingest, made.load(Ordering::Acquire), self.transaction.clone())
+            }
+        };
+        let (told, hello) = oneshot::channel();
+        let ear = Ear {
+            lane: self.index,
+            shared: Arc::clone(shared),
+            ending: Arc::new(AtomicBool::new(false)),
+            hello: Mutex::new(Some(told)),
+        };
+        let ending = Arc::clone(&ear.ending);
+        let mut stream = Stream::open(connection, Arc::new(ear), ending);
+        // A new stream knows no dictionaries.
+        let encoder = Encoder::new(shape.compression, self.chunks.clone());
+        let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
+        let first = encoder.schema(schema, &descriptor);
+        self.encoder = Arc::new(Mutex::new(encoder));
+        stream.send(first).await?;
+        Ok((stream, hello))
+    }
+
+    /// Opens the stream and asks how far the server got with this lane.
+    pub async fn greet(
+        &mut self,
+        connection: &Connection,
+        shape: &Shape,
+        shared: &Arc<Shared>,
+    ) -> Result<()> {
+        let (mut stream, hello) = self.open(connection, shape, shared).await?;
+        let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
+        let nothing = RecordBatch::new_empty(schema.clone());
+        let metadata = ack::hello(shape.producer, self.index, shape.epoch);
+        for message in messages(&self.encoder, shape, &nothing, &metadata)? {
+            stream.send(message).await?;
+        }
+        match tokio::time::timeout(shape.patience, hello).await {
+            Ok(Ok(known)) => self.known = known,
+            // The stream is over; it knows why.
+            Ok(Err(_)) => {
+                stream.end().await?;
+                return Err(ended_early().during("open"));
+            }
+            Err(_) => {
+                let text = "the server does not say how far it got: it may not know specs/flight-ack.md, and then flight.acknowledgement must be \"stream\"";
+                return Err(Error::new(Code::Unsupported, text).during("open"));
+            }
+        }
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// The last write up to which the server has everything of this lane.
+    pub fn complete(&self, from: u64, lanes: usize) -> u64 {
+        self.known.complete(from, self.index, lanes)
+    }
+
+    /// How many rows of a write the server has already.
+    fn known_rows(&self, id: u64, rows: usize) -> usize {
+        match id.cmp(&self.known.sequence) {
+            std::cmp::Ordering::Less => rows,
+            std::cmp::Ordering::Equal => usize::try_from(self.known.through).unwrap_or(rows).min(rows),
+            std::cmp::Ordering::Greater => 0,
+        }
+    }
+}
+
+#[async_trait]
+impl Session for FlightSession {
+    async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        for batch in &write.batches {
+            fits(batch, &self.shape.schema)?;
+        }
+        let index = (write.id % self.lanes.len() as u64) as usize;
+        let lane = &mut self.lanes[index];
+        let skip = lane.known_rows(write.id, write.rows);
+        let mut plan = plan(&write.batches, skip, self.shape.limits);
+        if skip > 0 {
+            // Rows that were refused before the ones that the server has are refused still.
+            plan.refused = super::plan::plan(&write.batches, 0, self.shape.limits).refused;
+        }
+        if !plan.refused.is_empty() {
+            self.shared.refusing.with(|writes| writes.insert(write.id));
+        }
+        // Without a part there is nothing to wait for.
+        let durable = if plan.parts.is_empty() { write.rows } else { skip };
+        self.shared
+            .settle(|progress| progress.begin(write.id, write.rows, durable, plan.refused));
+        if plan.parts.is_empty() {
+            return Ok(());
+        }
+        let (_, bytes) = self.since.get_or_insert_with(|| (now(), 0));
+        *bytes += write.bytes;
+        lane.stream(&self.connection, &self.shape, &self.shared).await?;
+        for part in plan.parts {
+            let messages = encode(&lane.encoder, &self.shape, &write, &part, index).await?;
+            let last = messages.len().saturating_sub(1);
+            for (nth, message) in messages.into_iter().enumerate() {
+                if nth == last {
+                    self.shared
+                        .progress()
+                        .sent(index, write.id, part.through, part.last);
+                }
+                let stream = lane.stream(&self.connection, &self.shape, &self.shared).await?;
+                stream.send(message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.since = None;
+        // Streams that owe nothing stay open: their next part needs no schema.
+        if !self.shared.progress().is_in_doubt() {
+            return Ok(());
+        }
+        let (connection, shape, shared) = (&self.connection, &self.shape, &self.shared);
+        let ends = self.lanes.iter_mut().map(|lane| async move {
+            let Some(mut stream) = lane.stream.take() else {
+                return Ok(());
+            };
+            stream.end().await?;
+            if let Some(transaction) = lane.transaction.take() {
+                sql::commit(connection, transaction).await?;
+            }
+            if let Put::Ingest { made, .. } = &shape.what {
+                made.store(true, Ordering::Release);
+            }
+            if shared.mode == FlightAcknowledgement::Stream {
+                shared.settle(|progress| progress.all(lane.index));
+            }
+            Ok::<_, Error>(())
+        });
+        try_join_all(ends).await?;
+        Ok(())
+    }
+
+    fn flush_due(&self) -> Option<Instant> {
+        if self.shared.mode != FlightAcknowledgement::Stream {
+            return None;
+        }
+        let (since, bytes) = self.since?;
+        if bytes >= self.commit_bytes {
+            return Some(now());
+        }
+        Some(since + self.commit_interval)
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<()> {
+        self.flush().await
+    }
+}
+
+/// The stream has one schema, and a batch of another would be read as if it were of this one.
+fn fits(batch: &RecordBatch, schema: &SchemaRef) -> Result<()> {
+    if Arc::ptr_eq(batch.schema_ref(), schema) {
+        return Ok(());
+    }
+    let (given, wanted) = (batch.schema_ref().fields(), schema.fields());
+    let same = |(given, wanted): (&FieldRef, &FieldRef)| {
+        given.name() == wanted.name() && given.data_type() == wanted.data_type()
+    };
+    if given.len() == wanted.len() && given.iter().zip(wanted).all(same) {
+        return Ok(());
+    }
+    let text = "the batch has other columns than the stream";
+    Err(Error::new(Code::SchemaMismatch, text).during("write"))
+}
+
+/// The messages of one part, made where they are in nobody's way.
+async fn encode(
+    encoder: &Arc<Mutex<Encoder>>,
+    shape: &Arc<Shape>,
+    write: &Arc<Write>,
+    part: &Part,
+    lane: usize,
+) -> Result<Vec<Message>> {
+    let metadata = match shape.epoch {
+        0 => Vec::new(),
+        epoch => {
+            let cursor = cursor(write.id, part.through, part.last);
+            ack::part(shape.producer, lane, epoch, cursor)
+        }
+    };
+    if shape.compression == Compression::None && shape.hydrated.is_none() {
+        let batch = part.batch(&write.batches, &shape.schema)?;
+        return messages(encoder, shape, &batch, &metadata);
+    }
+    let (encoder, shape, write, part) = (
+        Arc::clone(encoder),
+        Arc::clone(shape),
+        Arc::clone(write),
+        part.clone(),
+    );
+    let made = tokio::task::spawn_blocking(move || {
+        let batch = part.batch(&write.batches, &shape.schema)?;
+        messages(&encoder, &shape, &batch, &metadata)
+    });
+    made.await.unwrap_or_else(|error| {
+        Err(Error::new(Code::Internal, "encoding a part died")
+            .caused_by(&error)
+            .during("write"))
+    })
+}
+
+fn messages(
+    encoder: &Mutex<Encoder>,
+    shape: &Shape,
+    batch: &RecordBatch,
+    metadata: &[u8],
+) -> Result<Vec<Message>> {
+    let plain = match &shape.hydrated {
+        Some(schema) if batch.num_rows() > 0 => Some(hydrated(batch, schema).map_err(|error| {
+            Error::new(Code::BatchInvalid, "a dictionary cannot be resolved")
+                .caused_by(&error)
+                .during("write")
+        })?),
+        _ => None,
+    };
+    let batch = plain.as_ref().unwrap_or(batch);
+    let mut encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut messages = encoder.dictionaries(batch)?;
+    for message in &messages {
+        if message.length > shape.limits.message {
+            let text = format!(
+                "a dictionary takes {} bytes, and a message at most {}: flight.dictionaries \"hydrate\" sends values instead",
+                message.length, shape.limits.message
+            );
+            return Err(Error::new(Code::BatchInvalid, text).during("write"));
+        }
+    }
+    messages.push(encoder.batch(batch, metadata)?);
+    Ok(messages)
+}
+
+/// The runtime's clock, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,319 @@
+//! gRPC's word for a failure → ours, in one place.
+//!
+//! Invariants:
+//! - The match over `tonic::Code` names every code.
+//! - The server's own word on when to come back is kept, however it said it.
+//! - No secret that this client sent is in a message: servers quote headers back.
+//!
+//! It does not know whether rows may have landed; whoever sent them does.
+
+use std::time::Duration;
+
+use tonic::{Code as Grpc, Status};
+
+use crate::config::Secret;
+use crate::error::{Code, Error};
+
+/// What must never be shown.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<String>);
+
+impl Secrets {
+    pub fn add(&mut self, secret: &Secret) {
+        // Bearer tokens are quoted with and without the word before them.
+        let whole = secret.reveal();
+        let bare = whole.split_once(' ').map(|(_, token)| token);
+        for text in std::iter::once(whole).chain(bare) {
+            // Shorter ones would tear words apart and say more by their absence.
+            if text.len() >= 4 && !self.0.iter().any(|known| known == text) {
+                self.0.push(text.to_string());
+            }
+        }
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    pub fn scrub(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_string(), |text, secret| {
+            text.replace(secret.as_str(), "[secret]")
+        })
+    }
+
+    /// The chain of a foreign error as text, scrubbed.
+    pub fn chain(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        let mut texts: Vec<String> = Vec::new();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let text = self.scrub(&error.to_string());
+            if !texts.iter().any(|earlier| earlier.contains(&text)) {
+                texts.push(text);
+            }
+            next = error.source();
+        }
+        texts.join(": ")
+    }
+}
+
+/// The server's verdict as an error of ours.
+pub fn error(status: &Status, secrets: &Secrets) -> Error {
+    let message = secrets.scrub(status.message());
+    let mut code = code(status.code());
+    let mut text = if message.is_empty() {
+        format!("the server answered {}", name(status.code()))
+    } else {
+        format!("the server answered {}: {message}", name(status.code()))
+    };
+    if is_too_large(status) {
+        code = Code::ConfigInvalid;
+        text = format!("{text} (flight.maxMessageSize is more than the server takes)");
+    }
+    let hint = hint(status);
+    if hint == Some(Hint::Never) && code.retry_class() != crate::error::RetryClass::Never {
+        // The one code that says: allowed to ask, and told no.
+        code = Code::PermissionDenied;
+        text = format!("{text}, and not to try again");
+    }
+    let mut error = Error::new(code, text);
+    if let Some(source) = std::error::Error::source(status) {
+        error = error.caused_by(&Chain(secrets.chain(source)));
+    }
+    match hint {
+        Some(Hint::After(delay)) => error.retry_after(delay),
+        _ => error,
+    }
+}
+
+fn code(code: Grpc) -> Code {
+    match code {
+        // A stream that ends well is no error; one that is taken for one is a bug.
+        Grpc::Ok => Code::Internal,
+        // Of the data: trying the same again gives the same.
+        Grpc::InvalidArgument | Grpc::OutOfRange | Grpc::AlreadyExists => Code::RowsRejected,
+        Grpc::NotFound => Code::NotFound,
+        Grpc::FailedPrecondition => Code::SchemaMismatch,
+        Grpc::Unimplemented => Code::Unsupported,
+        Grpc::DataLoss => Code::TableCorrupt,
+        Grpc::PermissionDenied => Code::PermissionDenied,
+        Grpc::Unauthenticated => Code::Unauthenticated,
+        Grpc::ResourceExhausted => Code::ResourceExhausted,
+        Grpc::Aborted => Code::Conflict,
+        // Of the moment: a server that restarts, a proxy that gives up, a handler that stumbled.
+        Grpc::Cancelled | Grpc::Unknown | Grpc::DeadlineExceeded | Grpc::Internal | Grpc::Unavailable => {
+            Code::Unavailable
+        }
+    }
+}
+
+/// Whether the server says so of the data, so that other data may pass.
+pub fn is_of_the_data(code: Code) -> bool {
+    code == Code::RowsRejected
+}
+
+fn name(code: Grpc) -> &'static str {
+    match code {
+        Grpc::Ok => "OK",
+        Grpc::Cancelled => "CANCELLED",
+        Grpc::Unknown => "UNKNOWN",
+        Grpc::InvalidArgument => "INVALID_ARGUMENT",
+        Grpc::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Grpc::NotFound => "NOT_FOUND",
+        Grpc::AlreadyExists => "ALREADY_EXISTS",
+        Grpc::PermissionDenied => "PERMISSION_DENIED",
+        Grpc::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Grpc::FailedPrecondition => "FAILED_PRECONDITION",
+        Grpc::Aborted => "ABORTED",
+        Grpc::OutOfRange => "OUT_OF_RANGE",
+        Grpc::Unimplemented => "UNIMPLEMENTED",
+        Grpc::Internal => "INTERNAL",
+        Grpc::Unavailable => "UNAVAILABLE",
+        Grpc::DataLoss => "DATA_LOSS",
+        Grpc::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// gRPC gives a message above the limit the same code as an empty purse; only the text tells.
+fn is_too_large(status: &Status) -> bool {
+    let text = status.message().to_ascii_lowercase();
+    matches!(status.code(), Grpc::ResourceExhausted | Grpc::OutOfRange)
+        && (text.contains("larger than max") || text.contains("message length too large"))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Hint {
+    After(Duration),
+    Never,
+}
+
+fn hint(status: &Status) -> Option<Hint> {
+    if let Some(pushback) = status.metadata().get("grpc-retry-pushback-ms") {
+        // What is no number counts as a no, as gRPC has it.
+        let millis = pushback
+            .to_str()
+            .ok()
+            .and_then(|text| text.trim().parse::<i64>().ok());
+        return Some(match millis.and_then(|millis| u64::try_from(millis).ok()) {
+            Some(millis) => Hint::After(Duration::from_millis(millis)),
+            None => Hint::Never,
+        });
+    }
+    let details: RpcStatus = prost::Message::decode(status.details()).ok()?;
+    let found = details
+        .details
+        .iter()
+        .find(|any| any.type_url.ends_with("google.rpc.RetryInfo"))?;
+    let info: RetryInfo = prost::Message::decode(found.value.as_slice()).ok()?;
+    let delay = info.retry_delay?;
+    let seconds = u64::try_from(delay.seconds).ok()?;
+    let nanos = u32::try_from(delay.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Hint::After(Duration::new(seconds, nanos)))
+}
+
+/// `google.rpc.Status`, which travels in `grpc-status-details-bin`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RpcStatus {
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Delay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+/// Text of a foreign error, as an error again.
+#[derive(Debug)]
+pub struct Chain(pub String);
+
+impl std::fmt::Display for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Chain {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::RetryClass;
+    use prost::Message as _;
+    use tonic::metadata::MetadataMap;
+
+    fn with_details(delay: Delay) -> Status {
+        let info = RetryInfo {
+            retry_delay: Some(delay),
+        };
+        let status = RpcStatus {
+            details: vec![Any {
+                type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
+                value: info.encode_to_vec(),
+            }],
+        };
+        Status::with_details(Grpc::Unavailable, "later", status.encode_to_vec().into())
+    }
+
+    fn with_pushback(value: &str) -> Status {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-retry-pushback-ms", value.parse().unwrap());
+        Status::with_metadata(Grpc::Unavailable, "later", metadata)
+    }
+
+    #[test]
+    fn every_grpc_code_has_one_of_ours() {
+        for (number, ours) in [
+            (0, Code::Internal),
+            (1, Code::Unavailable),
+            (2, Code::Unavailable),
+            (3, Code::RowsRejected),
+            (4, Code::Unavailable),
+            (5, Code::NotFound),
+            (6, Code::RowsRejected),
+            (7, Code::PermissionDenied),
+            (8, Code::ResourceExhausted),
+            (9, Code::SchemaMismatch),
+            (10, Code::Conflict),
+            (11, Code::RowsRejected),
+            (12, Code::Unsupported),
+            (13, Code::Unavailable),
+            (14, Code::Unavailable),
+            (15, Code::TableCorrupt),
+            (16, Code::Unauthenticated),
+        ] {
+            let status = Status::new(Grpc::from_i32(number), "");
+            let error = error(&status, &Secrets::default());
+            assert_eq!(error.code(), ours, "{number}");
+            assert!(error.message().contains(name(Grpc::from_i32(number))));
+            assert_eq!(is_of_the_data(ours), [3, 6, 11].contains(&number));
+        }
+    }
+
+    #[test]
+    fn the_server_says_when_to_come_back() {
+        let secrets = Secrets::default();
+        let hinted = error(
+            &with_details(Delay {
+                seconds: 3,
+                nanos: 500_000_000,
+            }),
+            &secrets,
+        );
+        assert_eq!(hinted.hint(), Some(Duration::from_millis(3500)));
+        let past = error(
+            &with_details(Delay {
+                seconds: -3,
+                nanos: 0,
+            }),
+            &secrets,
+        );
+        assert_eq!(past.hint(), None);
+        assert_eq!(
+            error(&with_pushback("250"), &secrets).hint(),
+            Some(Duration::from_millis(250))
+        );
+        for no in ["-1", "soon"] {
+            let error = error(&with_pushback(no), &secrets);
+            assert_eq!(error.retry_class(), RetryClass::Never);
+            assert!(error.message().contains("not to try again"));
+        }
+    }
+
+    #[test]
+    fn a_message_above_the_limit_is_told_from_an_empty_purse() {
+        let status = Status::resource_exhausted("Received message larger than max (5 vs. 4)");
+        let error = error(&status, &Secrets::default());
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        assert!(error.message().contains("flight.maxMessageSize"));
+    }
+
+    #[test]
+    fn secrets_are_scrubbed_wherever_the_server_quotes_them() {
+        let mut secrets = Secrets::default();
+        secrets.add(&Secret::new("Bearer s3cret-token"));
+        secrets.add(&Secret::new("abc"));
+        let status = Status::unauthenticated("bad token s3cret-token in Bearer s3cret-token");
+        let error = error(&status, &secrets);
+        assert!(!error.message().contains("s3cret"), "{}", error.message());
+        let chain = secrets.chain(&Chain("no s3cret-token".into()));
+        assert_eq!(chain, "no [secret]");
+    }
+}

@@ -1,0 +1,56 @@
+"""A pyarrow Flight server that answers parts or not, and gives back what it was given.
+
+Prints its port. `--discard` counts bytes instead of keeping rows, for the benchmarks.
+"""
+
+import argparse
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+
+class Server(flight.FlightServerBase):
+    def __init__(self, location, answers, discard):
+        super().__init__(location)
+        self.answers, self.discard = answers, discard
+        self.tables, self.rows = {}, 0
+
+    def do_put(self, context, descriptor, reader, writer):
+        name = b"/".join(descriptor.path).decode()
+        batches = []
+        for chunk in reader:
+            if self.discard:
+                self.rows += chunk.data.num_rows
+            else:
+                batches.append(chunk.data)
+            if self.answers == "part":
+                writer.write(b"")
+        if not self.discard:
+            self.tables[name] = pa.Table.from_batches(batches, reader.schema)
+
+    def do_get(self, context, ticket):
+        return flight.RecordBatchStream(self.tables[ticket.ticket.decode()])
+
+    def do_action(self, context, action):
+        body = action.body.to_pybytes().decode()
+        if action.type == "rows":
+            return [str(self.rows).encode()]
+        if action.type == "compare":  # name, then the stream file that it must equal
+            name, path = body.split("\n")
+            with pa.memory_map(path) as source:
+                expected = pa.ipc.open_stream(source).read_all()
+            found = self.tables[name]
+            found.validate()
+            same = found.schema.equals(expected.schema, check_metadata=True) and found.equals(expected)
+            return [b"equal" if same else f"{found.schema}\n--- is not ---\n{expected.schema}".encode()]
+        raise NotImplementedError(action.type)
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--answers", choices=["none", "part"], default="none")
+    arguments.add_argument("--discard", action="store_true")
+    given = arguments.parse_args()
+    server = Server("grpc://127.0.0.1:0", given.answers, given.discard)
+    print(server.port, flush=True)
+    server.serve()
