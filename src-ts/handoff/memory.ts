@@ -111,6 +111,8 @@ declare const WebAssembly: { Memory: new (limits: { initial: number }) => { read
 
 const PAGE = 65_536;
 const unclonable = (): void => {};
+/** The one that was tried below: one put in its place later may detach first and complain afterwards. */
+const clone = structuredClone;
 
 /**
  * Transfers buffers together with something that cannot be cloned. That fails either way and detaches
@@ -118,7 +120,7 @@ const unclonable = (): void => {};
  */
 function complaint(buffers: ArrayBuffer[]): string {
   try {
-    structuredClone(unclonable, { transfer: buffers });
+    clone(unclonable, { transfer: buffers });
   } catch (error) {
     return String((error as Error).message);
   }
@@ -127,9 +129,10 @@ function complaint(buffers: ArrayBuffer[]): string {
 
 /** What is said about plain buffers; empty when a runtime says the same about WebAssembly's. */
 const PLAIN_COMPLAINT: string = (() => {
-  const plain = complaint([new ArrayBuffer(8)]);
+  const probe = new ArrayBuffer(8);
+  const plain = complaint([probe]);
   const memory = new WebAssembly.Memory({ initial: 0 });
-  return plain === complaint([memory.buffer]) ? "" : plain;
+  return plain === complaint([memory.buffer]) || probe.byteLength !== 8 ? "" : plain;
 })();
 
 function isPlain(buffers: ArrayBuffer[]): boolean {

@@ -51,6 +51,21 @@ describe("R-01 R-04 what is pinned", () => {
     expect(pack(column(new ArrayBuffer(131_072)), "auto").packing.reason).toBe(null);
   });
 
+  test("a structuredClone that somebody put in place detaches nothing", () => {
+    const { structuredClone } = globalThis;
+    try {
+      globalThis.structuredClone = (_, options) => {
+        for (const given of options?.transfer ?? []) (given as ArrayBuffer).transfer();
+        throw new TypeError("not cloned");
+      };
+      const buffer = new ArrayBuffer(65_536);
+      expect(pack(column(buffer)).values.mode).toBe(PIN);
+      expect(buffer.byteLength).toBe(65_536);
+    } finally {
+      globalThis.structuredClone = structuredClone;
+    }
+  });
+
   test("copied memory can be transferred afterwards", () => {
     const buffer = new ArrayBuffer(400);
     const { values, packing } = pack(column(buffer), "copy");

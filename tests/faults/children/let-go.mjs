@@ -13,7 +13,7 @@ const gone = async (give) => {
 const ints = () => new Int32Array(1_000_000);
 const weak = (array) => new WeakRef(array.buffer);
 
-for (const handoff of ["pin", "copy", "ipc"]) {
+for (const handoff of ["auto", "copy", "ipc"]) {
   const sent = await gone(async () => {
     const given = ints();
     const result = await client.send(batchOver({ ints: given }), { handoff });
