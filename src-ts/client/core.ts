@@ -251,7 +251,7 @@ export class Core implements Listener {
       inFlight.sequence = ++this.#lastSequence;
       this.#inFlight.set(inFlight.sequence, inFlight);
     }
-    // Signals are the user's, who may have put anything in them; by now the books are in order.
+    // Signals are the user's, who may send from within them; by now the books are in order.
     for (let i = 0; i < group.length; i++) {
       const inFlight = group[i]!;
       const { signal, sequence } = inFlight;
@@ -259,7 +259,7 @@ export class Core implements Listener {
       inFlight.onAbort = () => {
         if (this.#inFlight.has(sequence)) this.binding.abort(sequence);
       };
-      signal.addEventListener("abort", inFlight.onAbort, { once: true });
+      listen(signal, inFlight.onAbort);
     }
   }
 
@@ -268,7 +268,7 @@ export class Core implements Listener {
     const signal = group[0]?.signal;
     const onAbort = signal === undefined ? undefined : () => this.#cancel(ticket, signal.reason);
     this.#waiting.set(ticket, { group, admitted: resolve, refused: reject, onAbort });
-    if (onAbort !== undefined) signal?.addEventListener("abort", onAbort, { once: true });
+    if (onAbort !== undefined) listen(signal, onAbort);
     return promise;
   }
 
@@ -283,7 +283,7 @@ export class Core implements Listener {
 
   #forget(ticket: number, waiter: Waiter): void {
     this.#waiting.delete(ticket);
-    if (waiter.onAbort !== undefined) waiter.group[0]?.signal?.removeEventListener("abort", waiter.onAbort);
+    listenNoMore(waiter.group[0]?.signal, waiter.onAbort);
   }
 
   #refused(group: readonly InFlight[], reason: unknown): void {
@@ -300,7 +300,7 @@ export class Core implements Listener {
     }
     inFlight.settle(result);
     this.telemetry?.settled(inFlight.span, result, retries);
-    if (inFlight.onAbort !== undefined) inFlight.signal?.removeEventListener("abort", inFlight.onAbort);
+    listenNoMore(inFlight.signal, inFlight.onAbort);
   }
 
   async #close(deadlineMs: number): Promise<void> {
@@ -334,6 +334,21 @@ export class Core implements Listener {
     if (pinned.pins === 0 || tries >= 100) this.binding.dispose();
     else setTimeout(() => this.#retire(tries + 1), 10).unref();
   }
+}
+
+// A signal that fails must neither fail a delivery nor keep a ticket from being redeemed.
+
+function listen(signal: AbortSignal | undefined, onAbort: () => void): void {
+  try {
+    signal?.addEventListener("abort", onAbort, { once: true });
+  } catch {}
+}
+
+function listenNoMore(signal: AbortSignal | undefined, onAbort: (() => void) | undefined): void {
+  if (onAbort === undefined) return;
+  try {
+    signal?.removeEventListener("abort", onAbort);
+  } catch {}
 }
 
 function closed(operation: string): IngestError {

@@ -86,6 +86,10 @@ describe("R-04 batches that break what is around them", () => {
     await survives("reenter");
   });
 
+  test("signals that throw lose no delivery", async () => {
+    await survives("rude-signal");
+  });
+
   test("an error about a name longer than any string is told", async () => {
     await survives("long-name");
   });
