@@ -186,7 +186,9 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
 }
 
 fn unanswered(scheme: &str) -> Error {
-    let text = format!("no destination answers to {scheme:?}: use delta:<path or URL>, grpc://host:port/path, flightsql://host:port/table or discard:");
+    let text = format!(
+        "no destination answers to {scheme:?}: use delta:<path or URL>, grpc://host:port/path, flightsql://host:port/table or discard:"
+    );
     Error::new(Code::ConfigInvalid, text).during("connect")
 }
 
