@@ -38,10 +38,11 @@ use crate::error::{Code, Error, Result};
 
 /// All that a session is made of.
 pub struct FlightSession {
+    /// First, so that nobody hears the connection go and takes it for a failure.
+    pub(super) lanes: Vec<Lane>,
     pub(super) connection: Connection,
     pub(super) shape: Arc<Shape>,
     pub(super) shared: Arc<Shared>,
-    pub(super) lanes: Vec<Lane>,
     pub(super) since: Option<(Instant, usize)>,
     pub(super) commit_interval: Duration,
     pub(super) commit_bytes: usize,
@@ -384,6 +385,28 @@ impl Session for FlightSession {
         if !self.shared.progress().is_in_doubt() {
             return Ok(());
         }
+        self.end_streams().await
+    }
+
+    fn flush_due(&self) -> Option<Instant> {
+        if self.shared.mode != FlightAcknowledgement::Stream {
+            return None;
+        }
+        let (since, bytes) = self.since?;
+        if bytes >= self.commit_bytes {
+            return Some(now());
+        }
+        Some(since + self.commit_interval)
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<()> {
+        // Also those that owe nothing: to the server a stream that is dropped is one that failed.
+        self.end_streams().await
+    }
+}
+
+impl FlightSession {
+    async fn end_streams(&mut self) -> Result<()> {
         let (connection, shape, shared) = (&self.connection, &self.shape, &self.shared);
         let ends = self.lanes.iter_mut().map(|lane| async move {
             let Some(mut stream) = lane.stream.take() else {
@@ -403,21 +426,6 @@ impl Session for FlightSession {
         });
         try_join_all(ends).await?;
         Ok(())
-    }
-
-    fn flush_due(&self) -> Option<Instant> {
-        if self.shared.mode != FlightAcknowledgement::Stream {
-            return None;
-        }
-        let (since, bytes) = self.since?;
-        if bytes >= self.commit_bytes {
-            return Some(now());
-        }
-        Some(since + self.commit_interval)
-    }
-
-    async fn close(mut self: Box<Self>) -> Result<()> {
-        self.flush().await
     }
 }
 
