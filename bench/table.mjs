@@ -33,7 +33,10 @@ export function table(results) {
   }
   if (cases.flight) {
     lines.push("", "## Flight: into one pyarrow server", "");
-    lines.push("| batches | client | GB/s | CPU s/GB | throughput ÷ pyarrow | CPU ÷ pyarrow |", "|---|---|---|---|---|---|");
+    lines.push(
+      "| batches | client | GB/s | CPU s/GB | throughput ÷ pyarrow | CPU ÷ pyarrow |",
+      "|---|---|---|---|---|---|",
+    );
     for (const [name, clients] of Object.entries(cases.flight)) {
       for (const [client, row] of Object.entries(clients)) {
         const over = row.throughputOverPyarrow

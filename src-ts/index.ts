@@ -32,6 +32,7 @@ export type {
   ConnectOptions,
   DeltaOptions,
   Duration,
+  FlightOptions,
   HandoffMode,
   HandoffOptions,
   InflightOptions,
@@ -40,6 +41,7 @@ export type {
   SendAllOptions,
   SendOptions,
   TelemetryOptions,
+  TlsOptions,
   WritableOptions,
 } from "./options.js";
 export {

@@ -117,6 +117,50 @@ export interface Logger {
   error?(message: string, fields: Record<string, unknown>): unknown;
 }
 
+/** The destinations `grpc:`, `grpc+tls:`, `grpc+unix:` and `flightsql:`. */
+export interface FlightOptions {
+  /**
+   * What makes a write count as durable. `"stream"`: the server ended the stream well; streams are ended at
+   * `flush`, `close`, a full budget and `commitInterval`. `"part"`: the server answers every part, in order.
+   * `"cumulative"`: the server says how far it got, as `specs/flight-ack.md` has it. Default: `"stream"`.
+   */
+  readonly acknowledgement?: "stream" | "part" | "cumulative";
+  /** Streams in parallel; order is kept within each. Default: 1. */
+  readonly streams?: number;
+  /** Of the buffers of a message. Default: `"none"`. */
+  readonly compression?: "none" | "lz4" | "zstd";
+  /** The largest message that the server takes. Default: 4 MiB. */
+  readonly maxMessageSize?: ByteSize;
+  /** Instead of the path in the URL: another path, or a command as text or as base64. Exactly one. */
+  readonly descriptor?:
+    | { readonly path: readonly string[] }
+    | { readonly command: string }
+    | { readonly commandBase64: string };
+  /** How long rows may wait for the end of their stream. Default: 1 s. */
+  readonly commitInterval?: Duration;
+  /** Promise that the server keeps nothing of a stream that it refuses. Default: false. */
+  readonly atomicRefusals?: boolean;
+  /** Silence after which the server is asked whether it is still there; 0 never asks. Default: 60 s. */
+  readonly keepAlive?: Duration;
+  /** Default: 10 s. */
+  readonly connectTimeout?: Duration;
+  /** Dictionary-encoded columns: sent as plain values, or as dictionary batches. Default: `"hydrate"`. */
+  readonly dictionaries?: "hydrate" | "keep";
+  /** The basic-auth handshake of Flight. Never logged. */
+  readonly auth?: { readonly username: string; readonly password: string };
+}
+
+/** Certificates of `grpc+tls:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
+export interface TlsOptions {
+  readonly ca?: string;
+  /** With `key`: the client's own. */
+  readonly cert?: string;
+  /** Never logged. */
+  readonly key?: string;
+  /** The name that the server's certificate must have, when it is not that of the URL. */
+  readonly serverName?: string;
+}
+
 /** Options of {@link connect}. All are optional; every mistake in them is reported at once. */
 export interface ConnectOptions {
   readonly batching?: BatchingOptions;
@@ -125,6 +169,10 @@ export interface ConnectOptions {
   /** A mode alone is short for `{ mode }`. */
   readonly handoff?: HandoffMode | HandoffOptions;
   readonly delta?: DeltaOptions;
+  readonly flight?: FlightOptions;
+  /** Sent with every call to a network destination. Never logged. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly tls?: TlsOptions;
   /** Create the destination when it does not exist. Default: true. */
   readonly createIfMissing?: boolean;
   /** The schema to come, for those who know it: the table is opened, checked or created by it at once. */

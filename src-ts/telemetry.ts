@@ -65,7 +65,11 @@ export class Telemetry {
     this.#destination = destination;
     this.#gauges = gauges;
     this.#noTracing = new otel.ProxyTracerProvider().getDelegate();
-    this.#meter();
+    try {
+      this.#meter();
+    } catch {
+      // An SDK that throws must not keep a client from connecting.
+    }
   }
 
   /** A span for one delivery under the caller's context, or null while nobody listens. */
