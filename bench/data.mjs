@@ -64,7 +64,7 @@ function columnData(type, rows) {
 export async function flights() {
   const require = createRequire(import.meta.url);
   const { readParquet } = require("parquet-wasm/node");
-  const folder = path.dirname(require.resolve("vega-datasets/package.json"));
+  const folder = path.resolve(path.dirname(require.resolve("vega-datasets")), "..");
   const parquet = readParquet(new Uint8Array(fs.readFileSync(path.join(folder, "data/flights-3m.parquet"))));
   const bytes = parquet.intoIPCStream();
   return { bytes, table: tableFromIPC(bytes) };

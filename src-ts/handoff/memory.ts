@@ -67,6 +67,14 @@ export function tryPinning(mark: (buffer: ArrayBuffer) => void): boolean {
   });
 }
 
+/** Makes the fields of a subclass those of the object that was given. */
+class Returned {
+  constructor(object: object) {
+    // biome-ignore lint/correctness/noConstructorReturn: it is what this class is for
+    return object;
+  }
+}
+
 /** What is remembered of an ArrayBuffer. `generation` and `index` say where it is in the call being written. */
 export class Known {
   readonly kind: Kind;
@@ -78,16 +86,29 @@ export class Known {
   }
 }
 
-const known = new WeakMap<ArrayBufferLike, Known>();
+/**
+ * Carries what is known on the ArrayBuffer itself, as a private field: nobody can see, forge or trap it. A
+ * WeakMap of all buffers alive would do as well, but costs half a microsecond for each one that is new.
+ */
+class Stamp extends Returned {
+  readonly #known: Known;
+  constructor(buffer: ArrayBufferLike, entry: Known) {
+    super(buffer);
+    this.#known = entry;
+  }
+  static of(buffer: ArrayBufferLike): Known | undefined {
+    return #known in buffer ? (buffer as unknown as Stamp).#known : undefined;
+  }
+}
 
 /** @param columns Where to look for more buffers of its kind, when finding out about one is costly. */
 export function know(buffer: ArrayBufferLike, columns: readonly ArrowData[]): Known {
-  const found = known.get(buffer);
+  const found = Stamp.of(buffer);
   if (found !== undefined) return found;
   let kind = kindOf(buffer);
   if (kind === PAGES) {
     findOut(columns);
-    const learnt = known.get(buffer);
+    const learnt = Stamp.of(buffer);
     if (learnt !== undefined) return learnt;
     kind = isPlain([buffer as ArrayBuffer]) ? PLAIN : WASM;
   }
@@ -96,7 +117,7 @@ export function know(buffer: ArrayBufferLike, columns: readonly ArrowData[]): Kn
 
 function learn(buffer: ArrayBufferLike, kind: Kind): Known {
   const entry = new Known(kind);
-  known.set(buffer, entry);
+  new Stamp(buffer, entry);
   return entry;
 }
 
@@ -186,5 +207,5 @@ function collect(data: ArrowData, buffers: Set<ArrayBuffer>): void {
 function collectView(view: ArrayBufferView | null | undefined, buffers: Set<ArrayBuffer>): void {
   if (view == null) return;
   const buffer = view.buffer as ArrayBuffer;
-  if (!known.has(buffer) && kindOf(buffer) === PAGES) buffers.add(buffer);
+  if (Stamp.of(buffer) === undefined && kindOf(buffer) === PAGES) buffers.add(buffer);
 }
