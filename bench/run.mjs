@@ -5,6 +5,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
+import { picture } from "./picture.mjs";
 import { table } from "./table.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -36,6 +37,10 @@ const folder = path.join(here, "results");
 fs.mkdirSync(folder, { recursive: true });
 const stem = path.join(folder, asked.length > 0 ? `${results.date}-${asked.join("-")}` : results.date);
 fs.writeFileSync(`${stem}.json`, `${JSON.stringify(results, null, 2)}\n`);
+if (results.cases.handoff) {
+  const five = results.cases.handoff.rows.filter((row) => row.columns === 5);
+  fs.writeFileSync(path.join(folder, "handoff.svg"), picture(five));
+}
 const text = table(results);
 fs.writeFileSync(`${stem}.md`, text);
 console.log(text);
