@@ -95,3 +95,16 @@ fn encoding(error: arrow::error::ArrowError) -> Error {
         .caused_by(&error)
         .during("write")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_encoded_is_the_fault_of_the_batch_and_says_why() {
+        let cause = arrow::error::ArrowError::InvalidArgumentError("no such type".into());
+        let error = encoding(cause);
+        assert_eq!(error.code(), Code::BatchInvalid);
+        assert!(error.causes()[0].contains("no such type"));
+    }
+}

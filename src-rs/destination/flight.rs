@@ -28,6 +28,7 @@ mod status;
 mod stream;
 mod target;
 #[cfg(test)]
+#[path = "../../tests/rs/flight/encoder.rs"]
 mod tests;
 mod views;
 
