@@ -1,6 +1,8 @@
 // R-04: no use or misuse from JavaScript can crash the process or make Rust read freed memory. Each attack runs
 // in a process of its own, which must end by itself, with code 0, after its own checks; a signal is a failure.
 import { spawn } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
 
@@ -14,8 +16,10 @@ interface Ended {
 
 function attack(name: string, args: readonly string[] = [], limitMs = 240_000): Promise<Ended> {
   const flags = ["--expose-gc", "--max-old-space-size=2048"];
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-attack-"));
   const child = spawn(process.execPath, [...flags, path.join(children, `${name}.mjs`), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, TMPDIR: scratch },
   });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
@@ -32,6 +36,7 @@ function attack(name: string, args: readonly string[] = [], limitMs = 240_000): 
     child.on("error", reject);
     child.on("close", (code, signal) => {
       clearTimeout(hung);
+      fs.rmSync(scratch, { recursive: true, force: true });
       resolve({ code, signal, output });
     });
   });
