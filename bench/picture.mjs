@@ -1,5 +1,6 @@
 // The handoff as a picture: time of the JavaScript thread by the size of the batch, both axes logarithmic.
 
+const TITLE = "Event-loop time to hand over one batch of 5 columns";
 const WIDTH = 720;
 const HEIGHT = 360;
 const LEFT = 70;
@@ -23,8 +24,9 @@ export function picture(rows) {
   const y = scale([...times, 1], HEIGHT - BOTTOM, TOP);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif" font-size="13">`,
+    `<title>${TITLE}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="#ffffff"/>`,
-    text(LEFT, 22, "Event-loop time to hand over one batch of 5 columns", "start", "#111827", "bold"),
+    text(LEFT, 22, TITLE, "start", "#111827", "bold"),
   ];
   for (const us of [1, 10, 100, 1_000, 10_000, 100_000]) {
     if (y(us) < TOP - 1) continue;
