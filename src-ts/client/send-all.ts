@@ -23,6 +23,8 @@ interface Sender {
   prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight;
   admit(group: readonly InFlight[]): Promise<void> | undefined;
   withdraw(group: readonly InFlight[], reason: unknown): void;
+  operation(start: (operation: number) => void): Promise<void>;
+  readonly binding: { flush(operation: number): void };
 }
 
 export async function* sendAll(
@@ -136,9 +138,17 @@ class Reader {
         }
         this.#wakeReader?.();
       }
+      if (last) this.#flush();
       if (failure !== undefined) throw failure.reason;
       if (last) return;
     }
+  }
+
+  /** Nothing more comes of this source: its last rows need not wait for company, or for a commit interval. */
+  #flush(): void {
+    const core = this.#core;
+    // A client that was closed meanwhile flushes by itself; the outcomes tell whatever else goes wrong.
+    void core.operation((operation) => core.binding.flush(operation)).catch(() => {});
   }
 
   /** At least one batch, and those that are there without waiting. */

@@ -380,6 +380,14 @@ describe("R-18 R-30 the end of a client", () => {
 });
 
 describe("sendAll", () => {
+  test("R-10 the end of a source is the end of waiting, for company and for a commit", async () => {
+    const patient: ConnectOptions = { batching: { linger: "1h" }, delta: { commitInterval: "1h" } };
+    await using client = await connect(lake(), patient);
+    const rows: number[] = [];
+    for await (const result of client.sendAll([batch(1), batch(2)])) rows.push(result.orThrow().rows);
+    expect(rows).toEqual([1, 2]);
+  });
+
   test("a bad batch in the middle: outcomes of those before it, then the error, and the source is let go", async () => {
     await using client = await connect("discard:", quick);
     let returned = false;
