@@ -79,7 +79,7 @@ impl NativeClient {
             pool: Pool::new(MAX_RETAINED_BYTES),
             pins: Pins::new(
                 config.inflight.max_pinned_bytes,
-                Box::new(move |id| letters.pin_released(id)),
+                Box::new(move |id, bytes| letters.pin_released(id, bytes)),
             ),
             config,
             mailbox,
