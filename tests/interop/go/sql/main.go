@@ -278,7 +278,7 @@ func main() {
 	log := flag.String("log", "", "where to write what was asked")
 	transactions := flag.Bool("transactions", true, "whether BeginTransaction is implemented")
 	flag.Parse()
-	database, err := sql.Open("sqlite", "file:"+*file+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)")
+	database, err := sql.Open("sqlite", "file:"+*file+"?_pragma=busy_timeout(1000)&_pragma=journal_mode(wal)")
 	if err != nil {
 		panic(err)
 	}
