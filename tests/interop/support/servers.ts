@@ -53,7 +53,7 @@ export class FlightServer implements AsyncDisposable {
   static async start(name: ServerName, args: readonly string[] = []): Promise<FlightServer> {
     const [command, ...rest] = SERVERS[name].command;
     // Java has three lines to say about logging; what the others say is an error.
-    const errors = name.includes("Java") ? "ignore" : "inherit";
+    const errors = /java/i.test(name) ? "ignore" : "inherit";
     const child = spawn(command!, [...rest, ...args], { stdio: ["ignore", "pipe", errors] });
     const lines = createInterface({ input: child.stdout! });
     const ended = once(child, "close").then(() => {
