@@ -11,7 +11,7 @@ import { FlightServer, SERVERS } from "./support/servers.js";
 
 interface Event {
   readonly action: "begin" | "commit" | "rollback" | "ingest";
-  readonly transaction?: string;
+  readonly transaction?: string | undefined;
   readonly rows: number;
   readonly error?: string;
 }
