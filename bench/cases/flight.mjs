@@ -176,5 +176,8 @@ async function serve(...given) {
   const script = path.join(here, "flight_server.py");
   const server = spawn(python, [script, ...given], { stdio: ["ignore", "pipe", "inherit"] });
   children.push(server);
+  server.on("exit", (code, signal) => {
+    if (!server.killed) console.error(`  the server ${given.join(" ")} ended: ${code ?? signal}`);
+  });
   return (await createInterface({ input: server.stdout })[Symbol.asyncIterator]().next()).value;
 }
