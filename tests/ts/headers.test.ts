@@ -176,7 +176,11 @@ describe("R-34 a headers callback that fails", () => {
     await using server = await FlightServer.start();
     for (const headers of [fail, async () => fail()]) {
       let asked = 0;
-      const error = await refused(server.url, { retry, headers: () => headers(void asked++ as never) });
+      const provider = () => {
+        asked++;
+        return headers();
+      };
+      const error = await refused(server.url, { retry, headers: provider });
       expect(error).toMatchObject({ code: "UNAUTHENTICATED", retry: "reauthenticate", operation: "headers" });
       expect(error.attempts).toBe(3);
       expect(asked).toBe(3);
