@@ -7,6 +7,7 @@
 
 mod client;
 mod environment;
+mod headers;
 mod mailbox;
 mod submit;
 

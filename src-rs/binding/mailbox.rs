@@ -16,6 +16,7 @@ use napi::sys;
 use serde_json::{Value, json};
 
 use crate::destination::Position;
+use crate::destination::headers::HeadersReason;
 use crate::error::Error;
 use crate::outcome::{Outcome, Status};
 use crate::transmitter::{Event, Log};
@@ -46,6 +47,7 @@ struct State {
 pub enum Letter {
     Transmitter(Event),
     Answered { operation: f64, error: Option<Error> },
+    HeadersWanted { request: u64, reason: HeadersReason },
 }
 
 /// A thread-safe function that is not finalized.
@@ -305,6 +307,13 @@ impl Desk {
                         }
                     };
                     numbers.extend([3.0, 4.0, operation, detail]);
+                }
+                Letter::HeadersWanted { request, reason } => {
+                    let reason = match reason {
+                        HeadersReason::Connect => 0.0,
+                        HeadersReason::Unauthenticated => 1.0,
+                    };
+                    numbers.extend([5.0, 4.0, request as f64, reason]);
                 }
             }
         }
