@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::sys;
@@ -29,6 +30,8 @@ const MAX_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub struct Mailbox {
     state: Mutex<State>,
+    /// Whether pins were let go of whose references are not dropped yet; to be asked without the lock.
+    has_released: AtomicBool,
 }
 
 #[derive(Default)]
@@ -80,6 +83,7 @@ impl Mailbox {
     pub fn pin_released(&self, id: u64, freed_bytes: usize) {
         let mut state = self.lock();
         state.released_pins.push(id);
+        self.has_released.store(true, Ordering::Relaxed);
         state.released_bytes += freed_bytes;
         if !state.awaited || state.released_pins.len() >= MAX_RELEASED || state.released_bytes >= MAX_BYTES {
             state.hop();
@@ -257,10 +261,22 @@ impl Desk {
         }
     }
 
+    /// Drops the references of pins that were let go of. A producer whose calls are admitted at once may
+    /// never let a hop run, and the memory of all that it has sent would pile up.
+    ///
+    /// # Safety
+    /// `env` is live on the calling thread, its JavaScript thread.
+    pub unsafe fn tidy(&self, env: sys::napi_env) {
+        if self.mailbox.has_released.load(Ordering::Relaxed) {
+            self.delete_released(env);
+        }
+    }
+
     fn delete_released(&self, env: sys::napi_env) {
         let released = {
             let mut state = self.mailbox.lock();
             state.released_bytes = 0;
+            self.mailbox.has_released.store(false, Ordering::Relaxed);
             std::mem::take(&mut state.released_pins)
         };
         for id in released {
