@@ -42,6 +42,7 @@ use tonic::Code as Grpc;
 use self::connection::Connection;
 use self::plan::Limits;
 use self::session::{FlightSession, Lane, Put, Refusing, Shape, Shared};
+use self::sql::Rollbacks;
 use self::target::{Target, What};
 use super::headers::{Headers, HeadersReason};
 use super::{Capabilities, Destination, Opened, Opening, Position};
@@ -61,6 +62,7 @@ pub struct Flight {
     stale: Arc<AtomicBool>,
     /// The table of a Flight SQL target is one that we made.
     made: Arc<AtomicBool>,
+    rollbacks: Arc<Rollbacks>,
     refusing: Arc<Refusing>,
 }
 
@@ -93,6 +95,7 @@ impl Flight {
             epoch: AtomicU64::new(0),
             stale: Arc::default(),
             made: Arc::default(),
+            rollbacks: Arc::default(),
             refusing: Arc::default(),
         };
         flight.check().await?;
@@ -135,6 +138,7 @@ impl Flight {
                 What::Ingest(ingest) => Put::Ingest {
                     ingest: ingest.clone(),
                     made: Arc::clone(&self.made),
+                    rollbacks: Arc::clone(&self.rollbacks),
                 },
             },
             hydrated: (has_dictionary && !keep).then(|| dictionaries::hydrated_schema(&opening.schema)),

@@ -31,7 +31,8 @@ use crate::error::{Code, Error, Result};
 /// Handshakes answer in pieces; one that never ends would be gathered for ever.
 const HANDSHAKE_ANSWERS: usize = 16;
 
-/// A connection, with what goes along with every call.
+/// A connection, with what goes along with every call. A clone is the same connection, and keeps it.
+#[derive(Clone)]
 pub struct Connection {
     pub channel: Channel,
     pub metadata: MetadataMap,
