@@ -265,6 +265,10 @@ impl Error {
     pub fn code(&self) -> Code {
         self.0.code
     }
+    /// Whether the destination says so of the rows it was given, so that other rows may pass.
+    pub fn is_of_the_data(&self) -> bool {
+        self.0.code == Code::RowsRejected
+    }
     pub fn retry_class(&self) -> RetryClass {
         self.0.code.retry_class()
     }

@@ -330,7 +330,7 @@ impl Engine {
         self.counters.writes_sent.add(1);
     }
 
-    fn on_opened(&mut self, landed: Option<(u64, Position)>) {
+    fn on_opened(&mut self, landed: Vec<Acknowledgement>) {
         self.counters.sessions_opened.add(1);
         if let Phase::Opening(driver) = std::mem::replace(&mut self.session, Phase::Closed) {
             self.session = Phase::Open(driver);
@@ -338,8 +338,8 @@ impl Engine {
         if let Some(reply) = self.prepare.take() {
             reply.answer(Ok(()));
         }
-        if let Some((id, position)) = landed {
-            self.on_acknowledged(Acknowledgement::Through { id, position });
+        for acknowledgement in landed {
+            self.on_acknowledged(acknowledgement);
         }
         // What did not land then never will: the destination has looked.
         if self.resume_from.take().is_some() && self.destination.capabilities().tells_what_landed {

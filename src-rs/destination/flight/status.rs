@@ -103,11 +103,6 @@ fn code(code: Grpc) -> Code {
     }
 }
 
-/// Whether the server says so of the data, so that other data may pass.
-pub fn is_of_the_data(code: Code) -> bool {
-    code == Code::RowsRejected
-}
-
 fn name(code: Grpc) -> &'static str {
     match code {
         Grpc::Ok => "OK",
@@ -263,7 +258,7 @@ mod tests {
             let error = error(&status, &Secrets::default());
             assert_eq!(error.code(), ours, "{number}");
             assert!(error.message().contains(name(Grpc::from_i32(number))));
-            assert_eq!(is_of_the_data(ours), [3, 6, 11].contains(&number));
+            assert_eq!(error.is_of_the_data(), [3, 6, 11].contains(&number));
         }
     }
 

@@ -143,6 +143,7 @@ impl Destination for Scripted {
             name: "scripted",
             computes_on_payload: false,
             tells_what_landed: self.tells_what_landed,
+            refusals_are_atomic: false,
         }
     }
 
@@ -176,7 +177,10 @@ impl Destination for Scripted {
         let landed = opening
             .resume_from
             .filter(|from| self.tells_what_landed && world.landed >= *from)
-            .map(|_| (world.landed, Position::Version(world.landed)));
+            .map(|_| Acknowledgement::Through {
+                id: world.landed,
+                position: Position::Version(world.landed),
+            });
         drop(world);
         Ok(Opened {
             session: Box::new(ScriptedSession {
@@ -190,7 +194,7 @@ impl Destination for Scripted {
                 last_id: 0,
                 broken: false,
             }),
-            landed,
+            landed: landed.into_iter().collect(),
         })
     }
 }
