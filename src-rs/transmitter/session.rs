@@ -55,6 +55,11 @@ pub enum Kind {
         error: Error,
         during: During,
     },
+    /// No session's word: the refused rows of this delivery are in the dead-letter directory, or never
+    /// will be.
+    Kept {
+        sequence: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,6 +73,9 @@ pub fn error(status: &Status, secrets: &Secrets) -> Error {
         text = format!("{text}, and not to try again");
     }
     let mut error = Error::new(code, text);
+    if error.is_of_the_data() {
+        error = error.refused_as(name(status.code()));
+    }
     if let Some(source) = std::error::Error::source(status) {
         error = error.caused_by(&Chain(secrets.chain(source)));
     }
