@@ -166,8 +166,8 @@ fn rename(part: &Path) -> Result<(), Trouble> {
 fn new_path(directory: &Path) -> PathBuf {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unique = Uuid::new_v4().simple().to_string();
-    // As text in the order of time, until the year 2286.
-    directory.join(format!("{START}{:013}-{}{PART}", now.as_millis(), &unique[..8]))
+    // As text in the order of time, until the year 2286; a sync lies between any two of one client.
+    directory.join(format!("{START}{:016}-{}{PART}", now.as_micros(), &unique[..8]))
 }
 
 /// The schema with the columns that say why, named so that they meet none of the user's.
