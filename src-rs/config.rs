@@ -37,7 +37,11 @@ pub struct Config {
     pub flight: Flight,
     /// Sent with every call to a server. Secret.
     pub headers: BTreeMap<String, Secret>,
-    /// Asked for more of them. No option: the binding sets it.
+    /// There is somebody to ask for more of them, whom the binding sets as `header_provider`.
+    pub headers_asked: bool,
+    /// How long an answer may take.
+    pub headers_timeout: Duration,
+    /// Asked for more of them. No option: a function does not cross as one.
     pub header_provider: Option<Arc<dyn HeaderProvider>>,
     pub tls: Tls,
     /// Create the destination when it does not exist.
@@ -239,11 +243,11 @@ fn read(mut root: Group<'_>) -> Config {
     let quarantine = quarantine::read(&mut root);
     let dead_letter = quarantine::read_dead_letter(&mut root);
     let flight = root.group("flight", flight::read);
-    let headers = root
-        .strings("headers")
-        .into_iter()
-        .map(|(name, value)| (name, Secret::new(value)))
-        .collect();
+    let flight::Headers {
+        given: headers,
+        asked: headers_asked,
+        timeout: headers_timeout,
+    } = flight::read_headers(&mut root);
     let tls = root.group("tls", flight::read_tls);
     let create_if_missing = root.flag("createIfMissing", true);
     root.finish();
@@ -257,6 +261,8 @@ fn read(mut root: Group<'_>) -> Config {
         delta,
         flight,
         headers,
+        headers_asked,
+        headers_timeout,
         header_provider: None,
         tls,
         create_if_missing,
@@ -315,6 +321,11 @@ impl<'a> Group<'a> {
         self.given
             .and_then(|map| map.get(name))
             .is_some_and(|value| !value.is_null())
+    }
+
+    fn holds_true(&self, name: &str, inner: &str) -> bool {
+        let group = self.given.and_then(|map| map.get(name));
+        group.and_then(|group| group.get(inner)) == Some(&Value::Bool(true))
     }
 
     fn path_of(&self, name: &str) -> String {

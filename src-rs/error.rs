@@ -222,6 +222,12 @@ impl Error {
         self
     }
 
+    /// As [`Error::caused_by`], for causes that are text already, outermost first.
+    pub fn with_causes(mut self, causes: Vec<String>) -> Self {
+        self.0.causes = causes;
+        self
+    }
+
     /// What was being done: `open`, `write`, `commit`, …
     pub fn during(mut self, operation: &'static str) -> Self {
         self.0.operation.get_or_insert(operation);

@@ -33,6 +33,7 @@ for (const shape of shapes) {
   const count = Math.max(5, Math.min(50, Math.floor((200 * MB) / shape.bytes)));
   const times = { pin: [], copy: [], ipc: [] };
   const afterPause = { pin: [], copy: [], ipc: [] };
+  const afterCollection = [];
   const first = mixedBatch(shape.bytes, shape.columns);
   const warmUp = shape.bytes > 10 * MB ? 1 : 10;
   for (let turn = 0; turn < count + warmUp; turn++) {
@@ -59,12 +60,45 @@ for (const shape of shapes) {
     }
     if (shape.bytes >= 10 * MB) globalThis.gc?.();
   }
+  // Large batches make V8 collect, and small ones do not: the same for all sizes tells the two apart.
+  for (let turn = 0; turn < (shape.bytes > 10 * MB ? 5 : 25); turn++) {
+    const burst = Array.from({ length: 4 }, () => another(first));
+    globalThis.gc?.();
+    const admitted = [];
+    for (const batch of burst) {
+      const start = performance.now();
+      admitted.push(clients.pin.enqueue(batch));
+      if (admitted.length > 1) afterCollection.push((performance.now() - start) * 1_000);
+    }
+    for (const delivery of await Promise.all(admitted)) (await delivery.result).orThrow();
+  }
   const us = Object.fromEntries(modes.map((mode) => [mode, median(times[mode])]));
   const pinAfterPauseUs = median(afterPause.pin);
-  rows.push({ ...shape, us, pinAfterPauseUs, ipcOverPin: us.ipc / us.pin, ipcOverCopy: us.ipc / us.copy });
+  const pinAfterCollectionUs = median(afterCollection);
+  rows.push({
+    ...shape,
+    us,
+    pinAfterPauseUs,
+    pinAfterCollectionUs,
+    ipcOverPin: us.ipc / us.pin,
+    ipcOverCopy: us.ipc / us.copy,
+  });
   console.error(
-    `  ${shape.columns} columns, ${shape.bytes} B: ${modes.map((mode) => `${mode} ${us[mode].toFixed(1)} µs`).join(", ")}`,
+    `  ${shape.columns} columns, ${shape.bytes} B: ${modes.map((mode) => `${mode} ${us[mode].toFixed(1)} µs`).join(", ")}; ` +
+      `pin after a pause ${pinAfterPauseUs.toFixed(1)} µs, after a collection ${pinAfterCollectionUs.toFixed(1)} µs`,
   );
 }
+// What a pause does to any call: one that is refused, touches no batch and wakes no thread.
+const refused = { warm: [], afterPause: [] };
+for (let turn = 0; turn < 300; turn++) {
+  if (turn >= 200) await new Promise((resolve) => setTimeout(resolve, 5));
+  const start = performance.now();
+  clients.pin.enqueue({}).catch(() => {});
+  refused[turn >= 200 ? "afterPause" : "warm"].push((performance.now() - start) * 1_000);
+}
+const refusedUs = { warm: median(refused.warm), afterPause: median(refused.afterPause) };
+console.error(
+  `  a refused call: warm ${refusedUs.warm.toFixed(1)} µs, after a pause ${refusedUs.afterPause.toFixed(1)} µs`,
+);
 for (const mode of modes) await clients[mode].close();
-console.log(JSON.stringify({ rows }));
+console.log(JSON.stringify({ rows, refusedUs }));

@@ -11,6 +11,7 @@ use napi::{Env, JsValue};
 use napi_derive::napi;
 use serde_json::json;
 
+use super::headers::Questions;
 use super::mailbox::{Desk, Letter, Mailbox};
 use super::{environment, malformed, spawn, submit, thrown};
 use crate::config::Config;
@@ -39,6 +40,7 @@ pub struct Core {
     pool: Arc<Pool>,
     pins: Arc<Pins>,
     mailbox: Arc<Mailbox>,
+    questions: Arc<Questions>,
     expected: Mutex<Option<SchemaRef>>,
     road: Mutex<Road>,
 }
@@ -67,22 +69,27 @@ impl NativeClient {
         let options = serde_json::from_str(&options).map_err(|error| {
             thrown(&Error::new(Code::ConfigInvalid, "options are no JSON").caused_by(&error))
         })?;
-        let config = Config::from_json(&options).map_err(|error| thrown(&error))?;
+        let mut config = Config::from_json(&options).map_err(|error| thrown(&error))?;
         destination::validate(&target, &config).map_err(|error| thrown(&error))?;
         // SAFETY: both are arguments of the call under way, on the JavaScript thread.
         let desk = unsafe { Desk::open(env.raw(), on_events.raw())? };
         let mailbox = desk.mailbox().clone();
         let letters = mailbox.clone();
+        let questions = Questions::new(mailbox.clone());
+        if config.headers_asked {
+            config.header_provider = Some(questions.clone());
+        }
         let core = Arc::new(Core {
             target,
             counters: Arc::default(),
             pool: Pool::new(MAX_RETAINED_BYTES),
             pins: Pins::new(
                 config.inflight.max_pinned_bytes,
-                Box::new(move |id| letters.pin_released(id)),
+                Box::new(move |id, bytes| letters.pin_released(id, bytes)),
             ),
             config,
             mailbox,
+            questions,
             expected: Mutex::default(),
             road: Mutex::default(),
         });
@@ -103,6 +110,12 @@ impl NativeClient {
         let core = self.core.clone();
         spawn(async move {
             let result = core.open().await;
+            if result
+                .as_ref()
+                .is_err_and(|error| error.code() == Code::Unauthenticated)
+            {
+                core.questions.refused();
+            }
             reply.answer(result);
         });
     }
@@ -242,6 +255,12 @@ impl NativeClient {
         if let Ok(transmitter) = self.core.transmitter() {
             transmitter.abort(sequence as u64);
         }
+    }
+
+    /// The answer to an event *headers wanted*, as JSON; one that comes too late does nothing.
+    #[napi(catch_unwind)]
+    pub fn answer_headers(&self, request: f64, answer: String) {
+        self.core.questions.answer(request as u64, &answer);
     }
 
     /// A snapshot of all numbers, as JSON.
@@ -389,6 +408,7 @@ impl Core {
         if let Some(transmitter) = transmitter {
             transmitter.terminate();
         }
+        self.questions.end();
         if limit > Duration::ZERO {
             self.pins.wait_until_empty(limit);
         }

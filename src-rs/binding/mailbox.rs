@@ -10,20 +10,28 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::sys;
 use serde_json::{Value, json};
 
 use crate::destination::Position;
+use crate::destination::headers::HeadersReason;
 use crate::error::Error;
 use crate::outcome::{Outcome, Status};
 use crate::transmitter::{Event, Log};
+
+/// Pins let go of, and bytes of theirs, whose references may wait for a letter to go along with.
+const MAX_RELEASED: usize = 256;
+const MAX_BYTES: usize = 1 << 20;
 
 /// What waits for the JavaScript thread. Shared by all threads.
 #[derive(Default)]
 pub struct Mailbox {
     state: Mutex<State>,
+    /// Whether pins were let go of whose references are not dropped yet; to be asked without the lock.
+    has_released: AtomicBool,
 }
 
 #[derive(Default)]
@@ -32,12 +40,17 @@ struct State {
     hop_under_way: bool,
     letters: Vec<Letter>,
     released_pins: Vec<u64>,
+    /// JavaScript memory that only waits for their references to be dropped.
+    released_bytes: usize,
+    /// JavaScript waits for something, so a letter is to come.
+    awaited: bool,
 }
 
 /// What JavaScript is told.
 pub enum Letter {
     Transmitter(Event),
     Answered { operation: f64, error: Option<Error> },
+    HeadersWanted { request: u64, reason: HeadersReason },
 }
 
 /// A thread-safe function that is not finalized.
@@ -65,10 +78,16 @@ impl Mailbox {
         state.hop();
     }
 
-    pub fn pin_released(&self, id: u64) {
+    /// Its reference goes with the next letter: a hop for each would cost the JavaScript thread more than
+    /// taking the batch did. It does not wait where that would hold much memory, or where no letter is due.
+    pub fn pin_released(&self, id: u64, freed_bytes: usize) {
         let mut state = self.lock();
         state.released_pins.push(id);
-        state.hop();
+        self.has_released.store(true, Ordering::Relaxed);
+        state.released_bytes += freed_bytes;
+        if !state.awaited || state.released_pins.len() >= MAX_RELEASED || state.released_bytes >= MAX_BYTES {
+            state.hop();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -185,10 +204,12 @@ impl Desk {
     pub unsafe fn expect(&self, env: sys::napi_env, count: usize) {
         let before = self.open.get();
         self.open.set(before + count);
-        if before == 0
-            && count > 0
-            && let Some(Function(function)) = &self.mailbox.lock().function
-        {
+        if before > 0 || count == 0 {
+            return;
+        }
+        let mut state = self.mailbox.lock();
+        state.awaited = true;
+        if let Some(Function(function)) = &state.function {
             // SAFETY: not finalized (see `State::hop`), and this is its own thread.
             unsafe { sys::napi_ref_threadsafe_function(env, *function) };
         }
@@ -201,13 +222,19 @@ impl Desk {
     pub unsafe fn fulfil(&self, env: sys::napi_env, count: usize) {
         let before = self.open.get();
         self.open.set(before.saturating_sub(count));
-        if before > 0
-            && before <= count
-            && let Some(Function(function)) = &self.mailbox.lock().function
-        {
-            // SAFETY: as in `expect`.
-            unsafe { sys::napi_unref_threadsafe_function(env, *function) };
+        if before == 0 || before > count {
+            return;
         }
+        {
+            let mut state = self.mailbox.lock();
+            state.awaited = false;
+            if let Some(Function(function)) = &state.function {
+                // SAFETY: as in `expect`.
+                unsafe { sys::napi_unref_threadsafe_function(env, *function) };
+            }
+        }
+        // What was let go of since the last letter was taken has none to go along with.
+        self.delete_released(env);
     }
 
     /// The client is done: nothing more will be told. Node may free the function as soon as the last
@@ -234,8 +261,24 @@ impl Desk {
         }
     }
 
+    /// Drops the references of pins that were let go of. A producer whose calls are admitted at once may
+    /// never let a hop run, and the memory of all that it has sent would pile up.
+    ///
+    /// # Safety
+    /// `env` is live on the calling thread, its JavaScript thread.
+    pub unsafe fn tidy(&self, env: sys::napi_env) {
+        if self.mailbox.has_released.load(Ordering::Relaxed) {
+            self.delete_released(env);
+        }
+    }
+
     fn delete_released(&self, env: sys::napi_env) {
-        let released = std::mem::take(&mut self.mailbox.lock().released_pins);
+        let released = {
+            let mut state = self.mailbox.lock();
+            state.released_bytes = 0;
+            self.mailbox.has_released.store(false, Ordering::Relaxed);
+            std::mem::take(&mut state.released_pins)
+        };
         for id in released {
             // SAFETY: every caller is on the JavaScript thread of `env`.
             unsafe { self.let_go(env, id) };
@@ -280,6 +323,13 @@ impl Desk {
                         }
                     };
                     numbers.extend([3.0, 4.0, operation, detail]);
+                }
+                Letter::HeadersWanted { request, reason } => {
+                    let reason = match reason {
+                        HeadersReason::Connect => 0.0,
+                        HeadersReason::Unauthenticated => 1.0,
+                    };
+                    numbers.extend([5.0, 4.0, request as f64, reason]);
                 }
             }
         }

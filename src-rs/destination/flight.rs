@@ -87,7 +87,7 @@ impl Flight {
             headers: Headers::new(
                 config.headers.clone(),
                 config.header_provider.clone(),
-                config.flight.connect_timeout,
+                config.headers_timeout,
             ),
             config: config.clone(),
             epoch: AtomicU64::new(0),

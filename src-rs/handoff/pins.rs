@@ -17,10 +17,13 @@ use std::time::{Duration, Instant};
 /// Counts pinned memory by distinct `ArrayBuffer`, and bounds it.
 pub struct Pins {
     max_bytes: usize,
-    on_release: Box<dyn Fn(u64) + Send + Sync>,
+    on_release: OnRelease,
     state: Mutex<State>,
     emptied: Condvar,
 }
+
+/// Told a pin's id, and the bytes that nobody holds any more now that it is gone.
+pub type OnRelease = Box<dyn Fn(u64, usize) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -76,9 +79,8 @@ impl Hasher for AddressHasher {
 }
 
 impl Pins {
-    /// `on_release` is called with a pin's id, on whichever thread lets go of it last; it must not
-    /// block.
-    pub fn new(max_bytes: usize, on_release: Box<dyn Fn(u64) + Send + Sync>) -> Arc<Pins> {
+    /// `on_release` is called on whichever thread lets go of a pin last; it must not block.
+    pub fn new(max_bytes: usize, on_release: OnRelease) -> Arc<Pins> {
         Arc::new(Pins {
             max_bytes,
             on_release,
@@ -185,14 +187,15 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        {
+        let freed = {
             let mut state = self.pins.lock();
             let freed = state.uncount(&self.regions);
             state.bytes -= freed;
-        }
+            freed
+        };
         // Not under the lock, or a callback that asks for `bytes()` waits for itself. Caught, or a
         // panic would leave the count above zero and the clean-up hook waiting for nobody.
-        let _ = catch_unwind(AssertUnwindSafe(|| (self.pins.on_release)(self.id)));
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.pins.on_release)(self.id, freed)));
         self.pins.lock().pins -= 1;
         self.pins.emptied.notify_all();
     }

@@ -14,6 +14,7 @@ mod sending;
 mod settling;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,15 @@ struct Closing {
     replies: Vec<Reply>,
 }
 
+/// What the engine was woken for.
+enum Happened {
+    Session(SessionEvent),
+    Control(Control),
+    /// They are in the turn.
+    Arrivals,
+    Nothing,
+}
+
 impl Engine {
     pub fn new(
         destination: Arc<dyn Destination>,
@@ -179,30 +189,33 @@ impl Engine {
         over: oneshot::Sender<()>,
     ) {
         let mut turn = Vec::with_capacity(TURN);
+        let mut happened = Happened::Nothing;
         loop {
-            self.advance();
-            self.publish();
-            if self.is_finished() {
-                break;
+            // A panic that ended this task without a word would leave every caller waiting.
+            match catch_unwind(AssertUnwindSafe(|| self.step(happened, &mut turn))) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => {
+                    self.perish(turn);
+                    break;
+                }
             }
             let wake = self.wake_at().map(tokio::time::Instant::from_std);
-            tokio::select! {
+            happened = tokio::select! {
                 biased;
-                Some(event) = self.inbox.recv() => self.on_session(event),
-                Some(control) = control.recv() => self.on_control(control),
+                Some(event) = self.inbox.recv() => Happened::Session(event),
+                Some(control) = control.recv() => Happened::Control(control),
                 count = arrivals.recv_many(&mut turn, TURN) => {
                     if count == 0 {
                         break;
                     }
-                    for arrival in turn.drain(..) {
-                        self.on_arrival(arrival);
-                    }
+                    Happened::Arrivals
                 }
-                () = until(wake) => {}
-            }
+                () = until(wake) => Happened::Nothing,
+            };
         }
         drop(over);
-        self.stopped = Some(deadline_passed());
+        self.stopped.get_or_insert_with(deadline_passed);
         while let Some(arrival) = arrivals.recv().await {
             self.on_arrival(arrival);
         }
@@ -215,6 +228,23 @@ impl Engine {
                 reply.answer(Ok(()));
             }
         }
+    }
+
+    /// Whether there is anything left to do.
+    fn step(&mut self, happened: Happened, arrivals: &mut Vec<Arrival>) -> bool {
+        match happened {
+            Happened::Session(event) => self.on_session(event),
+            Happened::Control(control) => self.on_control(control),
+            Happened::Arrivals => {
+                for arrival in arrivals.drain(..) {
+                    self.on_arrival(arrival);
+                }
+            }
+            Happened::Nothing => {}
+        }
+        self.advance();
+        self.publish();
+        !self.is_finished()
     }
 
     // ---- what happens -------------------------------------------------------------------------

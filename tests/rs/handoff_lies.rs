@@ -454,7 +454,7 @@ fn types_that_cannot_be() {
 /// whatever is wrong, the memory is let go.
 #[test]
 fn a_refused_batch_lets_go_of_everything() {
-    let pins = Pins::new(1 << 20, Box::new(|_| {}));
+    let pins = Pins::new(1 << 20, Box::new(|_, _| {}));
     let pool = Pool::new(1 << 20);
     for payload in MODES {
         let mut heap = Heap::pinned(Shape::default(), &pins);

@@ -18,7 +18,7 @@ fn pins(most: usize) -> (Arc<Pins>, Arc<Mutex<Vec<u64>>>) {
     let released = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&released);
     (
-        Pins::new(most, Box::new(move |id| log.lock().unwrap().push(id))),
+        Pins::new(most, Box::new(move |id, _| log.lock().unwrap().push(id))),
         released,
     )
 }
@@ -57,7 +57,7 @@ fn waiting_for_the_last_pin_ends_when_its_release_was_told() {
     let teller = Arc::clone(&told);
     let pins = Pins::new(
         10,
-        Box::new(move |id| {
+        Box::new(move |id, _| {
             thread::sleep(Duration::from_millis(30));
             teller.store(id, Ordering::SeqCst);
         }),
@@ -76,7 +76,7 @@ fn waiting_for_the_last_pin_ends_when_its_release_was_told() {
 
 #[test]
 fn a_release_that_panics_is_a_release() {
-    let pins = Pins::new(10, Box::new(|_| panic!("as a test does")));
+    let pins = Pins::new(10, Box::new(|_, _| panic!("as a test does")));
     drop(pins.pin(1, &[(1, 1)]));
     assert!(pins.wait_until_empty(Duration::ZERO));
     assert_eq!(pins.bytes(), 0);
@@ -203,7 +203,7 @@ fn scribbling_over_pinned_memory_never_breaks_a_batch() {
         .chain(nested(&DataType::Utf8View))
         .collect();
     let given = batch(&schema_of(kinds), 300, &mut Seed(11));
-    let pins = Pins::new(1 << 30, Box::new(|_| {}));
+    let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let pool = Pool::new(1 << 20);
     let done = AtomicBool::new(false);
     let mut heap = Heap::pinned(
@@ -279,7 +279,7 @@ fn writes_after_the_import_change_moved_payload_only() {
     let kinds = leaves().into_iter().chain(nested(&DataType::Utf8View));
     let given = batch(&schema_of(kinds), 90, &mut Seed(41));
     for payload in MODES {
-        let pins = Pins::new(1 << 30, Box::new(|_| {}));
+        let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
         let mut heap = Heap::pinned(Shape::default(), &pins);
         let imported = heap.parcel(&given).import(payload, &Pool::new(0)).unwrap();
         for (address, length) in &heap.places {

@@ -14,7 +14,7 @@ pub const MODES: [Payload; 2] = [Payload::Moved, Payload::Computed];
 
 pub fn arrives(given: &RecordBatch, shape: &Shape, payload: Payload) -> Imported {
     let pool = Pool::new(1 << 20);
-    let pins = Pins::new(1 << 30, Box::new(|_| {}));
+    let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let parcel = Heap::pinned(shape.clone(), &pins).parcel(given);
     let imported = parcel
         .import(payload, &pool)
@@ -142,7 +142,7 @@ fn moved_payload_stays_in_place_and_structure_is_copied() {
         ),
     ])
     .unwrap();
-    let pins = Pins::new(1 << 30, Box::new(|_| {}));
+    let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let mut heap = Heap::pinned(Shape::default(), &pins);
     let parcel = heap.parcel(&given);
     assert!(parcel.is_pinned());

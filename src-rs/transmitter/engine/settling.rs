@@ -5,6 +5,7 @@
 //! - Rows that a session was given and that nobody settled end as unknown; all others as failed.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -14,7 +15,7 @@ use crate::config::OnExhausted;
 use crate::destination::Rejection;
 use crate::error::{Code, Error};
 use crate::outcome::{Entered, Outcome, Segment, Settled, Status};
-use crate::transmitter::intake::Delivered;
+use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::window::Pending;
 use crate::transmitter::{Event, Log};
 
@@ -72,6 +73,31 @@ impl Engine {
             self.batcher.take_back(sequence);
             let settled = self.ledger.fail_rest(sequence, &stopped, now);
             self.finish(settled);
+        }
+    }
+
+    /// A step panicked, which is a bug of ours: everybody is told, as far as the books can still be read.
+    pub(super) fn perish(&mut self, arrived: Vec<Arrival>) {
+        let text = "the transmitter panicked; please report this";
+        let error = Error::new(Code::Internal, text).during("write");
+        // In doubt all of it: nobody knows how far the step got.
+        let in_doubt = error.clone().ambiguous();
+        self.stopped = Some(error);
+        self.session = Phase::Closed;
+        self.flushes.clear();
+        let settle = || {
+            for sequence in self.ledger.sequences() {
+                let settled = self.ledger.fail_rest(sequence, &in_doubt, now());
+                self.finish(settled);
+            }
+            for arrival in arrived {
+                self.on_arrival(arrival);
+            }
+        };
+        // What the panic left half-done may not bear being looked at.
+        let _ = catch_unwind(AssertUnwindSafe(settle));
+        for ticket in self.admission.close() {
+            (self.observer)(Event::Granted(ticket));
         }
     }
 

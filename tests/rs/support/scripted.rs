@@ -65,6 +65,8 @@ pub struct World {
     pub refuses_late: Option<Duration>,
     /// Schemas with a column of this name are refused at `open`.
     pub unwanted: HashSet<String>,
+    /// Panics where nobody expects it: when it is asked what it can do.
+    pub mad: bool,
     /// Flushes unasked so long after the first write.
     pub flush_interval: Option<Duration>,
 
@@ -152,6 +154,9 @@ pub fn never() -> Error {
 #[async_trait]
 impl Destination for Scripted {
     fn capabilities(&self) -> Capabilities {
+        // The lock is let go of first: a poisoned one would fail the test for another reason.
+        let mad = self.world().mad;
+        assert!(!mad, "mad");
         Capabilities {
             name: "scripted",
             computes_on_payload: false,

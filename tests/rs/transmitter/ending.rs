@@ -374,3 +374,25 @@ async fn changed_memory_is_reported() {
     rig.close(secs(1)).await.unwrap();
     rig.check_the_end();
 }
+
+/// a bug of the transmitter's own is no silence either.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_transmitter_settles_everything() {
+    let rig = rig(Durable::AtFlush, json!({ "batching": { "linger": 0 } }));
+    rig.world().writes = [Act::After(secs(1), Box::new(Act::Fail(transient())))].into();
+    let first = rig.send(&batch(&schema("n"), 0..3));
+    let flush = rig.ask(|reply| rig.transmitter.flush(reply));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let second = rig.send(&batch(&schema("n"), 3..6));
+    // It is asked for its name when the broken session is logged.
+    rig.world().mad = true;
+    assert_eq!(flush.await.unwrap_err().code(), Code::Closed);
+    for sequence in [first, second] {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!(outcome.status, Status::Unknown);
+        assert_eq!(outcome.error.unwrap().code(), Code::Internal);
+    }
+    assert_eq!(rig.transmitter.request(1).unwrap_err().code(), Code::Closed);
+    rig.close(secs(1)).await.unwrap();
+    assert_eq!(rig.transmitter.in_flight_bytes(), 0);
+}
