@@ -21,7 +21,10 @@ async fn ask(rig: &Rig, head: &str, headers: &[(&str, &str)], body: &str) -> (u1
     stream.read_to_string(&mut answer).await.unwrap();
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     let body = answer.split_once("\r\n\r\n").unwrap().1;
-    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+    (
+        status,
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")),
+    )
 }
 
 fn basic(id: &str, secret: &str) -> String {
@@ -40,11 +43,16 @@ fn form(change: impl FnOnce(&mut Vec<(&'static str, String)>)) -> String {
     let mut fields = vec![
         ("grant_type", "client_credentials".to_string()),
         ("scope", "all-apis".to_string()),
-        ("resource", "api://databricks/workspaces/127/zerobusDirectWriteApi".to_string()),
+        (
+            "resource",
+            "api://databricks/workspaces/127/zerobusDirectWriteApi".to_string(),
+        ),
         ("authorization_details", details.to_string()),
     ];
     change(&mut fields);
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish()
 }
 
 fn set(name: &'static str, value: &str) -> String {
@@ -67,10 +75,20 @@ async fn a_token_is_given_to_who_asks_as_the_service_wants_it() {
     let rig = Rig::new(json!({ "clientId": "me", "clientSecret": "hush", "tokenLifetime": "90s" })).await;
     let (status, reply) = token(&rig, &basic("me", "hush"), &form(|_| {})).await;
     assert_eq!(status, 200, "{reply}");
-    assert_eq!((&reply["expires_in"], &reply["token_type"]), (&json!(90), &json!("Bearer")));
+    assert_eq!(
+        (&reply["expires_in"], &reply["token_type"]),
+        (&json!(90), &json!("Bearer"))
+    );
     let text = reply["access_token"].as_str().unwrap();
-    assert!(!rig.lines().iter().any(|line| line.contains(text) || line.contains("hush")));
-    assert!(rig.lines().contains(&format!("token for {TABLE} to \"me\", good for 1m 30s")));
+    assert!(
+        !rig.lines()
+            .iter()
+            .any(|line| line.contains(text) || line.contains("hush"))
+    );
+    assert!(
+        rig.lines()
+            .contains(&format!("token for {TABLE} to \"me\", good for 1m 30s"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,23 +108,88 @@ async fn whatever_is_wrong_with_a_request_for_a_token_is_named() {
         (basic("me", "wrong"), form(|_| {}), 401, "invalid_client", "wrong"),
         (basic("you", "hush"), form(|_| {}), 401, "invalid_client", "wrong"),
         ("Bearer x".into(), form(|_| {}), 401, "invalid_client", "Basic"),
-        (good.clone(), set("grant_type", "password"), 400, "unsupported_grant_type", "password"),
+        (
+            good.clone(),
+            set("grant_type", "password"),
+            400,
+            "unsupported_grant_type",
+            "password",
+        ),
         (good.clone(), set("scope", "sql"), 400, "invalid_scope", "sql"),
-        (good.clone(), set("resource", "api://databricks/workspaces//zerobusDirectWriteApi"), 400,
-            "invalid_target", "workspace"),
-        (good.clone(), set("authorization_details", "{"), 400, "invalid_authorization_details", "JSON"),
-        (good.clone(), set("authorization_details", "[]"), 400, "invalid_authorization_details", "TABLE"),
-        (good.clone(), details(TABLE, "main.events"), 400, "invalid_authorization_details", "three parts"),
-        (good.clone(), details("USE SCHEMA", "USE"), 400, "invalid_authorization_details", "USE SCHEMA"),
-        (good.clone(), details("\"MODIFY\"", "\"READ\""), 400, "invalid_authorization_details", "MODIFY"),
-        (good.clone(), details("zerobuswrite", "x"), 400, "invalid_authorization_details", "zerobuswrite"),
-        (good.clone(), form(|fields| fields.truncate(3)), 400, "invalid_request", "together"),
-        (good.clone(), set("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"), 400,
-            "invalid_request", "subject_token"),
+        (
+            good.clone(),
+            set("resource", "api://databricks/workspaces//zerobusDirectWriteApi"),
+            400,
+            "invalid_target",
+            "workspace",
+        ),
+        (
+            good.clone(),
+            set("authorization_details", "{"),
+            400,
+            "invalid_authorization_details",
+            "JSON",
+        ),
+        (
+            good.clone(),
+            set("authorization_details", "[]"),
+            400,
+            "invalid_authorization_details",
+            "TABLE",
+        ),
+        (
+            good.clone(),
+            details(TABLE, "main.events"),
+            400,
+            "invalid_authorization_details",
+            "three parts",
+        ),
+        (
+            good.clone(),
+            details("USE SCHEMA", "USE"),
+            400,
+            "invalid_authorization_details",
+            "USE SCHEMA",
+        ),
+        (
+            good.clone(),
+            details("\"MODIFY\"", "\"READ\""),
+            400,
+            "invalid_authorization_details",
+            "MODIFY",
+        ),
+        (
+            good.clone(),
+            details("zerobuswrite", "x"),
+            400,
+            "invalid_authorization_details",
+            "zerobuswrite",
+        ),
+        (
+            good.clone(),
+            form(|fields| fields.truncate(3)),
+            400,
+            "invalid_request",
+            "together",
+        ),
+        (
+            good.clone(),
+            set("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            400,
+            "invalid_request",
+            "subject_token",
+        ),
     ] {
         let (found, reply) = token(&rig, &authorization, &body).await;
-        assert_eq!((found, reply["error"].as_str().unwrap()), (status, error), "{reply}");
-        assert!(reply["error_description"].as_str().unwrap().contains(part), "{reply}");
+        assert_eq!(
+            (found, reply["error"].as_str().unwrap()),
+            (status, error),
+            "{reply}"
+        );
+        assert!(
+            reply["error_description"].as_str().unwrap().contains(part),
+            "{reply}"
+        );
     }
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     let (status, _) = ask(&rig, "POST /oidc/v1/token", &headers, &form(|_| {})).await;
@@ -121,7 +204,10 @@ async fn a_token_is_given_for_another_token() {
     let body = form(|fields| {
         fields[0].1 = "urn:ietf:params:oauth:grant-type:token-exchange".into();
         fields.push(("subject_token", "theirs".into()));
-        fields.push(("subject_token_type", "urn:ietf:params:oauth:token-type:jwt".into()));
+        fields.push((
+            "subject_token_type",
+            "urn:ietf:params:oauth:token-type:jwt".into(),
+        ));
     });
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     let (status, reply) = ask(&rig, "POST /oidc/v1/token", &headers, &body).await;
@@ -143,10 +229,19 @@ async fn a_table_is_described_to_who_has_a_token() {
         ("main.test.none", &given[..], 404, "TABLE_DOES_NOT_EXIST"),
         ("main.none", &given[..], 400, "INVALID_PARAMETER_VALUE"),
         (TABLE, &[], 401, "UNAUTHENTICATED"),
-        (TABLE, &[("authorization", "Bearer unknown")], 401, "UNAUTHENTICATED"),
+        (
+            TABLE,
+            &[("authorization", "Bearer unknown")],
+            401,
+            "UNAUTHENTICATED",
+        ),
     ] {
         let (found, reply) = ask(&rig, &path(name), headers, "").await;
-        assert_eq!((found, reply["error_code"].as_str().unwrap()), (status, code), "{reply}");
+        assert_eq!(
+            (found, reply["error_code"].as_str().unwrap()),
+            (status, code),
+            "{reply}"
+        );
     }
     // A token for the table API alone: asked without a resource, and good for no stream.
     let plain = form(|fields| fields.truncate(2));
@@ -164,7 +259,10 @@ async fn a_token_expires() {
     let bearer = format!("Bearer {}", reply["access_token"].as_str().unwrap());
     let path = format!("GET /api/2.1/unity-catalog/tables/{TABLE}");
     let (status, reply) = ask(&rig, &path, &[("authorization", &bearer)], "").await;
-    assert_eq!((status, &reply["message"]), (401, &json!("the token has expired")));
+    assert_eq!(
+        (status, &reply["message"]),
+        (401, &json!("the token has expired"))
+    );
     let refused = rig.stream_with(&rows(0, 1).schema(), once).await.err().unwrap();
     assert!(refused.to_string().contains("has expired"), "{refused}");
 }
@@ -178,7 +276,11 @@ async fn a_table_that_cannot_be_read_is_an_error_of_the_server() {
     std::fs::write(log.join("00000000000000000000.json"), "nonsense").unwrap();
     let path = format!("GET /api/2.1/unity-catalog/tables/{TABLE}");
     let (status, reply) = ask(&rig, &path, &[("authorization", "Bearer given-token")], "").await;
-    assert_eq!((status, reply["error_code"].as_str().unwrap()), (500, "INTERNAL_ERROR"), "{reply}");
+    assert_eq!(
+        (status, reply["error_code"].as_str().unwrap()),
+        (500, "INTERNAL_ERROR"),
+        "{reply}"
+    );
     let refused = rig.stream_with(&rows(0, 1).schema(), once).await.err().unwrap();
     assert!(refused.to_string().contains("TABLE_CORRUPT"), "{refused}");
 }

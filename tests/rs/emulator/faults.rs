@@ -25,7 +25,11 @@ async fn survives(fault: &str) -> Rig {
 async fn a_stream_that_is_refused_for_the_moment_is_asked_for_again() {
     let rig = survives("refuse:status=UNAVAILABLE,times=2,message=later").await;
     assert_eq!(rig.emulator.summary().await.streams, 3);
-    let refused = rig.lines().iter().filter(|line| line.ends_with("refused with UNAVAILABLE: later")).count();
+    let refused = rig
+        .lines()
+        .iter()
+        .filter(|line| line.ends_with("refused with UNAVAILABLE: later"))
+        .count();
     assert_eq!(refused, 2, "{:?}", rig.lines());
 }
 
@@ -34,7 +38,10 @@ async fn a_rotation_loses_nothing_and_ends_the_old_stream_well() {
     let rig = Rig::with_fault("rotate:after=300rows,grace=2s,times=2").await;
     let mut stream = rig.stream(&rows(0, 1).schema()).await.unwrap();
     for index in 0..10 {
-        stream.ingest_batch(rows(index * 100, index * 100 + 100)).await.unwrap();
+        stream
+            .ingest_batch(rows(index * 100, index * 100 + 100))
+            .await
+            .unwrap();
         stream.flush().await.unwrap();
     }
     // A close that meets a rotation says so, though every row is acknowledged.
@@ -126,7 +133,11 @@ async fn a_connection_lost_after_the_commit_keeps_that_batch_twice_and_no_other(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_is_error_6006_and_passes() {
     let rig = survives("pause:times=2").await;
-    assert!(rig.lines().iter().any(|line| line.contains("Error Code: 6006")), "{:?}", rig.lines());
+    assert!(
+        rig.lines().iter().any(|line| line.contains("Error Code: 6006")),
+        "{:?}",
+        rig.lines()
+    );
     survives("pause:after=200rows").await;
 }
 
@@ -157,7 +168,10 @@ async fn the_token_endpoint_fails_for_a_while_or_for_good() {
     assert_eq!(rig.emulator.summary().await.tokens_issued, 1);
     let rig = Rig::with_fault("token:status=400").await;
     let refused = rig.stream(&rows(0, 1).schema()).await.err().unwrap();
-    assert!(matches!(refused, ZerobusError::InvalidUCTokenError(_)), "{refused}");
+    assert!(
+        matches!(refused, ZerobusError::InvalidUCTokenError(_)),
+        "{refused}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +193,10 @@ async fn streams_above_the_limit_are_refused_until_one_ends() {
 async fn a_schema_is_refused_with_each_cause() {
     let causes = [
         ("FIELD_NOT_IN_TABLE", SchemaValidationCause::FieldNotInTable),
-        ("MISSING_REQUIRED_COLUMN", SchemaValidationCause::MissingRequiredColumn),
+        (
+            "MISSING_REQUIRED_COLUMN",
+            SchemaValidationCause::MissingRequiredColumn,
+        ),
         ("FIELD_OUT_OF_ORDER", SchemaValidationCause::FieldOutOfOrder),
         ("TYPE_INCOMPATIBLE", SchemaValidationCause::TypeIncompatible),
         ("FIELD_COUNT_MISMATCH", SchemaValidationCause::FieldCountMismatch),
@@ -187,7 +204,9 @@ async fn a_schema_is_refused_with_each_cause() {
     for (word, wanted) in causes {
         let rig = Rig::with_fault(&format!("refuse-schema:causes={word}")).await;
         match rig.stream(&rows(0, 1).schema()).await.err().unwrap() {
-            ZerobusError::InvalidSchema { causes, error_code, .. } => {
+            ZerobusError::InvalidSchema {
+                causes, error_code, ..
+            } => {
                 assert_eq!(causes, [wanted]);
                 assert_eq!(error_code.as_deref(), Some("8001"));
             }
@@ -202,7 +221,10 @@ async fn a_batch_with_a_row_that_a_rule_refuses_is_refused_whole() {
     let rig = Rig::with_fault("reject:column=id,equals=250").await;
     let mut stream = rig.stream(&rows(0, 1).schema()).await.unwrap();
     for index in 0..4 {
-        stream.ingest_batch(rows(index * 100, index * 100 + 100)).await.unwrap();
+        stream
+            .ingest_batch(rows(index * 100, index * 100 + 100))
+            .await
+            .unwrap();
     }
     let error = stream.flush().await.unwrap_err();
     assert!(error.to_string().contains("row 50"), "{error}");

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use arrow_ingest::emulator::{
-    After, Cause, Emulator, EmulatorConfig, Event, Fault, Grpc, Kind, Rule, Test,
-};
+use arrow_ingest::emulator::{After, Cause, Emulator, EmulatorConfig, Event, Fault, Grpc, Kind, Rule, Test};
 use arrow_ingest::error::{Code, Error};
 use serde_json::{Value, json};
 
@@ -14,16 +12,24 @@ fn issues(options: Value) -> Vec<(String, String)> {
     let error: Error = EmulatorConfig::from_json(&options).unwrap_err();
     assert_eq!(error.code(), Code::ConfigInvalid);
     let issues = error.issues().iter();
-    issues.map(|issue| (issue.path.clone(), issue.message.clone())).collect()
+    issues
+        .map(|issue| (issue.path.clone(), issue.message.clone()))
+        .collect()
 }
 
 #[test]
 fn defaults_are_a_free_port_on_this_machine_and_no_lake() {
     let config = EmulatorConfig::default();
-    assert_eq!((config.host.as_str(), config.port, config.lake), ("127.0.0.1", 0, None));
+    assert_eq!(
+        (config.host.as_str(), config.port, config.lake),
+        ("127.0.0.1", 0, None)
+    );
     assert!(config.auto_create && !config.tls && config.tables.is_empty() && config.faults.is_empty());
     assert_eq!(config.token_lifetime, Duration::from_secs(3600));
-    assert_eq!((config.commit_interval, config.commit_bytes), (Duration::from_millis(100), 32 << 20));
+    assert_eq!(
+        (config.commit_interval, config.commit_bytes),
+        (Duration::from_millis(100), 32 << 20)
+    );
 }
 
 /// all mistakes at once, each with its path.
@@ -51,7 +57,7 @@ fn all_mistakes_are_reported_at_once() {
             "tables.a.b.c.more",
             "tables.a.b.c.schema[1].name",
             "tables.a.b.c.schema[1].type",
-            "tables.a.b.c.schema[2].",
+            "tables.a.b.c.schema[2]",
             "tables.a.b.c.schema[3]",
             "tables.a.b.empty",
             "tables.a.b.none",
@@ -78,7 +84,9 @@ fn a_fault_is_written_as_text_or_as_an_object() {
     assert_eq!(
         rotate,
         Fault {
-            kind: Kind::Rotate { grace: Duration::from_secs(2) },
+            kind: Kind::Rotate {
+                grace: Duration::from_secs(2)
+            },
             table: None,
             stream: None,
             after: Some(After::Rows(1000)),
@@ -87,25 +95,60 @@ fn a_fault_is_written_as_text_or_as_an_object() {
     );
     let object = json!({ "kind": "rotate", "after": 1000, "grace": 2000 });
     assert_eq!(Fault::from_json(&object).unwrap(), rotate);
-    let all = fault(&format!("close:table={TABLE},stream=3,after=2batches,times=always,status=ABORTED,message=bye"));
-    assert_eq!((all.table.as_ref().unwrap().full(), all.stream, all.times), (TABLE, Some(3), None));
+    let all = fault(&format!(
+        "close:table={TABLE},stream=3,after=2batches,times=always,status=ABORTED,message=bye"
+    ));
+    assert_eq!(
+        (all.table.as_ref().unwrap().full(), all.stream, all.times),
+        (TABLE, Some(3), None)
+    );
     assert_eq!(all.after, Some(After::Batches(2)));
     let message = Some("bye".to_string());
-    assert_eq!(all.kind, Kind::Close { status: Grpc::Aborted, message });
-    let rule = |test| Kind::Reject(Rule { column: "x".into(), test });
-    assert_eq!(fault("reject:column=x,below=0").kind, rule(Test::Below("0".into())));
-    assert_eq!(fault("reject:column=x,above=1.5").kind, rule(Test::Above("1.5".into())));
-    assert_eq!(fault("reject:column=x,equals=true").kind, rule(Test::Equals("true".into())));
+    assert_eq!(
+        all.kind,
+        Kind::Close {
+            status: Grpc::Aborted,
+            message
+        }
+    );
+    let rule = |test| {
+        Kind::Reject(Rule {
+            column: "x".into(),
+            test,
+        })
+    };
+    assert_eq!(
+        fault("reject:column=x,below=0").kind,
+        rule(Test::Below("0".into()))
+    );
+    assert_eq!(
+        fault("reject:column=x,above=1.5").kind,
+        rule(Test::Above("1.5".into()))
+    );
+    assert_eq!(
+        fault("reject:column=x,equals=true").kind,
+        rule(Test::Equals("true".into()))
+    );
     assert_eq!(fault("reject:column=x,null=true").kind, rule(Test::Null));
     assert_eq!(fault("reject:column=x,null=true").times, None);
     let causes = vec![Cause::FieldOutOfOrder, Cause::TypeIncompatible];
     assert_eq!(
         fault("refuse-schema:causes=FIELD_OUT_OF_ORDER+TYPE_INCOMPATIBLE").kind,
-        Kind::RefuseSchema { causes: causes.clone() }
+        Kind::RefuseSchema {
+            causes: causes.clone()
+        }
     );
     let object = json!({ "kind": "refuse-schema", "causes": ["FIELD_OUT_OF_ORDER", "TYPE_INCOMPATIBLE"] });
-    assert_eq!(Fault::from_json(&object).unwrap().kind, Kind::RefuseSchema { causes });
-    assert_eq!(fault("pause:for=2s").kind, Kind::Pause { time: Some(Duration::from_secs(2)) });
+    assert_eq!(
+        Fault::from_json(&object).unwrap().kind,
+        Kind::RefuseSchema { causes }
+    );
+    assert_eq!(
+        fault("pause:for=2s").kind,
+        Kind::Pause {
+            time: Some(Duration::from_secs(2))
+        }
+    );
     for (_, status) in Grpc::NAMES {
         assert_ne!(status.code(), tonic::Code::Ok);
     }
@@ -120,7 +163,10 @@ fn a_fault_that_means_nothing_is_refused() {
         ("rotate:after=soon", "1000rows"),
         ("rotate:after=-1", "1000rows"),
         ("refuse:after=10rows", "set up"),
-        ("refuse-schema:causes=FIELD_NOT_IN_TABEL", "did you mean FIELD_NOT_IN_TABLE?"),
+        (
+            "refuse-schema:causes=FIELD_NOT_IN_TABEL",
+            "did you mean FIELD_NOT_IN_TABLE?",
+        ),
         ("reject:below=0", "is missing"),
         ("reject:column=x", "exactly one"),
         ("reject:column=x,below=0,above=1", "exactly one"),
@@ -147,7 +193,9 @@ async fn a_port_that_is_taken_and_a_lake_that_is_a_file_are_errors_at_the_start(
     assert_eq!(error.code(), Code::Unavailable);
     let file = tempfile::NamedTempFile::new().unwrap();
     let options = json!({ "lake": file.path(), "tables": { TABLE: [{ "name": "x", "type": "INT" }] } });
-    let error = Emulator::start(EmulatorConfig::from_json(&options).unwrap()).await.unwrap_err();
+    let error = Emulator::start(EmulatorConfig::from_json(&options).unwrap())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     // Wherever it listens, a client on this machine is told an address that it can reach.
     let everywhere = EmulatorConfig::from_json(&json!({ "host": "0.0.0.0" })).unwrap();
@@ -166,7 +214,10 @@ fn events_are_lines_and_objects() {
         batches: 2,
         version: Some(3),
     };
-    assert_eq!(event.to_string(), format!("{TABLE}: 10 rows in 2 batches committed as version 3"));
+    assert_eq!(
+        event.to_string(),
+        format!("{TABLE}: 10 rows in 2 batches committed as version 3")
+    );
     assert_eq!(
         serde_json::to_value(&event).unwrap(),
         json!({ "event": "committed", "table": TABLE, "rows": 10, "batches": 2, "version": 3 })

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, ListArray, MapBuilder, RecordBatch, StringArray, StructArray,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int8Array,
+    Int16Array, Int32Array, Int64Array, ListArray, MapBuilder, RecordBatch, StringArray, StructArray,
     TimestampMicrosecondArray,
 };
 use arrow::array::{Int64Builder, LargeStringBuilder};
@@ -39,7 +39,9 @@ const COLUMNS: [(&str, &str); 17] = [
 ];
 
 async fn described(rig: &Rig) -> Value {
-    let mut stream = tokio::net::TcpStream::connect(rig.emulator.address()).await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(rig.emulator.address())
+        .await
+        .unwrap();
     let request = format!(
         "GET /api/2.1/unity-catalog/tables/{TABLE} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\
          authorization: Bearer given-token\r\n\r\n"
@@ -59,10 +61,18 @@ fn batch(schema: arrow::datatypes::SchemaRef) -> RecordBatch {
     map.append(true).unwrap();
     map.append(false).unwrap();
     let bytes = |values: [Option<&[u8]>; 3]| {
-        cast(&(Arc::new(BinaryArray::from(values.to_vec())) as ArrayRef), &DataType::LargeBinary).unwrap()
+        cast(
+            &(Arc::new(BinaryArray::from(values.to_vec())) as ArrayRef),
+            &DataType::LargeBinary,
+        )
+        .unwrap()
     };
     let text = |values: [Option<&str>; 3]| {
-        cast(&(Arc::new(StringArray::from(values.to_vec())) as ArrayRef), &DataType::LargeUtf8).unwrap()
+        cast(
+            &(Arc::new(StringArray::from(values.to_vec())) as ArrayRef),
+            &DataType::LargeUtf8,
+        )
+        .unwrap()
     };
     let variant = StructArray::new(
         vec![
@@ -122,7 +132,10 @@ fn batch(schema: arrow::datatypes::SchemaRef) -> RecordBatch {
 /// R-23: the official client's own conversion of what the table API says is what the table takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_is_described_sent_and_kept() {
-    let columns: Vec<Value> = COLUMNS.iter().map(|(name, of)| json!({ "name": name, "type": of })).collect();
+    let columns: Vec<Value> = COLUMNS
+        .iter()
+        .map(|(name, of)| json!({ "name": name, "type": of }))
+        .collect();
     let rig = Rig::new(json!({ "tables": { TABLE: columns }, "autoCreate": false })).await;
     // The table is there before its first row.
     assert!(read(&rig.table()).is_empty());
@@ -134,7 +147,12 @@ async fn every_type_is_described_sent_and_kept() {
     let stored = read(&rig.table());
     assert_eq!(stored.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     let stored = &stored[0];
-    assert!(stored.columns().iter().all(|column| column.is_null(2) && column.is_valid(0)));
+    assert!(
+        stored
+            .columns()
+            .iter()
+            .all(|column| column.is_null(2) && column.is_valid(0))
+    );
     for (column, sent) in stored.columns().iter().zip(batch(schema.clone()).columns()) {
         match column.data_type() {
             DataType::Decimal128(10, 2) => {
@@ -149,7 +167,10 @@ async fn every_type_is_described_sent_and_kept() {
     let mut wanted = described(&rig).await;
     // Delta keeps a variant as the struct of its parts.
     wanted["columns"][13] = described(&again).await["columns"][13].clone();
-    assert_eq!(wanted["columns"][13]["type_text"], "struct<metadata:binary,value:binary>");
+    assert_eq!(
+        wanted["columns"][13]["type_text"],
+        "struct<metadata:binary,value:binary>"
+    );
     assert_eq!(described(&again).await, wanted);
 }
 
@@ -157,7 +178,9 @@ async fn every_type_is_described_sent_and_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_made_on_the_fly_has_the_types_of_its_first_stream() {
     let rig = Rig::new(json!({})).await;
-    let declared = COLUMNS.iter().filter(|(_, of)| !of.starts_with("DECIMAL") && *of != "VARIANT");
+    let declared = COLUMNS
+        .iter()
+        .filter(|(_, of)| !of.starts_with("DECIMAL") && *of != "VARIANT");
     let columns: Vec<Column> = declared
         .map(|(name, of)| Column {
             name: name.to_string(),
@@ -165,7 +188,9 @@ async fn a_table_made_on_the_fly_has_the_types_of_its_first_stream() {
             nullable: true,
         })
         .collect();
-    let fields = columns.iter().map(|column| Field::new(&column.name, column.kind.stored(), true));
+    let fields = columns
+        .iter()
+        .map(|column| Field::new(&column.name, column.kind.stored(), true));
     let schema = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
     let mut stream = rig.stream(&schema).await.unwrap();
     stream.close().await.unwrap();
@@ -183,7 +208,10 @@ fn what_is_written_of_a_type_is_read_again() {
         ("decimal", "decimal(10,0)"),
         ("Numeric( 38 , 38 )", "decimal(38,38)"),
         ("decimal(5)", "decimal(5,0)"),
-        ("array<array<struct<`odd name` int>>>", "array<array<struct<odd name:int>>>"),
+        (
+            "array<array<struct<`odd name` int>>>",
+            "array<array<struct<odd name:int>>>",
+        ),
         ("MAP < int , map<bool,real> >", "map<int,map<boolean,float>>"),
         ("struct<a:long not null, b:integer>", "struct<a:bigint,b:int>"),
     ] {
