@@ -9,6 +9,8 @@
 pub mod config;
 pub mod dead_letter;
 pub mod destination;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 pub mod error;
 pub mod handoff;
 pub mod outcome;
