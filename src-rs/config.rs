@@ -8,6 +8,7 @@
 //! It reads no file and no environment variable, and it connects to nothing.
 
 mod flight;
+mod zerobus;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 pub use self::flight::{
     BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls,
 };
+pub use self::zerobus::Zerobus;
 use crate::destination::headers::HeaderProvider;
 use crate::error::{Code, Error, Issue, Result};
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub handoff: Handoff,
     pub delta: Delta,
     pub flight: Flight,
+    pub zerobus: Zerobus,
+    pub quarantine: Quarantine,
     /// Sent with every call to a server. Secret.
     pub headers: BTreeMap<String, Secret>,
     /// Asked for more of them. No option: the binding sets it.
@@ -91,6 +95,13 @@ pub enum HandoffMode {
     Pin,
     Copy,
     Ipc,
+}
+
+/// What becomes of rows that a destination refuses.
+#[derive(Debug, Clone)]
+pub struct Quarantine {
+    /// They are set aside and the others go on. Otherwise their write fails.
+    pub enabled: bool,
 }
 
 #[derive(Clone)]
@@ -233,6 +244,10 @@ fn read(mut root: Group<'_>) -> Config {
         storage: group.strings("storage"),
     });
     let flight = root.group("flight", flight::read);
+    let zerobus = root.group("zerobus", zerobus::read);
+    let quarantine = root.group("quarantine", |group| Quarantine {
+        enabled: group.flag("enabled", true),
+    });
     let headers = root
         .strings("headers")
         .into_iter()
@@ -248,6 +263,8 @@ fn read(mut root: Group<'_>) -> Config {
         handoff,
         delta,
         flight,
+        zerobus,
+        quarantine,
         headers,
         header_provider: None,
         tls,

@@ -175,6 +175,7 @@ struct Facts {
     elapsed: Duration,
     retry_after: Option<Duration>,
     ambiguous: bool,
+    graceful: bool,
     issues: Vec<Issue>,
 }
 
@@ -202,6 +203,7 @@ impl Error {
             elapsed: Duration::ZERO,
             retry_after: None,
             ambiguous: false,
+            graceful: false,
             issues: Vec::new(),
         }))
     }
@@ -257,6 +259,13 @@ impl Error {
         self
     }
 
+    /// Nothing failed: the destination wants another session and has said so in time. That costs no
+    /// attempt and no delay.
+    pub fn graceful(mut self) -> Self {
+        self.0.graceful = true;
+        self
+    }
+
     pub fn with_issues(mut self, issues: Vec<Issue>) -> Self {
         self.0.issues = issues;
         self
@@ -288,6 +297,9 @@ impl Error {
     }
     pub fn is_ambiguous(&self) -> bool {
         self.0.ambiguous
+    }
+    pub fn is_graceful(&self) -> bool {
+        self.0.graceful
     }
     pub fn attempts(&self) -> u32 {
         self.0.attempts

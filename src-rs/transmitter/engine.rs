@@ -200,6 +200,7 @@ impl Engine {
             // A dropped reply says that the client is closed.
             Arrival::Prepare { .. } if self.closing.is_some() => {}
             Arrival::Prepare { schema, reply } => {
+                self.destination.expect(&schema);
                 if matches!(self.session, Phase::Closed) && self.window.is_empty() {
                     self.open(schema);
                     self.prepare = Some(reply);
@@ -416,7 +417,13 @@ impl Engine {
                 pending.first_sent.get_or_insert(now);
             } else if pending.taken {
                 pending.maybe_landed |= error.is_ambiguous();
+                // A session that ends because it was asked to has not failed anybody.
+                pending.attempts -= u32::from(error.is_graceful());
             }
+        }
+        if error.is_graceful() {
+            self.rewind();
+            return self.log("info", "a session was rotated", &error, Duration::ZERO);
         }
         if error.retry_class() == RetryClass::Never {
             let mut error = error;

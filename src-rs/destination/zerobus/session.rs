@@ -1,0 +1,306 @@
+//! One stream of the official crate, its own recovery off.
+//!
+//! Invariants:
+//! - Acknowledgements are told as they come, by a watcher that sleeps between them; nobody polls.
+//! - When a stream is over, what of it was durable is told to the row, and then why it is over.
+//! - A write that is refused without a quarantine takes nobody with it: all that went before is
+//!   acknowledged first, so that nothing of it is sent again.
+//!
+//! It retries nothing and remembers nothing beyond its stream, but for the half of a write that the
+//! destination keeps for it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use databricks_zerobus_ingest_sdk::{ZerobusArrowStream, ZerobusError};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::super::flight::status::Secrets;
+use super::errors::{self, Context};
+use super::normalise::Plan;
+use super::prepare::{Prepared, prepare};
+use super::progress::{Half, Progress};
+use crate::destination::{Acknowledgement, Acknowledgements, Session, Write};
+use crate::error::{Code, Error, Result};
+
+pub struct ZerobusSession {
+    stream: Arc<ZerobusArrowStream>,
+    plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    watcher: JoinHandle<()>,
+    quarantine: bool,
+}
+
+/// What outlives a stream: the destination has it, and each session in turn.
+#[derive(Default)]
+pub struct Memory {
+    half: Mutex<Option<Half>>,
+    /// Rotations in a row that came before anything was acknowledged.
+    fruitless: AtomicU32,
+}
+
+/// What the watcher and the session both see.
+pub struct Shared {
+    pub acknowledgements: Acknowledgements,
+    pub memory: Arc<Memory>,
+    pub secrets: Secrets,
+    pub schema: SchemaRef,
+    pub schema_is: String,
+    pub pause: Duration,
+    /// Called when the server refuses the credentials of the stream.
+    pub refused: Box<dyn Fn() + Send + Sync>,
+    progress: Mutex<Progress>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Default, Clone)]
+struct State {
+    acknowledged: u64,
+    broken: Option<Error>,
+}
+
+impl ZerobusSession {
+    pub fn new(stream: ZerobusArrowStream, plan: Plan, shared: Shared, quarantine: bool) -> ZerobusSession {
+        let (stream, shared) = (Arc::new(stream), Arc::new(shared));
+        let watcher = tokio::spawn(watch_over(Arc::clone(&stream), Arc::clone(&shared)));
+        ZerobusSession {
+            stream,
+            plan: Arc::new(plan),
+            shared,
+            watcher,
+            quarantine,
+        }
+    }
+
+    async fn prepared(&self, write: &Arc<Write>, settled: usize) -> Result<Prepared> {
+        if self.plan.is_free() {
+            return prepare(&self.plan, write, settled, self.quarantine);
+        }
+        let (plan, write, quarantine) = (Arc::clone(&self.plan), Arc::clone(write), self.quarantine);
+        let work = tokio::task::spawn_blocking(move || prepare(&plan, &write, settled, quarantine));
+        work.await.unwrap_or_else(|error| {
+            let text = "normalising a write died";
+            Err(Error::new(Code::Internal, text).caused_by(&error).during("write"))
+        })
+    }
+
+    /// Waits until all that was given is acknowledged.
+    async fn settled(&self) -> Result<()> {
+        let given = self.shared.progress().given;
+        let state = self
+            .shared
+            .until(|state| state.broken.is_some() || state.acknowledged >= given)
+            .await;
+        match state.broken {
+            // What is durable is durable, whatever becomes of the stream.
+            Some(error) if state.acknowledged < given => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Session for ZerobusSession {
+    async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        let settled = self.shared.memory.settled(write.id);
+        let Prepared { batches, rejections } = match self.prepared(&write, settled).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.settled().await?;
+                return Err(error);
+            }
+        };
+        let rows = batches.iter().map(|batch| batch.num_rows()).collect();
+        // Before they are sent: their acknowledgement may come before this task runs again.
+        self.shared
+            .settle(|progress| progress.begin(write.id, write.rows, settled, rejections, rows));
+        drop(write);
+        for batch in batches {
+            if let Err(error) = self.stream.ingest_batch(batch).await {
+                if matches!(error, ZerobusError::InvalidArgument(_)) {
+                    return Err(self.shared.told(&error).during("write").ambiguous());
+                }
+                // The stream is over, and the watcher knows better why.
+                let state = self.shared.until(|state| state.broken.is_some()).await;
+                return Err(state.broken.unwrap_or_else(over));
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.settled().await
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<()> {
+        self.settled().await?;
+        self.watcher.abort();
+        // Its end gives the stream back to one owner.
+        let _ = (&mut self.watcher).await;
+        let Some(stream) = Arc::get_mut(&mut self.stream) else {
+            return Ok(());
+        };
+        match stream.close().await {
+            Ok(()) => Ok(()),
+            Err(error) if errors::is_rotation(&error) => Ok(()),
+            Err(error) => Err(self.shared.told(&error).during("close")),
+        }
+    }
+}
+
+impl Drop for ZerobusSession {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+/// Tells what becomes durable until the stream is over, and then what became of the rest.
+async fn watch_over(stream: Arc<ZerobusArrowStream>, shared: Arc<Shared>) {
+    let mut next = 0;
+    let error = loop {
+        match stream.wait_for_offset(next).await {
+            Ok(()) => {
+                next += 1;
+                let acknowledged = shared.settle(|progress| {
+                    progress.acknowledge();
+                    progress.acknowledged
+                });
+                shared
+                    .state
+                    .send_modify(|state| state.acknowledged = acknowledged);
+            }
+            Err(error) if stream.is_closed() => break error,
+            // Nothing came for longer than the crate waits. Nothing was sent either, or it would be over.
+            Err(_) => {}
+        }
+    };
+    let unacknowledged = stream.get_unacked_batches().await.unwrap_or_default();
+    let rows = unacknowledged.first().map(|batch| batch.num_rows());
+    shared.broke(&error, rows);
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        acknowledgements: Acknowledgements,
+        memory: Arc<Memory>,
+        secrets: Secrets,
+        schema: SchemaRef,
+        schema_is: String,
+        pause: Duration,
+        refused: Box<dyn Fn() + Send + Sync>,
+    ) -> Shared {
+        Shared {
+            acknowledgements,
+            memory,
+            secrets,
+            schema,
+            schema_is,
+            pause,
+            refused,
+            progress: Mutex::default(),
+            state: watch::Sender::default(),
+        }
+    }
+
+    pub fn told(&self, error: &ZerobusError) -> Error {
+        let context = Context {
+            secrets: &self.secrets,
+            schema: &self.schema,
+            schema_is: &self.schema_is,
+            pause: self.pause,
+        };
+        errors::error(error, &context)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known and says what follows from it, in one go: a write that is settled at once
+    /// must not overtake one whose acknowledgement is just being told.
+    fn settle<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
+        let mut progress = self.progress();
+        let result = change(&mut progress);
+        for acknowledgement in progress.report() {
+            self.acknowledgements.send(acknowledgement);
+        }
+        result
+    }
+
+    fn broke(&self, error: &ZerobusError, unacknowledged: Option<usize>) {
+        let progress = self.progress();
+        // A stream that held nothing leaves what is remembered of an earlier one.
+        if let Some((partly, half)) = progress.end(unacknowledged) {
+            self.memory.keep(half);
+            if let Some(partly) = partly {
+                self.acknowledgements.send(partly);
+            }
+        }
+        let is_rotation = errors::is_rotation(error);
+        let mut told = self.told(error).during("write");
+        if self.memory.is_free(is_rotation, progress.acknowledged > 0) {
+            told = told.graceful();
+        }
+        if unacknowledged.is_some() {
+            // The server may have kept what it did not come round to acknowledge.
+            told = told.ambiguous();
+        }
+        if errors::is_of_credentials(error) {
+            (self.refused)();
+        }
+        self.acknowledgements
+            .send(Acknowledgement::Broken { error: told.clone() });
+        drop(progress);
+        self.state.send_modify(|state| state.broken = Some(told));
+    }
+
+    async fn until(&self, done: impl FnMut(&State) -> bool) -> State {
+        let mut states = self.state.subscribe();
+        match states.wait_for(done).await {
+            Ok(state) => state.clone(),
+            // Not while this holds the sender.
+            Err(_) => State {
+                acknowledged: 0,
+                broken: Some(over()),
+            },
+        }
+    }
+}
+
+impl Memory {
+    fn half(&self) -> MutexGuard<'_, Option<Half>> {
+        self.half.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, half: Option<Half>) {
+        *self.half() = half;
+    }
+
+    /// Rows at the start of a write that an earlier stream has settled.
+    fn settled(&self, id: u64) -> usize {
+        self.half()
+            .filter(|half| half.id == id)
+            .map_or(0, |half| half.rows)
+    }
+
+    /// Whether the end of a stream is nobody's failure. A server that rotates every stream before it takes
+    /// anything would be run after without a breath, so only the first such rotation is free.
+    fn is_free(&self, is_rotation: bool, was_fruitful: bool) -> bool {
+        if was_fruitful {
+            self.fruitless.store(0, Ordering::Relaxed);
+            return is_rotation;
+        }
+        is_rotation && self.fruitless.fetch_add(1, Ordering::Relaxed) == 0
+    }
+}
+
+fn over() -> Error {
+    Error::new(Code::Unavailable, "the stream is over")
+        .during("write")
+        .ambiguous()
+}

@@ -1,0 +1,113 @@
+//! Acknowledged batches as rows of writes.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use crate::destination::zerobus::progress::{Half, Progress};
+use crate::destination::{Acknowledgement, Rejection};
+
+fn refused(rows: &[usize]) -> Vec<Rejection> {
+    let rejection = |row: &usize| Rejection {
+        row: *row as u64,
+        code: "X".into(),
+        message: String::new(),
+    };
+    rows.iter().map(rejection).collect()
+}
+
+/// What was said, short: `t3` through 3, `p3:5` five rows of 3, `r3:2` two rows of 3 refused.
+fn short(said: &[Acknowledgement]) -> Vec<String> {
+    let one = |said: &Acknowledgement| match said {
+        Acknowledgement::Through { id, .. } => format!("t{id}"),
+        Acknowledgement::Partly { id, rows } => format!("p{id}:{rows}"),
+        Acknowledgement::Refused { id, rejections, .. } => format!("r{id}:{}", rejections.len()),
+        Acknowledgement::Broken { .. } => "b".into(),
+    };
+    said.iter().map(one).collect()
+}
+
+#[test]
+fn writes_are_told_in_order_and_refusals_when_their_rows_are_durable() {
+    let mut progress = Progress::default();
+    progress.begin(1, 5, 0, vec![], VecDeque::from([2, 3]));
+    progress.begin(2, 4, 0, refused(&[1]), VecDeque::from([3]));
+    // All of it refused: it still waits its turn.
+    progress.begin(3, 2, 0, refused(&[0, 1]), VecDeque::new());
+    progress.begin(4, 1, 0, vec![], VecDeque::from([1]));
+    progress.acknowledge();
+    assert_eq!(short(&progress.report()), Vec::<String>::new());
+    progress.acknowledge();
+    assert_eq!(short(&progress.report()), ["t1"]);
+    progress.acknowledge();
+    assert_eq!(short(&progress.report()), ["r2:1", "r3:2"]);
+    progress.acknowledge();
+    assert_eq!(short(&progress.report()), ["t4"]);
+    assert_eq!((progress.given, progress.acknowledged), (4, 4));
+    assert!(progress.end(None).is_none());
+}
+
+#[test]
+fn a_broken_stream_tells_how_far_it_got_to_the_row() {
+    let mut progress = Progress::default();
+    progress.begin(7, 10, 0, vec![], VecDeque::from([4, 6]));
+    progress.acknowledge();
+    let (partly, half) = progress.end(Some(5)).unwrap();
+    assert_eq!((short(partly.as_slice()), half), (vec!["p7:5".to_string()], None));
+    // Its second batch was never sent.
+    let (partly, _) = progress.end(None).unwrap();
+    assert_eq!(short(partly.as_slice()), ["p7:4"]);
+}
+
+proptest! {
+    /// however often a stream breaks within a write, and whichever of its rows are refused,
+    /// no durable row is sent again, none is left out, and no refused row is told as durable.
+    #[test]
+    fn replays_send_each_row_once(
+        fates in prop::collection::vec(prop::bool::weighted(0.7), 1..40),
+        breaks in prop::collection::vec((1usize..8, 0usize..8), 0..8),
+    ) {
+        let total = fates.len();
+        let mut cut = 0; // rows that the window has taken off
+        let mut half: Option<Half> = None;
+        let mut sent_and_kept = vec![0; total];
+        for (batch, acknowledged) in breaks.into_iter().chain([(1, total * 2)]) {
+            let rows = total - cut;
+            let settled = half.map_or(0, |half| half.rows);
+            let bad: Vec<usize> = (0..rows).filter(|row| !fates[cut + row]).collect();
+            let to_send: Vec<usize> = (settled..rows).filter(|row| fates[cut + row]).collect();
+            let batches: VecDeque<usize> = to_send.chunks(batch).map(<[usize]>::len).collect();
+            let mut progress = Progress::default();
+            progress.begin(1, rows, settled, refused(&bad), batches.clone());
+            let acknowledged = acknowledged.min(to_send.len());
+            for row in &to_send[..acknowledged] {
+                sent_and_kept[cut + row] += 1;
+            }
+            let mut left = acknowledged;
+            let mut partial = None;
+            for length in &batches {
+                if left < *length {
+                    partial = Some(length - left);
+                    break;
+                }
+                left -= length;
+                progress.acknowledge();
+            }
+            let said = progress.report();
+            if let Some(last) = said.last() {
+                let tells_refusals = matches!(last, Acknowledgement::Refused { rejections, .. } if rejections.len() == bad.len());
+                prop_assert!(tells_refusals || bad.is_empty());
+                break;
+            }
+            let (partly, after) = progress.end(partial).unwrap();
+            if let Some(Acknowledgement::Partly { rows: told, .. }) = partly {
+                prop_assert!((cut..cut + told).all(|row| fates[row]), "refused, and told as durable");
+                cut += told;
+            }
+            half = after;
+        }
+        for (row, fate) in fates.iter().enumerate() {
+            prop_assert_eq!(sent_and_kept[row], usize::from(*fate), "row {}", row);
+        }
+    }
+}
