@@ -128,6 +128,13 @@ pub enum Acknowledgement {
     Through { id: u64, position: Position },
     /// The first `rows` rows of the oldest unacknowledged write are durable.
     Partly { id: u64, rows: usize },
+    /// The first `rows` rows of the oldest unacknowledged write are settled: those named were refused, the
+    /// others are durable.
+    PartlyRefused {
+        id: u64,
+        rows: usize,
+        rejections: Vec<Rejection>,
+    },
     /// This write is settled: the rows named were refused and nothing else of it was.
     Refused {
         id: u64,

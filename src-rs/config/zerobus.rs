@@ -22,6 +22,8 @@ pub struct Zerobus {
     pub acknowledgement_timeout: Duration,
     /// How long to stay away when the server asks for a pause; up to half of it comes on top.
     pub pause: Duration,
+    /// The service keeps nothing of a batch that it refuses.
+    pub atomic_refusals: bool,
 }
 
 pub(super) fn read(group: &mut Group<'_>) -> Zerobus {
@@ -43,5 +45,6 @@ pub(super) fn read(group: &mut Group<'_>) -> Zerobus {
         connect_timeout: group.duration("connectTimeout", Duration::from_secs(30)),
         acknowledgement_timeout: group.duration("acknowledgementTimeout", Duration::from_secs(60)),
         pause: group.duration("pause", Duration::from_secs(60)),
+        atomic_refusals: group.flag("atomicRefusals", true),
     }
 }

@@ -33,7 +33,7 @@ mod types;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow_ipc::CompressionType;
 use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{TlsConfig, ZerobusArrowStream, ZerobusError, ZerobusResult, ZerobusSdk};
@@ -43,7 +43,7 @@ use self::catalog::Told;
 use self::credentials::{Credentials, Granted};
 use self::http::Http;
 use self::normalise::Plan;
-use self::session::{Memory, Shared, ZerobusSession};
+use self::session::{Rotations, Shared, ZerobusSession};
 use self::target::Target;
 use self::token::Scope;
 use super::flight::connection;
@@ -65,7 +65,7 @@ pub struct Zerobus {
     expected: Mutex<Option<SchemaRef>>,
     /// What Unity Catalog said the last time.
     told: Mutex<Option<Told>>,
-    memory: Arc<Memory>,
+    rotations: Arc<Rotations>,
 }
 
 /// The schema of a stream.
@@ -113,7 +113,7 @@ impl Zerobus {
             catalog,
             expected: Mutex::default(),
             told: Mutex::default(),
-            memory: Arc::default(),
+            rotations: Arc::default(),
         };
         zerobus.credentials.ask(Scope::Write).await?;
         zerobus.ask_catalog().await?;
@@ -130,7 +130,7 @@ impl Zerobus {
     }
 
     /// The schema that a stream for batches of `given` is to have.
-    async fn wanted(&self, given: Option<&Schema>) -> Result<Option<Wanted>> {
+    async fn wanted(&self, given: Option<&SchemaRef>) -> Result<Option<Wanted>> {
         let expected = lock(&self.expected).clone();
         if let Some(expected) = expected {
             return Ok(Some(Wanted {
@@ -165,7 +165,7 @@ impl Zerobus {
     }
 
     /// A stream, tried once more if what it was tried with may be out of date.
-    async fn stream(&self, given: Option<&Schema>) -> Result<Option<Streaming>> {
+    async fn stream(&self, given: Option<&SchemaRef>) -> Result<Option<Streaming>> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -235,11 +235,12 @@ impl Zerobus {
     fn shared(&self, acknowledgements: Acknowledgements, wanted: &Wanted, granted: &Granted) -> Shared {
         Shared::new(
             acknowledgements,
-            Arc::clone(&self.memory),
+            Arc::clone(&self.rotations),
             granted.secrets.clone(),
             Arc::clone(&wanted.schema),
             wanted.is.clone(),
             self.config.zerobus.pause,
+            self.config.zerobus.atomic_refusals,
             self.credentials.on_refusal(granted),
         )
     }

@@ -375,6 +375,14 @@ impl Engine {
                     self.finish(settled);
                 }
             }
+            Acknowledgement::PartlyRefused { id, rows, rejections } => {
+                let done_rows = self.window.find(id).map_or(0, |pending| pending.done_rows());
+                let segments = self.window.partly(id, rows);
+                for (segment, rejections) in by_segment(&segments, done_rows, rejections) {
+                    let settled = self.ledger.refuse(&segment, rejections, Position::None, now);
+                    self.finish(settled);
+                }
+            }
             Acknowledgement::Refused {
                 id,
                 rejections,

@@ -26,6 +26,7 @@ use crate::error::{Code, Error, Result};
 /// How the batches of a session become the stream's.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    given: SchemaRef,
     wanted: SchemaRef,
     /// Where each column of the stream comes from; none if it is filled with nulls.
     columns: Vec<Option<usize>>,
@@ -52,7 +53,7 @@ pub struct Misfit {
 impl Plan {
     /// # Errors
     /// `SCHEMA_MISMATCH` naming every column that no cast can save, the type given and the type wanted.
-    pub fn new(given: &Schema, wanted: &SchemaRef) -> Result<Plan> {
+    pub fn new(given: &SchemaRef, wanted: &SchemaRef) -> Result<Plan> {
         let mut mistakes = Vec::new();
         let columns = matched(given.fields(), wanted.fields(), "", &mut mistakes);
         if !mistakes.is_empty() {
@@ -64,6 +65,7 @@ impl Plan {
                 given.data_type() == wanted.data_type() && (wanted.is_nullable() || !given.is_nullable())
             });
         Ok(Plan {
+            given: Arc::clone(given),
             wanted: Arc::clone(wanted),
             columns,
             unchanged,
@@ -76,8 +78,13 @@ impl Plan {
     }
 
     /// # Errors
-    /// `BATCH_INVALID` for a batch that Arrow cannot take apart or put together.
+    /// `BATCH_INVALID` for a batch that Arrow cannot take apart or put together, `SCHEMA_MISMATCH` for one
+    /// of another schema than was planned for.
     pub fn apply(&self, batch: &RecordBatch) -> Result<Normalised> {
+        if !Arc::ptr_eq(batch.schema_ref(), &self.given) && !same(batch.schema_ref(), &self.given) {
+            let text = "the batch has other columns than the session";
+            return Err(Error::new(Code::SchemaMismatch, text).during("write"));
+        }
         if self.unchanged {
             return Ok(Normalised {
                 batch: self.labelled(batch.columns().to_vec(), batch.num_rows())?,
@@ -161,6 +168,15 @@ fn complete(columns: Vec<Option<ArrayRef>>) -> Result<Vec<ArrayRef>> {
 }
 
 // ---- schemas ----------------------------------------------------------------------------------
+
+/// But for labels, which nothing here goes by.
+fn same(one: &Schema, other: &Schema) -> bool {
+    let (one, other) = (one.fields(), other.fields());
+    let field = |(one, other): (&FieldRef, &FieldRef)| {
+        one.name() == other.name() && one.data_type() == other.data_type()
+    };
+    one.len() == other.len() && one.iter().zip(other).all(field)
+}
 
 /// Where each wanted field comes from, by name.
 fn matched(

@@ -15,29 +15,21 @@ pub struct Prepared {
     pub rejections: Vec<Rejection>,
 }
 
-/// Prepares the rows of a write after the first `settled`. Rows that were refused among those are still
-/// named: nobody was told yet.
-///
 /// # Errors
 /// `BATCH_INVALID`: without `quarantine` for the first row that does not fit, naming it and the column.
-pub fn prepare(plan: &Plan, write: &Write, settled: usize, quarantine: bool) -> Result<Prepared> {
+pub fn prepare(plan: &Plan, write: &Write, quarantine: bool) -> Result<Prepared> {
     let mut prepared = Prepared::default();
     let mut start = 0;
     for batch in &write.batches {
-        let (batch_out, misfits) = fitting(plan, batch)?;
+        let (fit, misfits) = fitting(plan, batch)?;
         if let Some(misfit) = misfits.first().filter(|_| !quarantine) {
             return Err(Error::new(Code::BatchInvalid, said(misfit))
                 .during("write")
                 .in_field(&misfit.field)
                 .at_row((start + misfit.row) as u64));
         }
-        let before = settled.saturating_sub(start).min(batch.num_rows());
-        let refused_before = misfits.iter().filter(|misfit| misfit.row < before).count();
-        let skip = before - refused_before;
-        if skip < batch_out.num_rows() {
-            prepared
-                .batches
-                .push(batch_out.slice(skip, batch_out.num_rows() - skip));
+        if fit.num_rows() > 0 {
+            prepared.batches.push(fit);
         }
         prepared.rejections.extend(misfits.iter().map(|misfit| Rejection {
             row: (start + misfit.row) as u64,

@@ -6,8 +6,7 @@
 //! - A write that is refused without a quarantine takes nobody with it: all that went before is
 //!   acknowledged first, so that nothing of it is sent again.
 //!
-//! It retries nothing and remembers nothing beyond its stream, but for the half of a write that the
-//! destination keeps for it.
+//! It retries nothing, and remembers nothing beyond its stream.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +22,7 @@ use super::super::flight::status::Secrets;
 use super::errors::{self, Context};
 use super::normalise::Plan;
 use super::prepare::{Prepared, prepare};
-use super::progress::{Half, Progress};
+use super::progress::Progress;
 use crate::destination::{Acknowledgement, Acknowledgements, Session, Write};
 use crate::error::{Code, Error, Result};
 
@@ -35,22 +34,20 @@ pub struct ZerobusSession {
     quarantine: bool,
 }
 
-/// What outlives a stream: the destination has it, and each session in turn.
+/// Rotations in a row that came before anything was acknowledged: what outlives a stream.
 #[derive(Default)]
-pub struct Memory {
-    half: Mutex<Option<Half>>,
-    /// Rotations in a row that came before anything was acknowledged.
-    fruitless: AtomicU32,
-}
+pub struct Rotations(AtomicU32);
 
 /// What the watcher and the session both see.
 pub struct Shared {
     pub acknowledgements: Acknowledgements,
-    pub memory: Arc<Memory>,
+    pub rotations: Arc<Rotations>,
     pub secrets: Secrets,
     pub schema: SchemaRef,
     pub schema_is: String,
     pub pause: Duration,
+    /// A batch that is refused is refused whole, and what came before it is acknowledged.
+    pub atomic: bool,
     /// Called when the server refuses the credentials of the stream.
     pub refused: Box<dyn Fn() + Send + Sync>,
     progress: Mutex<Progress>,
@@ -76,12 +73,12 @@ impl ZerobusSession {
         }
     }
 
-    async fn prepared(&self, write: &Arc<Write>, settled: usize) -> Result<Prepared> {
+    async fn prepared(&self, write: &Arc<Write>) -> Result<Prepared> {
         if self.plan.is_free() {
-            return prepare(&self.plan, write, settled, self.quarantine);
+            return prepare(&self.plan, write, self.quarantine);
         }
         let (plan, write, quarantine) = (Arc::clone(&self.plan), Arc::clone(write), self.quarantine);
-        let work = tokio::task::spawn_blocking(move || prepare(&plan, &write, settled, quarantine));
+        let work = tokio::task::spawn_blocking(move || prepare(&plan, &write, quarantine));
         work.await.unwrap_or_else(|error| {
             let text = "normalising a write died";
             Err(Error::new(Code::Internal, text).caused_by(&error).during("write"))
@@ -106,8 +103,7 @@ impl ZerobusSession {
 #[async_trait]
 impl Session for ZerobusSession {
     async fn write(&mut self, write: Arc<Write>) -> Result<()> {
-        let settled = self.shared.memory.settled(write.id);
-        let Prepared { batches, rejections } = match self.prepared(&write, settled).await {
+        let Prepared { batches, rejections } = match self.prepared(&write).await {
             Ok(prepared) => prepared,
             Err(error) => {
                 self.settled().await?;
@@ -117,7 +113,7 @@ impl Session for ZerobusSession {
         let rows = batches.iter().map(|batch| batch.num_rows()).collect();
         // Before they are sent: their acknowledgement may come before this task runs again.
         self.shared
-            .settle(|progress| progress.begin(write.id, write.rows, settled, rejections, rows));
+            .settle(|progress| progress.begin(write.id, rejections, rows));
         drop(write);
         for batch in batches {
             if let Err(error) = self.stream.ingest_batch(batch).await {
@@ -187,20 +183,22 @@ impl Shared {
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         acknowledgements: Acknowledgements,
-        memory: Arc<Memory>,
+        rotations: Arc<Rotations>,
         secrets: Secrets,
         schema: SchemaRef,
         schema_is: String,
         pause: Duration,
+        atomic: bool,
         refused: Box<dyn Fn() + Send + Sync>,
     ) -> Shared {
         Shared {
             acknowledgements,
-            memory,
+            rotations,
             secrets,
             schema,
             schema_is,
             pause,
+            atomic,
             refused,
             progress: Mutex::default(),
             state: watch::Sender::default(),
@@ -234,19 +232,16 @@ impl Shared {
 
     fn broke(&self, error: &ZerobusError, unacknowledged: Option<usize>) {
         let progress = self.progress();
-        // A stream that held nothing leaves what is remembered of an earlier one.
-        if let Some((partly, half)) = progress.end(unacknowledged) {
-            self.memory.keep(half);
-            if let Some(partly) = partly {
-                self.acknowledgements.send(partly);
-            }
+        if let Some(partly) = progress.end(unacknowledged) {
+            self.acknowledgements.send(partly);
         }
         let is_rotation = errors::is_rotation(error);
         let mut told = self.told(error).during("write");
-        if self.memory.is_free(is_rotation, progress.acknowledged > 0) {
+        if self.rotations.is_free(is_rotation, progress.acknowledged > 0) {
             told = told.graceful();
         }
-        if unacknowledged.is_some() {
+        let kept_nothing = self.atomic && told.code() == Code::RowsRejected;
+        if unacknowledged.is_some() && !kept_nothing {
             // The server may have kept what it did not come round to acknowledge.
             told = told.ambiguous();
         }
@@ -272,30 +267,15 @@ impl Shared {
     }
 }
 
-impl Memory {
-    fn half(&self) -> MutexGuard<'_, Option<Half>> {
-        self.half.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, half: Option<Half>) {
-        *self.half() = half;
-    }
-
-    /// Rows at the start of a write that an earlier stream has settled.
-    fn settled(&self, id: u64) -> usize {
-        self.half()
-            .filter(|half| half.id == id)
-            .map_or(0, |half| half.rows)
-    }
-
+impl Rotations {
     /// Whether the end of a stream is nobody's failure. A server that rotates every stream before it takes
     /// anything would be run after without a breath, so only the first such rotation is free.
     fn is_free(&self, is_rotation: bool, was_fruitful: bool) -> bool {
         if was_fruitful {
-            self.fruitless.store(0, Ordering::Relaxed);
+            self.0.store(0, Ordering::Relaxed);
             return is_rotation;
         }
-        is_rotation && self.fruitless.fetch_add(1, Ordering::Relaxed) == 0
+        is_rotation && self.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 }
 
