@@ -50,6 +50,17 @@ impl Road {
         self.close().await
     }
 
+    /// As [`Road::deliver`], and waits after every `pause` deliveries until all is settled.
+    pub async fn deliver_slowly(&self, count: i64, pause: i64) -> Vec<Outcome> {
+        for turn in 0..count {
+            self.send(turn * PER_BATCH..(turn + 1) * PER_BATCH).await;
+            if turn % pause == pause - 1 {
+                self.rig.flush().await.unwrap();
+            }
+        }
+        self.close().await
+    }
+
     pub async fn send(&self, ids: Range<i64>) -> u64 {
         self.rig.send_waiting(&numbers(ids)).await.unwrap()
     }
