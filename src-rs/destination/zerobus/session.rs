@@ -106,7 +106,11 @@ impl Session for ZerobusSession {
         let Prepared { batches, rejections } = match self.prepared(&write).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                self.settled().await?;
+                // Of a row, so the others of the session are sent again; not what is about to be durable.
+                // A batch of another session's schema is a mistake of the caller's and told at once.
+                if error.row().is_some() {
+                    self.settled().await?;
+                }
                 return Err(error);
             }
         };
