@@ -274,7 +274,7 @@ impl Shared {
 impl Rotations {
     /// Whether the end of a stream is nobody's failure. A server that rotates every stream before it takes
     /// anything would be run after without a breath, so only the first such rotation is free.
-    fn is_free(&self, is_rotation: bool, was_fruitful: bool) -> bool {
+    pub fn is_free(&self, is_rotation: bool, was_fruitful: bool) -> bool {
         if was_fruitful {
             self.0.store(0, Ordering::Relaxed);
             return is_rotation;

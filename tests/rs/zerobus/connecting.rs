@@ -153,3 +153,22 @@ async fn headers_that_are_given_once_are_enough() {
     assert!(!format!("{error:?}").contains("no-such-token"));
     rig.close(std::time::Duration::from_secs(20)).await.unwrap();
 }
+
+/// Proxies are for the way to others: this machine is reached without them. Asked of another process,
+/// because an environment cannot be changed safely under running threads.
+#[test]
+fn proxies_of_the_environment_are_left_alone_on_this_machine() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "faults::rows_arrive_and_are_acknowledged"]);
+    for name in ["grpc_proxy", "https_proxy", "http_proxy", "all_proxy"] {
+        for name in [name.to_string(), name.to_uppercase()] {
+            command.env(name, "http://127.0.0.1:1");
+        }
+    }
+    for name in ["no_proxy", "NO_PROXY", "no_grpc_proxy", "NO_GRPC_PROXY"] {
+        command.env_remove(name);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use crate::destination::zerobus::progress::Progress;
+use crate::destination::zerobus::session::Rotations;
 use crate::destination::{Acknowledgement, Rejection};
 
 fn refused(rows: &[usize]) -> Vec<Rejection> {
@@ -59,6 +60,20 @@ fn a_broken_stream_tells_how_far_it_got_to_the_row() {
     assert_eq!(said(Some(5)), ["p7:5"]);
     // Its second batch was never sent.
     assert_eq!(said(None), ["p7:4"]);
+}
+
+/// A server that rotates every stream before it takes anything is not run after without a breath.
+#[test]
+fn only_the_first_of_fruitless_rotations_is_free() {
+    let rotations = Rotations::default();
+    assert!(rotations.is_free(true, false));
+    assert!(!rotations.is_free(true, false));
+    assert!(rotations.is_free(true, true), "something was acknowledged");
+    assert!(rotations.is_free(true, false));
+    // A failure is none of it.
+    assert!(!rotations.is_free(false, true));
+    assert!(!rotations.is_free(false, false));
+    assert!(rotations.is_free(true, false));
 }
 
 proptest! {
