@@ -172,7 +172,12 @@ fn columns(path: &str, value: &Value, issues: &mut Vec<Issue>) -> Vec<Column> {
         group.finish();
         let (Some(name), Some(text)) = (name, text) else {
             if item.is_object() {
-                group.issue("", "needs a name and a type".into(), None);
+                let message = "needs a name and a type".into();
+                issues.push(Issue {
+                    path: at,
+                    message,
+                    suggestion: None,
+                });
             }
             continue;
         };

@@ -92,6 +92,7 @@ fn issue(shared: &Shared, headers: &HeaderMap, form: &HashMap<String, String>) -
         _ => None,
     };
     if let Some(status) = shared.faults.at_token(table.as_deref().unwrap_or_default()) {
+        shared.totals.fault_fired();
         return Err(Refusal {
             status,
             error: if status < 500 {

@@ -275,6 +275,11 @@ impl Stream {
                 frame = inbound.message() => match frame {
                     Ok(Some(frame)) => self.take(frame).await?,
                     Ok(None) => return self.drain().await,
+                    // Its limit is told to the client; of a client that is gone there is only the news.
+                    Err(status) if status.code() == tonic::Code::OutOfRange => {
+                        self.drain().await?;
+                        return Err(End::Status(status));
+                    }
                     Err(status) => return Err(End::Gone(status.message().into())),
                 },
             }
