@@ -115,8 +115,10 @@ async fn a_header_provider_replaces_tokens_and_is_told_of_refusals() {
     let provider = Arc::new(Asked {
         reasons: AtomicUsize::new(0),
     });
-    let mut config = Config::default();
-    config.header_provider = Some(provider.clone());
+    let config = Config {
+        header_provider: Some(provider.clone()),
+        ..Config::default()
+    };
     let zerobus = Zerobus::connect(&emulated.emulator.url(TABLE), &config)
         .await
         .unwrap();

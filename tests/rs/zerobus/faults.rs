@@ -140,7 +140,7 @@ async fn a_batch_that_is_acknowledged_in_part_goes_on_with_its_next_row() {
 async fn acknowledgements_that_do_not_come_are_not_waited_for_without_end() {
     let road = Road::with(
         "stall:after=500rows,for=1h",
-        json!({"zerobus": {"acknowledgementTimeout": "300ms"}}),
+        json!({"zerobus": {"acknowledgementTimeout": "2s"}}),
     )
     .await;
     let outcomes = road.deliver_slowly(COUNT, 4).await;

@@ -26,7 +26,7 @@ fn schema(fields: Vec<Field>) -> SchemaRef {
 fn normalised(batch: &RecordBatch, wanted: &SchemaRef) -> Normalised {
     let plan = Plan::new(&batch.schema(), wanted).unwrap();
     let normalised = plan.apply(batch).unwrap();
-    assert_eq!(normalised.&batch.schema(), wanted);
+    assert_eq!(normalised.batch.schema_ref(), wanted);
     assert_eq!(
         normalised.batch.num_rows() + normalised.refused.len(),
         batch.num_rows()

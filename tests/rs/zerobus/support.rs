@@ -111,7 +111,7 @@ impl Road {
 pub fn client(emulated: &Emulated, options: Value) -> Value {
     let mut all = json!({
         "batching": {"maxRows": PER_BATCH, "linger": "1ms"},
-        "retry": {"attempts": 20, "baseDelay": "1ms", "maxDelay": "20ms"},
+        "retry": {"attempts": 1_000, "baseDelay": "1ms", "maxDelay": "20ms"},
         "zerobus": {
             "unityCatalogUrl": emulated.emulator.unity_catalog_url(),
             "clientId": "client",
