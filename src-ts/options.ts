@@ -151,8 +151,8 @@ export interface FlightOptions {
 }
 
 /**
- * What concerns `zerobus:`. A secret is never logged. Without headers of your own, `unityCatalogUrl`,
- * `clientId` and `clientSecret` are needed, from here or from the environment.
+ * The destination `zerobus:`. Without headers of your own, `unityCatalogUrl`, `clientId` and `clientSecret`
+ * are needed, from here or from the environment. No secret is ever logged.
  */
 export interface ZerobusOptions {
   /**
@@ -181,7 +181,7 @@ export interface ZerobusOptions {
   readonly atomicRefusals?: boolean;
 }
 
-/** Certificates of `grpc+tls:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
+/** Certificates of `grpc+tls:` and `zerobus:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
 export interface TlsOptions {
   readonly ca?: string;
   /** With `key`: the client's own. */

@@ -306,12 +306,17 @@ fn checked(
     let differs = arrow::compute::kernels::cmp::distinct(array, &back)?;
     if differs.true_count() > 0 {
         let options = FormatOptions::default();
-        let shown = ArrayFormatter::try_new(array.as_ref(), &options)?;
+        // Some values cannot be shown, which is no reason to refuse all the others.
+        let shown = ArrayFormatter::try_new(array.as_ref(), &options).ok();
+        let show = |row| shown.as_ref()?.value(row).try_to_string().ok();
         for row in differs.values().set_indices() {
             misfits.push(Misfit {
                 row,
                 field: path.to_string(),
-                reason: format!("{} does not fit {wanted}", shown.value(row)),
+                reason: match show(row) {
+                    Some(value) => format!("{value} does not fit {wanted}"),
+                    None => format!("the value does not fit {wanted}"),
+                },
             });
         }
     }
