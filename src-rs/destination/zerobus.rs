@@ -19,6 +19,7 @@ mod credentials;
 mod errors;
 mod http;
 mod limits;
+mod matching;
 mod normalise;
 mod prepare;
 mod progress;

@@ -11,7 +11,7 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::super::flight::arrays::{Sink, walk};
-use super::normalise::mismatch;
+use super::matching::mismatch;
 use crate::error::Result;
 
 pub const COLUMNS: usize = 2_000;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
-use super::normalise::mismatch;
+use super::matching::mismatch;
 use crate::error::Result;
 
 /// How one type becomes another.
