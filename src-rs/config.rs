@@ -13,6 +13,7 @@ pub(crate) mod emulator;
 mod fault;
 mod flight;
 mod quarantine;
+mod zerobus;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::flight::{
     BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls,
 };
 pub use self::quarantine::{DeadLetter, Quarantine};
+pub use self::zerobus::Zerobus;
 use crate::destination::headers::HeaderProvider;
 use crate::error::{Code, Error, Issue, Result};
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub handoff: Handoff,
     pub delta: Delta,
     pub flight: Flight,
+    pub zerobus: Zerobus,
     /// Sent with every call to a server. Secret.
     pub headers: BTreeMap<String, Secret>,
     /// There is somebody to ask for more of them, whom the binding sets as `header_provider`.
@@ -255,6 +258,7 @@ fn read(mut root: Group<'_>) -> Config {
         asked: headers_asked,
         timeout: headers_timeout,
     } = flight::read_headers(&mut root);
+    let zerobus = root.group("zerobus", zerobus::read);
     let tls = root.group("tls", flight::read_tls);
     let create_if_missing = root.flag("createIfMissing", true);
     root.finish();
@@ -267,6 +271,7 @@ fn read(mut root: Group<'_>) -> Config {
         handoff,
         delta,
         flight,
+        zerobus,
         headers,
         headers_asked,
         headers_timeout,

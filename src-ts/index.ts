@@ -56,6 +56,7 @@ export type {
   TelemetryOptions,
   TlsOptions,
   WritableOptions,
+  ZerobusOptions,
 } from "./options.js";
 export {
   type DeliveryStatus,

@@ -185,7 +185,38 @@ export interface FlightOptions {
   readonly auth?: { readonly username: string; readonly password: string };
 }
 
-/** Certificates of `grpc+tls:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
+/**
+ * The destination `zerobus:`. Without headers of your own, `unityCatalogUrl`, `clientId` and `clientSecret`
+ * are needed, from here or from the environment. No secret is ever logged.
+ */
+export interface ZerobusOptions {
+  /**
+   * The workspace's address: where tokens and the table's schema are asked for. `https`, or `http` on this
+   * machine. Default: `ZEROBUS_UNITY_CATALOG_URL`, `DATABRICKS_HOST` or `DATABRICKS_WORKSPACE_URL`.
+   */
+  readonly unityCatalogUrl?: string;
+  /** Of a service principal. Default: `ZEROBUS_CLIENT_ID` or `DATABRICKS_CLIENT_ID`. */
+  readonly clientId?: string;
+  /** Default: `ZEROBUS_CLIENT_SECRET` or `DATABRICKS_CLIENT_SECRET`. */
+  readonly clientSecret?: string;
+  /** Of the buffers of a message. Default: `"zstd"`. */
+  readonly compression?: "none" | "lz4" | "zstd";
+  /** Batches sent and not acknowledged, after which writing waits. Default: 1000. */
+  readonly maxInflightBatches?: number;
+  /** Of one try at a token, at the table's schema and at a stream, each. Default: 30 s. */
+  readonly connectTimeout?: Duration;
+  /** How long a batch may wait for its acknowledgement before the stream counts as stuck. Default: 60 s. */
+  readonly acknowledgementTimeout?: Duration;
+  /**
+   * How long to stay away when the service asks for a pause (error 6006) and does not say how long; up to
+   * half of it comes on top. Default: 60 s.
+   */
+  readonly pause?: Duration;
+  /** The service keeps nothing of a batch that it refuses. Default: true. */
+  readonly atomicRefusals?: boolean;
+}
+
+/** Certificates of `grpc+tls:` and `zerobus:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
 export interface TlsOptions {
   readonly ca?: string;
   /** With `key`: the client's own. */
@@ -246,6 +277,7 @@ export interface ConnectOptions {
   readonly flight?: FlightOptions;
   /** Sent with every call to a network destination: known beforehand, or asked for. Never logged. */
   readonly headers?: Readonly<Record<string, string>> | HeadersProvider | HeadersOptions;
+  readonly zerobus?: ZerobusOptions;
   readonly tls?: TlsOptions;
   /** Create the destination when it does not exist. Default: true. */
   readonly createIfMissing?: boolean;

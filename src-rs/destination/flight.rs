@@ -15,16 +15,16 @@
 //! It does not read, does not query, and puts nothing but record batches.
 
 mod ack;
-mod arrays;
+pub(in crate::destination) mod arrays;
 mod chunks;
-mod connection;
+pub(in crate::destination) mod connection;
 mod dictionaries;
 mod encode;
 mod plan;
 mod progress;
 mod session;
 mod sql;
-mod status;
+pub(in crate::destination) mod status;
 mod stream;
 mod target;
 #[cfg(test)]

@@ -196,7 +196,9 @@ fn endpoint(place: &Place, config: &Config) -> Result<Endpoint> {
     Ok(endpoint)
 }
 
-fn tls(options: &Tls) -> Result<ClientTlsConfig> {
+/// # Errors
+/// `CONFIG_INVALID` for what is neither PEM nor a file of it.
+pub fn tls(options: &Tls) -> Result<ClientTlsConfig> {
     let mut tls = ClientTlsConfig::new().with_enabled_roots();
     if let Some(ca) = &options.ca {
         tls = tls.ca_certificate(Certificate::from_pem(pem(ca, "tls.ca")?));
@@ -214,7 +216,10 @@ fn tls(options: &Tls) -> Result<ClientTlsConfig> {
 }
 
 /// The text itself, or of the file that it names.
-fn pem(given: &str, option: &str) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// `CONFIG_INVALID` for what is neither.
+pub fn pem(given: &str, option: &str) -> Result<Vec<u8>> {
     if given.trim_start().starts_with("-----BEGIN") {
         return Ok(given.as_bytes().to_vec());
     }

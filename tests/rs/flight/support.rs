@@ -250,6 +250,7 @@ fn said(acknowledgement: Acknowledgement) -> String {
             format!("{id} but {rows:?}")
         }
         Acknowledgement::Broken { error } => format!("broken: {error}"),
+        other => format!("{other:?}"),
     }
 }
 
