@@ -7,6 +7,8 @@
 //!
 //! It reads no file and no environment variable, and it connects to nothing.
 
+#[cfg(feature = "emulator")]
+pub(crate) mod emulator;
 mod flight;
 
 use std::collections::BTreeMap;
@@ -148,17 +150,20 @@ impl Config {
         if issues.is_empty() {
             return Ok(config);
         }
-        let lines: Vec<String> = issues
-            .iter()
-            .map(|issue| match &issue.suggestion {
-                Some(name) => format!("{} {} (did you mean {name}?)", issue.path, issue.message),
-                None => format!("{} {}", issue.path, issue.message),
-            })
-            .collect();
-        Err(Error::new(Code::ConfigInvalid, lines.join("; "))
-            .during("connect")
-            .with_issues(issues))
+        Err(mistakes(issues).during("connect"))
     }
+}
+
+/// All of them in one error.
+fn mistakes(issues: Vec<Issue>) -> Error {
+    let lines: Vec<String> = issues
+        .iter()
+        .map(|issue| match &issue.suggestion {
+            Some(name) => format!("{} {} (did you mean {name}?)", issue.path, issue.message),
+            None => format!("{} {}", issue.path, issue.message),
+        })
+        .collect();
+    Error::new(Code::ConfigInvalid, lines.join("; ")).with_issues(issues)
 }
 
 fn read(mut root: Group<'_>) -> Config {

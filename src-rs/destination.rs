@@ -194,7 +194,7 @@ fn unanswered(scheme: &str) -> Error {
 
 /// One provider for the process: with two in the tree rustls panics at the first connection unless
 /// one was chosen.
-fn install_crypto() {
+pub(crate) fn install_crypto() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // An application that has installed its own keeps it.

@@ -8,6 +8,8 @@
 
 pub mod config;
 pub mod destination;
+#[cfg(feature = "emulator")]
+pub mod emulator;
 pub mod error;
 pub mod handoff;
 pub mod outcome;

@@ -1,0 +1,576 @@
+//! One stream, from its first frame to its end.
+//!
+//! Invariants:
+//! - READY comes first; after it every answer says how many rows of this stream are durable, never less
+//!   than the answer before.
+//! - Whatever ends a stream, what came before the batch that ended it is kept and acknowledged first, and
+//!   of that batch nothing is kept unless the fault says so.
+//! - A batch that is refused is refused whole.
+
+use std::collections::VecDeque;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::utils::flight_data_to_arrow_batch;
+use arrow_flight::{FlightData, PutResult};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::{Status, Streaming};
+
+use super::event::Event;
+use super::fault::{Kind, Seen};
+use super::listener::Link;
+use super::schema::{self, Mismatch};
+use super::table::{self, Durable, Table};
+use super::tokens::Scope;
+use super::{Shared, TableName, status};
+use crate::error::{Code, Error};
+
+/// How long the last word may take to be read before the connection is let go.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Who asks for a stream, and how.
+pub struct Caller {
+    pub authorization: Option<String>,
+    pub table: Option<String>,
+    pub client: String,
+    pub link: Link,
+}
+
+type Answers = mpsc::Sender<Result<PutResult, Status>>;
+
+/// How a stream ends.
+enum End {
+    /// The client half-closed and has every acknowledgement.
+    Done,
+    Status(Status),
+    /// The connection goes without a word.
+    Cut,
+    /// The client went away.
+    Gone(String),
+}
+
+pub async fn serve(shared: Arc<Shared>, caller: Caller, mut inbound: Streaming<FlightData>, out: Answers) {
+    let open = shared.totals.open();
+    let number = open.number;
+    let link = caller.link.clone();
+    let end = match set_up(&shared, caller, number, open.count, &mut inbound, out.clone()).await {
+        Ok(mut stream) => {
+            let end = stream.run(&mut inbound).await.err().unwrap_or(End::Done);
+            stream.tell_end(&end);
+            end
+        }
+        Err((table, status)) => {
+            shared.observer.tell(Event::StreamRefused {
+                table: table.unwrap_or_default(),
+                stream: number,
+                status: name_of(status.code()),
+                reason: status.message().into(),
+            });
+            End::Status(status)
+        }
+    };
+    match end {
+        End::Done | End::Gone(_) => {}
+        End::Cut => link.cut(),
+        End::Status(status) => {
+            if out.send(Err(status)).await.is_ok() {
+                // Letting go of the request now could reset the stream before its status is read.
+                let _ = timeout(FAREWELL, read_off(&mut inbound, &out)).await;
+            }
+        }
+    }
+}
+
+/// Reads and forgets until the answer was taken.
+async fn read_off(inbound: &mut Streaming<FlightData>, out: &Answers) {
+    loop {
+        tokio::select! {
+            () = out.closed() => return,
+            frame = inbound.message() => {
+                if !matches!(frame, Ok(Some(_))) {
+                    return out.closed().await;
+                }
+            }
+        }
+    }
+}
+
+struct Stream {
+    shared: Arc<Shared>,
+    table: Arc<Table>,
+    number: u64,
+    seen: Seen,
+    authorization: Option<String>,
+    link: Link,
+    /// As the client sends it; the table may store other types.
+    schema: SchemaRef,
+    out: Answers,
+    pending: VecDeque<Pending>,
+    /// Batches so far, and so the offset that the next one must have.
+    batches: u64,
+    received: u64,
+    acknowledged: u64,
+    acknowledged_offset: i64,
+    /// No acknowledgement before then.
+    stalled: Option<Instant>,
+    /// The client was told to be gone by then.
+    closing: Option<Instant>,
+    /// How much the connection must have written for the last answer to be out.
+    mark: u64,
+}
+
+struct Pending {
+    offset: u64,
+    rows: u64,
+    durable: Durable,
+}
+
+type Refused = (Option<String>, Status);
+
+async fn set_up(
+    shared: &Arc<Shared>,
+    caller: Caller,
+    number: u64,
+    open: usize,
+    inbound: &mut Streaming<FlightData>,
+    out: Answers,
+) -> Result<Stream, Refused> {
+    let Some(name) = caller.table.as_deref() else {
+        let text = "the metadata x-databricks-zerobus-table-name is missing";
+        return Err((None, Status::invalid_argument(text)));
+    };
+    let refuse = |status| (Some(name.to_string()), status);
+    if !caller.link.is_secure() {
+        let text = "this endpoint is served in TLS";
+        return Err(refuse(Status::unavailable(text)));
+    }
+    let table_name = TableName::from_str(name).map_err(|text| refuse(Status::invalid_argument(text)))?;
+    let mut seen = shared.faults.stream(name);
+    let mut fault = |wanted: &dyn Fn(&Kind) -> bool| {
+        let fired = shared.faults.at_setup(&mut seen, wanted);
+        if let Some(kind) = &fired {
+            tell_fault(shared, name, number, kind);
+        }
+        fired
+    };
+    if fault(&|kind| matches!(kind, Kind::Limit { streams } if open > *streams)).is_some() {
+        return Err(refuse(Status::resource_exhausted(
+            "there are too many open streams",
+        )));
+    }
+    if let Some(Kind::Refuse { status, message }) = fault(&|kind| matches!(kind, Kind::Refuse { .. })) {
+        return Err(refuse(by_fault(status.code(), message)));
+    }
+    let authorization = caller.authorization.as_deref();
+    if fault(&|kind| *kind == Kind::ExpireToken).is_some() {
+        shared.tokens.revoke(authorization);
+    }
+    let scope = shared.tokens.scope(authorization);
+    match scope.map_err(|text| refuse(Status::unauthenticated(text)))? {
+        Scope::Everything => {}
+        Scope::Table(table) if table == table_name => {}
+        Scope::Table(_) => {
+            return Err(refuse(Status::permission_denied(
+                "the token is for another table",
+            )));
+        }
+        Scope::Catalog => {
+            return Err(refuse(Status::permission_denied(
+                "the token is not one for writing to a table",
+            )));
+        }
+    }
+    if let Some(Kind::Pause { time }) = fault(&|kind| matches!(kind, Kind::Pause { .. })) {
+        return Err(refuse(status::pause(number, time)));
+    }
+    if let Some(Kind::RefuseSchema { causes }) = fault(&|kind| matches!(kind, Kind::RefuseSchema { .. })) {
+        let mismatch = Mismatch {
+            causes: causes.into_iter().collect(),
+            details: vec!["a fault of the emulator".into()],
+        };
+        return Err(refuse(status::schema(&mismatch)));
+    }
+    let first = tokio::select! {
+        first = inbound.message() => first,
+        () = shared.stopping() => return Err(refuse(shutting_down())),
+    };
+    let schema = match first {
+        Ok(Some(frame)) => Schema::try_from(&frame).map_err(|error| {
+            refuse(Status::invalid_argument(format!(
+                "the first frame is no schema: {error}"
+            )))
+        })?,
+        Ok(None) => return Err(refuse(Status::invalid_argument("the stream has no first frame"))),
+        Err(status) => return Err(refuse(status)),
+    };
+    let table = find(shared, &table_name, &schema).await.map_err(refuse)?;
+    schema::check(&table.columns, &schema).map_err(|mismatch| refuse(status::schema(&mismatch)))?;
+    table.counters.streams.fetch_add(1, Ordering::Relaxed);
+    shared.observer.tell(Event::StreamOpened {
+        table: name.into(),
+        stream: number,
+        client: caller.client,
+    });
+    Ok(Stream {
+        shared: shared.clone(),
+        table,
+        number,
+        seen,
+        authorization: caller.authorization,
+        link: caller.link,
+        schema: Arc::new(schema),
+        out,
+        pending: VecDeque::new(),
+        batches: 0,
+        received: 0,
+        acknowledged: 0,
+        acknowledged_offset: -1,
+        stalled: None,
+        closing: None,
+        mark: 0,
+    })
+}
+
+async fn find(shared: &Shared, name: &TableName, schema: &Schema) -> Result<Arc<Table>, Status> {
+    let lost = |error: Error| match error.code() {
+        Code::SchemaMismatch => Status::invalid_argument(error.to_string()),
+        _ => Status::unavailable(error.to_string()),
+    };
+    if let Some(table) = shared.tables.find(name).await.map_err(lost)? {
+        return Ok(table);
+    }
+    if !shared.config.auto_create {
+        return Err(Status::not_found(format!(
+            "the table {} does not exist",
+            name.full()
+        )));
+    }
+    let columns = schema::columns_of(schema).map_err(|mismatch| status::schema(&mismatch))?;
+    shared.tables.find_or_create(name, columns).await.map_err(lost)
+}
+
+impl Stream {
+    async fn run(&mut self, inbound: &mut Streaming<FlightData>) -> Result<(), End> {
+        self.answer(None).await?;
+        let shared = self.shared.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.stopping() => {
+                    self.drain().await?;
+                    return Err(End::Status(shutting_down()));
+                }
+                () = at(self.stalled) => self.stalled = None,
+                () = at(self.closing) => {
+                    self.drain().await?;
+                    return Err(End::Status(status::rotated(self.number)));
+                }
+                answer = first(&mut self.pending), if self.stalled.is_none() => self.acknowledge(answer).await?,
+                frame = inbound.message() => match frame {
+                    Ok(Some(frame)) => self.take(frame).await?,
+                    Ok(None) => return self.drain().await,
+                    // Its limit is told to the client; of a client that is gone there is only the news.
+                    Err(status) if status.code() == tonic::Code::OutOfRange => {
+                        self.drain().await?;
+                        return Err(End::Status(status));
+                    }
+                    Err(status) => return Err(End::Gone(status.message().into())),
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: FlightData) -> Result<(), End> {
+        let offset = self.batches;
+        match offset_of(&frame) {
+            Some(found) if found == offset => {}
+            found => {
+                let found = found.map_or("none".into(), |found| found.to_string());
+                return self
+                    .refuse(offset, format!("the offset_id is {found}, not {offset}"))
+                    .await;
+            }
+        }
+        let (schema, stored) = (self.schema.clone(), self.table.stored.clone());
+        let decoded = tokio::task::spawn_blocking(move || decode(&frame, schema, &stored)).await;
+        let (sent, batch) = match decoded {
+            Ok(Ok(batches)) => batches,
+            Ok(Err(reason)) => return self.refuse(offset, reason).await,
+            Err(_) => return self.refuse(offset, "the batch cannot be read".into()).await,
+        };
+        let rows = batch.num_rows() as u64;
+        self.batches += 1;
+        self.received += rows;
+        self.table.counters.received.fetch_add(rows, Ordering::Relaxed);
+        let mut rotation = None;
+        while let Some(kind) = self
+            .shared
+            .faults
+            .at_batch(&mut self.seen, self.received, self.batches, &sent)
+        {
+            tell_fault(&self.shared, self.table.name.full(), self.number, &kind);
+            match kind {
+                Kind::Stall { time } => self.stalled = Some(Instant::now() + time),
+                Kind::Rotate { grace } => rotation = Some(grace),
+                other => return self.end_by(other, offset, sent, batch).await,
+            }
+        }
+        self.write(offset, batch).await;
+        match rotation {
+            Some(grace) => {
+                self.closing = Some(Instant::now() + grace);
+                self.answer(Some(grace)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A fault that the stream does not survive.
+    async fn end_by(
+        &mut self,
+        kind: Kind,
+        offset: u64,
+        sent: RecordBatch,
+        batch: RecordBatch,
+    ) -> Result<(), End> {
+        if let Kind::Reject(rule) = kind {
+            let row = rule.first_refused(&sent).unwrap_or_default();
+            let reason = format!("row {row}: the value of column {:?} is not allowed", rule.column);
+            return self.refuse(offset, reason).await;
+        }
+        self.drain().await?;
+        let broken = || Err(End::Status(Status::unavailable("a fault of the emulator")));
+        match kind {
+            Kind::Close { status, message } => Err(End::Status(by_fault(status.code(), message))),
+            Kind::Pause { time } => Err(End::Status(status::pause(self.number, time))),
+            Kind::ExpireToken => {
+                self.shared.tokens.revoke(self.authorization.as_deref());
+                Err(End::Status(Status::unauthenticated("the token has expired")))
+            }
+            Kind::Partial { rows } => {
+                let rows = rows.min(batch.num_rows());
+                self.write(offset, batch.slice(0, rows)).await;
+                self.drain_as(offset as i64 - i64::from(rows < batch.num_rows()))
+                    .await?;
+                broken()
+            }
+            Kind::LoseAfterCommit => {
+                self.settle().await;
+                let durable = self.table.write(batch).await;
+                self.table.commit().await;
+                // Kept or not: the client hears of neither.
+                let _ = durable.await;
+                Err(End::Cut)
+            }
+            Kind::LoseBeforeCommit => {
+                self.settle().await;
+                Err(End::Cut)
+            }
+            _ => broken(),
+        }
+    }
+
+    async fn write(&mut self, offset: u64, batch: RecordBatch) {
+        let rows = batch.num_rows() as u64;
+        let durable = if rows == 0 {
+            let (done, durable) = tokio::sync::oneshot::channel();
+            let _ = done.send(Ok(()));
+            durable
+        } else {
+            self.table.write(batch).await
+        };
+        self.pending.push_back(Pending {
+            offset,
+            rows,
+            durable,
+        });
+    }
+
+    /// The oldest batch was answered; others of the same commit are as well.
+    async fn acknowledge(&mut self, answer: crate::error::Result<()>) -> Result<(), End> {
+        let mut answer = Some(answer);
+        while let Some(settled) = answer.take() {
+            let Some(pending) = self.pending.pop_front() else {
+                break;
+            };
+            if let Err(error) = settled {
+                return Err(End::Status(match error.code() {
+                    Code::BatchInvalid | Code::SchemaMismatch => Status::invalid_argument(error.to_string()),
+                    _ => Status::unavailable(error.to_string()),
+                }));
+            }
+            self.acknowledged += pending.rows;
+            self.acknowledged_offset = pending.offset as i64;
+            self.table
+                .counters
+                .acknowledged
+                .fetch_add(pending.rows, Ordering::Relaxed);
+            answer = self
+                .pending
+                .front_mut()
+                .and_then(|next| next.durable.try_recv().ok());
+        }
+        self.answer(None).await
+    }
+
+    /// Everything that came is committed and acknowledged.
+    async fn drain(&mut self) -> Result<(), End> {
+        at_or_now(self.stalled.take()).await;
+        if !self.pending.is_empty() {
+            self.table.commit().await;
+        }
+        while !self.pending.is_empty() {
+            let answer = first(&mut self.pending).await;
+            self.acknowledge(answer).await?;
+        }
+        Ok(())
+    }
+
+    /// As `drain`, with the offset that is said in the end: that of a batch of which only a part is kept
+    /// was not reached.
+    async fn drain_as(&mut self, offset: i64) -> Result<(), End> {
+        self.table.commit().await;
+        while let Some(pending) = self.pending.pop_front() {
+            if let Err(error) = table::outcome(pending.durable.await) {
+                return Err(End::Status(Status::unavailable(error.to_string())));
+            }
+            self.acknowledged += pending.rows;
+            self.table
+                .counters
+                .acknowledged
+                .fetch_add(pending.rows, Ordering::Relaxed);
+        }
+        self.acknowledged_offset = offset;
+        self.answer(None).await
+    }
+
+    async fn refuse(&mut self, offset: u64, reason: String) -> Result<(), End> {
+        self.table.counters.refused.fetch_add(1, Ordering::Relaxed);
+        self.shared.observer.tell(Event::BatchRefused {
+            table: self.table.name.full().into(),
+            stream: self.number,
+            offset,
+            reason: reason.clone(),
+        });
+        self.drain().await?;
+        Err(End::Status(Status::invalid_argument(format!(
+            "batch {offset}: {reason}"
+        ))))
+    }
+
+    async fn answer(&mut self, closing: Option<Duration>) -> Result<(), End> {
+        let mut metadata = json!({
+            "ack_up_to_offset": self.acknowledged_offset, "ack_up_to_records": self.acknowledged,
+        });
+        if let Some(grace) = closing {
+            metadata["close_stream_duration_ms"] = json!(grace.as_millis() as u64);
+        }
+        let metadata = metadata.to_string();
+        self.mark = self.link.written() + metadata.len() as u64;
+        let answer = PutResult {
+            app_metadata: metadata.into(),
+        };
+        let sent = self.out.send(Ok(answer)).await;
+        sent.map_err(|_| End::Gone("the client no longer listens".into()))
+    }
+
+    /// Waits until the last answer has left, so that what is lost next is all that is lost.
+    async fn settle(&self) {
+        let left = async {
+            while self.link.written() < self.mark {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // Written is not yet sent: the system gets a moment, and one that never comes is not waited for.
+        let _ = timeout(Duration::from_secs(1), left).await;
+        sleep(Duration::from_millis(20)).await;
+    }
+
+    fn tell_end(&self, end: &End) {
+        self.shared.observer.tell(Event::StreamClosed {
+            table: self.table.name.full().into(),
+            stream: self.number,
+            rows_received: self.received,
+            rows_acknowledged: self.acknowledged,
+            end: match end {
+                End::Done => "OK".into(),
+                End::Status(status) => format!("{}: {}", name_of(status.code()), status.message()),
+                End::Cut => "the connection is cut".into(),
+                End::Gone(reason) => format!("the client went away: {reason}"),
+            },
+        });
+    }
+}
+
+/// The answer to the oldest batch; never, if there is none.
+async fn first(pending: &mut VecDeque<Pending>) -> crate::error::Result<()> {
+    match pending.front_mut() {
+        Some(pending) => table::outcome((&mut pending.durable).await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at_or_now(time: Option<Instant>) {
+    if let Some(time) = time {
+        sleep_until(time).await;
+    }
+}
+
+fn offset_of(frame: &FlightData) -> Option<u64> {
+    let metadata: serde_json::Value = serde_json::from_slice(&frame.app_metadata).ok()?;
+    metadata["offset_id"].as_u64()
+}
+
+/// The batch as it was sent, and as its table stores it.
+fn decode(
+    frame: &FlightData,
+    schema: SchemaRef,
+    stored: &SchemaRef,
+) -> Result<(RecordBatch, RecordBatch), String> {
+    let sent = flight_data_to_arrow_batch(frame, schema, &Default::default())
+        .map_err(|error| format!("the batch cannot be read: {error}"))?;
+    let batch = schema::conform(&sent, stored)?;
+    Ok((sent, batch))
+}
+
+fn by_fault(code: tonic::Code, message: Option<String>) -> Status {
+    Status::new(code, message.unwrap_or_else(|| "a fault of the emulator".into()))
+}
+
+fn shutting_down() -> Status {
+    Status::unavailable("the emulator is shutting down")
+}
+
+fn tell_fault(shared: &Shared, table: &str, stream: u64, kind: &Kind) {
+    shared.totals.fault_fired();
+    shared.observer.tell(Event::FaultFired {
+        table: table.into(),
+        stream,
+        fault: kind.word().into(),
+    });
+}
+
+/// A code as gRPC spells it.
+fn name_of(code: tonic::Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
