@@ -10,6 +10,7 @@
 #[cfg(feature = "emulator")]
 pub(crate) mod emulator;
 mod flight;
+mod quarantine;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 pub use self::flight::{
     BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls,
 };
+pub use self::quarantine::{DeadLetter, Quarantine};
 use crate::destination::headers::HeaderProvider;
 use crate::error::{Code, Error, Issue, Result};
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub batching: Batching,
     pub inflight: Inflight,
     pub retry: Retry,
+    pub quarantine: Quarantine,
+    pub dead_letter: Option<DeadLetter>,
     pub handoff: Handoff,
     pub delta: Delta,
     pub flight: Flight,
@@ -237,6 +241,8 @@ fn read(mut root: Group<'_>) -> Config {
         ),
         storage: group.strings("storage"),
     });
+    let quarantine = quarantine::read(&mut root);
+    let dead_letter = quarantine::read_dead_letter(&mut root);
     let flight = root.group("flight", flight::read);
     let headers = root
         .strings("headers")
@@ -250,6 +256,8 @@ fn read(mut root: Group<'_>) -> Config {
         batching,
         inflight,
         retry,
+        quarantine,
+        dead_letter,
         handoff,
         delta,
         flight,
@@ -302,6 +310,10 @@ impl<'a> Group<'a> {
 
     fn holds_string(&self, name: &str) -> bool {
         matches!(self.given.and_then(|map| map.get(name)), Some(Value::String(_)))
+    }
+
+    fn holds_flag(&self, name: &str) -> bool {
+        matches!(self.given.and_then(|map| map.get(name)), Some(Value::Bool(_)))
     }
 
     fn holds(&self, name: &str) -> bool {

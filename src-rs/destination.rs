@@ -50,6 +50,10 @@ pub struct Capabilities {
     /// Whether `open` with `resume_from` finds out which earlier writes landed. Where it does not, a
     /// write that may have landed is sent again and stays in doubt.
     pub tells_what_landed: bool,
+    /// Whether a write that is refused for its data, as [`Error::is_of_the_data`] has it, leaves nothing
+    /// behind, and neither does any other that the session was given and has not acknowledged. Only
+    /// then are the rows at fault looked for: elsewhere trying parts of it would write rows twice.
+    pub refusals_are_atomic: bool,
 }
 
 /// What a session is opened with.
@@ -66,9 +70,11 @@ pub struct Opening {
 
 pub struct Opened {
     pub session: Box<dyn Session>,
-    /// Writes of earlier sessions that turned out to have landed, up to this id inclusive. They are
-    /// not sent again.
-    pub landed: Option<(u64, Position)>,
+    /// What became of writes of earlier sessions, as far as the destination can tell: which of them
+    /// landed, and which rows of those it had refused. They are not sent again. In the order of the
+    /// writes; `Broken` says nothing here. Rows of a `Partly` or a `Refused` are counted as the write
+    /// will be sent next: without those that were acknowledged before.
+    pub landed: Vec<Acknowledgement>,
 }
 
 #[async_trait]

@@ -175,6 +175,7 @@ struct Facts {
     elapsed: Duration,
     retry_after: Option<Duration>,
     ambiguous: bool,
+    refusal: Option<&'static str>,
     issues: Vec<Issue>,
 }
 
@@ -202,6 +203,7 @@ impl Error {
             elapsed: Duration::ZERO,
             retry_after: None,
             ambiguous: false,
+            refusal: None,
             issues: Vec::new(),
         }))
     }
@@ -257,6 +259,17 @@ impl Error {
         self
     }
 
+    /// The destination's own word for why it refuses rows.
+    pub fn refused_as(mut self, word: &'static str) -> Self {
+        self.0.refusal = Some(word);
+        self
+    }
+
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     pub fn with_issues(mut self, issues: Vec<Issue>) -> Self {
         self.0.issues = issues;
         self
@@ -264,6 +277,14 @@ impl Error {
 
     pub fn code(&self) -> Code {
         self.0.code
+    }
+    /// Whether the destination says so of the rows it was given, so that other rows may pass.
+    pub fn is_of_the_data(&self) -> bool {
+        self.0.code == Code::RowsRejected
+    }
+    /// The destination's own word for why it refuses rows; ours where it has none.
+    pub fn refusal(&self) -> &'static str {
+        self.0.refusal.unwrap_or(self.0.code.as_str())
     }
     pub fn retry_class(&self) -> RetryClass {
         self.0.code.retry_class()

@@ -7,6 +7,7 @@
 //! Only `binding` knows of Node; `cargo test --no-default-features` builds without it.
 
 pub mod config;
+pub mod dead_letter;
 pub mod destination;
 #[cfg(feature = "emulator")]
 pub mod emulator;

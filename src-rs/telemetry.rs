@@ -29,6 +29,14 @@ counters! {
     /// Writes handed to the destination, replays included.
     writes_sent,
     writes_acknowledged,
+    /// Writes and parts of writes refused for rows that were then looked for.
+    writes_refused,
+    /// Refused rows that are in the dead-letter directory.
+    dead_letters_kept,
+    /// Refused rows that could not be put there.
+    dead_letters_failed,
+    /// Dead-letter files that were removed to make room.
+    dead_letter_files_removed,
     /// Sessions opened, reconnects included.
     sessions_opened,
     /// Sessions that broke.

@@ -13,6 +13,7 @@
 
 mod admission;
 mod batcher;
+mod bisect;
 mod engine;
 mod intake;
 mod retry;

@@ -59,8 +59,16 @@ export interface ClientStats {
   readonly writes: {
     readonly sent: number;
     readonly acknowledged: number;
+    /** Refused for rows that were then looked for. */
+    readonly refused: number;
     /** Now: sent and not acknowledged. */
     readonly inWindow: number;
+  };
+  /** Refused rows that are on the disk, that could not be put there, and files removed to make room. */
+  readonly deadLetters: {
+    readonly kept: number;
+    readonly failed: number;
+    readonly filesRemoved: number;
   };
   readonly sessions: { readonly opened: number; readonly broken: number };
   /** JavaScript memory held, by distinct ArrayBuffer. */

@@ -4,6 +4,14 @@
 
 export type { NativeVersion } from "./binding.js";
 export { type ClientStats, connect, type IngestClient, type VersionInfo } from "./client.js";
+export {
+  type DeadLetterContent,
+  type DeadLetterFile,
+  type DeadLetterRejection,
+  listDeadLetters,
+  readDeadLetter,
+  removeDeadLetter,
+} from "./dead-letter.js";
 export type { Delivery } from "./delivery.js";
 export {
   AuthenticationError,
@@ -30,6 +38,7 @@ export type {
   ByteSize,
   CloseOptions,
   ConnectOptions,
+  DeadLetterOptions,
   DeltaOptions,
   Duration,
   FlightOptions,
@@ -37,6 +46,7 @@ export type {
   HandoffOptions,
   InflightOptions,
   Logger,
+  QuarantineOptions,
   RetryOptions,
   SendAllOptions,
   SendOptions,

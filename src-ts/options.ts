@@ -73,6 +73,37 @@ export interface RetryOptions {
   readonly onExhausted?: "continue" | "stop";
 }
 
+/**
+ * How rows that make a destination refuse a write are looked for: the write is tried in halves until they are
+ * alone. Only where a refusal is known to have kept nothing (for Flight: `flight.atomicRefusals`); elsewhere, and
+ * when disabled, all rows of the write fail.
+ */
+export interface QuarantineOptions {
+  /** Default: true. */
+  readonly enabled?: boolean;
+  /** Refusals that may be spent on one delivery; then what is undecided of it fails. Default: 1,000. */
+  readonly maxAttempts?: number;
+  /** Of one search. Then what is undecided fails, and one more try is made with the rest. Default: 1 min. */
+  readonly deadline?: Duration;
+}
+
+/**
+ * Keeps refused rows as Arrow files; read them with `listDeadLetters` and `readDeadLetter`. The outcome of a
+ * delivery is told when its refused rows are on the disk.
+ */
+export interface DeadLetterOptions {
+  /** Made if it does not exist. Several clients may share it. */
+  readonly directory: string;
+  /** A file is closed at this size, or when nothing came for a second. Default: 64 MiB. */
+  readonly maxFileBytes?: ByteSize;
+  /** Of all files; the oldest are removed first, with a line in the log. Default: 1 GiB. */
+  readonly maxBytes?: ByteSize;
+  /** Default: 1,000. */
+  readonly maxFiles?: number;
+  /** Older files are removed, whenever a file is closed. Default: never. */
+  readonly maxAge?: Duration;
+}
+
 /** How batches cross into Rust. */
 export interface HandoffOptions {
   /** Default: `"auto"`. */
@@ -138,7 +169,11 @@ export interface FlightOptions {
     | { readonly commandBase64: string };
   /** How long rows may wait for the end of their stream. Default: 1 s. */
   readonly commitInterval?: Duration;
-  /** Promise that the server keeps nothing of a stream that it refuses. Default: false. */
+  /**
+   * Promise that the server keeps nothing of what it refuses for its data: of the stream, and by `"part"` of the
+   * part and all that follows. Rows at fault are then looked for (see {@link QuarantineOptions}) with one
+   * stream and any acknowledgement but `"cumulative"`. Default: false.
+   */
   readonly atomicRefusals?: boolean;
   /** Silence after which the server is asked whether it is still there; 0 never asks. Default: 60 s. */
   readonly keepAlive?: Duration;
@@ -166,6 +201,10 @@ export interface ConnectOptions {
   readonly batching?: BatchingOptions;
   readonly inflight?: InflightOptions;
   readonly retry?: RetryOptions;
+  /** `false` is short for `{ enabled: false }`. */
+  readonly quarantine?: boolean | QuarantineOptions;
+  /** Default: refused rows are in the result and nowhere else. */
+  readonly deadLetter?: DeadLetterOptions;
   /** A mode alone is short for `{ mode }`. */
   readonly handoff?: HandoffMode | HandoffOptions;
   readonly delta?: DeltaOptions;

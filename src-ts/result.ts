@@ -16,7 +16,7 @@ import { selectRows } from "./rows.js";
 /**
  * - `acknowledged`: all rows are durable at the destination, as `specs/delivery.md` defines it.
  * - `partial`: some rows were refused, the others are durable.
- * - `failed`: no row was kept.
+ * - `failed`: no row was kept but those that `acceptedRows` counts; every row was refused, or some failed.
  * - `unknown`: rows may have been kept; nobody can say.
  */
 export type DeliveryStatus = "acknowledged" | "partial" | "failed" | "unknown";
@@ -115,7 +115,7 @@ export class TransmissionResult implements ResultFacts {
   readonly latencyMs: number;
   /** Null if nothing was kept, or if the destination does not tell. */
   readonly position: Position | null;
-  /** Why, if `status` is `failed` or `unknown`; else null, or `PAYLOAD_CHANGED`. */
+  /** Why, unless all rows are durable: `ROWS_REJECTED` if some were refused. Else null, or `PAYLOAD_CHANGED`. */
   readonly error: IngestError | null;
   /** The code of {@link error}. Of an error, `structuredClone` keeps little more than its message; this stays. */
   readonly errorCode: ErrorCode | null;
@@ -144,8 +144,9 @@ export class TransmissionResult implements ResultFacts {
   }
 
   /**
-   * The refused rows as one record batch, in order, or null if there are none. Made when asked for: a slice
-   * where they are one run, else a copy.
+   * The refused rows as one record batch in the schema that was given, in order, or null if there are none. Made
+   * when asked for: a slice where they are one run, else a copy. It reads what you handed over: where that was
+   * copied and you have written to it since, look into the dead-letter directory instead.
    */
   rejectedBatch(): RecordBatch | null {
     if (this.#cargo === null || this.rejections.length === 0) return null;

@@ -281,6 +281,7 @@ impl NativeClient {
             "writes": {
                 "sent": counters.writes_sent.get(),
                 "acknowledged": counters.writes_acknowledged.get(),
+                "refused": counters.writes_refused.get(),
                 "inWindow": counters.window.get(),
             },
             "sessions": {
@@ -302,6 +303,11 @@ impl NativeClient {
             "handoff": {
                 "buffersRealigned": counters.buffers_realigned.get(),
                 "buffersCopiedForPinLimit": counters.buffers_copied_for_pin_limit.get(),
+            },
+            "deadLetters": {
+                "kept": counters.dead_letters_kept.get(),
+                "failed": counters.dead_letters_failed.get(),
+                "filesRemoved": counters.dead_letter_files_removed.get(),
             },
             "retry": { "strikes": counters.strikes.get() },
         })

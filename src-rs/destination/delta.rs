@@ -151,6 +151,8 @@ impl Destination for Delta {
             name: "delta",
             computes_on_payload: true,
             tells_what_landed: true,
+            // A refusal names its row where there is one, and that needs no search.
+            refusals_are_atomic: false,
         }
     }
 
@@ -172,9 +174,13 @@ impl Destination for Delta {
             Some(first) => commit::landed(&self.location, &state, &app)
                 .await?
                 .filter(|(last, _)| *last >= first)
-                .map(|(last, version)| (last, version.map_or(Position::None, Position::Version))),
+                .map(|(id, version)| Acknowledgement::Through {
+                    id,
+                    position: version.map_or(Position::None, Position::Version),
+                }),
             None => None,
         };
+        let landed = landed.into_iter().collect();
         let by = state.metadata().partition_columns().to_vec();
         let splitter = match by.is_empty() {
             true => None,

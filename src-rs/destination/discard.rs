@@ -37,6 +37,7 @@ impl Destination for Discard {
             name: "discard",
             computes_on_payload: false,
             tells_what_landed: false,
+            refusals_are_atomic: false,
         }
     }
 
@@ -51,7 +52,7 @@ impl Destination for Discard {
         };
         Ok(Opened {
             session: Box::new(session),
-            landed: None,
+            landed: Vec::new(),
         })
     }
 }

@@ -44,7 +44,7 @@ use self::plan::Limits;
 use self::session::{FlightSession, Lane, Put, Refusing, Shape, Shared};
 use self::target::{Target, What};
 use super::headers::{Headers, HeadersReason};
-use super::{Capabilities, Destination, Opened, Opening, Position};
+use super::{Acknowledgement, Capabilities, Destination, Opened, Opening, Position};
 use crate::config::{Compression, Config, Dictionaries, FlightAcknowledgement, FlightDescriptor};
 use crate::error::{Code, Error, Result};
 
@@ -107,6 +107,16 @@ impl Flight {
         };
         let headers = self.headers.ask(reason).await?;
         Connection::open(&self.target.place, &self.config, &headers).await
+    }
+
+    /// Whether a refusal leaves nothing behind that was not acknowledged. A second stream may have
+    /// kept what was on it, and what half of a write is worth to a server that counts rows of writes
+    /// is nowhere promised.
+    fn refusals_are_atomic(&self) -> bool {
+        let flight = &self.config.flight;
+        flight.atomic_refusals
+            && flight.streams == 1
+            && flight.acknowledgement != FlightAcknowledgement::Cumulative
     }
 
     /// Remembers that credentials were refused, so that the next connection asks for others.
@@ -178,7 +188,11 @@ impl Flight {
             let last = complete.min().map(|last| self.refusing.before(last));
             last.filter(|last| *last >= first)
         });
-        let landed = landed.map(|last| (last, Position::None));
+        let through = |id| Acknowledgement::Through {
+            id,
+            position: Position::None,
+        };
+        let landed = landed.map(through).into_iter().collect();
         let session = FlightSession {
             connection,
             shape,
@@ -205,6 +219,7 @@ impl Destination for Flight {
             },
             computes_on_payload: self.config.flight.compression != Compression::None,
             tells_what_landed: self.config.flight.acknowledgement == FlightAcknowledgement::Cumulative,
+            refusals_are_atomic: self.refusals_are_atomic(),
         }
     }
 

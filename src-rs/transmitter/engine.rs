@@ -6,12 +6,14 @@
 //! - A write is sent only to an open session of its schema, in the order of its id.
 //! - Nothing here awaits a destination: `session` does that on its own task.
 //!
-//! `sending` is what it does with a session; `settling` is how deliveries end.
+//! `sending` is what it does with a session; `quarantine` what it does when rows are refused; `settling` is
+//! how deliveries end.
 
+mod quarantine;
 mod sending;
 mod settling;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,15 +25,17 @@ use uuid::Uuid;
 
 use super::admission::Admission;
 use super::batcher::Batcher;
+use super::bisect::Search;
 use super::intake::{Arrival, Delivered};
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
 use super::window::{Pending, Window};
-use super::{Observer, Reply, Witness};
-use crate::config::{Config, Retry};
+use super::{Event, Log, Observer, Reply, Witness};
+use crate::config::{Config, Quarantine, Retry};
+use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination, Position};
 use crate::error::{Code, Error, RetryClass};
-use crate::outcome::{Entered, Ledger, Segment};
+use crate::outcome::{Entered, Ledger, Segment, Settled};
 use crate::telemetry::Counters;
 use settling::{aborted, by_segment, deadline_passed};
 
@@ -51,6 +55,7 @@ pub enum Control {
 pub struct Engine {
     destination: Arc<dyn Destination>,
     retry: Retry,
+    quarantine: Quarantine,
     max_writes: usize,
     producer: Uuid,
     admission: Arc<Admission>,
@@ -60,6 +65,11 @@ pub struct Engine {
     ledger: Ledger,
     batcher: Batcher,
     window: Window,
+    /// Under way when a destination refused rows without naming them.
+    search: Option<Search>,
+    dead_letters: Option<DeadLetters>,
+    /// Settled deliveries of which refused rows are on their way to the disk.
+    unkept: BTreeMap<u64, Settled>,
     pace: Pace,
     dice: fastrand::Rng,
     /// Checks that the development option asks for, by sequence of unsettled deliveries.
@@ -127,9 +137,15 @@ impl Engine {
         observer: Observer,
     ) -> Engine {
         let (events, inbox) = unbounded_channel();
+        let divisible = config.quarantine.enabled && destination.capabilities().refusals_are_atomic;
+        let dead_letters = config
+            .dead_letter
+            .clone()
+            .map(|options| DeadLetters::open(options, counters.clone(), warn(observer.clone())));
         Engine {
             destination,
             retry: config.retry.clone(),
+            quarantine: config.quarantine.clone(),
             max_writes: config.inflight.max_writes,
             producer,
             admission,
@@ -137,7 +153,14 @@ impl Engine {
             observer,
             ledger: Ledger::default(),
             batcher: Batcher::new(config.batching.clone()),
-            window: Window::default(),
+            window: if divisible {
+                Window::divisible()
+            } else {
+                Window::default()
+            },
+            search: None,
+            dead_letters,
+            unkept: BTreeMap::new(),
             pace: Pace::new(&config.retry),
             dice: fastrand::Rng::new(),
             witnesses: HashMap::new(),
@@ -196,6 +219,8 @@ impl Engine {
         while let Some(arrival) = arrivals.recv().await {
             self.on_arrival(arrival);
         }
+        self.close_dead_letters().await;
+        self.wait_for_the_disk_no_longer();
         self.answer_flushes();
         self.publish();
         if let Some(closing) = self.closing.take() {
@@ -311,6 +336,9 @@ impl Engine {
     }
 
     fn on_session(&mut self, event: SessionEvent) {
+        if let Kind::Kept { sequence } = event.kind {
+            return self.on_kept(sequence);
+        }
         // A session that was given up may still have had something to say.
         if event.session != self.session_number {
             return;
@@ -340,6 +368,7 @@ impl Engine {
                 self.schema = None;
             }
             Kind::Broke { error, during } => self.on_broke(error, during),
+            Kind::Kept { .. } => {}
         }
     }
 
@@ -360,7 +389,7 @@ impl Engine {
         self.counters.writes_sent.add(1);
     }
 
-    fn on_opened(&mut self, landed: Option<(u64, Position)>) {
+    fn on_opened(&mut self, landed: Vec<Acknowledgement>) {
         self.counters.sessions_opened.add(1);
         if let Phase::Opening(driver) = std::mem::replace(&mut self.session, Phase::Closed) {
             self.session = Phase::Open(driver);
@@ -368,9 +397,11 @@ impl Engine {
         if let Some(reply) = self.prepare.take() {
             reply.answer(Ok(()));
         }
-        if let Some((id, position)) = landed {
-            self.on_acknowledged(Acknowledgement::Through { id, position });
+        for acknowledgement in landed {
+            self.on_acknowledged(acknowledgement);
         }
+        // Rows that landed are not sent again with the rest of their write.
+        self.window.rewind();
         // What did not land then never will: the destination has looked.
         if self.resume_from.take().is_some() && self.destination.capabilities().tells_what_landed {
             for pending in self.window.iter_mut() {
@@ -415,8 +446,14 @@ impl Engine {
                 self.counters.writes_acknowledged.add(1);
                 let done_rows = pending.done_rows();
                 let segments = pending.segments;
+                let parted = by_segment(&segments, done_rows, rejections);
+                let mut start = done_rows;
+                for (segment, rejections) in &parted {
+                    self.keep_refused(&pending.write, segment, start, rejections);
+                    start += segment.rows;
+                }
                 drop(pending.write);
-                for (segment, rejections) in by_segment(&segments, done_rows, rejections) {
+                for (segment, rejections) in parted {
                     let settled = self.ledger.refuse(&segment, rejections, position, now);
                     self.finish(settled);
                 }
@@ -447,6 +484,9 @@ impl Engine {
             } else if pending.taken {
                 pending.maybe_landed |= error.is_ambiguous();
             }
+        }
+        if self.look_for_rows(&error, during, now) {
+            return;
         }
         if error.retry_class() == RetryClass::Never {
             let mut error = error;
@@ -508,7 +548,7 @@ impl Engine {
                 self.open(schema);
             }
         }
-        if matches!(self.session, Phase::Open(_)) {
+        if !self.probe() && matches!(self.session, Phase::Open(_)) {
             self.send_unsent();
             self.fill_window(now, self.max_writes);
             self.send_unsent();
@@ -520,7 +560,9 @@ impl Engine {
     }
 
     fn answer_flushes(&mut self) {
-        let settled_through = self.ledger.oldest().map_or(u64::MAX, |oldest| oldest - 1);
+        let unkept = self.unkept.keys().next().copied();
+        let oldest = self.ledger.oldest().into_iter().chain(unkept).min();
+        let settled_through = oldest.map_or(u64::MAX, |oldest| oldest - 1);
         while let Some(flush) = self
             .flushes
             .pop_front_if(|flush| flush.barrier <= settled_through)
@@ -533,7 +575,7 @@ impl Engine {
         let Some(closing) = &self.closing else {
             return false;
         };
-        closing.arrived && self.ledger.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_))
+        closing.arrived && self.ledger.is_empty() && self.unkept.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_))
             // Past the deadline nobody waits any longer for what is still being imported.
             || closing.deadline <= now() && self.ledger.is_empty()
     }
@@ -542,7 +584,11 @@ impl Engine {
         let linger = match self.session {
             // With a full window, or with a session that is to be drained first, being due changes
             // nothing, and waking for it would spin.
-            Phase::Open(_) if self.window.len() < self.max_writes && !self.awaits_another_session() => {
+            Phase::Open(_)
+                if self.search.is_none()
+                    && self.window.len() < self.max_writes
+                    && !self.awaits_another_session() =>
+            {
                 self.batcher.due()
             }
             Phase::Closed => self.batcher.due(),
@@ -555,6 +601,16 @@ impl Engine {
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);
         [linger, wait, deadline].into_iter().flatten().min()
     }
+}
+
+fn warn(observer: Observer) -> Warn {
+    Box::new(move |message, fields| {
+        observer(Event::Log(Log {
+            level: "warn",
+            message: message.to_string(),
+            fields,
+        }));
+    })
 }
 
 /// The runtime's clock, which tests can stop.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Position, Session, Write};
+use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Session, Write};
 use crate::error::{Code, Error};
 
 /// What the transmitter asks of the session.
@@ -35,7 +35,7 @@ pub struct SessionEvent {
 
 pub enum Kind {
     Opened {
-        landed: Option<(u64, Position)>,
+        landed: Vec<Acknowledgement>,
     },
     Acknowledged(Acknowledgement),
     /// The session is about to be given this write.
@@ -54,6 +54,11 @@ pub enum Kind {
     Broke {
         error: Error,
         during: During,
+    },
+    /// No session's word: the refused rows of this delivery are in the dead-letter directory, or never
+    /// will be.
+    Kept {
+        sequence: u64,
     },
 }
 

@@ -4,6 +4,9 @@
 //! - All writes in the window have one schema: the session is drained before another is opened.
 //! - A write keeps its id in every replay; only rows that were acknowledged alone are cut off,
 //!   and rows of a delivery that was aborted or refused, while no session holds them.
+//! - Where writes may be cut in two, an id is the number of rows up to the end of its write, so that any
+//!   part of it has an id of its own between those of its neighbours, and the last part keeps the id of
+//!   the whole: an id names a last row, whatever was cut before it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,6 +25,8 @@ use crate::outcome::Segment;
 pub struct Window {
     writes: VecDeque<Pending>,
     last_id: u64,
+    /// Whether writes may be cut in two.
+    divisible: bool,
 }
 
 pub struct Pending {
@@ -44,8 +49,16 @@ pub struct Pending {
 }
 
 impl Window {
+    /// A window whose writes may be cut in two.
+    pub fn divisible() -> Window {
+        Window {
+            divisible: true,
+            ..Window::default()
+        }
+    }
+
     pub fn push(&mut self, draft: Draft) {
-        self.last_id += 1;
+        self.last_id += if self.divisible { draft.rows as u64 } else { 1 };
         self.writes.push_back(Pending {
             write: Arc::new(Write {
                 id: self.last_id,
@@ -156,6 +169,41 @@ impl Window {
         Some((refused, own_row as u64))
     }
 
+    /// Cuts write `id` in two after `rows` rows. The session is gone.
+    pub fn cut(&mut self, id: u64, rows: usize) {
+        let Some(index) = self.writes.iter().position(|pending| pending.write.id == id) else {
+            return;
+        };
+        let pending = &mut self.writes[index];
+        let left = pending.write.rows.saturating_sub(rows);
+        if !self.divisible || rows == 0 || left == 0 {
+            return;
+        }
+        let write = Arc::clone(&pending.write);
+        pending.write = Arc::new(rest_of(&write, rows_of(&write.batches, rows, left)));
+        let front = Pending {
+            write: Arc::new(Write {
+                id: id - left as u64,
+                ..rest_of(&write, rows_of(&write.batches, 0, rows))
+            }),
+            schema: Arc::clone(&pending.schema),
+            segments: take_rows(&mut pending.segments, rows),
+            ..*pending
+        };
+        self.writes.insert(index, front);
+    }
+
+    /// Takes out what writes up to `id` hold of a delivery. The session is gone.
+    pub fn take_delivery(&mut self, sequence: u64, id: u64) -> Vec<Pending> {
+        self.take_if(|pending| {
+            pending.write.id <= id
+                && pending
+                    .segments
+                    .iter()
+                    .all(|segment| segment.sequence == sequence)
+        })
+    }
+
     /// The session is gone: everything is to be sent again, but for the rows that were acknowledged.
     pub fn rewind(&mut self) {
         for pending in &mut self.writes {
@@ -196,6 +244,10 @@ impl Window {
 
     pub fn take_all(&mut self) -> Vec<Pending> {
         std::mem::take(&mut self.writes).into_iter().collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.writes.iter()
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
@@ -273,7 +325,7 @@ fn take_rows(segments: &mut Vec<Segment>, mut rows: usize) -> Vec<Segment> {
 }
 
 /// Some consecutive rows of a row of batches, not copied.
-fn rows_of(batches: &[RecordBatch], mut skip: usize, mut rows: usize) -> Vec<RecordBatch> {
+pub fn rows_of(batches: &[RecordBatch], mut skip: usize, mut rows: usize) -> Vec<RecordBatch> {
     let mut found = Vec::new();
     for batch in batches {
         let start = batch.num_rows().min(skip);
@@ -316,6 +368,7 @@ mod tests {
         Rewind(bool),
         TakeBack(u64),
         Blame(usize, u64),
+        Cut(usize, usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -328,6 +381,7 @@ mod tests {
             2 => any::<bool>().prop_map(Step::Rewind),
             1 => (1u64..30).prop_map(Step::TakeBack),
             1 => (0usize..4, 0u64..30).prop_map(|(which, row)| Step::Blame(which, row)),
+            1 => (0usize..4, 0usize..30).prop_map(|(which, rows)| Step::Cut(which, rows)),
         ]
     }
 
@@ -378,7 +432,7 @@ mod tests {
         /// every row leaves once, and a write says truly which rows it holds.
         #[test]
         fn every_row_leaves_once(steps in prop::collection::vec(step(), 1..60)) {
-            let mut window = Window::default();
+            let mut window = Window::divisible();
             let mut sequence = 0;
             let (mut entered, mut left) = (Vec::new(), Vec::new());
             for step in steps {
@@ -424,6 +478,11 @@ mod tests {
                         window.iter_mut().for_each(|p| p.sent = false);
                         window.rewind();
                     }
+                    Step::Cut(which, rows) => {
+                        let id = id(&window, which);
+                        window.rewind();
+                        window.cut(id, rows);
+                    }
                     Step::TakeBack(sequence) => {
                         let taken = window.take_back(sequence);
                         prop_assert!(taken.iter().all(|segment| segment.sequence == sequence));
@@ -431,7 +490,7 @@ mod tests {
                     }
                 }
                 let ids: Vec<u64> = window.writes.iter().map(|p| p.write.id).collect();
-                prop_assert!(ids.is_sorted() && window.last_id() == ids.last().copied());
+                prop_assert!(ids.is_sorted_by(|a, b| a < b) && window.last_id() == ids.last().copied());
                 for pending in &window.writes {
                     let rows = rows_written(&pending.write);
                     prop_assert_eq!(rows.len(), pending.write.rows);

@@ -483,3 +483,57 @@ fn an_error_carries_its_facts() {
         Value::Null
     );
 }
+
+/// rows are looked for unless told otherwise, and kept only where told.
+#[test]
+fn quarantine_and_dead_letters() {
+    let config = read(json!({}));
+    assert!(config.quarantine.enabled && config.dead_letter.is_none());
+    assert_eq!(config.quarantine.max_attempts, 1_000);
+    assert_eq!(config.quarantine.deadline, Duration::from_secs(60));
+    assert!(!read(json!({ "quarantine": false })).quarantine.enabled);
+    assert!(read(json!({ "quarantine": true })).quarantine.enabled);
+    let quarantine =
+        read(json!({ "quarantine": { "enabled": false, "maxAttempts": 3, "deadline": "2s" } })).quarantine;
+    assert!(!quarantine.enabled);
+    assert_eq!(
+        (quarantine.max_attempts, quarantine.deadline),
+        (3, Duration::from_secs(2))
+    );
+
+    let kept = read(json!({ "deadLetter": { "directory": "./letters" } }))
+        .dead_letter
+        .unwrap();
+    assert_eq!(kept.directory.to_str(), Some("./letters"));
+    assert_eq!(
+        (kept.max_file_bytes, kept.max_bytes, kept.max_files),
+        (64 << 20, 1 << 30, 1_000)
+    );
+    assert_eq!(kept.max_age, None);
+    let all = json!({ "directory": "d", "maxFileBytes": "2GiB", "maxFiles": 7, "maxAge": "7d" });
+    let kept = read(json!({ "deadLetter": all })).dead_letter.unwrap();
+    assert_eq!(
+        (kept.max_file_bytes, kept.max_bytes, kept.max_files),
+        (2 << 30, 2 << 30, 7)
+    );
+    assert_eq!(kept.max_age, Some(Duration::from_secs(7 * 24 * 3600)));
+
+    for (options, path, word) in [
+        (json!({ "quarantine": 3 }), "quarantine", "object"),
+        (
+            json!({ "quarantine": { "maxAttempts": 0 } }),
+            "quarantine.maxAttempts",
+            "at least 1",
+        ),
+        (json!({ "deadLetter": {} }), "deadLetter.directory", "missing"),
+        (
+            json!({ "deadLetter": { "directory": "d", "maxBytes": 5, "maxFileBytes": 6 } }),
+            "deadLetter.maxBytes",
+            "less than maxFileBytes",
+        ),
+    ] {
+        let issue = issue(options);
+        assert_eq!(issue.path, path);
+        assert!(issue.message.contains(word), "{}", issue.message);
+    }
+}

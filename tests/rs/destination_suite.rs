@@ -144,7 +144,7 @@ impl Fixture {
         let Opened { session, landed } = self.destination.open(opening).await.unwrap();
         Talk {
             session,
-            landed: landed.map(|(id, _)| id),
+            landed: landed.last().map(id_of),
             said,
             acknowledged: 0,
         }
@@ -399,5 +399,12 @@ async fn the_url_chooses_the_destination() {
         let error = validate(target, &config).unwrap_err();
         assert_eq!(error.code(), Code::ConfigInvalid);
         assert!(connect(target, &config).await.is_err());
+    }
+}
+
+fn id_of(acknowledgement: &Acknowledgement) -> u64 {
+    match acknowledgement {
+        Acknowledgement::Through { id, .. } => *id,
+        other => panic!("{other:?}"),
     }
 }

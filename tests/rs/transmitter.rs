@@ -12,6 +12,8 @@ mod budget;
 mod chaos;
 #[path = "transmitter/ending.rs"]
 mod ending;
+#[path = "transmitter/quarantine.rs"]
+mod quarantine;
 #[path = "transmitter/retrying.rs"]
 mod retrying;
 #[path = "transmitter/schemas.rs"]

@@ -106,6 +106,12 @@ impl Progress {
         self.lanes.iter().any(|lane| !lane.is_empty())
     }
 
+    /// The same, of all streams but one.
+    pub fn is_in_doubt_beside(&self, lane: usize) -> bool {
+        let mut others = self.lanes.iter().enumerate().filter(|(index, _)| *index != lane);
+        others.any(|(_, parts)| !parts.is_empty())
+    }
+
     /// What can be said now and was not said before.
     pub fn report(&mut self) -> Vec<Acknowledgement> {
         let mut said = Vec::new();
@@ -217,6 +223,7 @@ mod tests {
         assert_eq!(progress.open(1), 2);
         progress.part(1);
         assert_eq!(said(&mut progress), ["through 2"]);
+        assert!(progress.is_in_doubt_beside(0) && !progress.is_in_doubt_beside(1));
         progress.all(1);
         assert_eq!(said(&mut progress), ["through 4"]);
     }

@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// The failure of a stream as an error that says whether rows are in doubt.
-    fn failed(&self, failure: Failure) -> Error {
+    fn failed(&self, failure: Failure, lane: usize) -> Error {
         let error = match failure {
             Failure::Status(status) => status::error(&status, &self.secrets),
             Failure::Ours(error) => error,
@@ -161,8 +161,10 @@ impl Shared {
         if error.code() == Code::Unauthenticated {
             self.stale.store(true, Ordering::Release);
         }
-        let kept_nothing = self.atomic && status::is_of_the_data(error.code());
-        let error = if self.progress().is_in_doubt() && !kept_nothing {
+        let progress = self.progress();
+        // The other streams were not refused: what is on them may be kept.
+        let kept_nothing = self.atomic && error.is_of_the_data() && !progress.is_in_doubt_beside(lane);
+        let error = if progress.is_in_doubt() && !kept_nothing {
             error.ambiguous()
         } else {
             error
@@ -223,7 +225,7 @@ impl Listener for Ear {
                 }
             },
         };
-        let error = self.shared.failed(failure);
+        let error = self.shared.failed(failure, self.lane);
         self.shared
             .acknowledgements
             .send(Acknowledgement::Broken { error: error.clone() });

@@ -73,6 +73,9 @@ pub fn error(status: &Status, secrets: &Secrets) -> Error {
         text = format!("{text}, and not to try again");
     }
     let mut error = Error::new(code, text);
+    if error.is_of_the_data() {
+        error = error.refused_as(name(status.code()));
+    }
     if let Some(source) = std::error::Error::source(status) {
         error = error.caused_by(&Chain(secrets.chain(source)));
     }
@@ -101,11 +104,6 @@ fn code(code: Grpc) -> Code {
             Code::Unavailable
         }
     }
-}
-
-/// Whether the server says so of the data, so that other data may pass.
-pub fn is_of_the_data(code: Code) -> bool {
-    code == Code::RowsRejected
 }
 
 fn name(code: Grpc) -> &'static str {
@@ -263,7 +261,7 @@ mod tests {
             let error = error(&status, &Secrets::default());
             assert_eq!(error.code(), ours, "{number}");
             assert!(error.message().contains(name(Grpc::from_i32(number))));
-            assert_eq!(is_of_the_data(ours), [3, 6, 11].contains(&number));
+            assert_eq!(error.is_of_the_data(), [3, 6, 11].contains(&number));
         }
     }
 

@@ -143,7 +143,7 @@ impl Engine {
 
     pub(super) fn close_session_at_the_end(&mut self, now: Instant) {
         let Some(closing) = &mut self.closing else { return };
-        if !closing.arrived || !self.ledger.is_empty() {
+        if !closing.arrived || !self.ledger.is_empty() || !self.unkept.is_empty() {
             return;
         }
         // All rows are settled: what is left is a courtesy and gets no long wait.

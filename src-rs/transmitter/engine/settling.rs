@@ -26,6 +26,9 @@ impl Engine {
             self.resume_from = Some(self.resume_from.map_or(id, |earlier| earlier.min(id)));
         }
         self.window.rewind();
+        if let Some(search) = &mut self.search {
+            search.rewind();
+        }
     }
 
     pub(super) fn fail_all(&mut self, failed: Vec<Pending>, error: &Error, now: Instant) {
@@ -35,6 +38,11 @@ impl Engine {
         for pending in failed {
             self.fail_pending(pending, error, now);
         }
+        self.stop_if_asked(error, now);
+    }
+
+    /// After something failed for good.
+    pub(super) fn stop_if_asked(&mut self, error: &Error, now: Instant) {
         if self.retry.on_exhausted == OnExhausted::Stop && self.stopped.is_none() {
             self.stop(error, now);
         }
@@ -147,6 +155,7 @@ impl Engine {
             let settled = self.ledger.fail_rest(sequence, &error, now);
             self.finish(settled);
         }
+        self.wait_for_the_disk_no_longer();
     }
 
     /// Settles a delivery that never got as far as the batcher.
@@ -172,9 +181,13 @@ impl Engine {
 
     /// The end of every delivery.
     pub(super) fn finish(&mut self, settled: Option<Settled>) {
-        let Some(Settled { mut outcome, silent }) = settled else {
-            return;
-        };
+        if let Some(settled) = settled.and_then(|settled| self.waits_for_the_disk(settled)) {
+            self.conclude(settled);
+        }
+    }
+
+    pub(super) fn conclude(&mut self, settled: Settled) {
+        let Settled { mut outcome, silent } = settled;
         if let Some(unchanged) = self.witnesses.remove(&outcome.sequence)
             && !unchanged()
         {

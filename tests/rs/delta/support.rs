@@ -225,7 +225,10 @@ impl Writer {
         let Opened { session, landed } = delta.open(opening).await?;
         Ok(Writer {
             session,
-            landed,
+            landed: landed.last().map(|last| match last {
+                Acknowledgement::Through { id, position } => (*id, *position),
+                other => panic!("{other:?}"),
+            }),
             heard,
         })
     }

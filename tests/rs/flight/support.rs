@@ -193,7 +193,10 @@ impl Writer {
             .await?;
         Ok(Writer {
             session: opened.session,
-            landed: opened.landed.map(|(id, _)| id),
+            landed: opened.landed.last().map(|last| match last {
+                Acknowledgement::Through { id, .. } => *id,
+                other => panic!("{other:?}"),
+            }),
             heard,
         })
     }

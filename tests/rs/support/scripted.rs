@@ -59,6 +59,10 @@ pub struct World {
     pub poison: HashSet<i64>,
     /// These rows are refused, the others of their write kept.
     pub refused: HashSet<i64>,
+    /// Whatever becomes durable together is refused whole, and nothing of it kept, for one of these.
+    pub at_fault: HashSet<i64>,
+    /// Refusals for rows at fault are said between calls, after so long.
+    pub refuses_late: Option<Duration>,
     /// Schemas with a column of this name are refused at `open`.
     pub unwanted: HashSet<String>,
     /// Panics where nobody expects it: when it is asked what it can do.
@@ -81,6 +85,8 @@ pub struct World {
     pub violations: Vec<String>,
     live: usize,
     landed: u64,
+    /// Refusals of writes that landed, which nobody was told of.
+    unsaid: Vec<(u64, Vec<Rejection>)>,
 }
 
 impl World {
@@ -105,6 +111,7 @@ impl World {
 
 pub struct Scripted {
     pub tells_what_landed: bool,
+    pub refusals_are_atomic: bool,
     pub durable: Durable,
     world: Arc<Mutex<World>>,
     start: Instant,
@@ -114,6 +121,7 @@ impl Scripted {
     pub fn new(durable: Durable, tells_what_landed: bool) -> Scripted {
         Scripted {
             tells_what_landed,
+            refusals_are_atomic: false,
             durable,
             world: Arc::default(),
             start: Instant::now(),
@@ -134,6 +142,11 @@ pub fn transient() -> Error {
     Error::new(Code::Unavailable, "gone away")
 }
 
+/// What is said of rows at fault.
+pub fn refusal() -> Error {
+    Error::new(Code::RowsRejected, "some row is not welcome").refused_as("NOT_WELCOME")
+}
+
 pub fn never() -> Error {
     Error::new(Code::BatchInvalid, "not like this")
 }
@@ -148,6 +161,7 @@ impl Destination for Scripted {
             name: "scripted",
             computes_on_payload: false,
             tells_what_landed: self.tells_what_landed,
+            refusals_are_atomic: self.refusals_are_atomic,
         }
     }
 
@@ -178,10 +192,22 @@ impl Destination for Scripted {
         }
         world.live += 1;
         world.schemas.push(opening.schema.clone());
-        let landed = opening
-            .resume_from
-            .filter(|from| self.tells_what_landed && world.landed >= *from)
-            .map(|_| (world.landed, Position::Version(world.landed)));
+        let mut landed = Vec::new();
+        if let Some(from) = opening.resume_from.filter(|_| self.tells_what_landed) {
+            let through = |id| Acknowledgement::Through {
+                id,
+                position: Position::Version(id),
+            };
+            for (id, rejections) in std::mem::take(&mut world.unsaid) {
+                landed.push(through(id - 1));
+                landed.push(Acknowledgement::Refused {
+                    id,
+                    rejections,
+                    position: Position::Version(id),
+                });
+            }
+            landed.extend((world.landed >= from).then(|| through(world.landed)));
+        }
         drop(world);
         Ok(Opened {
             session: Box::new(ScriptedSession {
@@ -194,6 +220,7 @@ impl Destination for Scripted {
                 due: None,
                 last_id: 0,
                 broken: false,
+                refused: false,
             }),
             landed,
         })
@@ -211,6 +238,8 @@ struct ScriptedSession {
     due: Option<Instant>,
     last_id: u64,
     broken: bool,
+    /// Said, or about to be said, that rows are at fault: what comes now is not even read.
+    refused: bool,
 }
 
 impl Drop for ScriptedSession {
@@ -256,22 +285,26 @@ impl ScriptedSession {
             .collect();
         world.keep(&kept);
         world.landed = id;
-        drop(world);
-        if !said {
-            return;
-        }
-        let position = Position::Version(id);
-        let rejection = |row: &usize| Rejection {
+        let rejection = |row: usize, done: usize| Rejection {
             row: (done + row) as u64,
             code: "REFUSED".into(),
-            message: format!("{} is refused", rows[*row]),
+            message: format!("{} is refused", rows[row]),
         };
+        if !said {
+            if !refused.is_empty() {
+                let rejections = refused.iter().map(|row| rejection(*row, 0)).collect();
+                world.unsaid.push((id, rejections));
+            }
+            return;
+        }
+        drop(world);
+        let position = Position::Version(id);
         self.acknowledgements.send(if refused.is_empty() {
             Acknowledgement::Through { id, position }
         } else {
             Acknowledgement::Refused {
                 id,
-                rejections: refused.iter().map(rejection).collect(),
+                rejections: refused.iter().map(|row| rejection(*row, done)).collect(),
                 position,
             }
         });
@@ -281,9 +314,11 @@ impl ScriptedSession {
     /// durable before an earlier one.
     fn keep_part(&mut self, id: u64, rows: &[i64], count: usize) -> usize {
         let mut world = self.world();
-        let refused = rows.iter().position(|row| world.refused.contains(row));
+        let refused = rows
+            .iter()
+            .position(|row| world.refused.contains(row) || world.at_fault.contains(row));
         let count = count.min(refused.unwrap_or(rows.len() - 1)).min(rows.len() - 1);
-        if self.durable == Durable::AtFlush || count == 0 {
+        if self.durable == Durable::AtFlush || self.refused || count == 0 {
             return 0;
         }
         world.keep(&rows[..count]);
@@ -300,7 +335,37 @@ impl ScriptedSession {
         self.due = None;
     }
 
+    /// Whether something that would become durable now is at fault; then nothing of it is kept.
+    fn refuses(&mut self) -> bool {
+        let world = self.world();
+        let mut rows = self.buffered.iter().flat_map(|(_, rows, _)| rows);
+        let at_fault = rows.any(|row| world.at_fault.contains(row));
+        drop(world);
+        if at_fault {
+            self.buffered.clear();
+            self.refused = true;
+        }
+        at_fault
+    }
+
+    fn refuse(&mut self) -> Result<()> {
+        let Some(delay) = self.world().refuses_late else {
+            return self.fail(refusal());
+        };
+        self.afterwards(Act::BreakLater(delay, refusal()));
+        Ok(())
+    }
+
     fn settle(&mut self, act: Act) -> Result<()> {
+        if self.refused {
+            self.buffered.clear();
+            return Ok(());
+        }
+        if matches!(act, Act::Fail(_) | Act::Forget) {
+            // Nothing becomes durable.
+        } else if self.refuses() {
+            return self.refuse();
+        }
         match act {
             Act::Fail(error) => self.fail(error),
             Act::KeepAndFail(error) => {
@@ -395,7 +460,13 @@ impl Session for ScriptedSession {
     async fn flush(&mut self) -> Result<()> {
         let act = self.begin("flush".into(), |world| &mut world.flushes);
         let act = wait(act).await;
-        self.settle(act)
+        self.settle(act)?;
+        // Whoever is asked to make all durable must not leave it at that.
+        if self.refused {
+            self.fail(refusal())
+        } else {
+            Ok(())
+        }
     }
 
     fn flush_due(&self) -> Option<std::time::Instant> {
@@ -405,7 +476,13 @@ impl Session for ScriptedSession {
     async fn close(mut self: Box<Self>) -> Result<()> {
         let act = self.begin("close".into(), |world| &mut world.closes);
         let act = wait(act).await;
-        self.settle(act)
+        self.settle(act)?;
+        // Whoever is asked to make all durable must not leave it at that.
+        if self.refused {
+            self.fail(refusal())
+        } else {
+            Ok(())
+        }
     }
 }
 

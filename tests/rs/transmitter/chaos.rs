@@ -31,6 +31,9 @@ struct Run {
     closes: Vec<Act>,
     poison: Vec<u8>,
     refused: Vec<u8>,
+    /// Rows that make the destination refuse whatever they are in, and whether it says so late.
+    at_fault: Vec<u8>,
+    refuses_late: Option<u16>,
     max_rows: usize,
     max_bytes: usize,
     max_writes: usize,
@@ -88,6 +91,10 @@ fn run() -> impl Strategy<Value = Run> {
     let acts = || prop::collection::vec(act(), 0..8);
     let faults = (acts(), acts(), acts(), acts());
     let rows = || prop::collection::vec(any::<u8>(), 0..3);
+    let at_fault = (
+        prop::collection::vec(any::<u8>(), 0..4),
+        prop::option::of(0u16..100),
+    );
     let limits = (
         1usize..40,
         8usize..400,
@@ -103,7 +110,7 @@ fn run() -> impl Strategy<Value = Run> {
         ),
         prop::collection::vec(step(), 1..40),
         faults,
-        (rows(), rows()),
+        (rows(), rows(), at_fault),
         limits,
         (
             prop::bool::weighted(0.1),
@@ -112,7 +119,14 @@ fn run() -> impl Strategy<Value = Run> {
         ),
     )
         .prop_map(
-            |((durable, tells), steps, (opens, writes, flushes, closes), (poison, refused), limits, end)| {
+            |(
+                (durable, tells),
+                steps,
+                (opens, writes, flushes, closes),
+                (poison, refused, at_fault),
+                limits,
+                end,
+            )| {
                 Run {
                     durable,
                     tells,
@@ -122,8 +136,9 @@ fn run() -> impl Strategy<Value = Run> {
                     flushes,
                     closes,
                     poison,
-                    // What landed unseen cannot also have been refused: `landed` has no words for it.
-                    refused: if tells { Vec::new() } else { refused },
+                    refused,
+                    at_fault: at_fault.0,
+                    refuses_late: at_fault.1,
                     max_rows: limits.0,
                     max_bytes: limits.1,
                     max_writes: limits.2,
@@ -144,8 +159,10 @@ fn value(sequence: u64, row: usize) -> i64 {
 }
 
 async fn play(run: Run) {
+    let mut scripted = Scripted::new(run.durable, run.tells);
+    scripted.refusals_are_atomic = true;
     let rig = Rig::new(
-        Scripted::new(run.durable, run.tells),
+        scripted,
         json!({
             "batching": { "maxRows": run.max_rows, "maxBytes": run.max_bytes, "linger": run.linger_ms },
             "inflight": { "maxBytes": run.budget, "maxWrites": run.max_writes },
@@ -166,6 +183,12 @@ async fn play(run: Run) {
         world.closes = run.closes.clone().into();
         world.poison = run.poison.iter().map(|n| value(u64::from(*n) % 40, 2)).collect();
         world.refused = run.refused.iter().map(|n| value(u64::from(*n) % 40, 1)).collect();
+        world.at_fault = run
+            .at_fault
+            .iter()
+            .map(|n| value(u64::from(*n) % 40, usize::from(n % 7)))
+            .collect();
+        world.refuses_late = run.refuses_late.map(|ms| Duration::from_millis(ms.into()));
         world.flush_interval = run.flush_interval.map(|ms| Duration::from_millis(ms.into()));
     }
     let mut sent: Vec<usize> = Vec::new();

@@ -1,0 +1,304 @@
+//! Refused rows, kept as Arrow files for somebody to look at, mend and send again.
+//!
+//! Rows go to a thread of their own, which appends them to one open file per schema. Invariants:
+//! - After [`DeadLetters::sync`] has called back, what was kept before it is on the disk, or the log and
+//!   the counters say that it is not. It always calls back: a disk that fails loses no outcome.
+//! - A file under its final name (`.arrow`) is whole. One that is being written has another suffix
+//!   (`.arrow.part`) and is locked; what a crash left is made whole by the next client on the directory.
+//! - All files together stay within the bounds: the oldest go first, and the log says so.
+//!
+//! It does not decide which rows are refused, does not send anything again, and never writes anything but
+//! the rows and the destination's word on them. `specs/quarantine.md` has the layout.
+
+mod file;
+mod shelf;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde_json::{Value, json};
+
+use self::file::OpenFile;
+use crate::config::DeadLetter;
+use crate::destination::Rejection;
+use crate::telemetry::Counters;
+
+/// A file that nothing was added to for so long is closed, so that it can be read.
+const IDLE: Duration = Duration::from_secs(1);
+/// Schemas with an open file at once.
+const MOST_OPEN: usize = 8;
+
+/// Says something in the user's log: a line, and what it is about.
+pub type Warn = Box<dyn Fn(&str, Value) + Send>;
+
+/// Where refused rows go.
+pub struct DeadLetters(Sender<Order>);
+
+/// Refused rows of one delivery.
+pub struct Letter {
+    pub schema: SchemaRef,
+    /// As many rows as there are rejections, in their order.
+    pub batches: Vec<RecordBatch>,
+    pub sequence: u64,
+    /// Rows counted within the delivery.
+    pub rejections: Vec<Rejection>,
+}
+
+enum Order {
+    Keep(Letter),
+    Sync(Box<dyn FnOnce() + Send>),
+    Close(Box<dyn FnOnce() + Send>),
+}
+
+impl DeadLetters {
+    /// Starts the thread. The directory is made when it is needed, and what is wrong with it is said in the
+    /// log: rows that cannot be kept are no reason to send none.
+    pub fn open(options: DeadLetter, counters: Arc<Counters>, warn: Warn) -> DeadLetters {
+        let (orders, receiver) = channel();
+        let mut desk = Desk {
+            options,
+            counters,
+            warn,
+            open: Vec::new(),
+            failed: 0,
+            unsynced: 0,
+        };
+        // Without a thread every order is refused, and refused orders are answered where they are given.
+        let _ = thread::Builder::new()
+            .name("arrow-ingest-dead-letters".into())
+            .spawn(move || desk.run(&receiver));
+        DeadLetters(orders)
+    }
+
+    pub fn keep(&self, letter: Letter) {
+        let _ = self.0.send(Order::Keep(letter));
+    }
+
+    /// Calls back, from another thread, once all that was kept before is on the disk or has failed.
+    pub fn sync(&self, done: impl FnOnce() + Send + 'static) {
+        self.give(Order::Sync(Box::new(done)));
+    }
+
+    /// The same once every file has its final name. Nothing is kept after it.
+    pub fn close(&self, done: impl FnOnce() + Send + 'static) {
+        self.give(Order::Close(Box::new(done)));
+    }
+
+    fn give(&self, order: Order) {
+        // A thread that is gone keeps nothing more, and nobody may wait for it.
+        if let Err(error) = self.0.send(order)
+            && let Order::Sync(done) | Order::Close(done) = error.0
+        {
+            done();
+        }
+    }
+}
+
+/// What the thread works with.
+struct Desk {
+    options: DeadLetter,
+    counters: Arc<Counters>,
+    warn: Warn,
+    /// The most recently opened last.
+    open: Vec<OpenFile>,
+    /// Rows lost since the last sync.
+    failed: usize,
+    unsynced: usize,
+}
+
+impl Desk {
+    fn run(&mut self, orders: &Receiver<Order>) {
+        if let Err(error) = self.begin() {
+            self.complain("the dead-letter directory cannot be used", &error);
+        }
+        loop {
+            let first = if self.open.is_empty() {
+                orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                orders.recv_timeout(IDLE)
+            };
+            let first = match first {
+                Ok(order) => order,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.seal(0);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.seal(0),
+            };
+            let mut waiting = Vec::new();
+            let mut closing = false;
+            // All that is there shares one sync.
+            for order in std::iter::once(first).chain(orders.try_iter()) {
+                match order {
+                    Order::Keep(letter) => self.keep(&letter),
+                    Order::Sync(done) => waiting.push(done),
+                    Order::Close(done) => {
+                        waiting.push(done);
+                        closing = true;
+                    }
+                }
+            }
+            self.sync();
+            self.seal(if closing {
+                0
+            } else {
+                self.options.max_file_bytes as u64
+            });
+            waiting.into_iter().for_each(|done| done());
+            if closing {
+                return;
+            }
+        }
+    }
+
+    fn begin(&mut self) -> std::io::Result<()> {
+        fs::create_dir_all(&self.options.directory)?;
+        for path in file::left_behind(&self.options.directory)? {
+            match file::recover(&path) {
+                Ok(Some(rows)) => (self.warn)(
+                    "dead letters that a crash had left half-written are whole again",
+                    json!({ "file": path.display().to_string(), "rows": rows }),
+                ),
+                // Another client writes to it.
+                Ok(None) => {}
+                Err(error) => self.complain("dead letters that a crash left cannot be read", &error),
+            }
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    fn keep(&mut self, letter: &Letter) {
+        let rows = letter.rejections.len();
+        let result = self.append(letter).or_else(|_| {
+            // A file takes one dictionary per column: another one begins another file.
+            self.seal_schema(&letter.schema);
+            self.append(letter)
+        });
+        match result {
+            Ok(()) => self.unsynced += rows,
+            Err(error) => {
+                self.open.retain(|file| file.schema() != &letter.schema);
+                self.failed += rows;
+                self.complain(
+                    "refused rows could not be written to the dead-letter directory",
+                    &error,
+                );
+            }
+        }
+    }
+
+    fn append(&mut self, letter: &Letter) -> Result<(), file::Trouble> {
+        let index = match self.open.iter().position(|file| file.schema() == &letter.schema) {
+            Some(index) => index,
+            None => {
+                if self.open.len() >= MOST_OPEN {
+                    let oldest = self.open.remove(0);
+                    self.finish(oldest);
+                }
+                fs::create_dir_all(&self.options.directory)?;
+                let file = OpenFile::create(&self.options.directory, letter.schema.clone())?;
+                self.open.push(file);
+                self.open.len() - 1
+            }
+        };
+        self.open[index].append(letter, SystemTime::now())
+    }
+
+    fn sync(&mut self) {
+        if self.unsynced + self.failed == 0 {
+            return;
+        }
+        let mut kept = std::mem::take(&mut self.unsynced);
+        let mut failed = std::mem::take(&mut self.failed);
+        let mut errors = Vec::new();
+        self.open.retain_mut(|file| {
+            let rows = file.unsynced_rows();
+            match file.sync() {
+                Ok(()) => true,
+                Err(error) => {
+                    kept = kept.saturating_sub(rows);
+                    failed += rows;
+                    errors.push(error);
+                    false
+                }
+            }
+        });
+        for error in errors {
+            self.complain(
+                "refused rows could not be synced to the dead-letter directory",
+                &error,
+            );
+        }
+        self.counters.dead_letters_kept.add(kept);
+        self.counters.dead_letters_failed.add(failed);
+    }
+
+    /// Gives their final names to files of at least so many bytes.
+    fn seal(&mut self, least: u64) {
+        let (full, open) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|file| file.bytes() >= least);
+        self.open = open;
+        let full: Vec<OpenFile> = full;
+        full.into_iter().for_each(|file| self.finish(file));
+    }
+
+    fn seal_schema(&mut self, schema: &SchemaRef) {
+        if let Some(index) = self.open.iter().position(|file| file.schema() == schema) {
+            let file = self.open.remove(index);
+            self.finish(file);
+        }
+    }
+
+    fn finish(&mut self, file: OpenFile) {
+        match file.finish() {
+            Ok(()) => self.tidy(),
+            Err(error) => self.complain("a dead-letter file could not be finished", &error),
+        }
+    }
+
+    /// Removes what is too much.
+    fn tidy(&mut self) {
+        match shelf::tidy(&self.options, SystemTime::now()) {
+            Ok(removed) => {
+                for path in removed {
+                    self.counters.dead_letter_files_removed.add(1);
+                    let text = "a dead-letter file was removed to make room";
+                    (self.warn)(text, json!({ "file": path.display().to_string() }));
+                }
+            }
+            Err(error) => self.complain("old dead letters could not be removed", &error),
+        }
+    }
+
+    fn complain(&self, text: &str, error: &dyn std::fmt::Display) {
+        let directory = self.options.directory.display().to_string();
+        (self.warn)(
+            text,
+            json!({ "directory": directory, "error": error.to_string() }),
+        );
+    }
+}
+
+/// Files under their final names, the oldest first.
+///
+/// # Errors
+/// What the file system says.
+pub fn list(directory: &Path) -> std::io::Result<Vec<shelf::Entry>> {
+    shelf::list(directory)
+}
+
+/// The rows of a file, with the columns that say why.
+///
+/// # Errors
+/// What the file system or the Arrow reader says.
+pub fn read(path: &Path) -> Result<Vec<RecordBatch>, file::Trouble> {
+    file::read(path)
+}

@@ -1,0 +1,72 @@
+//! The files of a dead-letter directory, and which of them are too many.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::file::FINAL;
+use crate::config::DeadLetter;
+
+/// One file that is whole.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub finished: SystemTime,
+}
+
+/// The oldest first: names begin with the time.
+pub fn list(directory: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        // Another client on this directory may have removed it since.
+        if is_ours(&path)
+            && let Ok(metadata) = entry.metadata()
+        {
+            entries.push(Entry {
+                path,
+                bytes: metadata.len(),
+                finished: metadata.modified()?,
+            });
+        }
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
+/// Removes the oldest files until the rest is within bounds, and those that are too old. The newest file
+/// stays, however large. Returns what was removed.
+pub fn tidy(options: &DeadLetter, now: SystemTime) -> io::Result<Vec<PathBuf>> {
+    let entries = list(&options.directory)?;
+    let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    let mut files = entries.len();
+    let mut removed = Vec::new();
+    for entry in &entries {
+        let age = now.duration_since(entry.finished).unwrap_or(Duration::ZERO);
+        let too_old = options.max_age.is_some_and(|most| age > most);
+        let too_much = files > 1 && (bytes > options.max_bytes as u64 || files > options.max_files);
+        if !too_old && !too_much {
+            continue;
+        }
+        match fs::remove_file(&entry.path) {
+            Ok(()) => removed.push(entry.path.clone()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        bytes -= entry.bytes;
+        files -= 1;
+    }
+    Ok(removed)
+}
+
+/// Whether the name is one that we give: nobody else's file is counted, or removed.
+fn is_ours(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    name.starts_with(super::file::START) && name.ends_with(FINAL)
+}

@@ -1,0 +1,375 @@
+//! Looking for the rows that make a destination refuse a write. Pure.
+//!
+//! A search begins with a refusal of everything that a session was given and had not acknowledged. From
+//! then on a session is given one *probe* at a time, a run of rows from the oldest on, and told to flush:
+//! either it is durable, or something in it is at fault, and the next probe is half of it. Invariants:
+//! - Probes go from the oldest row to the newest, so whatever is durable is so in order.
+//! - A row is found at fault only when it was refused alone.
+//! - One row at fault among n costs about log2(n) refusals: where the first half of what was refused
+//!   passes, the other half is at fault and is halved untried.
+//! - It ends: every refusal narrows what is at fault, settles a row, or gives up.
+//!
+//! It sends nothing, cuts nothing and settles nothing; the engine does as it says.
+
+use std::time::Instant;
+
+use crate::outcome::Segment;
+
+#[derive(Debug)]
+pub struct Search {
+    /// The last write that is searched; later ones wait.
+    last: u64,
+    /// Something is at fault between the oldest unsettled row and the end of this write.
+    guilty: Option<u64>,
+    /// The last write of the probe that is under way.
+    probe: Option<u64>,
+    /// Writes of the next probe where nothing is known to be at fault: doubled while they pass.
+    stride: usize,
+    /// Refusals spent on rows of one delivery alone.
+    spent: (u64, u32),
+    max_attempts: u32,
+    by: Instant,
+}
+
+/// An unsettled write: its id, and whose rows it holds.
+pub type Suspect<'a> = (u64, &'a [Segment]);
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Give the session all writes up to this one, and flush.
+    Probe { through: u64 },
+    /// Cut this write after so many rows, and ask again.
+    Cut { id: u64, rows: usize },
+    /// Nothing is left to search.
+    Done,
+}
+
+/// What a refusal of a probe comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The one row that the oldest write holds is at fault.
+    Row,
+    /// Look closer.
+    Narrow,
+    /// The time is up: everything through this write is undecided.
+    OutOfTime { through: u64 },
+    /// The attempts are spent: the rows of this delivery are undecided, as far as they were refused.
+    OutOfAttempts { sequence: u64, through: u64 },
+}
+
+impl Search {
+    /// A session refused some of the writes it was given, of which `last` was the last.
+    pub fn new(last: u64, max_attempts: u32, by: Instant) -> Search {
+        Search {
+            last,
+            guilty: None,
+            probe: None,
+            stride: 1,
+            spent: (0, 0),
+            max_attempts,
+            by,
+        }
+    }
+
+    /// The last write of the probe that is under way.
+    pub fn probe(&self) -> Option<u64> {
+        self.probe
+    }
+
+    /// The session is gone, whatever it had to say: nothing is under way.
+    pub fn rewind(&mut self) {
+        self.probe = None;
+    }
+
+    /// What was given to the session through `given` was refused.
+    pub fn refused<'a>(
+        &mut self,
+        given: u64,
+        suspects: impl Iterator<Item = Suspect<'a>>,
+        now: Instant,
+    ) -> Verdict {
+        self.probe = None;
+        self.stride = 1;
+        self.guilty = Some(given);
+        let mut run = suspects.take_while(|(id, _)| *id <= given);
+        let first = run.next();
+        let alone = first.filter(|_| run.next().is_none());
+        let delivery = alone.and_then(|(_, segments)| match segments {
+            [only] => Some(*only),
+            _ => None,
+        });
+        if let Some(delivery) = delivery {
+            if self.spent.0 != delivery.sequence {
+                self.spent = (delivery.sequence, 0);
+            }
+            self.spent.1 += 1;
+            if delivery.rows == 1 {
+                self.guilty = None;
+                return Verdict::Row;
+            }
+            if self.spent.1 >= self.max_attempts {
+                self.guilty = None;
+                return Verdict::OutOfAttempts {
+                    sequence: delivery.sequence,
+                    through: self.last,
+                };
+            }
+        }
+        if now >= self.by {
+            self.guilty = None;
+            // One more probe for all the rest: it passes, or the rest is undecided too.
+            self.stride = usize::MAX;
+            return Verdict::OutOfTime { through: given };
+        }
+        Verdict::Narrow
+    }
+
+    /// What to do next, given the unsettled writes from the oldest on, none of which is under way.
+    pub fn next<'a>(&mut self, suspects: impl Iterator<Item = Suspect<'a>>) -> Step {
+        let run: Vec<Suspect<'a>> = suspects.take_while(|(id, _)| *id <= self.last).collect();
+        if self.probe.take().is_some() && self.guilty.is_none() {
+            self.stride = self.stride.saturating_mul(2);
+        }
+        let Some((first, segments)) = run.first() else {
+            return Step::Done;
+        };
+        let guilty = self.guilty.filter(|guilty| guilty >= first);
+        self.guilty = guilty;
+        let through = match guilty {
+            None => run[self.stride.min(run.len()) - 1].0,
+            Some(guilty) => {
+                let writes = run.partition_point(|(id, _)| *id <= guilty);
+                if writes > 1 {
+                    run[writes / 2 - 1].0
+                } else if let Some(rows) = middle(segments) {
+                    return Step::Cut { id: *first, rows };
+                } else {
+                    *first
+                }
+            }
+        };
+        self.probe = Some(through);
+        Step::Probe { through }
+    }
+}
+
+/// Where to cut: between two deliveries if there are several, as near to the middle as can be, so that
+/// the others are out of it first. None for a single row.
+fn middle(segments: &[Segment]) -> Option<usize> {
+    let rows: usize = segments.iter().map(|segment| segment.rows).sum();
+    let mut end = 0;
+    let ends = segments.iter().map(|segment| {
+        end += segment.rows;
+        end
+    });
+    let between = ends.filter(|end| *end < rows);
+    let nearest = between.min_by_key(|end| end.abs_diff(rows / 2));
+    nearest.or_else(|| Some(rows / 2).filter(|half| *half > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Rows by number, in writes of deliveries; what is refused is so whole.
+    struct Bench {
+        writes: Vec<(u64, Vec<Segment>)>,
+        bad: Vec<usize>,
+        accepted: Vec<usize>,
+        refused: Vec<usize>,
+        undecided: Vec<usize>,
+        refusals: usize,
+        probes: usize,
+    }
+
+    impl Bench {
+        /// `deliveries[w]` are the row counts of write `w`; row numbers run through everything.
+        fn new(deliveries: &[Vec<usize>], bad: Vec<usize>) -> Bench {
+            let (mut row, mut sequence) = (0, 0);
+            let writes = deliveries.iter().map(|counts| {
+                let segments = counts.iter().map(|rows| {
+                    sequence += 1;
+                    row += rows;
+                    Segment {
+                        sequence,
+                        first_row: row - rows,
+                        rows: *rows,
+                    }
+                });
+                let segments: Vec<Segment> = segments.collect();
+                (row as u64, segments)
+            });
+            // Ids are the numbers of their last rows, as the window gives them out.
+            let writes = writes.map(|(_, segments)| {
+                let last = segments.last().unwrap();
+                ((last.first_row + last.rows) as u64, segments)
+            });
+            Bench {
+                writes: writes.collect(),
+                bad,
+                accepted: Vec::new(),
+                refused: Vec::new(),
+                undecided: Vec::new(),
+                refusals: 0,
+                probes: 0,
+            }
+        }
+
+        fn suspects(&self) -> impl Iterator<Item = Suspect<'_>> {
+            self.writes.iter().map(|(id, segments)| (*id, &segments[..]))
+        }
+
+        fn take(&mut self, through: u64, sequence: Option<u64>) -> Vec<usize> {
+            let mut taken = Vec::new();
+            self.writes.retain_mut(|(id, segments)| {
+                segments.retain(|segment| {
+                    let out = *id <= through && sequence.is_none_or(|sequence| segment.sequence == sequence);
+                    if out {
+                        taken.extend(segment.first_row..segment.first_row + segment.rows);
+                    }
+                    !out
+                });
+                !segments.is_empty()
+            });
+            taken
+        }
+
+        fn cut(&mut self, id: u64, mut rows: usize) {
+            let index = self.writes.iter().position(|write| write.0 == id).unwrap();
+            let (mut left, mut right) = (Vec::new(), Vec::new());
+            for segment in std::mem::take(&mut self.writes[index].1) {
+                let count = segment.rows.min(rows);
+                rows -= count;
+                if count > 0 {
+                    left.push(Segment {
+                        rows: count,
+                        ..segment
+                    });
+                }
+                if segment.rows > count {
+                    right.push(Segment {
+                        first_row: segment.first_row + count,
+                        rows: segment.rows - count,
+                        ..segment
+                    });
+                }
+            }
+            let count: usize = right.iter().map(|segment| segment.rows).sum();
+            assert!(count > 0 && !left.is_empty());
+            self.writes[index].1 = right;
+            self.writes.insert(index, (id - count as u64, left));
+        }
+
+        fn run(&mut self, search: &mut Search, now: Instant) {
+            loop {
+                match search.next(self.writes.iter().map(|(id, segments)| (*id, &segments[..]))) {
+                    Step::Done => return,
+                    Step::Cut { id, rows } => self.cut(id, rows),
+                    Step::Probe { through } => {
+                        self.probes += 1;
+                        assert_eq!(search.probe(), Some(through));
+                        let given = self.suspects().take_while(|(id, _)| *id <= through);
+                        let rows = given.flat_map(|(_, segments)| segments);
+                        let mut rows = rows.flat_map(|s| s.first_row..s.first_row + s.rows);
+                        if !rows.any(|row| self.bad.contains(&row)) {
+                            drop(rows);
+                            let passed = self.take(through, None);
+                            self.accepted.extend(passed);
+                            continue;
+                        }
+                        drop(rows);
+                        self.refusals += 1;
+                        let writes = std::mem::take(&mut self.writes);
+                        let suspects = writes.iter().map(|(id, segments)| (*id, &segments[..]));
+                        let verdict = search.refused(through, suspects, now);
+                        self.writes = writes;
+                        match verdict {
+                            Verdict::Narrow => {}
+                            Verdict::Row => {
+                                let row = self.take(through, None);
+                                assert_eq!(row.len(), 1);
+                                self.refused.extend(row);
+                            }
+                            Verdict::OutOfTime { through } => {
+                                let rows = self.take(through, None);
+                                self.undecided.extend(rows);
+                            }
+                            Verdict::OutOfAttempts { sequence, through } => {
+                                let rows = self.take(through, Some(sequence));
+                                self.undecided.extend(rows);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn later(now: Instant) -> Instant {
+        now + Duration::from_secs(1)
+    }
+
+    proptest! {
+        /// whatever the pattern, exactly the rows at fault are refused, the others pass in order, and it
+        /// costs about log2(n) refusals for each.
+        #[test]
+        fn exactly_the_rows_at_fault_are_found(
+            deliveries in prop::collection::vec(prop::collection::vec(1usize..40, 1..5), 1..8),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let total: usize = deliveries.iter().flatten().sum();
+            let mut bad: Vec<usize> = picks.iter().map(|pick| pick.index(total)).collect();
+            bad.sort_unstable();
+            bad.dedup();
+            let mut bench = Bench::new(&deliveries, bad.clone());
+            let now = Instant::now();
+            let mut search = Search::new(total as u64, u32::MAX, later(now));
+            bench.run(&mut search, now);
+            prop_assert_eq!(&bench.refused, &bad);
+            prop_assert!(bench.accepted.is_sorted());
+            prop_assert_eq!(bench.accepted.len() + bad.len(), total);
+            let depth = total.ilog2() as usize + deliveries.len().ilog2() as usize + 6;
+            prop_assert!(bench.refusals <= bad.len() * depth, "{} refusals", bench.refusals);
+            prop_assert!(bench.probes <= (bad.len() + 1) * 2 * depth, "{} probes", bench.probes);
+        }
+
+        /// bounded, it ends all the same, and what it does not decide is at least all that is at fault.
+        #[test]
+        fn a_bound_leaves_rows_undecided_and_none_out(
+            deliveries in prop::collection::vec(prop::collection::vec(1usize..40, 1..5), 1..8),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+            max_attempts in 1u32..6,
+            late in any::<bool>(),
+        ) {
+            let total: usize = deliveries.iter().flatten().sum();
+            let bad: Vec<usize> = picks.iter().map(|pick| pick.index(total)).collect();
+            let mut bench = Bench::new(&deliveries, bad.clone());
+            let now = Instant::now();
+            let by = if late { now } else { later(now) };
+            bench.run(&mut Search::new(total as u64, max_attempts, by), now);
+            prop_assert!(bench.accepted.is_sorted());
+            prop_assert!(bench.accepted.iter().all(|row| !bad.contains(row)));
+            prop_assert!(bench.refused.iter().all(|row| bad.contains(row)));
+            let mut all = [bench.accepted, bench.refused, bench.undecided].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..total).collect::<Vec<_>>());
+            if late {
+                prop_assert!(bench.refusals <= 3);
+            }
+        }
+    }
+
+    #[test]
+    fn one_row_of_65_536_costs_seventeen_refusals() {
+        let mut bench = Bench::new(&[vec![65_536]], vec![40_000]);
+        let now = Instant::now();
+        bench.run(&mut Search::new(65_536, 100, later(now)), now);
+        assert_eq!(bench.refused, [40_000]);
+        assert!(bench.refusals <= 17, "{}", bench.refusals);
+    }
+}

@@ -1,0 +1,231 @@
+//! What the engine does when rows of a write are at fault: it looks for them, and refuses them alone.
+//!
+//! Invariants:
+//! - Only refusals that left nothing behind are searched: anywhere else a probe could write rows twice.
+//! - While a search is on, the window is not filled and nothing beyond the probe is sent, so rows reach
+//!   the destination in order all the same.
+//! - A refused probe is an answer, not a failed try: it uses up nothing of `retry`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::{CLOSE_GRACE, Engine, Phase};
+use crate::dead_letter::Letter;
+use crate::destination::{Position, Rejection, Write};
+use crate::error::Error;
+use crate::outcome::{Segment, Settled};
+use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
+use crate::transmitter::session::{Call, During, Kind, SessionEvent};
+use crate::transmitter::window::{Pending, Window, rows_of};
+
+impl Engine {
+    /// Whether the rows behind a refusal can be looked for.
+    fn is_searchable(&self, error: &Error, during: During) -> bool {
+        self.quarantine.enabled
+            && self.destination.capabilities().refusals_are_atomic
+            && error.is_of_the_data()
+            && !error.is_ambiguous()
+            // Where the row is named there is nothing to look for.
+            && error.row().is_none()
+            && during != During::Open
+    }
+
+    /// Begins or goes on with a search, if this error calls for one. The session is gone.
+    pub(super) fn look_for_rows(&mut self, error: &Error, during: During, now: Instant) -> bool {
+        let taken = self.window.iter_mut().filter(|pending| pending.taken);
+        let Some(given) = taken.map(|pending| pending.write.id).last() else {
+            return false;
+        };
+        if !self.is_searchable(error, during) {
+            return false;
+        }
+        for pending in self.window.iter_mut().filter(|pending| pending.taken) {
+            pending.attempts = pending.attempts.saturating_sub(1);
+        }
+        self.rewind();
+        self.counters.writes_refused.add(1);
+        let options = &self.quarantine;
+        if self.search.is_none() {
+            let text = "the destination refused rows that it does not name: looking for them";
+            self.log("warn", text, error, std::time::Duration::ZERO);
+        }
+        let search = self
+            .search
+            .get_or_insert_with(|| Search::new(given, options.max_attempts, now + options.deadline));
+        match search.refused(given, suspects(&self.window), now) {
+            Verdict::Narrow => {}
+            Verdict::Row => {
+                for pending in self.window.through(given) {
+                    self.refuse_row(pending, error, now);
+                }
+            }
+            Verdict::OutOfTime { through } => {
+                let undecided = self.window.through(through);
+                self.give_up(undecided, "quarantine.deadline", error, now);
+            }
+            Verdict::OutOfAttempts { sequence, through } => {
+                let undecided = self.window.take_delivery(sequence, through);
+                self.give_up(undecided, "quarantine.maxAttempts", error, now);
+            }
+        }
+        true
+    }
+
+    /// Sends the next probe once the one before it is settled. Returns whether a search is on.
+    pub(super) fn probe(&mut self) -> bool {
+        let (Some(search), Phase::Open(driver)) = (&mut self.search, &self.session) else {
+            return self.search.is_some();
+        };
+        let front = self.window.front().map(|pending| pending.write.id);
+        if search
+            .probe()
+            .is_some_and(|probe| front.is_some_and(|front| front <= probe))
+        {
+            return true;
+        }
+        loop {
+            match search.next(suspects(&self.window)) {
+                Step::Done => {
+                    self.search = None;
+                    return false;
+                }
+                Step::Cut { id, rows } => self.window.cut(id, rows),
+                Step::Probe { through } => {
+                    for pending in self.window.iter_mut() {
+                        if pending.write.id <= through && !pending.sent {
+                            pending.sent = true;
+                            driver.call(Call::Write(pending.write.clone()));
+                        }
+                    }
+                    driver.call(Call::Flush);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Puts refused rows of a delivery aside, if that was asked for. Its first row here is row `start` of
+    /// the write; the rejections count rows of the delivery, in order.
+    pub(super) fn keep_refused(
+        &self,
+        write: &Write,
+        segment: &Segment,
+        start: usize,
+        rejections: &[Rejection],
+    ) {
+        let (Some(dead_letters), Some(first)) = (&self.dead_letters, write.batches.first()) else {
+            return;
+        };
+        if rejections.is_empty() {
+            return;
+        }
+        let rows: Vec<usize> = rejections
+            .iter()
+            .map(|rejection| start + rejection.row as usize - segment.first_row)
+            .collect();
+        let runs = rows.chunk_by(|row, next| row + 1 == *next);
+        dead_letters.keep(Letter {
+            schema: first.schema(),
+            batches: runs
+                .flat_map(|run| rows_of(&write.batches, run[0], run.len()))
+                .collect(),
+            sequence: segment.sequence,
+            rejections: rejections.to_vec(),
+        });
+    }
+
+    /// Whether the outcome has to wait until its refused rows are on the disk; it is told then.
+    pub(super) fn waits_for_the_disk(&mut self, settled: Settled) -> Option<Settled> {
+        let Some(dead_letters) = self
+            .dead_letters
+            .as_ref()
+            .filter(|_| !settled.outcome.rejections.is_empty())
+        else {
+            return Some(settled);
+        };
+        let sequence = settled.outcome.sequence;
+        self.unkept.insert(sequence, settled);
+        let events = self.events.clone();
+        dead_letters.sync(move || {
+            let kind = Kind::Kept { sequence };
+            let _ = events.send(SessionEvent { session: 0, kind });
+        });
+        None
+    }
+
+    pub(super) fn on_kept(&mut self, sequence: u64) {
+        if let Some(settled) = self.unkept.remove(&sequence) {
+            self.conclude(settled);
+        }
+    }
+
+    /// The time is up: outcomes are told, whatever the disk does.
+    pub(super) fn wait_for_the_disk_no_longer(&mut self) {
+        for (_, settled) in std::mem::take(&mut self.unkept) {
+            self.conclude(settled);
+        }
+    }
+
+    /// Every file gets its final name, if the disk is fast enough.
+    pub(super) async fn close_dead_letters(&mut self) {
+        let Some(dead_letters) = self.dead_letters.take() else {
+            return;
+        };
+        let (done, closed) = oneshot::channel();
+        dead_letters.close(move || {
+            let _ = done.send(());
+        });
+        let _ = tokio::time::timeout(CLOSE_GRACE, closed).await;
+    }
+
+    /// One row, refused alone.
+    fn refuse_row(&mut self, pending: Pending, error: &Error, now: Instant) {
+        let Some(segment) = pending.segments.first().copied() else {
+            return;
+        };
+        let rejection = Rejection {
+            row: segment.first_row as u64,
+            code: error.refusal().to_string(),
+            message: error.message().to_string(),
+        };
+        self.keep_refused(&pending.write, &segment, 0, std::slice::from_ref(&rejection));
+        drop(pending);
+        let settled = self.ledger.refuse(&segment, vec![rejection], Position::None, now);
+        self.finish(settled);
+    }
+
+    /// What is left undecided fails with the refusal, and says which rows.
+    fn give_up(&mut self, undecided: Vec<Pending>, bound: &str, error: &Error, now: Instant) {
+        let mut ranges: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        for segment in undecided.iter().flat_map(|pending| &pending.segments) {
+            let (first, end) = (segment.first_row, segment.first_row + segment.rows);
+            let range = ranges.entry(segment.sequence).or_insert((first, end));
+            *range = (range.0.min(first), range.1.max(end));
+        }
+        for pending in undecided {
+            let verdict = pending.verdict(error, now);
+            let segments = pending.segments;
+            drop(pending.write);
+            for segment in &segments {
+                let (first, end) = ranges[&segment.sequence];
+                let text = format!(
+                    "some of the rows {first} to {} are at fault, and {bound} is spent: {}",
+                    end - 1,
+                    verdict.message()
+                );
+                let verdict = verdict.clone().with_message(text).at_row(first as u64);
+                let settled = self.ledger.fail(segment, &verdict, now);
+                self.finish(settled);
+            }
+        }
+        self.stop_if_asked(error, now);
+    }
+}
+
+fn suspects(window: &Window) -> impl Iterator<Item = Suspect<'_>> {
+    window
+        .iter()
+        .map(|pending| (pending.write.id, &pending.segments[..]))
+}

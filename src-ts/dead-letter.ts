@@ -1,0 +1,109 @@
+// Refused rows that a client kept, read back.
+//
+// Invariants:
+// - Only files that are whole are listed, and only those that a client wrote.
+// - What is given as rows has the schema that was sent: without the columns that say why.
+//
+// It sends nothing again and needs no client: a file may come from another process.
+
+import { readdir, readFile, rm, stat } from "node:fs/promises";
+import * as path from "node:path";
+import { Data, RecordBatch, Schema, Struct, Table, tableFromIPC } from "apache-arrow";
+import { ingestError } from "./errors.js";
+
+/** One file of a dead-letter directory. */
+export interface DeadLetterFile {
+  readonly path: string;
+  readonly bytes: number;
+  /** When it got its last row, or a little later. */
+  readonly finished: Date;
+}
+
+/** Why a row was refused. */
+export interface DeadLetterRejection {
+  /** The destination's message. */
+  readonly reason: string;
+  /** The destination's own word for the reason. */
+  readonly code: string;
+  /** Number of the delivery within the client that sent it. */
+  readonly sequence: bigint;
+  /** From 0, through all batches of that delivery. */
+  readonly row: number;
+  /** When it was refused. */
+  readonly time: Date;
+}
+
+/** What a file holds. */
+export interface DeadLetterContent {
+  /** The refused rows in the schema in which they were sent. Can be sent again as it is. */
+  readonly rows: Table;
+  /** One for each of these rows, in order. */
+  readonly rejections: readonly DeadLetterRejection[];
+  /** The rows with the columns that say why, as they are in the file. */
+  readonly table: Table;
+}
+
+/** In the schema's metadata: how the names of the added columns begin. */
+const PREFIX_KEY = "arrow-ingest.dead-letter.prefix";
+const ADDED = 5;
+const NAME = /^rejected-\d+-[0-9a-f]+\.arrow$/;
+
+/**
+ * The files of a dead-letter directory that are whole, the oldest first. A file that a client still writes to is
+ * not among them: it is closed at `deadLetter.maxFileBytes`, when nothing came for a second, and at `close`.
+ *
+ * @throws What the file system says, such as `ENOENT`.
+ */
+export async function listDeadLetters(directory: string): Promise<DeadLetterFile[]> {
+  const names = (await readdir(directory)).filter((name) => NAME.test(name)).sort();
+  const files = names.map(async (name): Promise<DeadLetterFile | null> => {
+    const file = path.join(directory, name);
+    // A client may have removed it since to make room.
+    const facts = await stat(file).catch(() => null);
+    return facts && { path: file, bytes: facts.size, finished: facts.mtime };
+  });
+  return (await Promise.all(files)).filter((file) => file !== null);
+}
+
+/**
+ * The refused rows of one file, and why each was refused.
+ *
+ * @throws {IngestError} `BATCH_INVALID` for a file that no client wrote; what the file system says.
+ */
+export async function readDeadLetter(file: string | DeadLetterFile): Promise<DeadLetterContent> {
+  const name = typeof file === "string" ? file : file.path;
+  const bytes = await readFile(name);
+  let table: Table;
+  try {
+    table = tableFromIPC(bytes);
+  } catch (cause) {
+    throw ingestError({ code: "BATCH_INVALID", message: `${name} is no Arrow file`, operation: "read", cause });
+  }
+  const metadata = new Map(table.schema.metadata);
+  const prefix = metadata.get(PREFIX_KEY);
+  const kept = table.schema.fields.length - ADDED;
+  if (prefix === undefined || kept < 0)
+    throw ingestError({ code: "BATCH_INVALID", message: `${name} holds no dead letters`, operation: "read" });
+  metadata.delete(PREFIX_KEY);
+  const fields = table.schema.fields.slice(0, kept);
+  const schema = new Schema(fields, metadata, table.schema.dictionaries);
+  const batches = table.batches.map((batch) => {
+    const children = batch.data.children.slice(0, kept);
+    return new RecordBatch(schema, new Data(new Struct(fields), 0, batch.numRows, 0, {}, children) as never);
+  });
+  const column = (which: string) => table.getChild(prefix + which)!;
+  const [reason, code, sequence, row, time] = ["reason", "code", "sequence", "row", "time"].map(column);
+  const rejections = Array.from({ length: table.numRows }, (_, index) => ({
+    reason: reason!.get(index) as string,
+    code: code!.get(index) as string,
+    sequence: sequence!.get(index) as bigint,
+    row: Number(row!.get(index)),
+    time: new Date(time!.get(index) as number),
+  }));
+  return { rows: new Table(schema, batches), rejections, table };
+}
+
+/** Removes a file whose rows have been dealt with. One that is gone already is no error. */
+export async function removeDeadLetter(file: string | DeadLetterFile): Promise<void> {
+  await rm(typeof file === "string" ? file : file.path, { force: true });
+}
