@@ -9,6 +9,8 @@
 
 #[cfg(feature = "emulator")]
 pub(crate) mod emulator;
+#[cfg(feature = "emulator")]
+mod fault;
 mod flight;
 mod quarantine;
 

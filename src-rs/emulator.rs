@@ -1,7 +1,7 @@
 //! A Zerobus service for this machine: for tests, for development, for anyone who writes a client.
 //!
 //! One port serves what the real service has in three places: tokens and tables over HTTP ([`rest`]),
-//! streams over Arrow Flight ([`flight`], [`stream`]). Rows go into Delta tables in a directory
+//! streams over Arrow Flight ([`flight`], [`setup`], [`stream`]). Rows go into Delta tables in a directory
 //! ([`table`]), or are only counted, and are acknowledged when they are durable. What goes wrong on
 //! purpose is a [`Fault`]. `specs/emulator.md` says what is promised.
 //!
@@ -18,6 +18,7 @@ mod flight;
 mod listener;
 mod rest;
 mod schema;
+mod setup;
 mod status;
 mod stream;
 mod table;

@@ -14,7 +14,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use super::listener::Link;
-use super::stream::{self, Caller};
+use super::setup::Caller;
+use super::stream;
 
 pub fn service(shared: Arc<Shared>) -> FlightServiceServer<Flight> {
     let limit = shared.config.max_message_size;

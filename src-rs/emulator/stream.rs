@@ -8,13 +8,12 @@
 //! - A batch that is refused is refused whole.
 
 use std::collections::VecDeque;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow_flight::utils::flight_data_to_arrow_batch;
 use arrow_flight::{FlightData, PutResult};
 use serde_json::json;
@@ -25,24 +24,16 @@ use tonic::{Status, Streaming};
 use super::event::Event;
 use super::fault::{Kind, Seen};
 use super::listener::Link;
-use super::schema::{self, Mismatch};
+use super::schema;
+use super::setup::{Caller, set_up};
 use super::table::{self, Durable, Table};
-use super::tokens::Scope;
-use super::{Shared, TableName, status};
-use crate::error::{Code, Error};
+use super::{Shared, status};
+use crate::error::Code;
 
 /// How long the last word may take to be read before the connection is let go.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Who asks for a stream, and how.
-pub struct Caller {
-    pub authorization: Option<String>,
-    pub table: Option<String>,
-    pub client: String,
-    pub link: Link,
-}
-
-type Answers = mpsc::Sender<Result<PutResult, Status>>;
+pub type Answers = mpsc::Sender<Result<PutResult, Status>>;
 
 /// How a stream ends.
 enum End {
@@ -101,16 +92,21 @@ async fn read_off(inbound: &mut Streaming<FlightData>, out: &Answers) {
     }
 }
 
-struct Stream {
-    shared: Arc<Shared>,
-    table: Arc<Table>,
-    number: u64,
-    seen: Seen,
-    authorization: Option<String>,
-    link: Link,
+/// What set-up found.
+pub struct Opened {
+    pub shared: Arc<Shared>,
+    pub table: Arc<Table>,
+    pub number: u64,
+    pub seen: Seen,
+    pub authorization: Option<String>,
+    pub link: Link,
     /// As the client sends it; the table may store other types.
-    schema: SchemaRef,
-    out: Answers,
+    pub schema: SchemaRef,
+    pub out: Answers,
+}
+
+pub struct Stream {
+    with: Opened,
     pending: VecDeque<Pending>,
     /// Batches so far, and so the offset that the next one must have.
     batches: u64,
@@ -131,134 +127,24 @@ struct Pending {
     durable: Durable,
 }
 
-type Refused = (Option<String>, Status);
-
-async fn set_up(
-    shared: &Arc<Shared>,
-    caller: Caller,
-    number: u64,
-    open: usize,
-    inbound: &mut Streaming<FlightData>,
-    out: Answers,
-) -> Result<Stream, Refused> {
-    let Some(name) = caller.table.as_deref() else {
-        let text = "the metadata x-databricks-zerobus-table-name is missing";
-        return Err((None, Status::invalid_argument(text)));
-    };
-    let refuse = |status| (Some(name.to_string()), status);
-    if !caller.link.is_secure() {
-        let text = "this endpoint is served in TLS";
-        return Err(refuse(Status::unavailable(text)));
-    }
-    let table_name = TableName::from_str(name).map_err(|text| refuse(Status::invalid_argument(text)))?;
-    let mut seen = shared.faults.stream(name);
-    let mut fault = |wanted: &dyn Fn(&Kind) -> bool| {
-        let fired = shared.faults.at_setup(&mut seen, wanted);
-        if let Some(kind) = &fired {
-            tell_fault(shared, name, number, kind);
-        }
-        fired
-    };
-    if fault(&|kind| matches!(kind, Kind::Limit { streams } if open > *streams)).is_some() {
-        return Err(refuse(Status::resource_exhausted(
-            "there are too many open streams",
-        )));
-    }
-    if let Some(Kind::Refuse { status, message }) = fault(&|kind| matches!(kind, Kind::Refuse { .. })) {
-        return Err(refuse(by_fault(status.code(), message)));
-    }
-    let authorization = caller.authorization.as_deref();
-    if fault(&|kind| *kind == Kind::ExpireToken).is_some() {
-        shared.tokens.revoke(authorization);
-    }
-    let scope = shared.tokens.scope(authorization);
-    match scope.map_err(|text| refuse(Status::unauthenticated(text)))? {
-        Scope::Everything => {}
-        Scope::Table(table) if table == table_name => {}
-        Scope::Table(_) => {
-            return Err(refuse(Status::permission_denied(
-                "the token is for another table",
-            )));
-        }
-        Scope::Catalog => {
-            return Err(refuse(Status::permission_denied(
-                "the token is not one for writing to a table",
-            )));
-        }
-    }
-    if let Some(Kind::Pause { time }) = fault(&|kind| matches!(kind, Kind::Pause { .. })) {
-        return Err(refuse(status::pause(number, time)));
-    }
-    if let Some(Kind::RefuseSchema { causes }) = fault(&|kind| matches!(kind, Kind::RefuseSchema { .. })) {
-        let mismatch = Mismatch {
-            causes: causes.into_iter().collect(),
-            details: vec!["a fault of the emulator".into()],
-        };
-        return Err(refuse(status::schema(&mismatch)));
-    }
-    let first = tokio::select! {
-        first = inbound.message() => first,
-        () = shared.stopping() => return Err(refuse(shutting_down())),
-    };
-    let schema = match first {
-        Ok(Some(frame)) => Schema::try_from(&frame).map_err(|error| {
-            refuse(Status::invalid_argument(format!(
-                "the first frame is no schema: {error}"
-            )))
-        })?,
-        Ok(None) => return Err(refuse(Status::invalid_argument("the stream has no first frame"))),
-        Err(status) => return Err(refuse(status)),
-    };
-    let table = find(shared, &table_name, &schema).await.map_err(refuse)?;
-    schema::check(&table.columns, &schema).map_err(|mismatch| refuse(status::schema(&mismatch)))?;
-    table.counters.streams.fetch_add(1, Ordering::Relaxed);
-    shared.observer.tell(Event::StreamOpened {
-        table: name.into(),
-        stream: number,
-        client: caller.client,
-    });
-    Ok(Stream {
-        shared: shared.clone(),
-        table,
-        number,
-        seen,
-        authorization: caller.authorization,
-        link: caller.link,
-        schema: Arc::new(schema),
-        out,
-        pending: VecDeque::new(),
-        batches: 0,
-        received: 0,
-        acknowledged: 0,
-        acknowledged_offset: -1,
-        stalled: None,
-        closing: None,
-        mark: 0,
-    })
-}
-
-async fn find(shared: &Shared, name: &TableName, schema: &Schema) -> Result<Arc<Table>, Status> {
-    let lost = |error: Error| match error.code() {
-        Code::SchemaMismatch => Status::invalid_argument(error.to_string()),
-        _ => Status::unavailable(error.to_string()),
-    };
-    if let Some(table) = shared.tables.find(name).await.map_err(lost)? {
-        return Ok(table);
-    }
-    if !shared.config.auto_create {
-        return Err(Status::not_found(format!(
-            "the table {} does not exist",
-            name.full()
-        )));
-    }
-    let columns = schema::columns_of(schema).map_err(|mismatch| status::schema(&mismatch))?;
-    shared.tables.find_or_create(name, columns).await.map_err(lost)
-}
-
 impl Stream {
+    pub fn new(with: Opened) -> Stream {
+        Stream {
+            with,
+            pending: VecDeque::new(),
+            batches: 0,
+            received: 0,
+            acknowledged: 0,
+            acknowledged_offset: -1,
+            stalled: None,
+            closing: None,
+            mark: 0,
+        }
+    }
+
     async fn run(&mut self, inbound: &mut Streaming<FlightData>) -> Result<(), End> {
         self.answer(None).await?;
-        let shared = self.shared.clone();
+        let shared = self.with.shared.clone();
         loop {
             tokio::select! {
                 biased;
@@ -269,7 +155,7 @@ impl Stream {
                 () = at(self.stalled) => self.stalled = None,
                 () = at(self.closing) => {
                     self.drain().await?;
-                    return Err(End::Status(status::rotated(self.number)));
+                    return Err(End::Status(status::rotated(self.with.number)));
                 }
                 answer = first(&mut self.pending), if self.stalled.is_none() => self.acknowledge(answer).await?,
                 frame = inbound.message() => match frame {
@@ -297,7 +183,7 @@ impl Stream {
                     .await;
             }
         }
-        let (schema, stored) = (self.schema.clone(), self.table.stored.clone());
+        let (schema, stored) = (self.with.schema.clone(), self.with.table.stored.clone());
         let decoded = tokio::task::spawn_blocking(move || decode(&frame, schema, &stored)).await;
         let (sent, batch) = match decoded {
             Ok(Ok(batches)) => batches,
@@ -307,14 +193,24 @@ impl Stream {
         let rows = batch.num_rows() as u64;
         self.batches += 1;
         self.received += rows;
-        self.table.counters.received.fetch_add(rows, Ordering::Relaxed);
+        self.with
+            .table
+            .counters
+            .received
+            .fetch_add(rows, Ordering::Relaxed);
         let mut rotation = None;
-        while let Some(kind) = self
-            .shared
-            .faults
-            .at_batch(&mut self.seen, self.received, self.batches, &sent)
+        while let Some(kind) =
+            self.with
+                .shared
+                .faults
+                .at_batch(&mut self.with.seen, self.received, self.batches, &sent)
         {
-            tell_fault(&self.shared, self.table.name.full(), self.number, &kind);
+            tell_fault(
+                &self.with.shared,
+                self.with.table.name.full(),
+                self.with.number,
+                &kind,
+            );
             match kind {
                 Kind::Stall { time } => self.stalled = Some(Instant::now() + time),
                 Kind::Rotate { grace } => rotation = Some(grace),
@@ -348,9 +244,9 @@ impl Stream {
         let broken = || Err(End::Status(Status::unavailable("a fault of the emulator")));
         match kind {
             Kind::Close { status, message } => Err(End::Status(by_fault(status.code(), message))),
-            Kind::Pause { time } => Err(End::Status(status::pause(self.number, time))),
+            Kind::Pause { time } => Err(End::Status(status::pause(self.with.number, time))),
             Kind::ExpireToken => {
-                self.shared.tokens.revoke(self.authorization.as_deref());
+                self.with.shared.tokens.revoke(self.with.authorization.as_deref());
                 Err(End::Status(Status::unauthenticated("the token has expired")))
             }
             Kind::Partial { rows } => {
@@ -362,8 +258,8 @@ impl Stream {
             }
             Kind::LoseAfterCommit => {
                 self.settle().await;
-                let durable = self.table.write(batch).await;
-                self.table.commit().await;
+                let durable = self.with.table.write(batch).await;
+                self.with.table.commit().await;
                 // Kept or not: the client hears of neither.
                 let _ = durable.await;
                 Err(End::Cut)
@@ -383,7 +279,7 @@ impl Stream {
             let _ = done.send(Ok(()));
             durable
         } else {
-            self.table.write(batch).await
+            self.with.table.write(batch).await
         };
         self.pending.push_back(Pending {
             offset,
@@ -407,7 +303,8 @@ impl Stream {
             }
             self.acknowledged += pending.rows;
             self.acknowledged_offset = pending.offset as i64;
-            self.table
+            self.with
+                .table
                 .counters
                 .acknowledged
                 .fetch_add(pending.rows, Ordering::Relaxed);
@@ -423,7 +320,7 @@ impl Stream {
     async fn drain(&mut self) -> Result<(), End> {
         at_or_now(self.stalled.take()).await;
         if !self.pending.is_empty() {
-            self.table.commit().await;
+            self.with.table.commit().await;
         }
         while !self.pending.is_empty() {
             let answer = first(&mut self.pending).await;
@@ -435,13 +332,14 @@ impl Stream {
     /// As `drain`, with the offset that is said in the end: that of a batch of which only a part is kept
     /// was not reached.
     async fn drain_as(&mut self, offset: i64) -> Result<(), End> {
-        self.table.commit().await;
+        self.with.table.commit().await;
         while let Some(pending) = self.pending.pop_front() {
             if let Err(error) = table::outcome(pending.durable.await) {
                 return Err(End::Status(Status::unavailable(error.to_string())));
             }
             self.acknowledged += pending.rows;
-            self.table
+            self.with
+                .table
                 .counters
                 .acknowledged
                 .fetch_add(pending.rows, Ordering::Relaxed);
@@ -451,10 +349,10 @@ impl Stream {
     }
 
     async fn refuse(&mut self, offset: u64, reason: String) -> Result<(), End> {
-        self.table.counters.refused.fetch_add(1, Ordering::Relaxed);
-        self.shared.observer.tell(Event::BatchRefused {
-            table: self.table.name.full().into(),
-            stream: self.number,
+        self.with.table.counters.refused.fetch_add(1, Ordering::Relaxed);
+        self.with.shared.observer.tell(Event::BatchRefused {
+            table: self.with.table.name.full().into(),
+            stream: self.with.number,
             offset,
             reason: reason.clone(),
         });
@@ -472,18 +370,18 @@ impl Stream {
             metadata["close_stream_duration_ms"] = json!(grace.as_millis() as u64);
         }
         let metadata = metadata.to_string();
-        self.mark = self.link.written() + metadata.len() as u64;
+        self.mark = self.with.link.written() + metadata.len() as u64;
         let answer = PutResult {
             app_metadata: metadata.into(),
         };
-        let sent = self.out.send(Ok(answer)).await;
+        let sent = self.with.out.send(Ok(answer)).await;
         sent.map_err(|_| End::Gone("the client no longer listens".into()))
     }
 
     /// Waits until the last answer has left, so that what is lost next is all that is lost.
     async fn settle(&self) {
         let left = async {
-            while self.link.written() < self.mark {
+            while self.with.link.written() < self.mark {
                 sleep(Duration::from_millis(2)).await;
             }
         };
@@ -493,9 +391,9 @@ impl Stream {
     }
 
     fn tell_end(&self, end: &End) {
-        self.shared.observer.tell(Event::StreamClosed {
-            table: self.table.name.full().into(),
-            stream: self.number,
+        self.with.shared.observer.tell(Event::StreamClosed {
+            table: self.with.table.name.full().into(),
+            stream: self.with.number,
             rows_received: self.received,
             rows_acknowledged: self.acknowledged,
             end: match end {
@@ -546,15 +444,15 @@ fn decode(
     Ok((sent, batch))
 }
 
-fn by_fault(code: tonic::Code, message: Option<String>) -> Status {
+pub fn by_fault(code: tonic::Code, message: Option<String>) -> Status {
     Status::new(code, message.unwrap_or_else(|| "a fault of the emulator".into()))
 }
 
-fn shutting_down() -> Status {
+pub fn shutting_down() -> Status {
     Status::unavailable("the emulator is shutting down")
 }
 
-fn tell_fault(shared: &Shared, table: &str, stream: u64, kind: &Kind) {
+pub fn tell_fault(shared: &Shared, table: &str, stream: u64, kind: &Kind) {
     shared.totals.fault_fired();
     shared.observer.tell(Event::FaultFired {
         table: table.into(),

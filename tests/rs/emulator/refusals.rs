@@ -51,7 +51,8 @@ async fn a_schema_that_does_not_fit_is_refused_with_its_causes() {
         let map = DataType::Map(Arc::new(Field::new("entries", entry, false)), false);
         Field::new("b", DataType::List(Arc::new(Field::new("item", map, true))), true)
     };
-    let cases: Vec<(Vec<(&str, DataType)>, Vec<Cause>)> = vec![
+    type Case = (Vec<(&'static str, DataType)>, Vec<Cause>);
+    let cases: Vec<Case> = vec![
         (
             vec![("id", long.clone()), ("new", text.clone())],
             vec![Cause::FieldNotInTable],
