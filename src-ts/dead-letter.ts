@@ -77,7 +77,12 @@ export async function readDeadLetter(file: string | DeadLetterFile): Promise<Dea
   try {
     table = tableFromIPC(bytes);
   } catch (cause) {
-    throw ingestError({ code: "BATCH_INVALID", message: `${name} is no Arrow file`, operation: "read", cause });
+    throw ingestError({
+      code: "BATCH_INVALID",
+      message: `${name} is no Arrow file`,
+      operation: "read",
+      cause,
+    });
   }
   const metadata = new Map(table.schema.metadata);
   const prefix = metadata.get(PREFIX_KEY);

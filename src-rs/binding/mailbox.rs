@@ -45,7 +45,19 @@ struct State {
 /// What JavaScript is told.
 pub enum Letter {
     Transmitter(Event),
-    Answered { operation: f64, error: Option<Error> },
+    Answered {
+        operation: f64,
+        error: Option<Error>,
+    },
+    /// An operation of an emulator, done.
+    #[cfg(feature = "emulator")]
+    Replied {
+        operation: f64,
+        value: Value,
+    },
+    /// An event of an emulator. Nobody waits for one.
+    #[cfg(feature = "emulator")]
+    Happened(Value),
 }
 
 /// A thread-safe function that is not finalized.
@@ -305,6 +317,17 @@ impl Desk {
                         }
                     };
                     numbers.extend([3.0, 4.0, operation, detail]);
+                }
+                #[cfg(feature = "emulator")]
+                Letter::Replied { operation, value } => {
+                    told += 1;
+                    numbers.extend([5.0, 4.0, operation, details.len() as f64]);
+                    details.push(value);
+                }
+                #[cfg(feature = "emulator")]
+                Letter::Happened(event) => {
+                    numbers.extend([6.0, 3.0, details.len() as f64]);
+                    details.push(event);
                 }
             }
         }

@@ -2,8 +2,8 @@
 
 import { parseArgs } from "node:util";
 import { type ConnectOptions, connect, IngestError, type VersionInfo } from "../index.js";
+import { errorFacts, isMisuse, logger, OUTPUT_FLAGS } from "./deliver.js";
 import { Interruption, type Io, Misuse, NOT_ALL, OK } from "./io.js";
-import { errorFacts, isMisuse, logger, OUTPUT_FLAGS } from "./send.js";
 import { SETTING_FLAGS, settings } from "./settings.js";
 import { explain, seconds, withoutCredentials } from "./text.js";
 

@@ -43,7 +43,14 @@ export class Malformed extends Error {}
 export async function* pieces(reader: ByteReader, follows: boolean): AsyncGenerator<Piece, void, undefined> {
   const state = new Stream();
   for (;;) {
-    const message = await readMessage(reader);
+    let message: Awaited<ReturnType<typeof readMessage>>;
+    try {
+      message = await readMessage(reader);
+    } catch (error) {
+      // What came before is whole, and is sent.
+      yield* state.cut();
+      throw error;
+    }
     if (message === "end") return yield* state.cut();
     if (message === "end of stream") {
       yield* state.cut();
@@ -55,7 +62,10 @@ export async function* pieces(reader: ByteReader, follows: boolean): AsyncGenera
       yield* state.cut();
       state.begin(message);
     } else if (state.schema === undefined) {
-      throw new Malformed(`message at byte ${message.at} comes before a schema`);
+      throw new Malformed(
+        `message at byte ${message.at} comes before a schema (a file that has it at its end, only, can be sent ` +
+          "by name, and not through a pipe)",
+      );
     } else if (message.kind === DICTIONARY) {
       state.addDictionary(message);
     } else if (message.kind === BATCH) {
@@ -185,14 +195,50 @@ function parse(metadata: Uint8Array, at: number): Pick<Message, "kind" | "header
   }
 }
 
+/**
+ * The schema message that a stream begins with, from the footer of a file: files of apache-arrow (npm) have the
+ * schema there and nowhere else. The footer is kept as it is, behind a `Message` that points into it.
+ *
+ * @throws {Malformed}
+ */
+export function schemaOfFooter(footer: Uint8Array): Uint8Array {
+  let [version, schemaAt] = [0, 0];
+  try {
+    const view = new DataView(footer.buffer, footer.byteOffset, footer.byteLength);
+    const root = new FlatTable(view, view.getInt32(0, true));
+    version = root.byte(0);
+    schemaAt = root.table(1)?.at ?? 0;
+  } catch {}
+  if (schemaAt === 0) throw new Malformed("the footer holds no schema");
+  const length = HEAD_BYTES + Math.ceil(footer.length / 8) * 8;
+  const bytes = new Uint8Array(PREFIX + length);
+  const all = new DataView(bytes.buffer);
+  all.setUint32(0, CONTINUATION, true);
+  all.setUint32(4, length, true);
+  const head = new DataView(bytes.buffer, PREFIX);
+  // The root, then the vtable of four fields, then the table: vtable, header, bodyLength, version, header_type.
+  head.setUint32(0, 16, true);
+  for (const [at, value] of [12, 20, 16, 18, 4, 8].entries()) head.setUint16(4 + 2 * at, value, true);
+  head.setInt32(16, 12, true);
+  head.setUint32(20, HEAD_BYTES + schemaAt - 20, true);
+  head.setUint8(32, version);
+  head.setUint8(34, SCHEMA);
+  bytes.set(footer, PREFIX + HEAD_BYTES);
+  return bytes;
+}
+
+/** A multiple of 8, as what stands behind it is aligned by its own beginning. */
+const HEAD_BYTES = 40;
+
 /** A table of FlatBuffers, just enough of it for `Message.fbs`. Reading beyond its bytes throws. */
 class FlatTable {
   readonly #view: DataView;
-  readonly #at: number;
+  /** Where it stands in the view. */
+  readonly at: number;
 
   constructor(view: DataView, at: number) {
     this.#view = view;
-    this.#at = at;
+    this.at = at;
     this.#field(0);
   }
 
@@ -217,11 +263,11 @@ class FlatTable {
 
   /** Where a field is; 0 if it was left out. */
   #field(field: number): number {
-    const vtable = this.#at - this.#view.getInt32(this.#at, true);
+    const vtable = this.at - this.#view.getInt32(this.at, true);
     const slot = 4 + 2 * field;
     if (slot >= this.#view.getUint16(vtable, true)) return 0;
     const offset = this.#view.getUint16(vtable + slot, true);
-    return offset === 0 ? 0 : this.#at + offset;
+    return offset === 0 ? 0 : this.at + offset;
   }
 }
 

@@ -4,9 +4,10 @@
 // - A file that cannot be sent is found before anything is: wrong kinds and cut-off files send no row.
 // - Only as much is read as is asked for; the rest waits in the pipe, or on the disk.
 
+import { createReadStream } from "node:fs";
 import * as fs from "node:fs/promises";
-import type { Readable } from "node:stream";
-import { type ByteReader, joined, type Piece, pieces } from "./frames.js";
+import { Readable } from "node:stream";
+import { type ByteReader, joined, type Piece, pieces, schemaOfFooter } from "./frames.js";
 import { type Io, Misuse } from "./io.js";
 import { messageOf } from "./text.js";
 
@@ -23,18 +24,15 @@ export interface Input {
 export async function inspect(path: string, io: Io): Promise<Input> {
   if (path === "-") return { name: "standard input", size: null, pieces: reading(() => io.stdin, null) };
   try {
-    const file = await fs.open(path);
-    try {
-      const stat = await file.stat();
-      if (stat.isDirectory()) throw new Misuse(`${path} is a directory`);
-      // A pipe by name: what is taken from it to look at is gone.
-      if (!stat.isFile()) return { name: path, size: null, pieces: reading(() => opened(path), null) };
-      const { start, end } = await extent(file, stat.size, path);
-      const open = () => opened(path, { start, end });
-      return { name: path, size: end - start, pieces: reading(open, end - start) };
-    } finally {
-      await file.close();
-    }
+    const stat = await fs.stat(path);
+    if (stat.isDirectory()) throw new Misuse(`${path} is a directory`);
+    // A pipe by name: it can be opened once, and what is taken from it to look at is gone.
+    if (!stat.isFile())
+      return { name: path, size: null, pieces: reading(() => createReadStream(path), null) };
+    const extent = await extentOf(path, stat.size);
+    const { start, end } = extent;
+    const open = () => (end > start ? createReadStream(path, range(start, end)) : Readable.from([]));
+    return { name: path, size: end - start, pieces: reading(open, extent) };
   } catch (error) {
     if (error instanceof Misuse) throw error;
     throw new Misuse(`${path} cannot be read: ${messageOf(error)}`);
@@ -44,12 +42,17 @@ export async function inspect(path: string, io: Io): Promise<Input> {
 const FILE_MARK = "ARROW1";
 const CHUNK_BYTES = 1 << 20;
 
-/** From the first message to behind the last one. */
-async function extent(
-  file: fs.FileHandle,
-  size: number,
-  path: string,
-): Promise<{ start: number; end: number }> {
+const range = (start: number, end: number) => ({ start, end: end - 1, highWaterMark: CHUNK_BYTES });
+
+/** What of a file is messages, from the first one to behind the last, and what has to go before them. */
+interface Extent {
+  readonly start: number;
+  readonly end: number;
+  readonly schema: Uint8Array;
+}
+
+async function extentOf(path: string, size: number): Promise<Extent> {
+  await using file = await fs.open(path);
   const head = await at(file, 0, 8);
   const mark = head.toString("latin1");
   if (mark.startsWith("PAR1"))
@@ -62,14 +65,15 @@ async function extent(
   if (mark.startsWith(FILE_MARK)) {
     // The length of the footer, and the mark again.
     const tail = await at(file, Math.max(0, size - 10), 10);
-    const end = size - 10 - (tail.length === 10 ? tail.readInt32LE(0) : 0);
-    if (tail.toString("latin1", 4) !== FILE_MARK || end < 8 || end > size)
+    const length = tail.length === 10 ? tail.readInt32LE(0) : -1;
+    const end = size - 10 - length;
+    if (tail.toString("latin1", 4) !== FILE_MARK || length < 0 || end < 8)
       throw new Misuse(`${path} begins as an Arrow file and does not end as one: it was cut off`);
-    return { start: 8, end };
+    return { start: 8, end, schema: schemaOfFooter(await at(file, end, length)) };
   }
   if (size > 0 && head.length >= 4 && head.readInt32LE(0) !== -1 && !mayBeLegacy(head, size))
     throw new Misuse(`${path} is neither an Arrow IPC file nor an Arrow IPC stream`);
-  return { start: 0, end: size };
+  return { start: 0, end: size, schema: new Uint8Array(0) };
 }
 
 /** Before Arrow 0.15 a stream began with the length of its first message. */
@@ -83,24 +87,14 @@ async function at(file: fs.FileHandle, position: number, length: number): Promis
   return buffer.subarray(0, bytesRead);
 }
 
-async function opened(path: string, range?: { start: number; end: number }): Promise<Readable> {
-  const file = await fs.open(path);
-  const limits = range === undefined ? {} : { start: range.start, end: range.end - 1 };
-  if (range !== undefined && range.end <= range.start) {
-    await file.close();
-    return (await import("node:stream")).Readable.from([]);
-  }
-  return file.createReadStream({ highWaterMark: CHUNK_BYTES, ...limits });
-}
-
-function reading(open: () => Readable | Promise<Readable>, size: number | null): Input["pieces"] {
+function reading(open: () => Readable, extent: Extent | null): Input["pieces"] {
   return async function* (signal, onRead) {
-    const stream = await open();
+    const stream = open();
     const stop = (): void => void stream.destroy();
     signal.addEventListener("abort", stop, { once: true });
     try {
       if (signal.aborted) return;
-      const reader = new Chunks(stream, size, onRead);
+      const reader = new Chunks(stream, extent, onRead);
       const isFile = await reader.skipFileMark();
       yield* pieces(reader, !isFile);
       if (isFile) await reader.drain();
@@ -117,25 +111,28 @@ function reading(open: () => Readable | Promise<Readable>, size: number | null):
 class Chunks implements ByteReader {
   position = 0;
   readonly #iterator: AsyncIterator<Uint8Array>;
-  readonly #size: number | null;
+  readonly #isPipe: boolean;
   readonly #onRead: (bytes: number) => void;
   #chunks: Uint8Array[] = [];
   #buffered = 0;
 
-  constructor(stream: Readable, size: number | null, onRead: (bytes: number) => void) {
+  constructor(stream: Readable, extent: Extent | null, onRead: (bytes: number) => void) {
     this.#iterator = stream[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
-    this.#size = size;
+    this.#isPipe = extent === null;
     this.#onRead = onRead;
+    if (extent === null || extent.schema.length === 0) return;
+    this.#putBack(extent.schema);
+    // So that what is said about places in a file is true.
+    this.position = extent.start - extent.schema.length;
   }
 
   /** A pipe may carry a file, too, whose beginning nobody has looked at. */
   async skipFileMark(): Promise<boolean> {
-    if (this.#size !== null) return false;
+    if (!this.#isPipe) return false;
     const head = await this.read(8);
     if (Buffer.from(head).toString("latin1", 0, 6) === FILE_MARK) return true;
+    this.#putBack(head);
     this.position = 0;
-    this.#chunks.unshift(head);
-    this.#buffered += head.length;
     return false;
   }
 
@@ -144,8 +141,13 @@ class Chunks implements ByteReader {
     while ((await this.read(CHUNK_BYTES)).length > 0);
   }
 
+  #putBack(bytes: Uint8Array): void {
+    this.#chunks.unshift(bytes);
+    this.#buffered += bytes.length;
+  }
+
   ready(length: number): boolean {
-    return this.#size === null ? this.#buffered >= length : true;
+    return !this.#isPipe || this.#buffered >= length;
   }
 
   async read(length: number): Promise<Uint8Array> {

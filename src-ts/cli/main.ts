@@ -9,6 +9,8 @@
 
 import { IngestError } from "../index.js";
 import { check } from "./check.js";
+import { deadLetter } from "./dead-letter.js";
+import { emulator } from "./emulator.js";
 import { HELP } from "./help.js";
 import { type Io, MISUSE, Misuse, NOT_ALL, OK } from "./io.js";
 import { send } from "./send.js";
@@ -17,7 +19,7 @@ import { version } from "./version.js";
 
 type Command = (args: readonly string[], io: Io) => Promise<number>;
 
-const COMMANDS: Readonly<Record<string, Command>> = { send, check };
+const COMMANDS: Readonly<Record<string, Command>> = { send, check, emulator, deadletter: deadLetter };
 
 /**
  * Runs one command line.

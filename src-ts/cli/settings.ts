@@ -27,7 +27,7 @@ export interface SettingFlags {
 
 /** @throws {Misuse} naming the option that is wrong. */
 export function settings(flags: SettingFlags, io: Io): ConnectOptions {
-  const options = flags.options === undefined ? {} : fromFile(flags.options);
+  const options = flags.options === undefined ? {} : optionsFile(flags.options);
   for (const given of flags.set) assign(options, given, io);
   for (const given of flags.header) addHeader(options, given, io);
   return options as ConnectOptions;
@@ -61,15 +61,21 @@ export function refuseSecret(what: string, value: string): void {
   );
 }
 
-function fromFile(path: string): Record<string, unknown> {
-  let options: unknown;
+/** @throws {Misuse} that quotes nothing of the file. */
+export function jsonFile(what: string, path: string): unknown {
   try {
-    options = JSON.parse(fs.readFileSync(path, "utf8"));
+    return JSON.parse(fs.readFileSync(path, "utf8"));
   } catch (error) {
     // What JSON.parse says quotes the text, and the text may hold secrets.
-    const why = error instanceof SyntaxError ? "it is not JSON" : messageOf(error);
-    throw new Misuse(`--options ${path}: ${why}`);
+    throw new Misuse(
+      `${what} ${path}: ${error instanceof SyntaxError ? "it is not JSON" : messageOf(error)}`,
+    );
   }
+}
+
+/** An object of options. @throws {Misuse} */
+export function optionsFile(path: string): Record<string, unknown> {
+  const options = jsonFile("--options", path);
   if (!isObject(options)) throw new Misuse(`--options ${path}: it must hold a JSON object`);
   return options;
 }

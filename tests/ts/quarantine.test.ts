@@ -46,8 +46,7 @@ describe("R-15 dead letters", () => {
         ids.map((id) => `${word} ${id}`),
         new Utf8(),
       ).data[0]!;
-    const bigs = (value: (id: number) => bigint) =>
-      vectorFromArray(ids.map(value), new Uint64()).data[0]!;
+    const bigs = (value: (id: number) => bigint) => vectorFromArray(ids.map(value), new Uint64()).data[0]!;
     const times = vectorFromArray(
       ids.map((id) => 1_700_000_000_000 + id),
       new TimestampMillisecond("UTC"),
