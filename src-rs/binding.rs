@@ -6,6 +6,8 @@
 //! - JavaScript values (references, the thread-safe function) are touched on their own thread only.
 
 mod client;
+#[cfg(feature = "emulator")]
+mod emulator;
 mod environment;
 mod headers;
 mod mailbox;

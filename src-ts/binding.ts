@@ -23,12 +23,26 @@ interface NativeClient {
   stats(): string;
 }
 
+/** The addon's emulator. */
+interface NativeEmulator {
+  start(operation: number): void;
+  addFault(fault: string): void;
+  summary(operation: number): void;
+  close(operation: number): void;
+  dispose(): void;
+}
+
 interface Addon {
   NativeClient: new (
     target: string,
     options: string,
     onEvents: (numbers: Float64Array, details: string) => void,
   ) => NativeClient;
+  NativeEmulator: new (
+    options: string,
+    listening: boolean,
+    onEvents: (numbers: Float64Array, details: string) => void,
+  ) => NativeEmulator;
   version(): string;
 }
 
@@ -142,6 +156,63 @@ export class Binding {
   }
 }
 
+/** Whom the events of an emulator are told to. */
+export interface EmulatorListener {
+  /** An operation is done: with a value, or with an error. */
+  replied(operation: number, value: unknown, error: IngestError | null): void;
+  happened(event: unknown): void;
+  broken(error: unknown): void;
+}
+
+/** An emulator of the addon's, whose errors are ours. */
+export class EmulatorBinding {
+  readonly #native: NativeEmulator;
+
+  /** @throws {IngestError} `CONFIG_INVALID` with every mistake; `NATIVE_UNAVAILABLE` without an addon. */
+  static async create(
+    options: string,
+    listening: boolean,
+    listener: EmulatorListener,
+  ): Promise<EmulatorBinding> {
+    const addon = await load();
+    return new EmulatorBinding(addon, options, listening, listener);
+  }
+
+  private constructor(addon: Addon, options: string, listening: boolean, listener: EmulatorListener) {
+    const told = (numbers: Float64Array, details: string) =>
+      walk(listener, numbers, details, (at, told) => emulatorRecord(listener, numbers, at, told));
+    this.#native = ours(() => new addon.NativeEmulator(options, listening, told));
+  }
+
+  start(operation: number): void {
+    ours(() => this.#native.start(operation));
+  }
+  /** The fault as JSON. */
+  addFault(fault: string): void {
+    ours(() => this.#native.addFault(fault));
+  }
+  summary(operation: number): void {
+    ours(() => this.#native.summary(operation));
+  }
+  close(operation: number): void {
+    ours(() => this.#native.close(operation));
+  }
+  dispose(): void {
+    ours(() => this.#native.dispose());
+  }
+}
+
+function emulatorRecord(
+  listener: EmulatorListener,
+  numbers: Float64Array,
+  at: number,
+  details: readonly unknown[],
+): void {
+  if (numbers[at] === 3) listener.replied(numbers[at + 2]!, null, errorFromNative(details[numbers[at + 3]!]));
+  else if (numbers[at] === 6) listener.replied(numbers[at + 2]!, details[numbers[at + 3]!], null);
+  else if (numbers[at] === 7) listener.happened(details[numbers[at + 2]!]);
+}
+
 /** What the addon is. */
 export interface NativeVersion {
   readonly version: string;
@@ -217,6 +288,15 @@ const NO_REJECTIONS: Settled["rejections"] = Object.freeze([]);
 
 /** Exported for its test. */
 export function tell(listener: Listener, numbers: Float64Array, details: string): void {
+  walk(listener, numbers, details, (at, told) => record(listener, numbers, at, told));
+}
+
+function walk(
+  listener: { broken(error: unknown): void },
+  numbers: Float64Array,
+  details: string,
+  record: (at: number, details: readonly unknown[]) => void,
+): void {
   try {
     const told = details === "" ? NO_DETAILS : (JSON.parse(details) as readonly unknown[]);
     for (let at = 0; at < numbers.length; ) {
@@ -225,7 +305,7 @@ export function tell(listener: Listener, numbers: Float64Array, details: string)
       if (!(length >= 2)) throw new RangeError(`an event record of length ${length}`);
       // One listener that fails must not keep the records behind it from being told.
       try {
-        record(listener, numbers, at, told);
+        record(at, told);
       } catch (error) {
         listener.broken(error);
       }

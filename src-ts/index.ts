@@ -14,6 +14,17 @@ export {
 } from "./dead-letter.js";
 export type { Delivery } from "./delivery.js";
 export {
+  type Emulator,
+  type EmulatorColumn,
+  type EmulatorConnectOptions,
+  type EmulatorEvent,
+  type EmulatorFault,
+  type EmulatorOptions,
+  type EmulatorSummary,
+  type EmulatorTableSummary,
+  startEmulator,
+} from "./emulator.js";
+export {
   AuthenticationError,
   BatchError,
   ClosedError,

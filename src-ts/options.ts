@@ -480,7 +480,7 @@ const UNITS: Readonly<Record<string, number>> = Object.fromEntries(
   ).flatMap(([ms, names]) => names.split(" ").map((name) => [name, ms])),
 );
 
-function toJson(options: Record<string, unknown>): string {
+export function toJson(options: Record<string, unknown>): string {
   const above: object[] = [];
   return JSON.stringify(options, function (this: object, _key, value: unknown) {
     // A value that JSON drops or turns into null would be read as "not given", and nobody would be told.

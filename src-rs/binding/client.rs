@@ -11,15 +11,19 @@ use napi::{Env, JsValue};
 use napi_derive::napi;
 use serde_json::json;
 
+use super::environment::{self, Ends, Hook};
 use super::headers::Questions;
 use super::mailbox::{Desk, Letter, Mailbox};
-use super::{environment, malformed, spawn, submit, thrown};
+use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::destination::{self, Destination};
 use crate::error::{Code, Error, Result};
 use crate::handoff::{Payload, Pins, Pool, decode_schema};
 use crate::telemetry::Counters;
 use crate::transmitter::{Event, Reply, Transmitter};
+
+/// Longer than any copy of a batch takes. After it, going on is all that is left.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// Pool memory kept for the next batch once the last one is done.
 const MAX_RETAINED_BYTES: usize = 64 << 20;
@@ -30,6 +34,7 @@ pub struct NativeClient {
     desk: Rc<Desk>,
     schemas: RefCell<Vec<SchemaRef>>,
     last_sequence: Cell<f64>,
+    hook: Cell<Option<Hook>>,
 }
 
 /// What the threads share.
@@ -94,12 +99,13 @@ impl NativeClient {
             road: Mutex::default(),
         });
         // SAFETY: the JavaScript thread, in a call.
-        unsafe { environment::watch(env.raw(), &core) };
+        let hook = unsafe { environment::watch(env.raw(), core.clone()) };
         Ok(NativeClient {
             core,
             desk,
             schemas: RefCell::default(),
             last_sequence: Cell::new(0.0),
+            hook: Cell::new(Some(hook)),
         })
     }
 
@@ -158,15 +164,17 @@ impl NativeClient {
     /// After `close` was answered: lets go of the event callback, so that the client can be collected.
     #[napi(catch_unwind)]
     pub fn dispose(&self, env: Env) {
-        if !self.core.end(Duration::ZERO) {
+        if !self.core.end_within(Duration::ZERO) {
             return;
         }
         // SAFETY: the JavaScript thread, in a call.
         unsafe { self.desk.close(env.raw()) };
         // A deadline may have passed while memory was read: then the hook still has to wait for it.
-        if self.core.pins.count() == 0 {
-            // SAFETY: as above; `end` says yes once, so the hook has not run.
-            unsafe { environment::unwatch(env.raw(), &self.core) };
+        if self.core.pins.count() == 0
+            && let Some(hook) = self.hook.take()
+        {
+            // SAFETY: as above; `end_within` says yes once, so the hook has not run.
+            unsafe { environment::unwatch(env.raw(), hook) };
         }
     }
 
@@ -399,7 +407,7 @@ impl Core {
 
     /// Drops everything and waits until no thread reads pinned memory. Returns whether this call was
     /// the one that ended it.
-    pub fn end(&self, limit: Duration) -> bool {
+    fn end_within(&self, limit: Duration) -> bool {
         let (first, transmitter) = {
             let mut road = self.road();
             road.destination = None;
@@ -421,6 +429,12 @@ impl Core {
 
     fn road(&self) -> std::sync::MutexGuard<'_, Road> {
         self.road.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ends for Core {
+    fn end(&self) {
+        self.end_within(END_LIMIT);
     }
 }
 

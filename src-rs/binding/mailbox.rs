@@ -49,8 +49,23 @@ struct State {
 /// What JavaScript is told.
 pub enum Letter {
     Transmitter(Event),
-    Answered { operation: f64, error: Option<Error> },
-    HeadersWanted { request: u64, reason: HeadersReason },
+    Answered {
+        operation: f64,
+        error: Option<Error>,
+    },
+    HeadersWanted {
+        request: u64,
+        reason: HeadersReason,
+    },
+    /// An operation of an emulator, done.
+    #[cfg(feature = "emulator")]
+    Replied {
+        operation: f64,
+        value: Value,
+    },
+    /// An event of an emulator. Nobody waits for one.
+    #[cfg(feature = "emulator")]
+    Happened(Value),
 }
 
 /// A thread-safe function that is not finalized.
@@ -330,6 +345,17 @@ impl Desk {
                         HeadersReason::Unauthenticated => 1.0,
                     };
                     numbers.extend([5.0, 4.0, request as f64, reason]);
+                }
+                #[cfg(feature = "emulator")]
+                Letter::Replied { operation, value } => {
+                    told += 1;
+                    numbers.extend([6.0, 4.0, operation, details.len() as f64]);
+                    details.push(value);
+                }
+                #[cfg(feature = "emulator")]
+                Letter::Happened(event) => {
+                    numbers.extend([7.0, 3.0, details.len() as f64]);
+                    details.push(event);
                 }
             }
         }

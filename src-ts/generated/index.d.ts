@@ -43,5 +43,20 @@ export declare class NativeClient {
   stats(): string
 }
 
+export declare class NativeEmulator {
+  /** Validates the options; binds nothing. Events are told only if `listening`. */
+  constructor(options: string, listening: boolean, onEvents: (numbers: Float64Array, details: string) => void)
+  /** Once. Replied to with `{ base, unityCatalogUrl, ca }`: a table's name behind `base` is its target. */
+  start(operation: number): void
+  /** Lets something go wrong from now on: a fault as JSON, text or an object. */
+  addFault(fault: string): void
+  /** Replied to with what it did so far. */
+  summary(operation: number): void
+  /** Replied to with null once every table is committed and the port is given back. */
+  close(operation: number): void
+  /** After `close` was replied to, or `start` failed: lets go of the event callback. */
+  dispose(): void
+}
+
 /** What this build is, as JSON: `{ version, arrow, delta, target }`. */
 export declare function version(): string

@@ -773,7 +773,8 @@ if (
   }
 }
 
-const { NativeClient, version } = nativeBinding
+const { NativeClient, NativeEmulator, version } = nativeBinding
 export { NativeClient }
+export { NativeEmulator }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

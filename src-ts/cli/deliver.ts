@@ -1,0 +1,129 @@
+// Items in, outcomes summed up: what `send` and `deadletter resend` share.
+//
+// Invariants:
+// - No more is read than there is room for in the client's budget.
+// - Everything that was read has an outcome in the summary, also after an interruption or a failure.
+
+import {
+  type BatchInput,
+  type ConnectOptions,
+  connect,
+  type IngestClient,
+  IngestError,
+  type Logger,
+  type TransmissionResult,
+} from "../index.js";
+import { Interruption, type Io, NOT_ALL, OK } from "./io.js";
+import { Progress } from "./progress.js";
+import { describeSummary, type Origin, type Summary, Tally } from "./tally.js";
+import { explain, messageOf, withoutCredentials } from "./text.js";
+
+/** What `parseArgs` is told, by every command that sums up. */
+export const OUTPUT_FLAGS = {
+  quiet: { type: "boolean", short: "q", default: false },
+  verbose: { type: "boolean", short: "v", default: false },
+  json: { type: "boolean", default: false },
+} as const;
+
+export interface OutputFlags {
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly json: boolean;
+}
+
+/** One delivery to be. */
+export interface Item {
+  readonly batch: BatchInput;
+  readonly origin: Origin;
+}
+
+export interface Job {
+  readonly target: string;
+  readonly options: ConnectOptions;
+  readonly flags: OutputFlags;
+  /** Bytes to read; null if nobody knows. */
+  readonly total: number | null;
+  /** Ends early, without an error, once `signal` is aborted. */
+  items(signal: AbortSignal, onRead: (bytes: number) => void): AsyncIterable<Item>;
+  /** Called for each outcome, in the order of the items. */
+  settled?(result: TransmissionResult, origin: Origin, client: IngestClient): Promise<void>;
+  /** Lines for the summary: an object for `--json`, text for people. */
+  addition?(): { readonly json: object; readonly text: string };
+}
+
+/**
+ * Sends, sums up, and gives the exit code.
+ *
+ * @throws {IngestError} `CONFIG_INVALID`; nothing was tried then.
+ */
+export async function deliver(job: Job, io: Io): Promise<number> {
+  using interruption = new Interruption(io, "no more is read, what was admitted is delivered");
+  const { signal } = interruption;
+  const tally = new Tally();
+  let failure: unknown;
+  try {
+    const options = { ...job.options, logger: logger(io, job.flags), signal };
+    await run(job, await connect(job.target, options), tally, signal, io);
+  } catch (error) {
+    if (isMisuse(error)) throw error;
+    // An interruption while connecting is no failure of the connection.
+    if (!signal.aborted || error instanceof IngestError) failure = error;
+  }
+  const { exitCode } = interruption;
+  const shown = withoutCredentials(job.target);
+  report(job, tally.summary(shown, exitCode !== undefined, errorFacts(failure)), failure, io);
+  return exitCode ?? (failure === undefined && tally.isGood ? OK : NOT_ALL);
+}
+
+async function run(job: Job, client: IngestClient, tally: Tally, signal: AbortSignal, io: Io): Promise<void> {
+  let read = 0;
+  const origins: Origin[] = [];
+  async function* batches(): AsyncGenerator<BatchInput, void, undefined> {
+    const items = job.items(signal, (bytes) => {
+      read += bytes;
+    });
+    for await (const { batch, origin } of items) {
+      if (signal.aborted) return;
+      origins.push(origin);
+      yield batch;
+    }
+  }
+  const facts = () => ({ stats: client.stats(), read, total: job.total });
+  using _progress = new Progress(io.stderr, job.flags.quiet, facts);
+  try {
+    // Outcomes come in the order of the source.
+    for await (const result of client.sendAll(batches())) {
+      const origin = origins.shift()!;
+      tally.add(result, origin);
+      await job.settled?.(result, origin, client);
+    }
+  } finally {
+    await client.close();
+  }
+}
+
+function report(job: Job, summary: Summary, failure: unknown, io: Io): void {
+  if (failure !== undefined) io.stderr.write(explain(failure));
+  const more = job.addition?.();
+  if (job.flags.json) io.stdout.write(`${JSON.stringify({ ...summary, ...more?.json })}\n`);
+  else if (!job.flags.quiet) io.stdout.write(describeSummary(summary) + (more?.text ?? ""));
+}
+
+/** The options were wrong, and nothing was tried. */
+export const isMisuse = (error: unknown): boolean =>
+  error instanceof IngestError && error.code === "CONFIG_INVALID";
+
+export function errorFacts(failure: unknown): Summary["error"] {
+  if (failure === undefined) return null;
+  return { code: failure instanceof IngestError ? failure.code : null, message: messageOf(failure) };
+}
+
+/** The client's own lines go to standard error: warnings always, everything with `--verbose`. */
+export function logger(io: Io, { quiet, verbose }: Pick<OutputFlags, "quiet" | "verbose">): Logger {
+  const line = (level: string) => (message: string, fields: Record<string, unknown>) => {
+    const facts = Object.keys(fields).length === 0 ? "" : ` ${JSON.stringify(fields)}`;
+    io.stderr.write(`${level}: ${message}${facts}\n`);
+  };
+  if (verbose) return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") };
+  return quiet ? { error: line("error") } : { warn: line("warn"), error: line("error") };
+}

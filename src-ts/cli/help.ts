@@ -1,0 +1,160 @@
+// The help texts, by command. They are part of the interface: `specs/cli.md` says so.
+
+const SETTINGS = `Options of the client
+  --set path=value     one option of connect(), such as --set batching.maxRows=1000;
+                       the value is JSON where it is some, else text
+  --options FILE       options of connect() in a JSON file; --set goes on top
+  --header "name: value"   a header for network destinations
+
+Secrets never stand on the command line, where others can read them: write @env:NAME or
+@file:PATH as the value of --set or --header, or use --options.
+`;
+
+const OUTPUT = `Output
+  --json               the summary as one line of JSON on standard output
+  -q, --quiet          errors only
+  -v, --verbose        also what the client logs
+`;
+
+const ENDING = `Exit code
+  0  every row is acknowledged: durable at the destination
+  1  some row was refused, failed, or has an unknown outcome; or the inputs could not all be read
+  2  the command line or the options are wrong, and nothing was sent
+  130, 143  ended by SIGINT, SIGTERM
+`;
+
+const TARGETS = `Targets
+  delta:./path  delta:s3://bucket/table  az://  gs://   a Delta Lake table
+  grpc://host:port/path  grpc+tls://  grpc+unix://      an Arrow Flight server
+  flightsql://host:port/table                           a Flight SQL database
+  discard:                                              nowhere: for dry runs
+`;
+
+export const HELP: ReadonlyMap<string, string> = new Map([
+  [
+    "",
+    `arrow-ingest: Arrow record batches into tables
+
+Usage
+  arrow-ingest send <target> <file>...     send Arrow IPC files or streams
+  arrow-ingest check <target>              try connection, credentials and table
+  arrow-ingest emulator                    run a Zerobus service on this machine
+  arrow-ingest deadletter ls|show|resend   refused rows that a client kept
+  arrow-ingest help <command>              precise help, with examples
+  arrow-ingest --version
+
+${TARGETS}
+Example
+  arrow-ingest send delta:./lake/flights flights.arrow
+`,
+  ],
+  [
+    "send",
+    `arrow-ingest send: Arrow IPC files and streams into a table
+
+Usage
+  arrow-ingest send [options] <target> <file>...
+
+A file is an Arrow IPC file or stream; - is standard input. It is read batch by batch, no faster
+than the destination takes it. Files are sent in the order given; their schemas need not be the
+same. On a terminal, a line on standard error says how far it got.
+
+${SETTINGS}
+${OUTPUT}
+SIGINT (Ctrl-C) reads no more, delivers what was admitted and says what became of it; a second
+one stops at once.
+
+${ENDING}
+Examples
+  arrow-ingest send delta:./lake/flights flights.arrow
+  producer | arrow-ingest send grpc://127.0.0.1:8815/flights - --set flight.acknowledgement=part
+  arrow-ingest send delta:s3://bucket/table *.arrow \\
+    --set delta.storage.aws_secret_access_key=@env:SECRET_KEY
+  arrow-ingest send discard: big.arrow --json | jq .rows
+`,
+  ],
+  [
+    "check",
+    `arrow-ingest check: try connection, credentials and table; write nothing
+
+Usage
+  arrow-ingest check [options] <target>
+
+It is tried once, unless --set retry.attempts=N says otherwise.
+
+${SETTINGS}
+${OUTPUT}
+Exit code
+  0  a client could send there
+  1  it could not; standard error says why
+  2  the command line or the options are wrong
+
+Examples
+  arrow-ingest check delta:./lake/flights
+  arrow-ingest check grpc+tls://ingest.example.com:443/flights --header "authorization: @env:AUTHORIZATION"
+`,
+  ],
+  [
+    "emulator",
+    `arrow-ingest emulator: a Zerobus service on this machine
+
+Usage
+  arrow-ingest emulator [options]
+
+Tokens, the table API and streams are on one port, for any client of Zerobus. It prints its URL and the
+call of connect() that reaches it, then a line for each event, and at SIGINT (Ctrl-C) or SIGTERM commits
+what came and sums up.
+
+Options
+  --port N             default 0: one that is free
+  --host NAME          default 127.0.0.1
+  --lake DIRECTORY     rows become Delta tables there; without it they are counted and forgotten
+  --table NAME=FILE    a table catalog.schema.table, its columns in a JSON file:
+                       [{ "name": "id", "type": "BIGINT", "nullable": false }]
+  --fault FAULT        something that goes wrong on purpose, such as rotate:after=1000rows,grace=2s;
+                       specs/emulator.md lists all kinds
+  --tls                TLS, with an authority made for this run
+  --ca FILE            with --tls: the authority's certificate is written there
+  --client-id ID       whom the token endpoint knows; without it, everybody
+  --client-secret REF  with --client-id: @env:NAME or @file:PATH
+  --options FILE       options of startEmulator() in a JSON file; the flags go on top
+  --json               every line as JSON: ready, the events, the summary
+  -q, --quiet          no line for each event
+
+Exit code
+  0  ended by SIGINT or SIGTERM, everything committed
+  1  the port cannot be had, or the last commit failed
+  2  the command line or the options are wrong
+
+Examples
+  arrow-ingest emulator --port 8080 --lake ./lake
+  arrow-ingest emulator --table main.default.events=events.json --fault close:after=500rows,times=3
+  arrow-ingest emulator --tls --ca ca.pem --client-id me --client-secret @env:EMULATOR_SECRET
+`,
+  ],
+  [
+    "deadletter",
+    `arrow-ingest deadletter: refused rows that a client kept (option deadLetter.directory)
+
+Usage
+  arrow-ingest deadletter ls [--json] <directory>
+  arrow-ingest deadletter show [--json] [--limit N] [--code CODE] <directory> [file...]
+  arrow-ingest deadletter resend [options] <directory> <target> [file...]
+
+ls      the files, oldest first: rows, size, age, reasons by code. With --json a line for each.
+show    rows with their reasons; -n, --limit rows (20 unless --json). With --json a line for each,
+        its values as [name, value] in the order of the columns.
+resend  sends the rows, one file a delivery, in the schema they were first sent in. A file is removed
+        once its rows are acknowledged; rows that are refused again are kept in a new file with
+        the new reason. What failed, or has an unknown outcome, stays.
+
+${SETTINGS}
+${OUTPUT}
+${ENDING}
+Examples
+  arrow-ingest deadletter ls ./refused
+  arrow-ingest deadletter show ./refused --code INVALID_ARGUMENT --json | jq .values
+  arrow-ingest deadletter resend ./refused delta:./lake/mended
+`,
+  ],
+]);

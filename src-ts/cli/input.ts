@@ -1,0 +1,178 @@
+// The inputs of `send`: what each file is, and its bytes, little by little.
+//
+// Invariants:
+// - A file that cannot be sent is found before anything is: wrong kinds and cut-off files send no row.
+// - Only as much is read as is asked for; the rest waits in the pipe, or on the disk.
+
+import { createReadStream } from "node:fs";
+import * as fs from "node:fs/promises";
+import { Readable } from "node:stream";
+import { type ByteReader, joined, type Piece, pieces, schemaOfFooter } from "./frames.js";
+import { type Io, Misuse } from "./io.js";
+import { messageOf } from "./text.js";
+
+/** A file, or standard input, that was looked at. */
+export interface Input {
+  readonly name: string;
+  /** Bytes to read; null if nobody knows. */
+  readonly size: number | null;
+  /** Called once. Ends early, without an error, once `signal` is aborted. */
+  pieces(signal: AbortSignal, onRead: (bytes: number) => void): AsyncGenerator<Piece, void, undefined>;
+}
+
+/** @throws {Misuse} naming the file that cannot be sent, and what to do. */
+export async function inspect(path: string, io: Io): Promise<Input> {
+  if (path === "-") return { name: "standard input", size: null, pieces: reading(() => io.stdin, null) };
+  try {
+    const stat = await fs.stat(path);
+    if (stat.isDirectory()) throw new Misuse(`${path} is a directory`);
+    // A pipe by name: it can be opened once, and what is taken from it to look at is gone.
+    if (!stat.isFile())
+      return { name: path, size: null, pieces: reading(() => createReadStream(path), null) };
+    const extent = await extentOf(path, stat.size);
+    const { start, end } = extent;
+    const open = () => (end > start ? createReadStream(path, range(start, end)) : Readable.from([]));
+    return { name: path, size: end - start, pieces: reading(open, extent) };
+  } catch (error) {
+    if (error instanceof Misuse) throw error;
+    throw new Misuse(`${path} cannot be read: ${messageOf(error)}`);
+  }
+}
+
+const FILE_MARK = "ARROW1";
+const CHUNK_BYTES = 1 << 20;
+
+const range = (start: number, end: number) => ({ start, end: end - 1, highWaterMark: CHUNK_BYTES });
+
+/** What of a file is messages, from the first one to behind the last, and what has to go before them. */
+interface Extent {
+  readonly start: number;
+  readonly end: number;
+  readonly schema: Uint8Array;
+}
+
+async function extentOf(path: string, size: number): Promise<Extent> {
+  await using file = await fs.open(path);
+  const head = await at(file, 0, 8);
+  const mark = head.toString("latin1");
+  if (mark.startsWith("PAR1"))
+    throw new Misuse(
+      `${path} is a Parquet file, which is not read here; make an Arrow file of it first: python3 -c "import ` +
+        `pyarrow.feather as f, pyarrow.parquet as p; f.write_feather(p.read_table('${path}'), 'out.arrow')"`,
+    );
+  if (mark.startsWith("FEA1"))
+    throw new Misuse(`${path} is a Feather file of version 1, which is not Arrow IPC`);
+  if (mark.startsWith(FILE_MARK)) {
+    // The length of the footer, and the mark again.
+    const tail = await at(file, Math.max(0, size - 10), 10);
+    const length = tail.length === 10 ? tail.readInt32LE(0) : -1;
+    const end = size - 10 - length;
+    if (tail.toString("latin1", 4) !== FILE_MARK || length < 0 || end < 8)
+      throw new Misuse(`${path} begins as an Arrow file and does not end as one: it was cut off`);
+    return { start: 8, end, schema: schemaOfFooter(await at(file, end, length)) };
+  }
+  if (size > 0 && head.length >= 4 && head.readInt32LE(0) !== -1 && !mayBeLegacy(head, size))
+    throw new Misuse(`${path} is neither an Arrow IPC file nor an Arrow IPC stream`);
+  return { start: 0, end: size, schema: new Uint8Array(0) };
+}
+
+/** Before Arrow 0.15 a stream began with the length of its first message. */
+function mayBeLegacy(head: Buffer, size: number): boolean {
+  const length = head.readInt32LE(0);
+  return length > 0 && length % 8 === 4 && length < size;
+}
+
+async function at(file: fs.FileHandle, position: number, length: number): Promise<Buffer> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, position);
+  return buffer.subarray(0, bytesRead);
+}
+
+function reading(open: () => Readable, extent: Extent | null): Input["pieces"] {
+  return async function* (signal, onRead) {
+    const stream = open();
+    const stop = (): void => void stream.destroy();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      if (signal.aborted) return;
+      const reader = new Chunks(stream, extent, onRead);
+      const isFile = await reader.skipFileMark();
+      yield* pieces(reader, !isFile);
+      if (isFile) await reader.drain();
+    } catch (error) {
+      // Asked to stop, what is half read is nobody's mistake.
+      if (!signal.aborted) throw error;
+    } finally {
+      signal.removeEventListener("abort", stop);
+      stream.destroy();
+    }
+  };
+}
+
+class Chunks implements ByteReader {
+  position = 0;
+  readonly #iterator: AsyncIterator<Uint8Array>;
+  readonly #isPipe: boolean;
+  readonly #onRead: (bytes: number) => void;
+  #chunks: Uint8Array[] = [];
+  #buffered = 0;
+
+  constructor(stream: Readable, extent: Extent | null, onRead: (bytes: number) => void) {
+    this.#iterator = stream[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+    this.#isPipe = extent === null;
+    this.#onRead = onRead;
+    if (extent === null || extent.schema.length === 0) return;
+    this.#putBack(extent.schema);
+    // So that what is said about places in a file is true.
+    this.position = extent.start - extent.schema.length;
+  }
+
+  /** A pipe may carry a file, too, whose beginning nobody has looked at. */
+  async skipFileMark(): Promise<boolean> {
+    if (!this.#isPipe) return false;
+    const head = await this.read(8);
+    if (Buffer.from(head).toString("latin1", 0, 6) === FILE_MARK) return true;
+    this.#putBack(head);
+    this.position = 0;
+    return false;
+  }
+
+  /** The footer of a file. Whoever writes into a pipe takes it amiss when nobody reads to the end. */
+  async drain(): Promise<void> {
+    while ((await this.read(CHUNK_BYTES)).length > 0);
+  }
+
+  #putBack(bytes: Uint8Array): void {
+    this.#chunks.unshift(bytes);
+    this.#buffered += bytes.length;
+  }
+
+  ready(length: number): boolean {
+    return !this.#isPipe || this.#buffered >= length;
+  }
+
+  async read(length: number): Promise<Uint8Array> {
+    while (this.#buffered < length) {
+      const { done, value } = await this.#iterator.next();
+      if (done === true) break;
+      this.#chunks.push(value);
+      this.#buffered += value.length;
+      this.#onRead(value.length);
+    }
+    return this.#take(Math.min(length, this.#buffered));
+  }
+
+  #take(length: number): Uint8Array {
+    const parts: Uint8Array[] = [];
+    let missing = length;
+    while (missing > 0) {
+      const chunk = this.#chunks[0]!;
+      parts.push(chunk.subarray(0, missing));
+      if (chunk.length > missing) this.#chunks[0] = chunk.subarray(missing);
+      else this.#chunks.shift();
+      missing -= Math.min(missing, chunk.length);
+    }
+    this.#buffered -= length;
+    this.position += length;
+    return parts.length === 1 ? parts[0]! : joined(parts);
+  }
+}

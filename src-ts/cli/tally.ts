@@ -1,0 +1,159 @@
+// What became of everything that was sent, added up.
+//
+// It keeps counts and a few examples, however many rows were refused.
+
+import type { DeliveryStatus, ErrorCode, Position, TransmissionResult } from "../index.js";
+import { bytes, count, plural, seconds } from "./text.js";
+
+/** Where a delivery came from. */
+export interface Origin {
+  readonly file: string;
+  /** Of the delivery's first row, from 0 within the file. */
+  readonly firstRow: number;
+}
+
+/** The summary of `send` and of `deadletter resend`, as `--json` prints it. */
+export interface Summary {
+  readonly target: string;
+  /** Everything that was read is durable, and everything was read. */
+  readonly success: boolean;
+  /** SIGINT or SIGTERM came, and not all was read. */
+  readonly interrupted: boolean;
+  readonly deliveries: Readonly<Record<DeliveryStatus, number>>;
+  readonly rows: {
+    readonly sent: number;
+    readonly acknowledged: number;
+    readonly rejected: number;
+    readonly failed: number;
+    readonly unknown: number;
+  };
+  readonly bytes: number;
+  readonly elapsedMs: number;
+  readonly position: { readonly kind: string; readonly value: string } | null;
+  readonly rejections: readonly RejectedRows[];
+  readonly failures: readonly FailedRows[];
+  /** Why it ended before its time. */
+  readonly error: { readonly code: string | null; readonly message: string } | null;
+}
+
+/** Refused rows with one code, and the first of them. */
+export interface RejectedRows {
+  readonly code: string;
+  rows: number;
+  readonly first: { readonly file: string; readonly row: number; readonly message: string };
+}
+
+/** Deliveries that failed, or whose outcome is unknown, with one code, and the first of them. */
+export interface FailedRows {
+  readonly status: DeliveryStatus;
+  readonly code: ErrorCode | null;
+  deliveries: number;
+  rows: number;
+  readonly first: { readonly file: string; readonly row: number; readonly message: string };
+}
+
+export class Tally {
+  readonly #deliveries = { acknowledged: 0, partial: 0, failed: 0, unknown: 0 };
+  readonly #rejections = new Map<string, RejectedRows>();
+  readonly #failures = new Map<string, FailedRows>();
+  readonly #began = performance.now();
+  #sent = 0;
+  #accepted = 0;
+  #rejected = 0;
+  #bytes = 0;
+  #position: Position | null = null;
+
+  add(result: TransmissionResult, { file, firstRow }: Origin): void {
+    this.#deliveries[result.status]++;
+    this.#sent += result.rows;
+    this.#accepted += result.acceptedRows;
+    this.#rejected += result.rejectedRows;
+    this.#bytes += result.batchBytes;
+    this.#position = result.position ?? this.#position;
+    for (const [code, rejections] of result.rejectionsByCode()) {
+      const known = this.#rejections.get(code);
+      if (known !== undefined) {
+        known.rows += rejections.length;
+        continue;
+      }
+      const { row, message } = rejections[0]!;
+      this.#rejections.set(code, {
+        code,
+        rows: rejections.length,
+        first: { file, row: firstRow + row, message },
+      });
+    }
+    if (result.status === "acknowledged" || result.status === "partial") return;
+    const rows = result.rows - result.acceptedRows - result.rejectedRows;
+    const key = `${result.status} ${result.errorCode}`;
+    const known = this.#failures.get(key);
+    if (known !== undefined) {
+      known.deliveries++;
+      known.rows += rows;
+      return;
+    }
+    const first = { file, row: firstRow + (result.error?.row ?? 0), message: result.error?.message ?? "" };
+    this.#failures.set(key, { status: result.status, code: result.errorCode, deliveries: 1, rows, first });
+  }
+
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  get isGood(): boolean {
+    const { partial, failed, unknown } = this.#deliveries;
+    return partial + failed + unknown === 0;
+  }
+
+  summary(target: string, interrupted: boolean, error: Summary["error"]): Summary {
+    const failures = [...this.#failures.values()];
+    const lost = (status: DeliveryStatus): number =>
+      failures.reduce((sum, one) => sum + (one.status === status ? one.rows : 0), 0);
+    return {
+      target,
+      success: this.isGood && !interrupted && error === null,
+      interrupted,
+      deliveries: { ...this.#deliveries },
+      rows: {
+        sent: this.#sent,
+        acknowledged: this.#accepted,
+        rejected: this.#rejected,
+        failed: lost("failed"),
+        unknown: lost("unknown"),
+      },
+      bytes: this.#bytes,
+      elapsedMs: performance.now() - this.#began,
+      position: this.#position && { kind: this.#position.kind, value: String(this.#position.value) },
+      rejections: [...this.#rejections.values()],
+      failures,
+      error,
+    };
+  }
+}
+
+/** The summary for people. */
+export function describeSummary(summary: Summary): string {
+  const { rows, deliveries, elapsedMs, position } = summary;
+  const rate = elapsedMs > 0 ? `, ${bytes(summary.bytes / (elapsedMs / 1e3))}/s` : "";
+  const where = position === null ? "" : `, ${position.kind} ${position.value}`;
+  const total = Object.values(deliveries).reduce((sum, one) => sum + one, 0);
+  const lines = [
+    `${plural(rows.sent, "row")} (${bytes(summary.bytes)}) in ${plural(total, "delivery", "deliveries")} ` +
+      `to ${summary.target} in ${seconds(elapsedMs)}${rate}`,
+    `  acknowledged  ${count(rows.acknowledged)}${where}`,
+  ];
+  if (rows.rejected > 0) lines.push(`  refused       ${count(rows.rejected)}`);
+  for (const { code, rows: refused, first } of summary.rejections)
+    lines.push(`    ${code} × ${count(refused)}: first ${first.file} row ${first.row}: ${first.message}`);
+  for (const status of ["failed", "unknown"] as const) {
+    if (deliveries[status] > 0) lines.push(`  ${status.padEnd(12)}  ${count(rows[status])}`);
+    for (const { status: its, code, deliveries: many, first } of summary.failures)
+      if (its === status)
+        lines.push(
+          `    ${code ?? "no code"} × ${plural(many, "delivery", "deliveries")}: ` +
+            `first ${first.file} from row ${first.row}: ${first.message}`,
+        );
+  }
+  if (summary.interrupted) lines.push("  interrupted   what was not read was not sent");
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,89 @@
+// How numbers, errors and tables are written for people.
+
+import { IngestError } from "../index.js";
+
+export const count = (value: number): string => value.toLocaleString("en-US");
+
+export const plural = (value: number, one: string, many = `${one}s`): string =>
+  `${count(value)} ${value === 1 ? one : many}`;
+
+export function bytes(value: number): string {
+  if (value < 1e3) return plural(value, "byte");
+  for (const [size, unit] of SIZES) if (value >= size) return `${(value / size).toFixed(1)} ${unit}`;
+  return `${(value / 1e3).toFixed(1)} kB`;
+}
+
+const SIZES = [
+  [1e12, "TB"],
+  [1e9, "GB"],
+  [1e6, "MB"],
+] as const;
+
+export function seconds(ms: number): string {
+  if (ms < 1e3) return `${Math.round(ms)} ms`;
+  if (ms < 120e3) return `${(ms / 1e3).toFixed(1)} s`;
+  return ms < 7200e3 ? `${Math.round(ms / 60e3)} min` : `${Math.round(ms / 3600e3)} h`;
+}
+
+/** User name and password of a URL do not belong there; where somebody put them, they are not shown. */
+export const withoutCredentials = (target: string): string => target.replace(/\/\/[^/@\s]*@/u, "//…@");
+
+/** What went wrong, why, and what may help: the lines for standard error. */
+export function explain(error: unknown): string {
+  if (!(error instanceof IngestError)) return `arrow-ingest: ${messageOf(error)}\n`;
+  if (error.issues.length > 0) {
+    const lines = error.issues.map(({ path, message, suggestion }) => {
+      const instead = suggestion === undefined ? "" : ` (did you mean ${suggestion}?)`;
+      return `  ${path} ${message}${instead}\n`;
+    });
+    return `arrow-ingest: ${error.code}: the options are wrong\n${lines.join("")}`;
+  }
+  const tries = error.attempts > 1 ? ` (${error.attempts} attempts, ${seconds(error.elapsedMs)})` : "";
+  const causes = error.toJSON().causes.map((cause) => `  because ${cause}\n`);
+  return `arrow-ingest: ${error.code}: ${error.message}${tries}\n${causes.join("")}${advice(error)}`;
+}
+
+function advice(error: IngestError): string {
+  switch (error.retry) {
+    case "transient":
+      return "  trying again may help\n";
+    case "throttled":
+      return "  trying again at a slower pace may help\n";
+    case "reauthenticate":
+      return "  fresh credentials may help\n";
+    default:
+      return "";
+  }
+}
+
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** Columns side by side, no line wider than `width`: the widest columns give way. */
+export function table(rows: readonly (readonly string[])[], width: number): string {
+  const widths = (rows[0] ?? []).map((_, at) =>
+    Math.max(...rows.map((row) => [...(row[at] ?? "")].length), 1),
+  );
+  const gaps = 2 * (widths.length - 1);
+  for (let over = widths.reduce((sum, one) => sum + one, gaps) - width; over > 0; over--) {
+    const widest = widths.indexOf(Math.max(...widths));
+    if (widths[widest]! <= NARROWEST) break;
+    widths[widest]!--;
+  }
+  return rows
+    .map(
+      (row) =>
+        `${row
+          .map((cell, at) => fitted(cell, widths[at]!))
+          .join("  ")
+          .trimEnd()}\n`,
+    )
+    .join("");
+}
+
+const NARROWEST = 4;
+
+function fitted(cell: string, width: number): string {
+  const letters = [...cell];
+  if (letters.length > width) return `${letters.slice(0, width - 1).join("")}…`;
+  return cell + " ".repeat(width - letters.length);
+}
