@@ -88,71 +88,74 @@ describeWith(PYTHON, "R-15 a pyarrow Flight server that refuses rows", () => {
     ["part", "part", "copy"],
     ["none", "stream", "auto"],
     ["none", "stream", "ipc"],
-  ] as const)("server answers %s, acknowledged by %s, handoff %s", async (answers, acknowledgement, handoff) => {
-    const name = `quarantine/${acknowledgement}/${handoff}`;
-    const directory = path.join(folder, `letters-${acknowledgement}-${handoff}`);
-    const bad = [1, 2, 700, 1_999, 2_500];
-    const port = ports[answers]!;
-    {
-      await using client = await connect(`grpc://127.0.0.1:${port}/${name}`, {
-        batching: { linger: "5ms" },
-        handoff,
-        flight: { acknowledgement, atomicRefusals: true, commitInterval: "10ms" },
-        deadLetter: { directory },
-      });
-      // A table of several batches, others before and behind it in the same writes, and one that is all bad.
-      const table = new Table([rows(0, 500, bad), rows(500, 2_000, bad)]);
-      const [mixed, good, other, none] = await Promise.all([
-        client.send(table),
-        client.send(rows(2_000, 2_400, bad)),
-        client.send(rows(2_400, 3_000, bad)),
-        client.send(rows(2_500, 2_501, bad)),
-      ]);
-      expect(mixed).toMatchObject({ status: "partial", rows: 2_000, acceptedRows: 1_996, rejectedRows: 4 });
-      expect(mixed.rejections.map(({ row }) => row)).toEqual([1, 2, 700, 1_999]);
-      expect([...mixed.rejectionsByCode().keys()]).toEqual(["INVALID_ARGUMENT"]);
-      expect(mixed.rejections[0]!.message).toContain("price must not be negative");
-      expect(mixed.errorCode).toBe("ROWS_REJECTED");
-      const refused = mixed.rejectedBatch()!;
-      expect(String(refused.schema)).toBe(String(table.schema));
-      expect(ids(refused)).toEqual([1, 2, 700, 1_999]);
-      expect([...refused.getChild("name")!]).toEqual(["row 1", "row 2", "row 700", "row 1999"]);
-      expect(mixed.acceptedBatch()!.numRows).toBe(1_996);
-      expect(good.status).toBe("acknowledged");
-      expect(other).toMatchObject({ status: "partial", acceptedRows: 599, rejectedRows: 1 });
-      expect(ids(other.rejectedBatch())).toEqual([2_500]);
-      // Every row was refused: nothing of it was kept.
-      expect(none).toMatchObject({ status: "failed", acceptedRows: 0, rejectedRows: 1 });
-      expect(ids(none.rejectedBatch())).toEqual([2_500]);
-      expect(client.stats().deadLetters).toEqual({ kept: 6, failed: 0, filesRemoved: 0 });
-      expect(client.stats().rows).toMatchObject({ accepted: 2_995, rejected: 6 });
-      await expectOnServer(
-        port,
-        name,
-        [mixed, good, other].map((result) => result.acceptedBatch()!),
-      );
-    }
-    const files = await listDeadLetters(directory);
-    expect(files.length).toBe(1);
-    const told = JSON.parse(await python(READ, files[0]!.path));
-    expect(told.id).toEqual([1, 2, 700, 1_999, 2_500, 2_500]);
-    expect(told.price).toEqual(told.id.map((id: number) => -id));
-    expect(told.name).toEqual(told.id.map((id: number) => (id % 3 === 0 ? null : `row ${id}`)));
-    expect(told._rejection_row).toEqual([1, 2, 700, 1_999, 100, 0]);
-    expect(told._rejection_sequence).toEqual([1, 1, 1, 1, 3, 4]);
-    expect(new Set(told._rejection_code)).toEqual(new Set(["INVALID_ARGUMENT"]));
-    expect(told._rejection_reason[0]).toContain("price must not be negative");
+  ] as const)(
+    "server answers %s, acknowledged by %s, handoff %s",
+    async (answers, acknowledgement, handoff) => {
+      const name = `quarantine/${acknowledgement}/${handoff}`;
+      const directory = path.join(folder, `letters-${acknowledgement}-${handoff}`);
+      const bad = [1, 2, 700, 1_999, 2_500];
+      const port = ports[answers]!;
+      {
+        await using client = await connect(`grpc://127.0.0.1:${port}/${name}`, {
+          batching: { linger: "5ms" },
+          handoff,
+          flight: { acknowledgement, atomicRefusals: true, commitInterval: "10ms" },
+          deadLetter: { directory },
+        });
+        // A table of several batches, others before and behind it in the same writes, and one that is all bad.
+        const table = new Table([rows(0, 500, bad), rows(500, 2_000, bad)]);
+        const [mixed, good, other, none] = await Promise.all([
+          client.send(table),
+          client.send(rows(2_000, 2_400, bad)),
+          client.send(rows(2_400, 3_000, bad)),
+          client.send(rows(2_500, 2_501, bad)),
+        ]);
+        expect(mixed).toMatchObject({ status: "partial", rows: 2_000, acceptedRows: 1_996, rejectedRows: 4 });
+        expect(mixed.rejections.map(({ row }) => row)).toEqual([1, 2, 700, 1_999]);
+        expect([...mixed.rejectionsByCode().keys()]).toEqual(["INVALID_ARGUMENT"]);
+        expect(mixed.rejections[0]!.message).toContain("price must not be negative");
+        expect(mixed.errorCode).toBe("ROWS_REJECTED");
+        const refused = mixed.rejectedBatch()!;
+        expect(String(refused.schema)).toBe(String(table.schema));
+        expect(ids(refused)).toEqual([1, 2, 700, 1_999]);
+        expect([...refused.getChild("name")!]).toEqual(["row 1", "row 2", "row 700", "row 1999"]);
+        expect(mixed.acceptedBatch()!.numRows).toBe(1_996);
+        expect(good.status).toBe("acknowledged");
+        expect(other).toMatchObject({ status: "partial", acceptedRows: 599, rejectedRows: 1 });
+        expect(ids(other.rejectedBatch())).toEqual([2_500]);
+        // Every row was refused: nothing of it was kept.
+        expect(none).toMatchObject({ status: "failed", acceptedRows: 0, rejectedRows: 1 });
+        expect(ids(none.rejectedBatch())).toEqual([2_500]);
+        expect(client.stats().deadLetters).toEqual({ kept: 6, failed: 0, filesRemoved: 0 });
+        expect(client.stats().rows).toMatchObject({ accepted: 2_995, rejected: 6 });
+        await expectOnServer(
+          port,
+          name,
+          [mixed, good, other].map((result) => result.acceptedBatch()!),
+        );
+      }
+      const files = await listDeadLetters(directory);
+      expect(files.length).toBe(1);
+      const told = JSON.parse(await python(READ, files[0]!.path));
+      expect(told.id).toEqual([1, 2, 700, 1_999, 2_500, 2_500]);
+      expect(told.price).toEqual(told.id.map((id: number) => -id));
+      expect(told.name).toEqual(told.id.map((id: number) => (id % 3 === 0 ? null : `row ${id}`)));
+      expect(told._rejection_row).toEqual([1, 2, 700, 1_999, 100, 0]);
+      expect(told._rejection_sequence).toEqual([1, 1, 1, 1, 3, 4]);
+      expect(new Set(told._rejection_code)).toEqual(new Set(["INVALID_ARGUMENT"]));
+      expect(told._rejection_reason[0]).toContain("price must not be negative");
 
-    // What was kept can be mended and sent again as it is.
-    const kept = await readDeadLetter(files[0]!);
-    expect(kept.rows.schema.names).toEqual(["id", "price", "name"]);
-    expect(kept.rejections[3]).toMatchObject({ sequence: 1n, row: 1_999, code: "INVALID_ARGUMENT" });
-    expect(Date.now() - kept.rejections[0]!.time.getTime()).toBeLessThan(600_000);
-    await using again = await connect("discard:");
-    expect(await again.send(kept.rows)).toMatchObject({ status: "acknowledged", rows: 6 });
-    await removeDeadLetter(files[0]!);
-    expect(await listDeadLetters(directory)).toEqual([]);
-  });
+      // What was kept can be mended and sent again as it is.
+      const kept = await readDeadLetter(files[0]!);
+      expect(kept.rows.schema.names).toEqual(["id", "price", "name"]);
+      expect(kept.rejections[3]).toMatchObject({ sequence: 1n, row: 1_999, code: "INVALID_ARGUMENT" });
+      expect(Date.now() - kept.rejections[0]!.time.getTime()).toBeLessThan(600_000);
+      await using again = await connect("discard:");
+      expect(await again.send(kept.rows)).toMatchObject({ status: "acknowledged", rows: 6 });
+      await removeDeadLetter(files[0]!);
+      expect(await listDeadLetters(directory)).toEqual([]);
+    },
+  );
 
   test("without the promise that nothing was kept, all rows of the write fail and none is tried again", async () => {
     const port = ports.part!;

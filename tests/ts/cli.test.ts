@@ -212,10 +212,17 @@ describe("R-38 send", () => {
   });
 
   test("- is standard input, a stream or a file", async () => {
+    const mark = Buffer.from("ARROW1\0\0");
     expect(await run(["send", lake(), "-"], {}, tableToIPC(numbers(10), "stream"))).toMatchObject({
       code: 0,
     });
-    expect(await run(["send", lake(), "-"], {}, tableToIPC(numbers(10, 10), "file"))).toMatchObject({
+    expect(
+      await run(
+        ["send", lake(), "-"],
+        {},
+        Buffer.concat([mark, tableToIPC(numbers(10, 10), "stream"), mark]),
+      ),
+    ).toMatchObject({
       code: 0,
     });
     expect(await read("n")).toEqual(upTo(20));
