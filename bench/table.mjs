@@ -34,23 +34,7 @@ export function table(results) {
       `${ratio(delta.oursOverPeerSynced)} its throughput for the same promise, ${ratio(delta.oursOverPeer)} without; ${delta.oursMegabytesPerSecond.toFixed(0)} MB/s of Arrow data.`,
     );
   }
-  if (cases.flight) {
-    lines.push("", "## Flight: into one pyarrow server", "");
-    lines.push(
-      "| batches | client | GB/s | CPU s/GB | throughput ÷ pyarrow | CPU ÷ pyarrow |",
-      "|---|---|---|---|---|---|",
-    );
-    for (const [name, clients] of Object.entries(cases.flight)) {
-      for (const [client, row] of Object.entries(clients)) {
-        const over = row.throughputOverPyarrow
-          ? `${ratio(row.throughputOverPyarrow)} | ${ratio(row.cpuOverPyarrow)}`
-          : " | ";
-        lines.push(
-          `| ${name} | ${client} | ${row.gigabytesPerSecond.toFixed(2)} | ${row.cpuSecondsPerGigabyte.toFixed(3)} | ${over} |`,
-        );
-      }
-    }
-  }
+  if (cases.flight) lines.push(...flight(cases.flight));
   if (cases.loop) {
     lines.push("", "## Event-loop delay while 10 MB batches stream", "");
     lines.push("| to | p50 | p99 | max | MB/s |", "|---|---|---|---|---|");
@@ -71,6 +55,49 @@ export function table(results) {
   }
   return `${lines.join("\n")}\n`;
 }
+
+/** Ratios first: they are what can be compared. */
+function flight({ throughput, latency, memory, load, turns }) {
+  const lines = ["", "## Flight: into one pyarrow server", ""];
+  const loads = load.map((number) => number.toFixed(1)).join(" and ");
+  lines.push(`Medians of ${turns} turns; load of the machine ${loads}, before and after.`, "");
+  lines.push(
+    "| batches | client | throughput ÷ pyarrow | CPU ÷ pyarrow | GB/s | CPU s/GB | batches/s |",
+    "|---|---|---|---|---|---|---|",
+  );
+  for (const [name, clients] of Object.entries(throughput))
+    for (const [client, row] of Object.entries(clients)) {
+      const over =
+        client === "pyarrow" ? " | " : `${ratio(row.throughputOverPyarrow)} | ${ratio(row.cpuOverPyarrow)}`;
+      lines.push(
+        `| ${name} | ${FLIGHT_CLIENTS[client]} | ${over} | ${row.gigabytesPerSecond.toFixed(2)} | ${row.cpuSecondsPerGigabyte.toFixed(3)} | ${Math.round(row.batchesPerSecond).toLocaleString("en")} |`,
+      );
+    }
+  lines.push("", "One batch of 100 rows, from sending it to its acknowledgement (`part`):", "");
+  lines.push("| client | p50 ÷ tonic | p99 ÷ tonic | p50 | p99 |", "|---|---|---|---|---|");
+  for (const [client, row] of Object.entries(latency)) {
+    const over = client === "tonic" ? " | " : `${ratio(row.p50OverTonic)} | ${ratio(row.p99OverTonic)}`;
+    lines.push(`| ${FLIGHT_CLIENTS[client]} | ${over} | ${time(row.p50Us)} | ${time(row.p99Us)} |`);
+  }
+  lines.push("", "Peak memory above the start:", "");
+  lines.push("| server, and what is sent | above the budget | budget | streamed | above the start |");
+  lines.push("|---|---|---|---|---|");
+  for (const [name, row] of Object.entries(memory))
+    lines.push(
+      `| ${name} | ${(row.aboveMiB - row.budgetMiB).toFixed(0)} MiB | ${row.budgetMiB} MiB | ${row.streamedMiB} MiB | ${row.aboveMiB.toFixed(0)} MiB |`,
+    );
+  return lines;
+}
+
+const FLIGHT_CLIENTS = {
+  enqueue: "arrow-ingest from JavaScript, `enqueue`",
+  sendAll: "arrow-ingest from JavaScript, `sendAll`",
+  send: "arrow-ingest from JavaScript, `send`",
+  pyarrow: "pyarrow",
+  transmitter: "the Rust half alone",
+  session: "the Rust half without its transmitter",
+  tonic: "tonic with the encoder of arrow-flight",
+};
 
 const size = (bytes) => (bytes >= 2 ** 20 ? `${bytes / 2 ** 20} MiB` : `${bytes / 2 ** 10} KiB`);
 const time = (us) => (us >= 1_000 ? `${(us / 1_000).toFixed(1)} ms` : `${us.toFixed(1)} µs`);

@@ -27,7 +27,7 @@ if [ "$("$tarpaulin" --version 2>/dev/null)" != "tarpaulin $VERSION" ]; then
   cargo install --quiet --locked --force --root .tools "cargo-tarpaulin@$VERSION"
 fi
 
-node scripts/ensure.mjs dist python
+node scripts/ensure.mjs dist python servers
 failed=0
 rm -rf coverage target/coverage/c8
 mkdir -p coverage/rust coverage/ts

@@ -1,6 +1,6 @@
 // Makes what a command needs, then runs the command:
 //
-//   node scripts/ensure.mjs [addon | addon:debug] [dist] [python] [-- command …]
+//   node scripts/ensure.mjs [addon | addon:debug] [dist] [python] [servers] [-- command …]
 //
 // `npm run demo` and `npm test` are typed right after `git clone`, by somebody who has Node and Rust and
 // nothing else, so this file imports nothing that has to be installed first. It never decides that the
@@ -24,6 +24,7 @@ const steps = {
   "addon:debug": () => buildAddon(),
   dist: buildDist,
   python: installPython,
+  servers: buildServers,
 };
 
 export function say(text) {
@@ -130,9 +131,8 @@ export function python() {
 function installPython() {
   const requirements = at("tests/interop/requirements.txt");
   if (!fs.existsSync(requirements)) return;
-  const digest = createHash("sha256").update(fs.readFileSync(requirements)).digest("hex");
-  const mark = at(".tools/venv/installed");
-  if (fs.existsSync(mark) && fs.readFileSync(mark, "utf8") === digest) return;
+  const stale = staleness(".tools/venv", [requirements]);
+  if (!stale) return;
   const found = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
   if (!found) {
     const missing = "Python 3 was not found: the tests against other readers and writers of Delta Lake";
@@ -143,7 +143,61 @@ function installPython() {
   fs.rmSync(at(".tools/venv"), { recursive: true, force: true });
   run(found, ["-m", "venv", at(".tools/venv")], { advice: "On Debian: apt-get install python3-venv" });
   run(python(), ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
-  fs.writeFileSync(mark, digest);
+  stale.settle();
+}
+
+/** Undefined if what is in `folder` was made of `sources` as they are; else how to say that it is, once made. */
+function staleness(folder, sources) {
+  const hash = createHash("sha256");
+  for (const source of sources) hash.update(path.basename(source)).update(fs.readFileSync(source));
+  const digest = hash.digest("hex");
+  const mark = at(folder, "installed");
+  if (fs.existsSync(mark) && fs.readFileSync(mark, "utf8") === digest) return undefined;
+  return { settle: () => fs.writeFileSync(mark, digest) };
+}
+
+/** The Flight servers in Go and Java that the interop tests talk to; without Go or Java they are skipped. */
+function buildServers() {
+  if (!fs.existsSync(at("tests/interop/go"))) return;
+  buildWith("Go", [["go", "version"]], ".tools/go", goSources(), (files) => {
+    // With their go.mod, so that the example is compiled with the versions that are pinned there.
+    const build = ["build", "-C", at("tests/interop/go"), "-o", at(".tools/go/")];
+    run("go", [...build, "./keep", "./sql"]);
+    run("go", [...build, files.at(-1)]);
+  });
+  const pom = at("tests/interop/java/pom.xml");
+  const java = [at("tests/interop/java/PutServer.java"), at("examples/flight-servers/DurablePut.java")];
+  const tools = [
+    ["javac", "-version"],
+    ["mvn", "-version"],
+  ];
+  buildWith("Java with Maven", tools, ".tools/java", [pom, ...java], () => {
+    const quiet = ["--quiet", "--batch-mode", "--file", pom, `-Dmaven.repo.local=${at(".tools/m2")}`];
+    run("mvn", [...quiet, "dependency:copy-dependencies", `-DoutputDirectory=${at(".tools/java/lib")}`]);
+    run("javac", ["-cp", at(".tools/java/lib/*"), "-d", at(".tools/java/classes"), ...java]);
+  });
+}
+
+function goSources() {
+  const all = fs.readdirSync(at("tests/interop/go"), { recursive: true });
+  const ours = all.filter((name) => /\.(go|mod|sum)$/.test(name)).sort();
+  return [...ours.map((name) => at("tests/interop/go", name)), at("examples/flight-servers/durable_put.go")];
+}
+
+function buildWith(language, tools, folder, sources, build) {
+  const stale = staleness(folder, sources);
+  if (!stale) return;
+  // What is left of older sources must not be what the tests talk to.
+  fs.rmSync(at(folder), { recursive: true, force: true });
+  if (tools.some(([tool, flag]) => spawnSync(tool, [flag]).status !== 0)) {
+    const missing = `${language} was not found: the tests against Flight servers made with it`;
+    if (process.env.CI) stop(`${missing} need it.`);
+    return say(`${missing} are skipped.`);
+  }
+  say(`building Flight servers with ${language} (the first time takes a minute or two)`);
+  fs.mkdirSync(at(folder), { recursive: true });
+  build(sources);
+  stale.settle();
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

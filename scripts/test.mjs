@@ -12,7 +12,12 @@ const total = { passed: 0, failed: 0, skipped: 0 };
 let broken = false;
 
 if (filter.length === 0) {
-  const output = await run("cargo", ["test", "--no-default-features", "--features=emulator", "--no-fail-fast"]);
+  const output = await run("cargo", [
+    "test",
+    "--no-default-features",
+    "--features=emulator",
+    "--no-fail-fast",
+  ]);
   for (const [, passed, failed, ignored] of output.matchAll(
     /^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored/gm,
   )) {

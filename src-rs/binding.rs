@@ -9,6 +9,7 @@ mod client;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod environment;
+mod headers;
 mod mailbox;
 mod submit;
 

@@ -13,6 +13,7 @@ pub(crate) mod emulator;
 mod fault;
 mod flight;
 mod quarantine;
+mod zerobus;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::flight::{
     BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls,
 };
 pub use self::quarantine::{DeadLetter, Quarantine};
+pub use self::zerobus::Zerobus;
 use crate::destination::headers::HeaderProvider;
 use crate::error::{Code, Error, Issue, Result};
 
@@ -39,9 +41,14 @@ pub struct Config {
     pub handoff: Handoff,
     pub delta: Delta,
     pub flight: Flight,
+    pub zerobus: Zerobus,
     /// Sent with every call to a server. Secret.
     pub headers: BTreeMap<String, Secret>,
-    /// Asked for more of them. No option: the binding sets it.
+    /// There is somebody to ask for more of them, whom the binding sets as `header_provider`.
+    pub headers_asked: bool,
+    /// How long an answer may take.
+    pub headers_timeout: Duration,
+    /// Asked for more of them. No option: a function does not cross as one.
     pub header_provider: Option<Arc<dyn HeaderProvider>>,
     pub tls: Tls,
     /// Create the destination when it does not exist.
@@ -246,11 +253,12 @@ fn read(mut root: Group<'_>) -> Config {
     let quarantine = quarantine::read(&mut root);
     let dead_letter = quarantine::read_dead_letter(&mut root);
     let flight = root.group("flight", flight::read);
-    let headers = root
-        .strings("headers")
-        .into_iter()
-        .map(|(name, value)| (name, Secret::new(value)))
-        .collect();
+    let flight::Headers {
+        given: headers,
+        asked: headers_asked,
+        timeout: headers_timeout,
+    } = flight::read_headers(&mut root);
+    let zerobus = root.group("zerobus", zerobus::read);
     let tls = root.group("tls", flight::read_tls);
     let create_if_missing = root.flag("createIfMissing", true);
     root.finish();
@@ -263,7 +271,10 @@ fn read(mut root: Group<'_>) -> Config {
         handoff,
         delta,
         flight,
+        zerobus,
         headers,
+        headers_asked,
+        headers_timeout,
         header_provider: None,
         tls,
         create_if_missing,
@@ -322,6 +333,11 @@ impl<'a> Group<'a> {
         self.given
             .and_then(|map| map.get(name))
             .is_some_and(|value| !value.is_null())
+    }
+
+    fn holds_true(&self, name: &str, inner: &str) -> bool {
+        let group = self.given.and_then(|map| map.get(name));
+        group.and_then(|group| group.get(inner)) == Some(&Value::Bool(true))
     }
 
     fn path_of(&self, name: &str) -> String {

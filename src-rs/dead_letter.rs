@@ -52,8 +52,26 @@ pub struct Letter {
 
 enum Order {
     Keep(Letter),
-    Sync(Box<dyn FnOnce() + Send>),
-    Close(Box<dyn FnOnce() + Send>),
+    Sync(Done),
+    Close(Done),
+}
+
+/// Calls back when it is dropped: an order that nobody takes any more, because the thread has ended or
+/// died, must not leave anybody waiting.
+struct Done(Option<Box<dyn FnOnce() + Send>>);
+
+impl Done {
+    fn new(done: impl FnOnce() + Send + 'static) -> Done {
+        Done(Some(Box::new(done)))
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done();
+        }
+    }
 }
 
 impl DeadLetters {
@@ -69,7 +87,7 @@ impl DeadLetters {
             failed: 0,
             unsynced: 0,
         };
-        // Without a thread every order is refused, and refused orders are answered where they are given.
+        // Without a thread every order is dropped, and so answered.
         let _ = thread::Builder::new()
             .name("arrow-ingest-dead-letters".into())
             .spawn(move || desk.run(&receiver));
@@ -82,21 +100,12 @@ impl DeadLetters {
 
     /// Calls back, from another thread, once all that was kept before is on the disk or has failed.
     pub fn sync(&self, done: impl FnOnce() + Send + 'static) {
-        self.give(Order::Sync(Box::new(done)));
+        let _ = self.0.send(Order::Sync(Done::new(done)));
     }
 
     /// The same once every file has its final name. Nothing is kept after it.
     pub fn close(&self, done: impl FnOnce() + Send + 'static) {
-        self.give(Order::Close(Box::new(done)));
-    }
-
-    fn give(&self, order: Order) {
-        // A thread that is gone keeps nothing more, and nobody may wait for it.
-        if let Err(error) = self.0.send(order)
-            && let Order::Sync(done) | Order::Close(done) = error.0
-        {
-            done();
-        }
+        let _ = self.0.send(Order::Close(Done::new(done)));
     }
 }
 
@@ -150,7 +159,7 @@ impl Desk {
             } else {
                 self.options.max_file_bytes as u64
             });
-            waiting.into_iter().for_each(|done| done());
+            drop(waiting);
             if closing {
                 return;
             }

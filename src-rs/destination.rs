@@ -14,6 +14,7 @@ pub mod delta;
 pub mod discard;
 pub mod flight;
 pub mod headers;
+pub mod zerobus;
 
 use std::sync::{Arc, Once};
 use std::time::Instant;
@@ -34,6 +35,10 @@ pub trait Destination: Send + Sync {
 
     /// Tries connection, credentials and table without writing a row.
     async fn check(&self) -> Result<()>;
+
+    /// The schema that the user said batches would have, before any came. Most learn all they need from
+    /// the batches.
+    fn expect(&self, _schema: &SchemaRef) {}
 
     /// One attempt at a session. Called again, with the same `producer`, after a session broke.
     async fn open(&self, opening: Opening) -> Result<Opened>;
@@ -129,6 +134,13 @@ pub enum Acknowledgement {
     Through { id: u64, position: Position },
     /// The first `rows` rows of the oldest unacknowledged write are durable.
     Partly { id: u64, rows: usize },
+    /// The first `rows` rows of the oldest unacknowledged write are settled: those named were refused, the
+    /// others are durable.
+    PartlyRefused {
+        id: u64,
+        rows: usize,
+        rejections: Vec<Rejection>,
+    },
     /// This write is settled: the rows named were refused and nothing else of it was.
     Refused {
         id: u64,
@@ -173,6 +185,7 @@ pub fn validate(target: &str, config: &Config) -> Result<()> {
         "discard" => discard::Discard::new(target).map(|_| ()),
         "delta" => Ok(()),
         scheme if flight::answers_to(scheme) => flight::validate(target, config),
+        scheme if zerobus::answers_to(scheme) => zerobus::validate(target, config),
         scheme => Err(unanswered(scheme)),
     }
 }
@@ -187,13 +200,14 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
         "discard" => Ok(Arc::new(discard::Discard::new(target)?)),
         "delta" => Ok(Arc::new(delta::Delta::connect(target, config).await?)),
         _ if flight::answers_to(scheme) => Ok(Arc::new(flight::Flight::connect(target, config).await?)),
+        _ if zerobus::answers_to(scheme) => Ok(Arc::new(zerobus::Zerobus::connect(target, config).await?)),
         _ => Err(unanswered(scheme)),
     }
 }
 
 fn unanswered(scheme: &str) -> Error {
     let text = format!(
-        "no destination answers to {scheme:?}: use delta:<path or URL>, grpc://host:port/path, flightsql://host:port/table or discard:"
+        "no destination answers to {scheme:?}: use delta:<path or URL>, grpc://host:port/path, flightsql://host:port/table, zerobus://<workspace>.zerobus.<region>.<domain>/<catalog>.<schema>.<table> or discard:"
     );
     Error::new(Code::ConfigInvalid, text).during("connect")
 }

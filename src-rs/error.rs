@@ -176,6 +176,7 @@ struct Facts {
     retry_after: Option<Duration>,
     ambiguous: bool,
     refusal: Option<&'static str>,
+    graceful: bool,
     issues: Vec<Issue>,
 }
 
@@ -204,6 +205,7 @@ impl Error {
             retry_after: None,
             ambiguous: false,
             refusal: None,
+            graceful: false,
             issues: Vec::new(),
         }))
     }
@@ -219,6 +221,12 @@ impl Error {
             }
             next = error.source();
         }
+        self
+    }
+
+    /// As [`Error::caused_by`], for causes that are text already, outermost first.
+    pub fn with_causes(mut self, causes: Vec<String>) -> Self {
+        self.0.causes = causes;
         self
     }
 
@@ -270,6 +278,13 @@ impl Error {
         self
     }
 
+    /// Nothing failed: the destination wants another session and has said so in time. That costs no
+    /// attempt and no delay.
+    pub fn graceful(mut self) -> Self {
+        self.0.graceful = true;
+        self
+    }
+
     pub fn with_issues(mut self, issues: Vec<Issue>) -> Self {
         self.0.issues = issues;
         self
@@ -309,6 +324,9 @@ impl Error {
     }
     pub fn is_ambiguous(&self) -> bool {
         self.0.ambiguous
+    }
+    pub fn is_graceful(&self) -> bool {
+        self.0.graceful
     }
     pub fn attempts(&self) -> u32 {
         self.0.attempts

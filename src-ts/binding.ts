@@ -19,6 +19,7 @@ interface NativeClient {
   submit(call: Float64Array, buffers: ArrayBuffer[]): number;
   cancel(ticket: number): boolean;
   abort(sequence: number): void;
+  answerHeaders(request: number, answer: string): void;
   stats(): string;
 }
 
@@ -76,9 +77,19 @@ export interface Listener {
   granted(ticket: number): void;
   answered(operation: number, error: IngestError | null): void;
   log(level: string, message: string, fields: Record<string, unknown>): void;
+  /** A connection wants headers; to be answered by {@link Binding.answerHeaders}. */
+  headersWanted(request: number, reason: "connect" | "unauthenticated"): void;
   /** An event that cannot be understood, or a listener that failed: a bug of ours. */
   broken(error: unknown): void;
 }
+
+/** What became of a question for headers; which of them can be sent is Rust's to say. */
+export type HeadersAnswer =
+  | { readonly headers: Readonly<Record<string, string | null>> }
+  /** Messages of what was thrown and of its causes, outermost first. */
+  | { readonly failed: readonly string[] }
+  /** What was given in place of an object. */
+  | { readonly invalid: string };
 
 /** A connection to the addon whose errors are ours. */
 export class Binding {
@@ -135,6 +146,10 @@ export class Binding {
   }
   abort(sequence: number): void {
     ours(() => this.#native.abort(sequence));
+  }
+  /** Does nothing when nobody waits for it any more. */
+  answerHeaders(request: number, answer: HeadersAnswer): void {
+    ours(() => this.#native.answerHeaders(request, JSON.stringify(answer)));
   }
   stats(): unknown {
     return JSON.parse(ours(() => this.#native.stats()));
@@ -194,8 +209,8 @@ function emulatorRecord(
   details: readonly unknown[],
 ): void {
   if (numbers[at] === 3) listener.replied(numbers[at + 2]!, null, errorFromNative(details[numbers[at + 3]!]));
-  else if (numbers[at] === 5) listener.replied(numbers[at + 2]!, details[numbers[at + 3]!], null);
-  else if (numbers[at] === 6) listener.happened(details[numbers[at + 2]!]);
+  else if (numbers[at] === 6) listener.replied(numbers[at + 2]!, details[numbers[at + 3]!], null);
+  else if (numbers[at] === 7) listener.happened(details[numbers[at + 2]!]);
 }
 
 /** What the addon is. */
@@ -353,6 +368,9 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
       listener.log(level, message, fields ?? {});
       return;
     }
+    case 5:
+      listener.headersWanted(numbers[at + 2]!, numbers[at + 3] === 1 ? "unauthenticated" : "connect");
+      return;
     default:
       // A newer addon may tell more than this file knows; the length lets it be skipped.
       return;

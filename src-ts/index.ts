@@ -55,6 +55,9 @@ export type {
   FlightOptions,
   HandoffMode,
   HandoffOptions,
+  HeadersOptions,
+  HeadersProvider,
+  HeadersRequest,
   InflightOptions,
   Logger,
   QuarantineOptions,
@@ -64,6 +67,7 @@ export type {
   TelemetryOptions,
   TlsOptions,
   WritableOptions,
+  ZerobusOptions,
 } from "./options.js";
 export {
   type DeliveryStatus,

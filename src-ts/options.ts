@@ -185,7 +185,38 @@ export interface FlightOptions {
   readonly auth?: { readonly username: string; readonly password: string };
 }
 
-/** Certificates of `grpc+tls:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
+/**
+ * The destination `zerobus:`. Without headers of your own, `unityCatalogUrl`, `clientId` and `clientSecret`
+ * are needed, from here or from the environment. No secret is ever logged.
+ */
+export interface ZerobusOptions {
+  /**
+   * The workspace's address: where tokens and the table's schema are asked for. `https`, or `http` on this
+   * machine. Default: `ZEROBUS_UNITY_CATALOG_URL`, `DATABRICKS_HOST` or `DATABRICKS_WORKSPACE_URL`.
+   */
+  readonly unityCatalogUrl?: string;
+  /** Of a service principal. Default: `ZEROBUS_CLIENT_ID` or `DATABRICKS_CLIENT_ID`. */
+  readonly clientId?: string;
+  /** Default: `ZEROBUS_CLIENT_SECRET` or `DATABRICKS_CLIENT_SECRET`. */
+  readonly clientSecret?: string;
+  /** Of the buffers of a message. Default: `"zstd"`. */
+  readonly compression?: "none" | "lz4" | "zstd";
+  /** Batches sent and not acknowledged, after which writing waits. Default: 1000. */
+  readonly maxInflightBatches?: number;
+  /** Of one try at a token, at the table's schema and at a stream, each. Default: 30 s. */
+  readonly connectTimeout?: Duration;
+  /** How long a batch may wait for its acknowledgement before the stream counts as stuck. Default: 60 s. */
+  readonly acknowledgementTimeout?: Duration;
+  /**
+   * How long to stay away when the service asks for a pause (error 6006) and does not say how long; up to
+   * half of it comes on top. Default: 60 s.
+   */
+  readonly pause?: Duration;
+  /** The service keeps nothing of a batch that it refuses. Default: true. */
+  readonly atomicRefusals?: boolean;
+}
+
+/** Certificates of `grpc+tls:` and `zerobus:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
 export interface TlsOptions {
   readonly ca?: string;
   /** With `key`: the client's own. */
@@ -194,6 +225,41 @@ export interface TlsOptions {
   readonly key?: string;
   /** The name that the server's certificate must have, when it is not that of the URL. */
   readonly serverName?: string;
+}
+
+/** What a {@link HeadersProvider} is told. */
+export interface HeadersRequest {
+  /**
+   * `"connect"`: a connection is about to be made. `"unauthenticated"`: so it is, because the last try failed
+   * for its credentials; what is cached should be made anew.
+   */
+  readonly reason: "connect" | "unauthenticated";
+}
+
+/**
+ * Gives headers that change, such as a token: by name, strings of visible ASCII. Asked before each connection
+ * to a server is made, also after it was lost and after `UNAUTHENTICATED`; once, however many wait for it.
+ *
+ * If it throws or rejects, or does not answer in time, connecting fails with `UNAUTHENTICATED` and is tried
+ * again as `retry` allows; the messages of what it threw are the causes of that error. If it gives something
+ * else than an object of strings, or headers that cannot be sent: `CONFIG_INVALID`.
+ *
+ * @example
+ * ```ts
+ * headers: async ({ reason }) => ({
+ *   authorization: `Bearer ${await tokens.get({ fresh: reason === "unauthenticated" })}`,
+ * }),
+ * ```
+ */
+export type HeadersProvider = (
+  request: HeadersRequest,
+) => Readonly<Record<string, string>> | PromiseLike<Readonly<Record<string, string>>>;
+
+/** A {@link HeadersProvider} with a limit to its time. */
+export interface HeadersOptions {
+  readonly provider: HeadersProvider;
+  /** For an answer. Default: 10 s. */
+  readonly timeout?: Duration;
 }
 
 /** Options of {@link connect}. All are optional; every mistake in them is reported at once. */
@@ -209,8 +275,9 @@ export interface ConnectOptions {
   readonly handoff?: HandoffMode | HandoffOptions;
   readonly delta?: DeltaOptions;
   readonly flight?: FlightOptions;
-  /** Sent with every call to a network destination. Never logged. */
-  readonly headers?: Readonly<Record<string, string>>;
+  /** Sent with every call to a network destination: known beforehand, or asked for. Never logged. */
+  readonly headers?: Readonly<Record<string, string>> | HeadersProvider | HeadersOptions;
+  readonly zerobus?: ZerobusOptions;
   readonly tls?: TlsOptions;
   /** Create the destination when it does not exist. Default: true. */
   readonly createIfMissing?: boolean;
@@ -256,6 +323,7 @@ export interface SplitOptions {
   readonly schema: unknown;
   readonly telemetry: boolean;
   readonly logger: Logger | undefined;
+  readonly headers: HeadersProvider | undefined;
   readonly signal: AbortSignal | undefined;
   /** Mistakes in what Rust does not see; Rust's own are added to them. */
   readonly issues: readonly ConfigIssue[];
@@ -298,6 +366,7 @@ export function splitOptions(options: unknown): SplitOptions {
   if (signal !== undefined && signal !== null && !isSignal(signal))
     issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
 
+  const headers = headersProvider(rest, issues);
   const { handoff, retry } = rest;
   const mode = isObject(handoff) ? handoff.mode : handoff;
   return {
@@ -308,9 +377,31 @@ export function splitOptions(options: unknown): SplitOptions {
     schema: schema ?? undefined,
     telemetry: enabled,
     logger: (logger ?? undefined) as Logger | undefined,
+    headers,
     signal: (signal ?? undefined) as AbortSignal | undefined,
     issues,
   };
+}
+
+/** The function in `headers`, if there is one; what crosses in its place says that there is. */
+function headersProvider(rest: Record<string, unknown>, issues: ConfigIssue[]): HeadersProvider | undefined {
+  const { headers } = rest;
+  const group = typeof headers === "function" ? { provider: headers } : headers;
+  if (!isObject(group)) return undefined;
+  // A string is the value of a header whose name is "provider".
+  if (group.provider === undefined || typeof group.provider === "string") {
+    // It would cross as words in brackets, and be sent as them.
+    for (const [name, value] of Object.entries(group))
+      if (typeof value === "function")
+        issues.push({ path: `headers.${name}`, message: "must be a string, not a function" });
+    return undefined;
+  }
+  const { provider } = group;
+  // Rust reads the rest of the group, whatever this is.
+  rest.headers = { ...group, provider: true };
+  if (typeof provider === "function") return provider as HeadersProvider;
+  issues.push({ path: "headers.provider", message: `must be a function, not ${describe(provider)}` });
+  return undefined;
 }
 
 export const LEVELS = ["debug", "info", "warn", "error"] as const;

@@ -1,6 +1,8 @@
 //! Streams batches to a Flight server through the transmitter, from memory that is handed over as JavaScript's
-//! is, and prints what that took: `flight <target> <rows per batch> <batches> <options as JSON> [session]`.
+//! is, and prints what that took: `flight <target> <rows per batch> <batches> <options as JSON> [session|tonic]`.
 //! With `session` it leaves the transmitter out and writes what the batcher would make, to tell their costs apart.
+//! With `tonic` it leaves all of this crate out: tonic with the encoder of arrow-flight sends one batch after the
+//! other, each when the one before was answered, and what is printed are the latencies.
 //!
 //! A process of its own per run, so that its CPU time is the client's and nobody else's.
 
@@ -9,13 +11,18 @@ use std::time::{Duration, Instant};
 
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow_flight::FlightDescriptor;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::{Acknowledgements, Opening, Write};
 use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Pool};
 use arrow_ingest::outcome::Status;
 use arrow_ingest::telemetry::Counters;
 use arrow_ingest::transmitter::{Admit, Event, Reply, Submission, Transmitter};
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, oneshot};
+use tonic::transport::Endpoint;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -27,21 +34,25 @@ fn main() {
     );
     let options = serde_json::from_str(&next()).expect("options are JSON");
     let config = Config::from_json(&options).expect("options are valid");
-    let alone = std::env::args().nth(5).is_some();
+    let way = std::env::args().nth(5).unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let batch = batch(rows);
-    let line = if alone {
-        runtime.block_on(write(&target, &config, &batch, batches))
-    } else {
-        runtime.block_on(run(&target, &config, &batch, batches))
+    // As in flight.mjs: more than fits into the caches, for large batches.
+    let ring: Vec<RecordBatch> = (0..if rows > 10_000 { 8 } else { 64 })
+        .map(|_| batch(rows))
+        .collect();
+    let line = match way.as_str() {
+        "" => runtime.block_on(run(&target, &config, &ring, batches)),
+        "session" => runtime.block_on(write(&target, &config, &ring, batches)),
+        "tonic" => runtime.block_on(latency(&target, &ring[0], batches)),
+        other => panic!("there is no way {other}"),
     };
     std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).expect("stdout");
 }
 
-async fn run(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -> String {
+async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) -> String {
     let destination = arrow_ingest::destination::connect(target, config)
         .await
         .expect("a server");
@@ -51,7 +62,7 @@ async fn run(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -
     });
     let counters: Arc<Counters> = Arc::default();
     let transmitter = Transmitter::start(destination, config, Pool::new(64 << 20), counters, observer);
-    let bytes = parcel(batch).bytes();
+    let bytes = parcel(&ring[0]).bytes();
     let (start, cpu) = (Instant::now(), cpu());
     let mut open = batches;
     let settle = |event: Event, granted: &mut u64, open: &mut u64| match event {
@@ -73,7 +84,7 @@ async fn run(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -
         }
         transmitter.deliver(Submission {
             sequence,
-            parcels: vec![parcel(batch)],
+            parcels: vec![parcel(&ring[sequence as usize % ring.len()])],
             bytes,
             admitted: Instant::now(),
             handoff: Duration::ZERO,
@@ -95,32 +106,32 @@ async fn run(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -
     }
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), self::cpu() - cpu);
     let total = bytes as u64 * batches;
-    format!("{{\"bytes\":{total},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
+    format!("{{\"bytes\":{total},\"batches\":{batches},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
 }
 
-async fn write(target: &str, config: &Config, batch: &RecordBatch, batches: u64) -> String {
+async fn write(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) -> String {
     let flight = arrow_ingest::destination::connect(target, config)
         .await
         .expect("a server");
     let (acknowledgements, _heard) = Acknowledgements::channel();
     let opening = Opening {
-        schema: batch.schema(),
+        schema: ring[0].schema(),
         producer: uuid::Uuid::new_v4(),
         resume_from: None,
         acknowledgements,
     };
     let mut session = flight.open(opening).await.expect("a session").session;
     let (start, cpu) = (Instant::now(), cpu());
-    let bytes = parcel(batch).bytes();
-    let together = (config.batching.max_rows / batch.num_rows()).max(1) as u64;
-    let mut left = batches;
+    let (bytes, rows) = (parcel(&ring[0]).bytes(), ring[0].num_rows());
+    let together = (config.batching.max_rows / rows).max(1) as u64;
+    let (mut left, mut turns) = (batches, ring.iter().cycle());
     for id in 1.. {
         let count = together.min(left);
         left -= count;
         let write = Write {
             id,
-            batches: vec![batch.clone(); count as usize],
-            rows: batch.num_rows() * count as usize,
+            batches: turns.by_ref().take(count as usize).cloned().collect(),
+            rows: rows * count as usize,
             bytes: bytes * count as usize,
         };
         session.write(Arc::new(write)).await.expect("written");
@@ -134,7 +145,42 @@ async fn write(target: &str, config: &Config, batch: &RecordBatch, batches: u64)
     session.flush().await.expect("flushed");
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), self::cpu() - cpu);
     let total = bytes as u64 * batches;
-    format!("{{\"bytes\":{total},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
+    format!("{{\"bytes\":{total},\"batches\":{batches},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
+}
+
+/// Microseconds of each batch, from the encoder's input to the answer.
+async fn latency(target: &str, batch: &RecordBatch, batches: u64) -> String {
+    let endpoint = Endpoint::from_shared(target.replacen("grpc://", "http://", 1)).expect("a target");
+    let channel = endpoint.connect().await.expect("a server");
+    let mut client = FlightServiceClient::new(channel);
+    let (input, output) = mpsc::unbounded_channel();
+    let output = futures::stream::unfold(
+        output,
+        async |mut output: mpsc::UnboundedReceiver<RecordBatch>| {
+            output.recv().await.map(|batch| (Ok(batch), output))
+        },
+    );
+    let descriptor = FlightDescriptor::new_path(vec!["a".into(), "b".into()]);
+    let messages = FlightDataEncoderBuilder::new()
+        .with_schema(batch.schema())
+        .with_flight_descriptor(Some(descriptor))
+        .build(output)
+        .map(|message| message.expect("encoded"));
+    input.send(batch.clone()).expect("a stream");
+    let mut answers = client.do_put(messages).await.expect("a stream").into_inner();
+    answers.try_next().await.expect("an answer");
+    let mut took = Vec::new();
+    for _ in 0..batches {
+        let start = Instant::now();
+        input.send(batch.clone()).expect("a stream");
+        answers
+            .try_next()
+            .await
+            .expect("an answer")
+            .expect("one per part");
+        took.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    format!("{{\"us\":{}}}\n", serde_json::json!(took))
 }
 
 /// Seconds of CPU time of this process.

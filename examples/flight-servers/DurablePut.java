@@ -1,12 +1,14 @@
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
+import org.apache.arrow.flight.Action;
 import org.apache.arrow.flight.CallStatus;
 import org.apache.arrow.flight.FlightServer;
 import org.apache.arrow.flight.FlightStream;
 import org.apache.arrow.flight.Location;
 import org.apache.arrow.flight.NoOpFlightProducer;
 import org.apache.arrow.flight.PutResult;
+import org.apache.arrow.flight.Result;
 import org.apache.arrow.memory.ArrowBuf;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.memory.RootAllocator;
@@ -69,6 +71,13 @@ public final class DurablePut extends NoOpFlightProducer {
       buffer.writeBytes(bytes);
       answers.onNext(PutResult.metadata(buffer));
     }
+  }
+
+  /** Tells how many rows there are; the tests ask. */
+  @Override
+  public synchronized void doAction(CallContext context, Action action, StreamListener<Result> answers) {
+    answers.onNext(new Result(Long.toString(rows).getBytes(StandardCharsets.UTF_8)));
+    answers.onCompleted();
   }
 
   public static void main(String[] arguments) throws Exception {

@@ -12,6 +12,7 @@ use napi_derive::napi;
 use serde_json::json;
 
 use super::environment::{self, Ends, Hook};
+use super::headers::Questions;
 use super::mailbox::{Desk, Letter, Mailbox};
 use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
@@ -44,6 +45,7 @@ pub struct Core {
     pool: Arc<Pool>,
     pins: Arc<Pins>,
     mailbox: Arc<Mailbox>,
+    questions: Arc<Questions>,
     expected: Mutex<Option<SchemaRef>>,
     road: Mutex<Road>,
 }
@@ -72,12 +74,16 @@ impl NativeClient {
         let options = serde_json::from_str(&options).map_err(|error| {
             thrown(&Error::new(Code::ConfigInvalid, "options are no JSON").caused_by(&error))
         })?;
-        let config = Config::from_json(&options).map_err(|error| thrown(&error))?;
+        let mut config = Config::from_json(&options).map_err(|error| thrown(&error))?;
         destination::validate(&target, &config).map_err(|error| thrown(&error))?;
         // SAFETY: both are arguments of the call under way, on the JavaScript thread.
         let desk = unsafe { Desk::open(env.raw(), on_events.raw())? };
         let mailbox = desk.mailbox().clone();
         let letters = mailbox.clone();
+        let questions = Questions::new(mailbox.clone());
+        if config.headers_asked {
+            config.header_provider = Some(questions.clone());
+        }
         let core = Arc::new(Core {
             target,
             counters: Arc::default(),
@@ -88,6 +94,7 @@ impl NativeClient {
             ),
             config,
             mailbox,
+            questions,
             expected: Mutex::default(),
             road: Mutex::default(),
         });
@@ -109,6 +116,12 @@ impl NativeClient {
         let core = self.core.clone();
         spawn(async move {
             let result = core.open().await;
+            if result
+                .as_ref()
+                .is_err_and(|error| error.code() == Code::Unauthenticated)
+            {
+                core.questions.refused();
+            }
             reply.answer(result);
         });
     }
@@ -250,6 +263,12 @@ impl NativeClient {
         if let Ok(transmitter) = self.core.transmitter() {
             transmitter.abort(sequence as u64);
         }
+    }
+
+    /// The answer to an event *headers wanted*, as JSON; one that comes too late does nothing.
+    #[napi(catch_unwind)]
+    pub fn answer_headers(&self, request: f64, answer: String) {
+        self.core.questions.answer(request as u64, &answer);
     }
 
     /// A snapshot of all numbers, as JSON.
@@ -397,6 +416,7 @@ impl Core {
         if let Some(transmitter) = transmitter {
             transmitter.terminate();
         }
+        self.questions.end();
         if limit > Duration::ZERO {
             self.pins.wait_until_empty(limit);
         }

@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::sys;
 use serde_json::{Value, json};
 
 use crate::destination::Position;
+use crate::destination::headers::HeadersReason;
 use crate::error::Error;
 use crate::outcome::{Outcome, Status};
 use crate::transmitter::{Event, Log};
@@ -28,6 +30,8 @@ const MAX_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub struct Mailbox {
     state: Mutex<State>,
+    /// Whether pins were let go of whose references are not dropped yet; to be asked without the lock.
+    has_released: AtomicBool,
 }
 
 #[derive(Default)]
@@ -48,6 +52,10 @@ pub enum Letter {
     Answered {
         operation: f64,
         error: Option<Error>,
+    },
+    HeadersWanted {
+        request: u64,
+        reason: HeadersReason,
     },
     /// An operation of an emulator, done.
     #[cfg(feature = "emulator")]
@@ -90,6 +98,7 @@ impl Mailbox {
     pub fn pin_released(&self, id: u64, freed_bytes: usize) {
         let mut state = self.lock();
         state.released_pins.push(id);
+        self.has_released.store(true, Ordering::Relaxed);
         state.released_bytes += freed_bytes;
         if !state.awaited || state.released_pins.len() >= MAX_RELEASED || state.released_bytes >= MAX_BYTES {
             state.hop();
@@ -267,10 +276,22 @@ impl Desk {
         }
     }
 
+    /// Drops the references of pins that were let go of. A producer whose calls are admitted at once may
+    /// never let a hop run, and the memory of all that it has sent would pile up.
+    ///
+    /// # Safety
+    /// `env` is live on the calling thread, its JavaScript thread.
+    pub unsafe fn tidy(&self, env: sys::napi_env) {
+        if self.mailbox.has_released.load(Ordering::Relaxed) {
+            self.delete_released(env);
+        }
+    }
+
     fn delete_released(&self, env: sys::napi_env) {
         let released = {
             let mut state = self.mailbox.lock();
             state.released_bytes = 0;
+            self.mailbox.has_released.store(false, Ordering::Relaxed);
             std::mem::take(&mut state.released_pins)
         };
         for id in released {
@@ -318,15 +339,22 @@ impl Desk {
                     };
                     numbers.extend([3.0, 4.0, operation, detail]);
                 }
+                Letter::HeadersWanted { request, reason } => {
+                    let reason = match reason {
+                        HeadersReason::Connect => 0.0,
+                        HeadersReason::Unauthenticated => 1.0,
+                    };
+                    numbers.extend([5.0, 4.0, request as f64, reason]);
+                }
                 #[cfg(feature = "emulator")]
                 Letter::Replied { operation, value } => {
                     told += 1;
-                    numbers.extend([5.0, 4.0, operation, details.len() as f64]);
+                    numbers.extend([6.0, 4.0, operation, details.len() as f64]);
                     details.push(value);
                 }
                 #[cfg(feature = "emulator")]
                 Letter::Happened(event) => {
-                    numbers.extend([6.0, 3.0, details.len() as f64]);
+                    numbers.extend([7.0, 3.0, details.len() as f64]);
                     details.push(event);
                 }
             }

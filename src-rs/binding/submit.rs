@@ -81,6 +81,8 @@ impl Handover<'_> {
     /// 0 if admitted, else a ticket.
     pub fn run(&self, transmitter: &Transmitter, call: &[f64], buffers: sys::napi_value) -> Result<f64> {
         let start = Instant::now();
+        // SAFETY: the JavaScript thread, in a call.
+        unsafe { self.desk.tidy(self.env) };
         let mut numbers = Numbers { rest: call };
         let ticket = numbers.count("ticket")?;
         let budget = numbers.count("budgetBytes")?;

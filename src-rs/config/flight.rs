@@ -1,5 +1,6 @@
 //! The options of `flight` and of what every network destination shares: `headers` and `tls`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -131,6 +132,35 @@ pub(super) fn read(group: &mut Group<'_>) -> Flight {
         ),
         auth: auth(group),
     }
+}
+
+/// What `headers` says: names and values, or that somebody is to be asked.
+pub(super) struct Headers {
+    pub given: BTreeMap<String, Secret>,
+    pub asked: bool,
+    pub timeout: Duration,
+}
+
+pub(super) fn read_headers(root: &mut Group<'_>) -> Headers {
+    let mut headers = Headers {
+        given: BTreeMap::new(),
+        asked: false,
+        timeout: Duration::from_secs(10),
+    };
+    // No value of a header is `true`, so this cannot be one whose name is "provider".
+    if root.holds_true("headers", "provider") {
+        root.group("headers", |group| {
+            headers.asked = group.flag("provider", true);
+            headers.timeout = group.duration("timeout", headers.timeout);
+            if headers.timeout.is_zero() {
+                group.issue("timeout", "leaves no time for an answer".into(), None);
+            }
+        });
+        return headers;
+    }
+    let given = root.strings("headers").into_iter();
+    headers.given = given.map(|(name, value)| (name, Secret(value))).collect();
+    headers
 }
 
 pub(super) fn read_tls(group: &mut Group<'_>) -> Tls {

@@ -15,16 +15,16 @@
 //! It does not read, does not query, and puts nothing but record batches.
 
 mod ack;
-mod arrays;
+pub(in crate::destination) mod arrays;
 mod chunks;
-mod connection;
+pub(in crate::destination) mod connection;
 mod dictionaries;
 mod encode;
 mod plan;
 mod progress;
 mod session;
 mod sql;
-mod status;
+pub(in crate::destination) mod status;
 mod stream;
 mod target;
 #[cfg(test)]
@@ -42,6 +42,7 @@ use tonic::Code as Grpc;
 use self::connection::Connection;
 use self::plan::Limits;
 use self::session::{FlightSession, Lane, Put, Refusing, Shape, Shared};
+use self::sql::Rollbacks;
 use self::target::{Target, What};
 use super::headers::{Headers, HeadersReason};
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening, Position};
@@ -61,6 +62,7 @@ pub struct Flight {
     stale: Arc<AtomicBool>,
     /// The table of a Flight SQL target is one that we made.
     made: Arc<AtomicBool>,
+    rollbacks: Arc<Rollbacks>,
     refusing: Arc<Refusing>,
 }
 
@@ -87,12 +89,13 @@ impl Flight {
             headers: Headers::new(
                 config.headers.clone(),
                 config.header_provider.clone(),
-                config.flight.connect_timeout,
+                config.headers_timeout,
             ),
             config: config.clone(),
             epoch: AtomicU64::new(0),
             stale: Arc::default(),
             made: Arc::default(),
+            rollbacks: Arc::default(),
             refusing: Arc::default(),
         };
         flight.check().await?;
@@ -145,6 +148,7 @@ impl Flight {
                 What::Ingest(ingest) => Put::Ingest {
                     ingest: ingest.clone(),
                     made: Arc::clone(&self.made),
+                    rollbacks: Arc::clone(&self.rollbacks),
                 },
             },
             hydrated: (has_dictionary && !keep).then(|| dictionaries::hydrated_schema(&opening.schema)),

@@ -255,6 +255,7 @@ impl Engine {
             // A dropped reply says that the client is closed.
             Arrival::Prepare { .. } if self.closing.is_some() => {}
             Arrival::Prepare { schema, reply } => {
+                self.destination.expect(&schema);
                 if matches!(self.session, Phase::Closed) && self.window.is_empty() {
                     self.open(schema);
                     self.prepare = Some(reply);
@@ -435,6 +436,24 @@ impl Engine {
                     self.finish(settled);
                 }
             }
+            Acknowledgement::PartlyRefused { id, rows, rejections } => {
+                let Some(pending) = self.window.find(id) else {
+                    return;
+                };
+                let (write, done_rows) = (Arc::clone(&pending.write), pending.done_rows());
+                let segments = self.window.partly(id, rows);
+                let parted = by_segment(&segments, done_rows, rejections);
+                let mut start = done_rows;
+                for (segment, rejections) in &parted {
+                    self.keep_refused(&write, segment, start, rejections);
+                    start += segment.rows;
+                }
+                drop(write);
+                for (segment, rejections) in parted {
+                    let settled = self.ledger.refuse(&segment, rejections, Position::None, now);
+                    self.finish(settled);
+                }
+            }
             Acknowledgement::Refused {
                 id,
                 rejections,
@@ -483,7 +502,13 @@ impl Engine {
                 pending.first_sent.get_or_insert(now);
             } else if pending.taken {
                 pending.maybe_landed |= error.is_ambiguous();
+                // A session that ends because it was asked to has not failed anybody.
+                pending.attempts -= u32::from(error.is_graceful());
             }
+        }
+        if error.is_graceful() {
+            self.rewind();
+            return self.log("info", "a session was rotated", &error, Duration::ZERO);
         }
         if self.look_for_rows(&error, during, now) {
             return;

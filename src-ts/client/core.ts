@@ -19,6 +19,8 @@ import {
   configInvalid,
   describe,
   type HandoffMode,
+  type HeadersProvider,
+  type HeadersRequest,
   LEVELS,
   type Logger,
   milliseconds,
@@ -28,6 +30,7 @@ import {
 import type { TransmissionResult } from "../result.js";
 import { toCargo } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
+import { askForHeaders } from "./headers.js";
 import { type Unread, UnreadOutcomes } from "./unread.js";
 
 /** DESIGN.md's default of `close`. Rust takes the deadline as an argument, so it cannot own this one. */
@@ -47,6 +50,7 @@ export class Core implements Listener {
   telemetry: Telemetry | undefined;
   closing: Promise<void> | undefined;
   readonly #logger: Logger | undefined;
+  readonly #headers: HeadersProvider | undefined;
   readonly #packer: Packer;
   readonly #inFlight = new Map<number, InFlight>();
   readonly #waiting = new Map<number, Waiter>();
@@ -64,6 +68,7 @@ export class Core implements Listener {
       granted: (ticket) => core?.granted(ticket),
       answered: (operation, error) => core?.answered(operation, error),
       log: (level, message, fields) => core?.log(level, message, fields),
+      headersWanted: (request, reason) => core?.headersWanted(request, reason),
       broken: (error) => core?.broken(error),
     };
     const binding = await Binding.create(url, split.json, listener);
@@ -75,6 +80,7 @@ export class Core implements Listener {
     this.binding = binding;
     this.mode = split.mode;
     this.#logger = split.logger;
+    this.#headers = split.headers;
     this.#packer = new Packer((message) => binding.registerSchema(message));
   }
 
@@ -202,6 +208,13 @@ export class Core implements Listener {
     } catch {
       // A logger that fails must not fail a delivery.
     }
+  }
+
+  headersWanted(request: number, reason: HeadersRequest["reason"]): void {
+    // Without a function nobody asks.
+    askForHeaders(this.#headers!, reason)
+      .then((answer) => this.binding.answerHeaders(request, answer))
+      .catch((error: unknown) => this.broken(error));
   }
 
   broken(error: unknown): void {

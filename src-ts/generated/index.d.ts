@@ -37,6 +37,8 @@ export declare class NativeClient {
   cancel(ticket: number): boolean
   /** The caller no longer waits for this delivery. */
   abort(sequence: number): void
+  /** The answer to an event *headers wanted*, as JSON; one that comes too late does nothing. */
+  answerHeaders(request: number, answer: string): void
   /** A snapshot of all numbers, as JSON. */
   stats(): string
 }

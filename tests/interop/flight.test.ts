@@ -8,12 +8,13 @@ import { RecordBatchStreamWriter, type Table, tableFromArrays } from "apache-arr
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connect } from "../../dist/index.js";
 import { cases } from "./support/golden.js";
-import { describeWith, PYTHON } from "./support/peer.js";
+import { describeWith, Peer, PYTHON } from "./support/peer.js";
 
 const script = path.join(import.meta.dirname, "flight_server.py");
 
 describeWith(PYTHON, "R-21 a pyarrow Flight server", () => {
   let server: ChildProcess;
+  let peer: Peer;
   let port: string;
   let folder: string;
 
@@ -22,27 +23,20 @@ describeWith(PYTHON, "R-21 a pyarrow Flight server", () => {
     server = spawn(PYTHON, [script, "--answers", "part"], { stdio: ["ignore", "pipe", "inherit"] });
     const lines = createInterface({ input: server.stdout! });
     port = await new Promise((resolve) => lines.once("line", resolve));
+    peer = await Peer.start();
   });
 
-  afterAll(() => {
+  afterAll(async () => {
     server.kill();
+    await peer[Symbol.asyncDispose]();
     fs.rmSync(folder, { recursive: true });
   });
 
   /** Asks the server whether what it has under `name` equals the stream in `file`. */
-  function compare(name: string, file: string): Promise<string> {
-    const code = `
-import sys, pyarrow.flight as flight
-client = flight.connect("grpc://127.0.0.1:" + sys.argv[1])
-for result in client.do_action(flight.Action("compare", (sys.argv[2] + "\\n" + sys.argv[3]).encode())):
-    print(result.body.to_pybytes().decode())
-`;
-    const child = spawn(PYTHON, ["-c", code, port, name, file], { stdio: ["ignore", "pipe", "inherit"] });
-    let text = "";
-    child.stdout.on("data", (chunk) => {
-      text += chunk;
-    });
-    return new Promise((resolve) => child.on("close", () => resolve(text.trim())));
+  async function compare(name: string, file: string): Promise<string> {
+    const request = { location: `grpc://127.0.0.1:${port}`, action: "compare", body: `${name}\n${file}` };
+    const [answer] = await peer.ask<[string]>("flight_act", request);
+    return answer;
   }
 
   function stream(name: string, table: Table): string {

@@ -100,9 +100,11 @@ def main():
     # Beside this file.
     from delta_peer import OPS as delta
     from exotic_peer import OPS as exotic
+    from flight_peer import OPS as flight
 
     OPS.update(delta)
     OPS.update(exotic)
+    OPS.update(flight)
     print(json.dumps({"ok": pa.__version__}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -6,10 +6,12 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { createInterface } from "node:readline";
 import {
+  Float64,
+  Int32,
   type RecordBatch,
   RecordBatchStreamWriter,
   Table,
-  tableFromArrays,
+  Utf8,
   vectorFromArray,
 } from "apache-arrow";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -66,10 +68,16 @@ describeWith(PYTHON, "R-15 a pyarrow Flight server that refuses rows", () => {
   /** Rows `from` to `to`; the price of those in `bad` is negative. */
   function rows(from: number, to: number, bad: readonly number[]): RecordBatch {
     const ids = Array.from({ length: to - from }, (_, row) => from + row);
-    return tableFromArrays({
-      id: Int32Array.from(ids),
-      price: Float64Array.from(ids, (id) => (bad.includes(id) ? -id : id / 7)),
-      name: vectorFromArray(ids.map((id) => (id % 3 === 0 ? null : `row ${id}`))),
+    return new Table({
+      id: vectorFromArray(ids, new Int32()),
+      price: vectorFromArray(
+        ids.map((id) => (bad.includes(id) ? -id : id / 7)),
+        new Float64(),
+      ),
+      name: vectorFromArray(
+        ids.map((id) => (id % 3 === 0 ? null : `row ${id}`)),
+        new Utf8(),
+      ),
     }).batches[0]!;
   }
 

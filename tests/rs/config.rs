@@ -70,6 +70,7 @@ fn every_option_is_read() {
             "schemaEvolution": "merge", "storage": { "region": "eu", "retries": 3, "http": true },
         },
         "createIfMissing": false,
+        "headers": { "provider": true, "timeout": "3s" },
     }));
     assert_eq!(
         (
@@ -106,6 +107,8 @@ fn every_option_is_read() {
         .into();
     assert_eq!(config.delta.storage, storage);
     assert!(!config.create_if_missing);
+    assert!(config.headers_asked && config.headers.is_empty());
+    assert_eq!(config.headers_timeout, Duration::from_secs(3));
 }
 
 /// every word of every choice.
@@ -243,6 +246,22 @@ fn every_mistake_names_its_path() {
             json!({ "delta": { "compression": 4 } }),
             "delta.compression",
             "none, snappy, zstd, lz4",
+        ),
+        (json!({ "headers": "x" }), "headers", "object of strings"),
+        (
+            json!({ "headers": { "x-a": [] } }),
+            "headers.x-a",
+            "must be a string",
+        ),
+        (
+            json!({ "headers": { "provider": true, "timeout": 0 } }),
+            "headers.timeout",
+            "no time",
+        ),
+        (
+            json!({ "headers": { "provider": true, "timout": 1 } }),
+            "headers.timout",
+            "not an option",
         ),
         (
             json!({ "createIfMissing": "no" }),

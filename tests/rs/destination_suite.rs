@@ -7,6 +7,7 @@
 mod flight;
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,9 +99,41 @@ async fn delta() -> Fixture {
     }
 }
 
+#[cfg(feature = "emulator")]
+async fn zerobus() -> Fixture {
+    use arrow_ingest::destination::zerobus::Zerobus;
+    use arrow_ingest::emulator::{Emulator, EmulatorConfig};
+
+    let home = TempDir::new().unwrap();
+    let options = json!({ "lake": home.path(), "commitInterval": "10ms" });
+    let emulator = Emulator::start(EmulatorConfig::from_json(&options).unwrap())
+        .await
+        .unwrap();
+    let options = json!({ "zerobus": {
+        "unityCatalogUrl": emulator.unity_catalog_url(), "clientId": "me", "clientSecret": "secret"
+    }});
+    let config = Config::from_json(&options).unwrap();
+    let destination = Zerobus::connect(&emulator.url("main.suite.table"), &config)
+        .await
+        .unwrap();
+    Fixture {
+        destination: Arc::new(destination),
+        held: Box::new(move || {
+            let _running = &emulator;
+            let mut rows = rows_in(&home.path().join("main/suite/table"));
+            // At least once: what a dropped session had sent may be there twice.
+            rows.dedup();
+            Some(rows)
+        }),
+    }
+}
+
 /// What the log's files hold, read without the code under test.
 fn rows_of_table(home: &TempDir) -> Vec<i64> {
-    let table = home.path().join("table");
+    rows_in(&home.path().join("table"))
+}
+
+fn rows_in(table: &Path) -> Vec<i64> {
     let mut rows = Vec::new();
     for version in 0.. {
         let log = table.join(format!("_delta_log/{version:020}.json"));
@@ -371,6 +404,9 @@ suite!(
     flight_cumulative_streams,
 );
 
+#[cfg(feature = "emulator")]
+suite!(zerobus);
+
 /// `discard:` takes no path: one would be ignored without a word.
 #[test]
 fn discard_takes_nothing_after_the_colon() {
@@ -395,7 +431,13 @@ async fn the_url_chooses_the_destination() {
     );
     validate("discard:", &config).unwrap();
     validate(&table, &config).unwrap();
-    for target in ["", "kafka:topic", "discard:x"] {
+    validate("zerobus://1.zerobus.eu.example.com/a.b.c", &config).unwrap();
+    for target in [
+        "",
+        "kafka:topic",
+        "discard:x",
+        "zerobus://1.zerobus.eu.example.com/a.b",
+    ] {
         let error = validate(target, &config).unwrap_err();
         assert_eq!(error.code(), Code::ConfigInvalid);
         assert!(connect(target, &config).await.is_err());

@@ -14,6 +14,7 @@ function listener(overrides: Partial<Listener> = {}) {
     granted: note("granted"),
     answered: note("answered"),
     log: note("log"),
+    headersWanted: note("headersWanted"),
     broken: note("broken"),
     ...overrides,
   };
@@ -79,6 +80,7 @@ describe("R-14 events", () => {
       4,
       3,
       3,
+      ...[5, 4, 12, 0, 5, 4, 13, 1],
       77,
       3,
       0,
@@ -92,6 +94,8 @@ describe("R-14 events", () => {
       "answered",
       "log",
       "log",
+      "headersWanted",
+      "headersWanted",
       "settled",
     ]);
     expect(told[0]![1]).toMatchObject({
@@ -116,7 +120,11 @@ describe("R-14 events", () => {
     expect(told[3]).toMatchObject(["answered", 9, { code: "CONFLICT" }]);
     expect(told[4]).toEqual(["log", "warn", "slow", { a: 1 }]);
     expect(told[5]).toEqual(["log", "info", "bare", {}]);
-    expect(told[6]![1]).toMatchObject({
+    expect(told.slice(6, 8)).toEqual([
+      ["headersWanted", 12, "connect"],
+      ["headersWanted", 13, "unauthenticated"],
+    ]);
+    expect(told[8]![1]).toMatchObject({
       position: { kind: "offset", value: 9n },
       error: null,
       rejections: [],

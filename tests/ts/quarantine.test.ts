@@ -40,7 +40,8 @@ describe("R-15 dead letters", () => {
       new Field(`${prefix}row`, new Uint64()),
       new Field(`${prefix}time`, new TimestampMillisecond("UTC")),
     ];
-    const numbers = vectorFromArray(ids, new Int32()).data[0]!;
+    // One for each column: the writer would mistake the second use of the same data.
+    const numbers = () => vectorFromArray(ids, new Int32()).data[0]!;
     const words = (word: string) =>
       vectorFromArray(
         ids.map((id) => `${word} ${id}`),
@@ -52,9 +53,9 @@ describe("R-15 dead letters", () => {
       new TimestampMillisecond("UTC"),
     ).data[0]!;
     const children = [
-      numbers,
-      numbers,
-      numbers,
+      numbers(),
+      numbers(),
+      numbers(),
       words("too"),
       words("CODE"),
       bigs(() => 9n),

@@ -31,7 +31,8 @@ use crate::error::{Code, Error, Result};
 /// Handshakes answer in pieces; one that never ends would be gathered for ever.
 const HANDSHAKE_ANSWERS: usize = 16;
 
-/// A connection, with what goes along with every call.
+/// A connection, with what goes along with every call. A clone is the same connection, and keeps it.
+#[derive(Clone)]
 pub struct Connection {
     pub channel: Channel,
     pub metadata: MetadataMap,
@@ -195,7 +196,9 @@ fn endpoint(place: &Place, config: &Config) -> Result<Endpoint> {
     Ok(endpoint)
 }
 
-fn tls(options: &Tls) -> Result<ClientTlsConfig> {
+/// # Errors
+/// `CONFIG_INVALID` for what is neither PEM nor a file of it.
+pub fn tls(options: &Tls) -> Result<ClientTlsConfig> {
     let mut tls = ClientTlsConfig::new().with_enabled_roots();
     if let Some(ca) = &options.ca {
         tls = tls.ca_certificate(Certificate::from_pem(pem(ca, "tls.ca")?));
@@ -213,7 +216,10 @@ fn tls(options: &Tls) -> Result<ClientTlsConfig> {
 }
 
 /// The text itself, or of the file that it names.
-fn pem(given: &str, option: &str) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// `CONFIG_INVALID` for what is neither.
+pub fn pem(given: &str, option: &str) -> Result<Vec<u8>> {
     if given.trim_start().starts_with("-----BEGIN") {
         return Ok(given.as_bytes().to_vec());
     }

@@ -178,7 +178,7 @@ mod tests {
                 Acknowledgement::Refused { id, rejections, .. } => {
                     format!("{id} but {}", rejections.len())
                 }
-                Acknowledgement::Broken { .. } => "broken".into(),
+                _ => "something else".into(),
             })
             .collect()
     }

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -28,7 +27,7 @@ use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::plan::{Limits, Part, plan};
 use super::progress::{Progress, cursor};
-use super::sql;
+use super::sql::{self, Rollbacks, Transaction};
 use super::status::{self, Secrets};
 use super::stream::{Failure, Listener, Stream, ended_early};
 use super::target::Ingest;
@@ -67,6 +66,7 @@ pub(super) enum Put {
         ingest: Ingest,
         /// Set once a stream of ours has made the table.
         made: Arc<AtomicBool>,
+        rollbacks: Arc<Rollbacks>,
     },
 }
 
@@ -76,7 +76,8 @@ pub(super) struct Lane {
     stream: Option<Stream>,
     encoder: Arc<Mutex<Encoder>>,
     chunks: Chunks,
-    transaction: Option<Bytes>,
+    /// Before the stream's end: its rows count when this is committed.
+    transaction: Option<Transaction>,
     /// What the server had of this lane when the session began.
     known: Durable,
 }
@@ -270,9 +271,14 @@ impl Lane {
     ) -> Result<(Stream, oneshot::Receiver<Durable>)> {
         let descriptor = match &shape.what {
             Put::Stream(descriptor) => descriptor.clone(),
-            Put::Ingest { ingest, made } => {
-                self.transaction = sql::begin(connection).await?;
-                sql::descriptor(ingest, made.load(Ordering::Acquire), self.transaction.clone())
+            Put::Ingest {
+                ingest,
+                made,
+                rollbacks,
+            } => {
+                self.transaction = sql::begin(connection, rollbacks).await?;
+                let id = self.transaction.as_ref().map(Transaction::id);
+                sql::descriptor(ingest, made.load(Ordering::Acquire), id)
             }
         };
         let (told, hello) = oneshot::channel();
@@ -409,14 +415,14 @@ impl Session for FlightSession {
 
 impl FlightSession {
     async fn end_streams(&mut self) -> Result<()> {
-        let (connection, shape, shared) = (&self.connection, &self.shape, &self.shared);
+        let (shape, shared) = (&self.shape, &self.shared);
         let ends = self.lanes.iter_mut().map(|lane| async move {
             let Some(mut stream) = lane.stream.take() else {
                 return Ok(());
             };
             stream.end().await?;
             if let Some(transaction) = lane.transaction.take() {
-                sql::commit(connection, transaction).await?;
+                transaction.commit().await?;
             }
             if let Put::Ingest { made, .. } = &shape.what {
                 made.store(true, Ordering::Release);

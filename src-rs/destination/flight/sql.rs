@@ -2,8 +2,13 @@
 //!
 //! Invariants:
 //! - Where the server has transactions, rows count as durable when theirs is committed, not before.
+//! - A transaction that is not committed is rolled back, and no other is begun before that was answered:
+//!   left open, it would keep the table locked.
 //! - A table is created or replaced once; what comes later appends to it, or each commit would wipe out
 //!   the one before.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow_flight::sql::{
     ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionEndTransactionRequest, Any,
@@ -13,11 +18,16 @@ use arrow_flight::sql::{
 use arrow_flight::{Action, FlightDescriptor};
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tonic::Code as Grpc;
 
 use super::connection::Connection;
 use super::target::{Ingest, Mode};
 use crate::error::{Code, Error, Result};
+
+/// How long a rollback may take before the next transaction is begun all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one stream is put as.
 pub fn descriptor(ingest: &Ingest, table_is_ours: bool, transaction: Option<Bytes>) -> FlightDescriptor {
@@ -46,11 +56,67 @@ pub fn descriptor(ingest: &Ingest, table_is_ours: bool, transaction: Option<Byte
     FlightDescriptor::new_cmd(command.as_any().encode_to_vec())
 }
 
+/// Rollbacks that were asked for and not answered.
+#[derive(Default)]
+pub struct Rollbacks(Mutex<JoinSet<()>>);
+
+impl Rollbacks {
+    async fn wait(&self) {
+        let mut open = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        while open.join_next().await.is_some() {}
+    }
+}
+
+/// One that is open on the server; rolled back when it is dropped.
+pub struct Transaction {
+    id: Bytes,
+    connection: Connection,
+    rollbacks: Arc<Rollbacks>,
+    open: bool,
+}
+
+impl Transaction {
+    pub fn id(&self) -> Bytes {
+        self.id.clone()
+    }
+
+    /// # Errors
+    /// What the server says; ambiguous, as it may have committed before it failed to say so.
+    pub async fn commit(mut self) -> Result<()> {
+        // Asked once: what became of a commit that was not answered is the server's to say.
+        self.open = false;
+        let failed = |status: tonic::Status| self.connection.error(&status).during("commit").ambiguous();
+        end(&self.connection, self.id.clone(), EndTransaction::Commit)
+            .await
+            .map_err(failed)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if !self.open {
+            return;
+        }
+        let (id, connection) = (self.id.clone(), self.connection.clone());
+        let roll_back = async move {
+            // Best effort: a server that is gone has nothing to roll back.
+            let ended = end(&connection, id, EndTransaction::Rollback);
+            let _ = tokio::time::timeout(PATIENCE, ended).await;
+        };
+        let mut open = self.rollbacks.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.spawn_on(roll_back, &runtime);
+    }
+}
+
 /// A new transaction, or none if the server has none.
 ///
 /// # Errors
 /// What the server says.
-pub async fn begin(connection: &Connection) -> Result<Option<Bytes>> {
+pub async fn begin(connection: &Connection, rollbacks: &Arc<Rollbacks>) -> Result<Option<Transaction>> {
+    rollbacks.wait().await;
     let body = ActionBeginTransactionRequest {}.as_any().encode_to_vec();
     let request = connection.request(Action {
         r#type: "BeginTransaction".into(),
@@ -74,27 +140,28 @@ pub async fn begin(connection: &Connection) -> Result<Option<Bytes>> {
     let begun: Option<ActionBeginTransactionResult> =
         any.unpack().map_err(|error| unreadable().caused_by(&error))?;
     let id = begun.ok_or_else(unreadable)?.transaction_id;
-    Ok((!id.is_empty()).then_some(id))
+    Ok((!id.is_empty()).then(|| Transaction {
+        id,
+        connection: connection.clone(),
+        rollbacks: Arc::clone(rollbacks),
+        open: true,
+    }))
 }
 
-/// # Errors
-/// What the server says; ambiguous, as it may have committed before it failed to say so.
-pub async fn commit(connection: &Connection, transaction: Bytes) -> Result<()> {
+async fn end(
+    connection: &Connection,
+    transaction: Bytes,
+    action: EndTransaction,
+) -> std::result::Result<(), tonic::Status> {
     let end = ActionEndTransactionRequest {
         transaction_id: transaction,
-        action: EndTransaction::Commit.into(),
+        action: action.into(),
     };
     let request = connection.request(Action {
         r#type: "EndTransaction".into(),
         body: end.as_any().encode_to_vec().into(),
     });
-    let failed = |status: tonic::Status| connection.error(&status).during("commit").ambiguous();
-    let mut answers = connection
-        .client()
-        .do_action(request)
-        .await
-        .map_err(failed)?
-        .into_inner();
-    while answers.message().await.map_err(failed)?.is_some() {}
+    let mut answers = connection.client().do_action(request).await?.into_inner();
+    while answers.message().await?.is_some() {}
     Ok(())
 }

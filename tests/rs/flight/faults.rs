@@ -166,16 +166,31 @@ async fn a_line_that_goes_silent_is_given_up_by_keep_alive() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_leaves_rows_in_doubt_unless_refusals_are_atomic() {
-    for (atomic, fate) in [(false, Fate::Unknown), (true, Fate::Failed)] {
+    let cases = [
+        (false, true, Fate::Unknown),
+        (true, false, Fate::Failed),
+        // nothing was kept, so the row is looked for.
+        (true, true, Fate::Partial),
+    ];
+    for (atomic, quarantine, fate) in cases {
         let server = Server::start(Answers::Nothing).await;
         server.world().poison = vec![7];
         let mut options = options("stream");
         options["flight"]["atomicRefusals"] = json!(atomic);
+        options["quarantine"] = json!(quarantine);
         let outcomes = deliver(&server.target(), options, 1, async |_| {}).await;
         assert_eq!(outcomes[0].status, fate);
         let error = outcomes[0].error.clone().unwrap();
         assert_eq!(error.code(), Code::RowsRejected);
         assert!(error.message().contains("a row is poisoned"));
+        if fate == Fate::Partial {
+            let outcome = &outcomes[0];
+            assert_eq!(
+                (outcome.accepted_rows, outcome.rejections.len()),
+                (outcome.rows - 1, 1)
+            );
+            assert_eq!(outcome.rejections[0].code, "INVALID_ARGUMENT");
+        }
     }
 }
 

@@ -84,6 +84,32 @@ async fn rows_count_once_their_transaction_is_committed() {
     assert!(writer.said().is_empty());
 }
 
+/// A transaction that nobody ends keeps its table locked for all others.
+#[tokio::test]
+async fn what_is_not_committed_is_rolled_back_before_the_next_transaction() {
+    let server = Server::start(Answers::Nothing).await;
+    server.world().transactions = true;
+    let target = format!("flightsql://{}/trips", server.address);
+    let flight = Flight::connect(&target, &config(json!({}))).await.unwrap();
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    writer.write(1, vec![numbers(0..3)]).await.unwrap();
+    drop(writer);
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    writer.write(2, vec![numbers(3..4)]).await.unwrap();
+    writer.session.flush().await.unwrap();
+    drop(writer);
+    // A committed one is not ended twice.
+    assert_eq!(
+        server.world().actions,
+        [
+            "BeginTransaction",
+            "EndTransaction rollback",
+            "BeginTransaction",
+            "EndTransaction"
+        ]
+    );
+}
+
 #[tokio::test]
 async fn a_transaction_that_cannot_be_had() {
     let server = Server::start(Answers::Nothing).await;

@@ -250,6 +250,7 @@ fn said(acknowledgement: Acknowledgement) -> String {
             format!("{id} but {rows:?}")
         }
         Acknowledgement::Broken { error } => format!("broken: {error}"),
+        other => format!("{other:?}"),
     }
 }
 
@@ -466,7 +467,14 @@ impl FlightService for Service {
         if !world.transactions {
             return Err(Status::unimplemented("no transactions"));
         }
-        world.actions.push(action.r#type.clone());
+        let rollback = {
+            use arrow_flight::sql::{ActionEndTransactionRequest, Any, EndTransaction};
+            let any = <Any as prost::Message>::decode(action.body.clone()).unwrap_or_default();
+            let end: Option<ActionEndTransactionRequest> = any.unpack().ok().flatten();
+            end.is_some_and(|end| end.action == i32::from(EndTransaction::Rollback))
+        };
+        let suffix = if rollback { " rollback" } else { "" };
+        world.actions.push(format!("{}{suffix}", action.r#type));
         if action.r#type == "BeginTransaction"
             && let Some(says) = world.begin_says.pop_front()
         {

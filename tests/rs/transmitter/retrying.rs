@@ -82,6 +82,23 @@ async fn attempts_run_out() {
     close(rig).await;
 }
 
+/// a session that ends because the destination asked for another has failed nobody: no attempt is
+/// used up, and nobody waits.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_gracefully_costs_no_attempt_and_no_delay() {
+    let rig = rig(Durable::AtWrite, false, json!({ "retry": { "attempts": 1 } }));
+    rig.world().writes = vec![Act::Fail(transient().graceful()); 7].into();
+    let start = tokio::time::Instant::now();
+    let sequence = rig.send(&batch(&schema("n"), 0..3));
+    let outcome = rig.outcome(sequence).await;
+    assert_eq!((outcome.status, outcome.attempts), (Status::Acknowledged, 1));
+    // But for the linger of the batch.
+    assert!(start.elapsed() < secs(1), "{:?}", start.elapsed());
+    assert_eq!(rig.world().held, [0, 1, 2]);
+    assert!(rig.heard().logs.iter().all(|log| log.level == "info"));
+    close(rig).await;
+}
+
 /// if one of the tries may have landed, nobody can say that it failed.
 #[tokio::test(start_paused = true)]
 async fn an_ambiguous_try_makes_it_unknown() {

@@ -1,0 +1,226 @@
+//! Headers from JavaScript: a question goes out as an event, `answerHeaders` brings the answer.
+//!
+//! Invariants:
+//! - A question that nobody waits for any more is forgotten; an answer to it does nothing, nor does a second one.
+//! - Once the client has ended every question is answered, with `CLOSED`.
+//! - A question keeps no process alive: what needs the headers does, a delivery or an operation.
+//! - What is wrong with an answer is told without a value of it, and without a name that is none: a token
+//!   in the wrong place is still a token.
+//!
+//! It keeps no time and asks as often as it is asked: `destination::headers` sees to both.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::mailbox::{Letter, Mailbox};
+use crate::destination::headers::{HeaderProvider, HeadersReason};
+use crate::error::{Code, Error, Result};
+
+type Answer = Result<Vec<(String, String)>>;
+
+/// The questions of one client.
+pub struct Questions {
+    mailbox: Arc<Mailbox>,
+    /// An attempt at opening failed for its credentials; the next one knows nothing of it but by this.
+    refused: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: u64,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    ended: bool,
+}
+
+impl Questions {
+    pub fn new(mailbox: Arc<Mailbox>) -> Arc<Questions> {
+        Arc::new(Questions {
+            mailbox,
+            refused: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The answer to a question, as `specs/boundary.md` has it.
+    pub fn answer(&self, request: u64, answer: &str) {
+        let waiting = self.state().waiting.remove(&request);
+        if let Some(waiting) = waiting {
+            // Whoever asked may have stopped waiting in this very moment.
+            let _ = waiting.send(read(answer));
+        }
+    }
+
+    /// What was given last was refused before there was anybody to remember it.
+    pub fn refused(&self) {
+        self.refused.store(true, Ordering::Release);
+    }
+
+    /// Nobody is left to answer.
+    pub fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        // Dropping a sender is an answer, too.
+        state.waiting.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl HeaderProvider for Questions {
+    async fn headers(&self, reason: HeadersReason) -> Answer {
+        let closed = || Error::new(Code::Closed, "the client is closed");
+        let (answered, answer) = oneshot::channel();
+        let request = {
+            let mut state = self.state();
+            if state.ended {
+                return Err(closed());
+            }
+            state.last += 1;
+            let request = state.last;
+            state.waiting.insert(request, answered);
+            request
+        };
+        let _forget = Forget {
+            questions: self,
+            request,
+        };
+        let refused = self.refused.swap(false, Ordering::AcqRel);
+        self.mailbox.post(Letter::HeadersWanted {
+            request,
+            reason: if refused {
+                HeadersReason::Unauthenticated
+            } else {
+                reason
+            },
+        });
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+/// Takes a question back when its time is over, or when whoever asked is gone.
+struct Forget<'a> {
+    questions: &'a Questions,
+    request: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.questions.state().waiting.remove(&self.request);
+    }
+}
+
+/// An answer as it crosses.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Crossing {
+    Headers(Map<String, Value>),
+    /// The callback threw or rejected: messages of the error and of its causes, outermost first.
+    Failed(Vec<String>),
+    /// The callback gave something else than an object.
+    Invalid(String),
+}
+
+fn read(answer: &str) -> Answer {
+    let invalid = |what: String| {
+        let text = format!("the headers callback {what}");
+        Error::new(Code::ConfigInvalid, text).during("headers")
+    };
+    // The parser's own complaint may quote a value.
+    match serde_json::from_str(answer)
+        .map_err(|_| invalid("was answered for with what is no answer".into()))?
+    {
+        Crossing::Failed(causes) => Err(Error::new(Code::Unauthenticated, "the headers callback failed")
+            .during("headers")
+            .with_causes(causes)),
+        Crossing::Invalid(given) => Err(invalid(format!("must give an object of strings, not {given}"))),
+        Crossing::Headers(headers) => headers
+            .into_iter()
+            .map(|(name, value)| {
+                if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                    return Err(invalid("gave a header whose name cannot be one".into()));
+                }
+                match value {
+                    Value::String(value) => Ok((name, value)),
+                    _ => Err(invalid(format!(
+                        "gave the header {name:?} a value that is no string"
+                    ))),
+                }
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn code(answer: &str) -> (Code, String) {
+        let error = read(answer).unwrap_err();
+        (error.code(), error.to_json().to_string())
+    }
+
+    /// R-34: whatever JavaScript says becomes headers or one clear error without a value in it.
+    #[test]
+    fn an_answer_is_read_and_what_is_wrong_with_it_is_told_without_its_values() {
+        let good = read(r#"{"headers":{"Authorization":"Bearer t0ken","x-team":"ice"}}"#).unwrap();
+        assert_eq!(good.len(), 2);
+        assert!(read(r#"{"headers":{}}"#).unwrap().is_empty());
+        for answer in [
+            r#"{"headers":{"x-a":{"t0ken":1}}}"#,
+            r#"{"headers":{"x-a":null}}"#,
+            r#"{"headers":{"Bearer t0ken":"x"}}"#,
+            r#"{"headers":{"":"t0ken"}}"#,
+            r#"{"headers":"t0ken"}"#,
+            r#""t0ken"#,
+            r#"{"invalid":"undefined"}"#,
+        ] {
+            let (code, text) = code(answer);
+            assert_eq!(code, Code::ConfigInvalid, "{answer}");
+            assert!(!text.contains("t0ken"), "{text}");
+        }
+        let (failed, text) = code(r#"{"failed":["Error: no route","ECONNREFUSED"]}"#);
+        assert_eq!(failed, Code::Unauthenticated);
+        assert!(text.contains(r#"["Error: no route","ECONNREFUSED"]"#), "{text}");
+    }
+
+    /// R-34: what is asked is answered once, forgotten when given up, and closed at the end.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_ends_with_its_answer_with_its_time_or_with_the_client() {
+        let questions = Questions::new(Arc::default());
+        let asked = questions.headers(HeadersReason::Connect);
+        let (answer, ()) = tokio::join!(asked, async {
+            tokio::task::yield_now().await;
+            questions.answer(7, "{}");
+            questions.answer(1, r#"{"headers":{"a":"b"}}"#);
+            questions.answer(1, r#"{"failed":[]}"#);
+        });
+        assert_eq!(answer.unwrap(), [("a".to_string(), "b".to_string())]);
+
+        let unanswered = questions.headers(HeadersReason::Connect);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), unanswered)
+                .await
+                .is_err()
+        );
+        assert!(questions.state().waiting.is_empty());
+
+        let (answer, ()) = tokio::join!(questions.headers(HeadersReason::Connect), async {
+            tokio::task::yield_now().await;
+            questions.end();
+        });
+        assert_eq!(answer.unwrap_err().code(), Code::Closed);
+        let late = questions.headers(HeadersReason::Connect).await;
+        assert_eq!(late.unwrap_err().code(), Code::Closed);
+    }
+}

@@ -1,0 +1,65 @@
+//! The table's schema, as Unity Catalog has it.
+//!
+//! Invariants:
+//! - What is not told for good (no permission, no such table, a type without a like) is no error: the
+//!   stream can be opened by the batches' own schema, and the service has the last word.
+//! - What may be told later is an error, or a stream would be opened by a guess for the sake of a hiccup.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use databricks_zerobus_ingest_sdk::schema::{UcTableSchema, arrow_schema_from_uc_schema};
+
+use super::credentials::Credentials;
+use super::http::{Http, answered};
+use super::target::Table;
+use super::token::Scope;
+use crate::error::{Code, Error, Result, RetryClass};
+
+/// The table's schema, or in words why it is not known.
+pub type Told = std::result::Result<SchemaRef, String>;
+
+/// # Errors
+/// `UNAVAILABLE` and the like: it may be told later.
+pub async fn ask(http: &Http, credentials: &Credentials, table: &Table) -> Result<Told> {
+    let mut why = Vec::new();
+    // The workspace's own interfaces want a token of their own. Where there is no such, the one for
+    // writing may do.
+    for scope in [Scope::Workspace, Scope::Write] {
+        match ask_with(http, credentials, table, scope).await {
+            Ok(told) => return Ok(told),
+            Err(error) if error.code() == Code::NotFound => {
+                return Ok(Err("Unity Catalog does not know the table".into()));
+            }
+            Err(error) if error.retry_class() == RetryClass::Never => why.push(error.message().to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Err(why.join("; ")))
+}
+
+async fn ask_with(http: &Http, credentials: &Credentials, table: &Table, scope: Scope) -> Result<Told> {
+    let mut tries = 0;
+    let body = loop {
+        tries += 1;
+        let granted = credentials.ask(scope).await?;
+        let mut request = http.get(&format!("/api/2.1/unity-catalog/tables/{table}"));
+        for (name, value) in &granted.headers {
+            request = request.header(name, value.reveal());
+        }
+        match answered(request, "Unity Catalog", &granted.secrets).await {
+            // A token that was kept may have been taken back.
+            Err(error) if error.code() == Code::PermissionDenied && tries == 1 && !granted.fresh => {
+                credentials.refused(scope, &granted).await;
+            }
+            answer => break answer?,
+        }
+    };
+    let table: UcTableSchema = serde_json::from_slice(&body).map_err(|error| {
+        let text = "Unity Catalog answered something that is no table";
+        Error::new(Code::PermissionDenied, text).caused_by(&error)
+    })?;
+    Ok(arrow_schema_from_uc_schema(&table)
+        .map(Arc::new)
+        .map_err(|error| format!("Unity Catalog's schema has no like in Arrow: {error}")))
+}

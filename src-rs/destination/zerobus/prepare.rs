@@ -1,0 +1,72 @@
+//! A write → the batches that go onto the stream, and the rows that do not. Pure.
+
+use arrow::array::RecordBatch;
+
+use super::limits::{ROW_BYTES, large_rows};
+use super::normalise::{Misfit, Normalised, Plan, without};
+use crate::destination::{Rejection, Write};
+use crate::error::{Code, Error, Result};
+
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// None of them empty.
+    pub batches: Vec<RecordBatch>,
+    /// Rows of the write.
+    pub rejections: Vec<Rejection>,
+}
+
+/// # Errors
+/// `BATCH_INVALID`: without `quarantine` for the first row that does not fit, naming it and the column.
+pub fn prepare(plan: &Plan, write: &Write, quarantine: bool) -> Result<Prepared> {
+    let mut prepared = Prepared::default();
+    let mut start = 0;
+    for batch in &write.batches {
+        let (fit, misfits) = fitting(plan, batch)?;
+        if let Some(misfit) = misfits.first().filter(|_| !quarantine) {
+            return Err(Error::new(Code::BatchInvalid, said(misfit))
+                .during("write")
+                .in_field(&misfit.field)
+                .at_row((start + misfit.row) as u64));
+        }
+        if fit.num_rows() > 0 {
+            prepared.batches.push(fit);
+        }
+        prepared.rejections.extend(misfits.iter().map(|misfit| Rejection {
+            row: (start + misfit.row) as u64,
+            code: Code::BatchInvalid.as_str().to_string(),
+            message: said(misfit),
+        }));
+        start += batch.num_rows();
+    }
+    Ok(prepared)
+}
+
+fn said(misfit: &Misfit) -> String {
+    match misfit.field.as_str() {
+        "" => misfit.reason.clone(),
+        field => format!("{field}: {}", misfit.reason),
+    }
+}
+
+/// What fits the stream and the service's limits, and what does not, in rows of the batch as it came.
+fn fitting(plan: &Plan, batch: &RecordBatch) -> Result<(RecordBatch, Vec<Misfit>)> {
+    let Normalised { batch, mut refused } = plan.apply(batch)?;
+    let large = large_rows(&batch, ROW_BYTES);
+    if large.is_empty() {
+        return Ok((batch, refused));
+    }
+    let smaller = without(&batch, large.iter().map(|(row, _)| *row))?;
+    let gone: Vec<usize> = refused.iter().map(|misfit| misfit.row).collect();
+    refused.extend(large.into_iter().map(|(row, bytes)| Misfit {
+        row: original(row, &gone),
+        field: String::new(),
+        reason: format!("the row takes {bytes} bytes, and the service takes {ROW_BYTES}"),
+    }));
+    refused.sort_by_key(|misfit| misfit.row);
+    Ok((smaller, refused))
+}
+
+/// Where a row was before others, ascending, were taken out.
+fn original(row: usize, gone: &[usize]) -> usize {
+    gone.iter().fold(row, |row, gone| row + usize::from(*gone <= row))
+}

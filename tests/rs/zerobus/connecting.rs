@@ -1,0 +1,176 @@
+//! Reaching the service: credentials, certificates, checks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow_ingest::config::Config;
+use arrow_ingest::destination::Destination;
+use arrow_ingest::destination::headers::{HeaderProvider, HeadersReason};
+use arrow_ingest::destination::zerobus::Zerobus;
+use arrow_ingest::error::{Code, Result, RetryClass};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use crate::emulated::{Rig as Emulated, TABLE};
+use crate::harness::rig::Rig;
+use crate::support::{Road, check_acknowledged, client, connect, numbers};
+
+/// One authority for all of it: tokens, tables, streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_checked_by_the_authority_that_is_given() {
+    let road = Road::new(json!({"tls": true}), json!({})).await;
+    check_acknowledged(&road.deliver(5).await, 5);
+    road.check_once(5);
+    let mut options = client(&road.emulated, json!({}));
+    options["tls"] = json!({});
+    let error = connect(&road.emulated, &options).await.err().unwrap();
+    assert_eq!(
+        error.code(),
+        Code::Unavailable,
+        "a stranger's certificate is not believed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_compression_arrives() {
+    for compression in ["none", "lz4", "zstd"] {
+        let road = Road::new(json!({}), json!({"zerobus": {"compression": compression}})).await;
+        check_acknowledged(&road.deliver(3).await, 3);
+        road.check_once(3);
+    }
+}
+
+/// Writing waits when enough is under way, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrow_stream_is_slow_and_never_stuck() {
+    let road = Road::new(json!({}), json!({"zerobus": {"maxInflightBatches": 1}})).await;
+    check_acknowledged(&road.deliver(20).await, 20);
+    road.check_once(20);
+}
+
+/// 4xx of the token endpoint is not tried again, 5xx is; nothing shows the secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_tried_at_connect() {
+    let emulated = Emulated::new(json!({"clientId": "client", "clientSecret": "right"})).await;
+    let error = connect(&emulated, &client(&emulated, json!({})))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.code(), Code::PermissionDenied);
+    assert_eq!(error.retry_class(), RetryClass::Never);
+    let emulated = Emulated::with_fault("token:status=503,times=1").await;
+    let options = client(&emulated, json!({"zerobus": {"clientSecret": "hunter22"}}));
+    let error = connect(&emulated, &options).await.err().unwrap();
+    assert_eq!(error.retry_class(), RetryClass::Transient);
+    assert!(!format!("{error:?}").contains("hunter22"));
+    connect(&emulated, &options).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tries_token_table_and_stream_and_writes_nothing() {
+    let emulated = Emulated::new(json!({"tables": {TABLE: [{"name": "id", "type": "bigint"}]}})).await;
+    let zerobus = connect(&emulated, &client(&emulated, json!({}))).await.unwrap();
+    zerobus.check().await.unwrap();
+    assert_eq!(emulated.emulator.summary().await.streams, 1);
+    assert_eq!(emulated.ids(), Vec::<i64>::new());
+    emulated.fault("refuse:status=PERMISSION_DENIED,message=no grant,times=2");
+    let error = zerobus.check().await.unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied);
+    assert!(error.message().contains("no grant"));
+    emulated.fault("token:status=500");
+    emulated.fault("expire-token");
+    assert_eq!(zerobus.check().await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// headers of the user's own replace tokens; whoever gives them is told when they are refused.
+struct Asked {
+    reasons: AtomicUsize,
+}
+
+#[async_trait]
+impl HeaderProvider for Asked {
+    async fn headers(&self, reason: HeadersReason) -> Result<Vec<(String, String)>> {
+        let token = match reason {
+            HeadersReason::Connect => "stale-token",
+            HeadersReason::Unauthenticated => {
+                self.reasons.fetch_add(1, Ordering::SeqCst);
+                "given-token"
+            }
+        };
+        let table = (
+            "x-databricks-zerobus-table-name".to_string(),
+            "not.this.one".to_string(),
+        );
+        Ok(vec![
+            ("Authorization".into(), format!("Bearer {token}")),
+            table,
+            ("x-team".into(), "ice".into()),
+        ])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_provider_replaces_tokens_and_is_told_of_refusals() {
+    let emulated = Emulated::new(json!({})).await;
+    let provider = Arc::new(Asked {
+        reasons: AtomicUsize::new(0),
+    });
+    let config = Config {
+        header_provider: Some(provider.clone()),
+        ..Config::default()
+    };
+    let zerobus = Zerobus::connect(&emulated.emulator.url(TABLE), &config)
+        .await
+        .unwrap();
+    let rig = Rig::over(Arc::new(zerobus), json!({"retry": {"attempts": 1}}));
+    rig.send(&numbers(0..10));
+    rig.close(std::time::Duration::from_secs(20)).await.unwrap();
+    assert_eq!(emulated.ids(), (0..10).collect::<Vec<_>>());
+    assert_eq!(provider.reasons.load(Ordering::SeqCst), 1);
+    assert_eq!(emulated.emulator.summary().await.tokens_issued, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_are_given_once_are_enough() {
+    let emulated = Emulated::new(json!({})).await;
+    let options = json!({
+        "headers": {"authorization": "Bearer given-token"},
+        "zerobus": {"unityCatalogUrl": emulated.emulator.unity_catalog_url()},
+    });
+    let zerobus = connect(&emulated, &options).await.unwrap();
+    let rig = Rig::over(Arc::new(zerobus), Value::Object(Default::default()));
+    rig.send(&numbers(0..10));
+    rig.close(std::time::Duration::from_secs(20)).await.unwrap();
+    assert_eq!(emulated.ids(), (0..10).collect::<Vec<_>>());
+    // Wrong ones are wrong for good: nobody can be asked for others.
+    let wrong = json!({"headers": {"authorization": "Bearer no-such-token"}});
+    let zerobus = connect(&emulated, &wrong).await.unwrap();
+    let rig = Rig::over(
+        Arc::new(zerobus),
+        json!({"retry": {"attempts": 2, "baseDelay": "1ms", "maxDelay": "2ms"}}),
+    );
+    let sent = rig.send(&numbers(0..10));
+    let error = rig.outcome(sent).await.error.unwrap();
+    assert_eq!(error.code(), Code::Unauthenticated);
+    assert!(!format!("{error:?}").contains("no-such-token"));
+    rig.close(std::time::Duration::from_secs(20)).await.unwrap();
+}
+
+/// Proxies are for the way to others: this machine is reached without them. Asked of another process,
+/// because an environment cannot be changed safely under running threads.
+#[test]
+fn proxies_of_the_environment_are_left_alone_on_this_machine() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "faults::rows_arrive_and_are_acknowledged"]);
+    for name in ["grpc_proxy", "https_proxy", "http_proxy", "all_proxy"] {
+        for name in [name.to_string(), name.to_uppercase()] {
+            command.env(name, "http://127.0.0.1:1");
+        }
+    }
+    for name in ["no_proxy", "NO_PROXY", "no_grpc_proxy", "NO_GRPC_PROXY"] {
+        command.env_remove(name);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

@@ -1,0 +1,62 @@
+// As much of a Flight server as it takes to look at headers: gRPC by hand over Node's own HTTP/2. It knows no
+// Arrow, keeps no rows, and acknowledges a stream by ending it well.
+import * as http2 from "node:http2";
+import type { AddressInfo } from "node:net";
+
+export interface Call {
+  /** As in `DoPut`. */
+  readonly method: string;
+  readonly headers: http2.IncomingHttpHeaders;
+}
+
+/** A verdict on a call: nothing is good, else a gRPC status and what it says. */
+export type Verdict = readonly [status: number, message: string] | undefined;
+
+export const UNAUTHENTICATED = 16;
+
+export class FlightServer implements AsyncDisposable {
+  readonly calls: Call[] = [];
+  readonly #server = http2.createServer();
+  readonly #sessions = new Set<http2.ServerHttp2Session>();
+
+  static async start(judge: (call: Call) => Verdict = () => undefined): Promise<FlightServer> {
+    const server = new FlightServer(judge);
+    await new Promise<void>((resolve) => server.#server.listen(0, "127.0.0.1", resolve));
+    return server;
+  }
+
+  private constructor(judge: (call: Call) => Verdict) {
+    this.#server.on("session", (session) => {
+      this.#sessions.add(session);
+      session.on("error", () => {});
+      session.on("close", () => this.#sessions.delete(session));
+    });
+    this.#server.on("stream", (stream, headers) => {
+      const call = { method: String(headers[":path"]).split("/").at(-1)!, headers };
+      this.calls.push(call);
+      stream.on("error", () => {});
+      const grpc = { ":status": 200, "content-type": "application/grpc" };
+      const verdict = judge(call);
+      if (verdict !== undefined) {
+        const [status, message] = verdict;
+        stream.respond({ ...grpc, "grpc-status": status, "grpc-message": message }, { endStream: true });
+        return;
+      }
+      stream.resume();
+      stream.on("end", () => {
+        stream.respond(grpc, { waitForTrailers: true });
+        stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+        stream.end();
+      });
+    });
+  }
+
+  get url(): string {
+    return `grpc://127.0.0.1:${(this.#server.address() as AddressInfo).port}/a`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const session of this.#sessions) session.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
