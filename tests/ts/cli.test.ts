@@ -249,7 +249,8 @@ describe("R-38 send", () => {
   test("--set, --options and --header reach the client; --set goes on top", async () => {
     const options = file("o.json", `{ "delta": { "partitionBy": ["x"], "compression": "zstd" } }`);
     const flags = ["--options", options, "--set", 'delta.partitionBy=["n"]', "--header", "x-tenant: blue"];
-    const ended = await run(["send", lake(), file("a.arrow", numbers(3)), ...flags, "--set", "handoff=copy"]);
+    const input = tableFromArrays({ n: Int32Array.of(0, 1, 2), x: Int32Array.of(5, 5, 5) });
+    const ended = await run(["send", lake(), file("a.arrow", input), ...flags, "--set", "handoff=copy"]);
     expect(ended).toMatchObject({ code: 0 });
     expect(
       fs

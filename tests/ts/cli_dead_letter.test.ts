@@ -12,6 +12,8 @@ import {
   Schema,
   Struct,
   TimestampMillisecond,
+  tableFromArrays,
+  tableToIPC,
   Uint64,
   Utf8,
   vectorFromArray,
@@ -144,12 +146,18 @@ describe("R-38 deadletter resend", () => {
   test("what fails stays, and what was not named is left alone", async () => {
     letters(FIRST, [1n], "x");
     letters(SECOND, [3n], "y");
-    fs.writeFileSync(at("lake"), "no directory");
+    // A table of other columns.
+    fs.writeFileSync(at("other.arrow"), tableToIPC(tableFromArrays({ z: Int32Array.of(1) }), "file"));
+    expect((await run(["send", target(), at("other.arrow")])).code).toBe(0);
     const argv = ["deadletter", "resend", "--json", at("refused"), target(), FIRST];
     const failed = await run([...argv, "--set", "retry.attempts=1"]);
     expect(failed.code).toBe(1);
     expect(fs.readdirSync(at("refused")).sort()).toEqual([FIRST, SECOND]);
-    fs.rmSync(at("lake"));
+    expect(JSON.parse(failed.stdout)).toMatchObject({
+      failures: [{ code: "SCHEMA_MISMATCH", rows: 1 }],
+      files: { removed: 0, kept: 1 },
+    });
+    fs.rmSync(at("lake"), { recursive: true });
     const sent = await run(argv);
     expect(sent.code).toBe(0);
     expect(JSON.parse(sent.stdout)).toMatchObject({

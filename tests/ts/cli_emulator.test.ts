@@ -2,8 +2,10 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { tableFromArrays, tableToIPC } from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startEmulator } from "../../dist/index.js";
+import { readBack } from "../../examples/demo/readback.mjs";
 import { run, start } from "./support/cli.js";
 
 let home = "";
@@ -129,4 +131,41 @@ describe("R-38 emulator", () => {
     expect(ended.code).toBe(1);
     expect(ended.stderr).toContain("UNAVAILABLE");
   });
+});
+
+test("R-22 R-23 rows go from a file through the emulator into a Delta table, faults notwithstanding", async () => {
+  const argv = [
+    "--lake",
+    at("lake"),
+    "--fault",
+    "close:after=100rows",
+    "--fault",
+    "lose-before-commit:after=300rows",
+  ];
+  const running = start(["emulator", "--json", ...argv]);
+  await running.says('"ready"');
+  const url = urlIn(running.stdout());
+  const target = `${url.replace("http", "zerobus+http")}/a.b.c`;
+  const rows = tableFromArrays({ id: BigInt64Array.from({ length: 500 }, (_, id) => BigInt(id)) });
+  fs.writeFileSync(at("rows.arrow"), tableToIPC(rows, "file"));
+  const flags = [
+    ["--set", `zerobus.unityCatalogUrl=${url}`],
+    ["--set", "zerobus.clientId=me"],
+    ["--set", "zerobus.clientSecret=@env:SECRET"],
+    ["--set", "batching.maxRows=50"],
+    ["--set", "retry.baseDelay=1ms"],
+    ["--json", "--quiet"],
+  ].flat();
+  const env = { SECRET: "any" };
+  const sent = await run(["send", target, at("rows.arrow"), ...flags], { env });
+  expect(sent, sent.stderr).toMatchObject({ code: 0 });
+  expect(JSON.parse(sent.stdout)).toMatchObject({ success: true, rows: { acknowledged: 500 } });
+  expect(await run(["check", target, ...flags], { env })).toMatchObject({ code: 0 });
+  running.signal("SIGINT");
+  expect(await running.code).toBe(0);
+  const summary = JSON.parse(running.stdout().trim().split("\n").at(-1)!);
+  expect(summary).toMatchObject({ faultsFired: 2, tables: { "a.b.c": { rowsDurable: 500 } } });
+  const ids: bigint[] = [];
+  await readBack(at("lake/a/b/c"), (_: string, values: Iterable<bigint>) => void ids.push(...values));
+  expect(ids.map(Number).sort((a, b) => a - b)).toEqual(Array.from({ length: 500 }, (_, id) => id));
 });

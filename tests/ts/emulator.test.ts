@@ -96,6 +96,17 @@ describe("R-23 startEmulator", () => {
     expect(await emulator.rows("no.such.table")).toBe(0);
   });
 
+  test.each([false, true])("R-22 is reached by connect with its url and options, tls %s", async (tls) => {
+    await using emulator = await startEmulator({ lake: home, tls, faults: ["rotate:after=10rows,grace=1s"] });
+    await using client = await connect(emulator.url(TABLE), emulator.options);
+    for (let turn = 0; turn < 5; turn++) {
+      const result = await client.send(tableFromArrays({ id: BigInt64Array.from([1n, 2n, 3n, 4n]) }));
+      expect(result.orThrow().rows).toBe(4);
+    }
+    expect(await emulator.rows(TABLE)).toBe(20);
+    expect(await emulator.summary()).toMatchObject({ faultsFired: 1 });
+  });
+
   test("fails on request, from the start and later", async () => {
     await using emulator = await startEmulator({ faults: ["token:status=503"] });
     const url = emulator.options.zerobus.unityCatalogUrl;

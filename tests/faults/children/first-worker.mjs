@@ -12,11 +12,12 @@ const code = `
 `;
 for (let turn = 0; turn < 12; turn++) {
   const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`));
+  const ended = new Promise((resolve) => worker.once("exit", resolve));
   const told = await new Promise((resolve, reject) => {
     worker.once("error", reject);
     worker.once("message", resolve);
   });
   check(told === "acknowledged", `worker ${turn} was told ${told}`);
-  await (turn % 2 === 0 ? worker.terminate() : new Promise((resolve) => worker.once("exit", resolve)));
+  await (turn % 2 === 0 ? worker.terminate() : ended);
 }
 survived();
