@@ -53,7 +53,14 @@ test("R-38 the program `arrow-ingest` is installed, and sends", () => {
   expect(said.stdout).toMatch(/^arrow-ingest \d+\.\d+\.\d+ \(/);
   const rows = tableFromArrays({ n: Int32Array.of(1, 2, 3) });
   fs.writeFileSync(path.join(folder, "app/rows.arrow"), tableToIPC(rows, "file"));
-  const sent = inApp("npx", ["--no-install", "arrow-ingest", "send", "delta:./lake/sent", "rows.arrow", "--json"]);
+  const sent = inApp("npx", [
+    "--no-install",
+    "arrow-ingest",
+    "send",
+    "delta:./lake/sent",
+    "rows.arrow",
+    "--json",
+  ]);
   expect(sent.status, sent.stderr).toBe(0);
   expect(JSON.parse(sent.stdout)).toMatchObject({ success: true, rows: { acknowledged: 3 } });
 });
