@@ -21,11 +21,6 @@ use tokio::runtime::Runtime;
 
 use crate::error::{Code, Error};
 
-/// Batches are joined and encoded in buffers of megabytes, which the system's allocator gives back and asks for
-/// anew each time: a tenth of the time of a stream went into page faults (and musl's is slower still).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What this build is, as JSON: `{ version, arrow, delta, target }`.
 #[napi(catch_unwind)]
 #[cfg_attr(test, allow(dead_code))]

@@ -86,6 +86,8 @@ pub(super) struct Lane {
 pub(super) struct Shared {
     mode: FlightAcknowledgement,
     atomic: bool,
+    /// By lane: its rows are in a transaction, so none is kept before the commit.
+    revocable: Vec<AtomicBool>,
     progress: Mutex<Progress>,
     acknowledgements: Acknowledgements,
     secrets: Secrets,
@@ -127,6 +129,7 @@ impl Shared {
         Shared {
             mode,
             atomic,
+            revocable: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
             progress: Mutex::new(Progress::new(lanes, mode == FlightAcknowledgement::Part)),
             acknowledgements,
             secrets,
@@ -164,7 +167,8 @@ impl Shared {
         }
         let progress = self.progress();
         // The other streams were not refused: what is on them may be kept.
-        let kept_nothing = self.atomic && error.is_of_the_data() && !progress.is_in_doubt_beside(lane);
+        let undone = self.atomic && error.is_of_the_data() || self.revocable[lane].load(Ordering::Acquire);
+        let kept_nothing = undone && !progress.is_in_doubt_beside(lane);
         let error = if progress.is_in_doubt() && !kept_nothing {
             error.ambiguous()
         } else {
@@ -278,6 +282,7 @@ impl Lane {
             } => {
                 self.transaction = sql::begin(connection, rollbacks).await?;
                 let id = self.transaction.as_ref().map(Transaction::id);
+                shared.revocable[self.index].store(id.is_some(), Ordering::Release);
                 sql::descriptor(ingest, made.load(Ordering::Acquire), id)
             }
         };
