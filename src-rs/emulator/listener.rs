@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::future::BoxFuture;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -43,12 +45,19 @@ impl Authority {
     pub fn new(host: &str) -> Result<Authority, Box<dyn std::error::Error + Send + Sync>> {
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // With one name for both, OpenSSL takes the server's certificate for signed by itself.
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "arrow-ingest emulator authority");
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
         let mut names = vec!["localhost".to_string(), "127.0.0.1".into(), "::1".into()];
         if !names.iter().any(|name| name == host) {
             names.push(host.into());
         }
         let mut params = CertificateParams::new(names)?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "arrow-ingest emulator");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &authority)?;

@@ -158,8 +158,9 @@ async function resend(args: readonly string[], io: Io): Promise<number> {
       total: files.reduce((sum, file) => sum + file.bytes, 0),
       items,
       async settled(result, { file }, client) {
-        const keptAnew = result.status === "partial" && client.stats().deadLetters.failed === 0;
-        if (!result.success && !keptAnew) return;
+        const { rows, acceptedRows, rejectedRows } = result;
+        const keptAnew = rejectedRows === 0 || client.stats().deadLetters.failed === 0;
+        if (acceptedRows + rejectedRows < rows || !keptAnew) return;
         await removeDeadLetter(file);
         removed++;
       },

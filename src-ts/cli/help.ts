@@ -27,6 +27,8 @@ const TARGETS = `Targets
   delta:./path  delta:s3://bucket/table  az://  gs://   a Delta Lake table
   grpc://host:port/path  grpc+tls://  grpc+unix://      an Arrow Flight server
   flightsql://host:port/table                           a Flight SQL database
+  zerobus://<workspace>.zerobus.<region>.<domain>/<catalog>.<schema>.<table>
+                                                        a table of Databricks, or of the emulator
   discard:                                              nowhere: for dry runs
 `;
 

@@ -89,11 +89,13 @@ async function at(file: fs.FileHandle, position: number, length: number): Promis
 
 function reading(open: () => Readable, extent: Extent | null): Input["pieces"] {
   return async function* (signal, onRead) {
+    if (signal.aborted) return;
     const stream = open();
+    // Who reads is told; what comes when nobody reads any more would end the process.
+    stream.on("error", () => {});
     const stop = (): void => void stream.destroy();
     signal.addEventListener("abort", stop, { once: true });
     try {
-      if (signal.aborted) return;
       const reader = new Chunks(stream, extent, onRead);
       const isFile = await reader.skipFileMark();
       yield* pieces(reader, !isFile);

@@ -102,7 +102,7 @@ function assign(options: Record<string, unknown>, given: string, io: Io): void {
 
 /** Of options and of object stores: `clientSecret`, `password`, `tls.key`, `aws_secret_access_key`, … */
 const SECRET_OPTION =
-  /secret|password|passwd|(?:^|_)token$|(?:^|[a-z])Token$|(?:^|_)key$|(?:^|_)sas(?:_|$)|credential/u;
+  /[sS]ecret|[pP]assword|passwd|(?:^|_)token$|(?:^|[a-z])Token$|(?:^|_)key$|(?:^|_)sas(?:_|$)|credential/u;
 
 /** JSON where it is some: numbers, flags, lists. All else is text, such as 8MiB. */
 function parsed(value: string): unknown {

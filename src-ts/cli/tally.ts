@@ -85,6 +85,8 @@ export class Tally {
     }
     if (result.status === "acknowledged" || result.status === "partial") return;
     const rows = result.rows - result.acceptedRows - result.rejectedRows;
+    // Every row was refused, and is counted as that.
+    if (rows === 0 && result.rejectedRows > 0) return;
     const key = `${result.status} ${result.errorCode}`;
     const known = this.#failures.get(key);
     if (known !== undefined) {
@@ -146,13 +148,13 @@ export function describeSummary(summary: Summary): string {
   for (const { code, rows: refused, first } of summary.rejections)
     lines.push(`    ${code} × ${count(refused)}: first ${first.file} row ${first.row}: ${first.message}`);
   for (const status of ["failed", "unknown"] as const) {
-    if (deliveries[status] > 0) lines.push(`  ${status.padEnd(12)}  ${count(rows[status])}`);
-    for (const { status: its, code, deliveries: many, first } of summary.failures)
-      if (its === status)
-        lines.push(
-          `    ${code ?? "no code"} × ${plural(many, "delivery", "deliveries")}: ` +
-            `first ${first.file} from row ${first.row}: ${first.message}`,
-        );
+    const failures = summary.failures.filter((one) => one.status === status);
+    if (failures.length > 0) lines.push(`  ${status.padEnd(12)}  ${count(rows[status])}`);
+    for (const { code, deliveries: many, first } of failures)
+      lines.push(
+        `    ${code ?? "no code"} × ${plural(many, "delivery", "deliveries")}: ` +
+          `first ${first.file} from row ${first.row}: ${first.message}`,
+      );
   }
   if (summary.interrupted) lines.push("  interrupted   what was not read was not sent");
   return `${lines.join("\n")}\n`;

@@ -122,6 +122,10 @@ describe("R-04, R-18 environments that end with batches in flight", () => {
     await survives("terminate", ["500"]);
   });
 
+  test("the worker that loaded the addon ends, and others come", async () => {
+    await survives("first-worker");
+  });
+
   test.each(["exit", "throw", "worker-exit"])("the process ends by %s", async (way) => {
     const ended = await attack("exit", [way], 60_000);
     expect(ended, ended.output).toMatchObject({ code: way === "throw" ? 1 : 0, signal: null });

@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { tableFromArrays, tableToIPC } from "apache-arrow";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 const root = process.cwd();
@@ -44,6 +45,24 @@ afterAll(() => {
 test("there is no Rust where the package is installed", () => {
   expect(inApp("cargo", ["--version"]).error).toBeDefined();
   expect(inApp("rustc", ["--version"]).error).toBeDefined();
+});
+
+test("R-38 the program `arrow-ingest` is installed, and sends", () => {
+  const said = inApp("npx", ["--no-install", "arrow-ingest", "--version"]);
+  expect(said.status, said.stderr).toBe(0);
+  expect(said.stdout).toMatch(/^arrow-ingest \d+\.\d+\.\d+ \(/);
+  const rows = tableFromArrays({ n: Int32Array.of(1, 2, 3) });
+  fs.writeFileSync(path.join(folder, "app/rows.arrow"), tableToIPC(rows, "file"));
+  const sent = inApp("npx", [
+    "--no-install",
+    "arrow-ingest",
+    "send",
+    "delta:./lake/sent",
+    "rows.arrow",
+    "--json",
+  ]);
+  expect(sent.status, sent.stderr).toBe(0);
+  expect(JSON.parse(sent.stdout)).toMatchObject({ success: true, rows: { acknowledged: 3 } });
 });
 
 test.each(["discard:", "delta:./lake/table"])("an installed package sends to %s", (target) => {

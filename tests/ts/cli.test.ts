@@ -212,10 +212,17 @@ describe("R-38 send", () => {
   });
 
   test("- is standard input, a stream or a file", async () => {
+    const mark = Buffer.from("ARROW1\0\0");
     expect(await run(["send", lake(), "-"], {}, tableToIPC(numbers(10), "stream"))).toMatchObject({
       code: 0,
     });
-    expect(await run(["send", lake(), "-"], {}, tableToIPC(numbers(10, 10), "file"))).toMatchObject({
+    expect(
+      await run(
+        ["send", lake(), "-"],
+        {},
+        Buffer.concat([mark, tableToIPC(numbers(10, 10), "stream"), mark]),
+      ),
+    ).toMatchObject({
       code: 0,
     });
     expect(await read("n")).toEqual(upTo(20));
@@ -242,7 +249,8 @@ describe("R-38 send", () => {
   test("--set, --options and --header reach the client; --set goes on top", async () => {
     const options = file("o.json", `{ "delta": { "partitionBy": ["x"], "compression": "zstd" } }`);
     const flags = ["--options", options, "--set", 'delta.partitionBy=["n"]', "--header", "x-tenant: blue"];
-    const ended = await run(["send", lake(), file("a.arrow", numbers(3)), ...flags, "--set", "handoff=copy"]);
+    const input = tableFromArrays({ n: Int32Array.of(0, 1, 2), x: Int32Array.of(5, 5, 5) });
+    const ended = await run(["send", lake(), file("a.arrow", input), ...flags, "--set", "handoff=copy"]);
     expect(ended).toMatchObject({ code: 0 });
     expect(
       fs
