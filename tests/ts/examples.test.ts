@@ -5,6 +5,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
+import { startEmulator } from "../../dist/index.js";
 
 const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-examples-"));
 afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
@@ -45,4 +46,47 @@ test("R-40 03-opentelemetry: OTLP arrives at a collector that decodes it", async
     expect(listed).toContain(`\`${line.split(" ")[0]}\``);
   for (const [, name] of sends[0]!.matchAll(/(arrow_ingest\.[a-z._]+)=/g))
     expect(listed).toContain(`\`${name}\``);
+});
+
+test("R-22 R-23 04-zerobus, into the emulator", async () => {
+  const lake = path.join(home, "lake");
+  const said = await run("04-zerobus.ts", lake);
+  expect(said).toContain("acknowledged after 1 attempt: another stream is no failure");
+  expect(said).toContain("20001 rows are acknowledged");
+  const [, rows, streams] = /the emulator holds (\d+) rows, which came on (\d+) streams/.exec(said)!;
+  expect(Number(rows)).toBe(20_001);
+  // Rotated at least once. The one of `check` held no rows, and is a stream of its own.
+  expect(Number(streams)).toBeGreaterThan(2);
+  expect(fs.existsSync(path.join(lake, "main/sales/orders/_delta_log"))).toBe(true);
+});
+
+test("R-22 R-33 04-zerobus, against a service that it did not start: another target and three variables", async () => {
+  const lake = path.join(home, "service");
+  await using service = await startEmulator({ lake, clientId: "me", clientSecret: "its secret" });
+  const said = await promisify(execFile)(
+    path.resolve("node_modules/.bin/node"),
+    ["examples/04-zerobus.ts", service.url("main.sales.orders")],
+    {
+      timeout: 60_000,
+      env: {
+        ZEROBUS_UNITY_CATALOG_URL: service.options.zerobus.unityCatalogUrl,
+        ZEROBUS_CLIENT_ID: "me",
+        ZEROBUS_CLIENT_SECRET: "its secret",
+      },
+    },
+  );
+  expect(said.stdout).toMatch(/20001 rows are acknowledged\n$/);
+  expect(await service.rows("main.sales.orders")).toBe(20_001);
+});
+
+test("R-15 05-refused-rows", async () => {
+  const directory = path.join(home, "refused");
+  const said = await run("05-refused-rows.ts", directory);
+  expect(said).toContain("partial: 3 rows are acknowledged, 2 refused");
+  expect(said).toMatch(/row 1: INVALID_ARGUMENT: .*"amount"/);
+  expect(said).toContain("row 3: BATCH_INVALID: amount: 40000000000 does not fit Int32");
+  expect(said).toContain("amount: Int64");
+  expect(said).toContain("sent again: row 1 (INVALID_ARGUMENT), row 3 (BATCH_INVALID)");
+  expect(said).toContain("the table holds 5 rows");
+  expect(fs.readdirSync(directory)).toEqual([]);
 });

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{HeadersProvider, ZerobusResult};
+use futures::future::BoxFuture;
 
 use super::super::flight::status::Secrets;
 use super::http::Http;
@@ -28,6 +29,9 @@ const URLS: [&str; 3] = [
 ];
 const IDS: [&str; 2] = ["ZEROBUS_CLIENT_ID", "DATABRICKS_CLIENT_ID"];
 const SECRETS: [&str; 2] = ["ZEROBUS_CLIENT_SECRET", "DATABRICKS_CLIENT_SECRET"];
+
+/// Forgets the credentials of a stream.
+pub type Refused = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 #[derive(Debug)]
 pub enum Credentials {
@@ -98,6 +102,7 @@ impl Credentials {
         let (headers, fresh, generation) = match self {
             Credentials::Tokens(tokens) => {
                 let token = tokens.get(scope).await?;
+                secrets.add(tokens.secret());
                 let bearer = Secret::new(format!("Bearer {}", token.bearer.reveal()));
                 let headers = vec![("authorization".to_string(), bearer)];
                 (headers, token.fresh, token.generation)
@@ -134,12 +139,13 @@ impl Credentials {
         }
     }
 
-    /// To be called when a stream with these is refused in its midst.
-    pub fn on_refusal(self: &Arc<Self>, granted: &Granted) -> Box<dyn Fn() + Send + Sync> {
+    /// To be called when a stream with these is refused in its midst, and to be waited for before anybody
+    /// opens another: it would be tried with the same ones.
+    pub fn on_refusal(self: &Arc<Self>, granted: &Granted) -> Refused {
         let (credentials, generation) = (Arc::clone(self), granted.generation);
         Box::new(move || {
             let credentials = Arc::clone(&credentials);
-            tokio::spawn(async move { credentials.refused_generation(Scope::Write, generation).await });
+            Box::pin(async move { credentials.refused_generation(Scope::Write, generation).await })
         })
     }
 }

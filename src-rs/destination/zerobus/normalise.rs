@@ -18,7 +18,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
 
 use super::matching::{matched, mismatch, same, under};
 use super::types::{Rule, rule};
@@ -211,17 +211,18 @@ fn checked(
     let differs = arrow::compute::kernels::cmp::distinct(array, &back)?;
     if differs.true_count() > 0 {
         let options = FormatOptions::default();
-        // Some values cannot be shown, which is no reason to refuse all the others.
+        // Some instants have no date in any calendar at hand; those are shown by their number.
+        let numbers = cast(array, &DataType::Int64, true).ok();
         let shown = ArrayFormatter::try_new(array.as_ref(), &options).ok();
         let show = |row| shown.as_ref()?.value(row).try_to_string().ok();
+        let number = |row| array_value_to_string(numbers.as_ref()?, row).ok();
         for row in differs.values().set_indices() {
+            let value = show(row).or_else(|| Some(format!("{} as {}", number(row)?, array.data_type())));
+            let value = value.as_deref().unwrap_or("the value");
             misfits.push(Misfit {
                 row,
                 field: path.to_string(),
-                reason: match show(row) {
-                    Some(value) => format!("{value} does not fit {wanted}"),
-                    None => format!("the value does not fit {wanted}"),
-                },
+                reason: format!("{value} does not fit {wanted}"),
             });
         }
     }

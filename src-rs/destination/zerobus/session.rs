@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::flight::status::Secrets;
+use super::credentials::Refused;
 use super::errors::{self, Context};
 use super::normalise::Plan;
 use super::prepare::{Prepared, prepare};
@@ -49,7 +50,7 @@ pub struct Shared {
     /// A batch that is refused is refused whole, and what came before it is acknowledged.
     pub atomic: bool,
     /// Called when the server refuses the credentials of the stream.
-    pub refused: Box<dyn Fn() + Send + Sync>,
+    pub refused: Refused,
     progress: Mutex<Progress>,
     state: watch::Sender<State>,
 }
@@ -180,6 +181,10 @@ async fn watch_over(stream: Arc<ZerobusArrowStream>, shared: Arc<Shared>) {
     };
     let unacknowledged = stream.get_unacked_batches().await.unwrap_or_default();
     let rows = unacknowledged.first().map(|batch| batch.num_rows());
+    if errors::is_of_credentials(&error) {
+        // Whoever hears of the end opens another stream at once, and must not get these again.
+        (shared.refused)().await;
+    }
     shared.broke(&error, rows);
 }
 
@@ -193,7 +198,7 @@ impl Shared {
         schema_is: String,
         pause: Duration,
         atomic: bool,
-        refused: Box<dyn Fn() + Send + Sync>,
+        refused: Refused,
     ) -> Shared {
         Shared {
             acknowledgements,
@@ -248,9 +253,6 @@ impl Shared {
         if unacknowledged.is_some() && !kept_nothing {
             // The server may have kept what it did not come round to acknowledge.
             told = told.ambiguous();
-        }
-        if errors::is_of_credentials(error) {
-            (self.refused)();
         }
         self.acknowledgements
             .send(Acknowledgement::Broken { error: told.clone() });

@@ -121,6 +121,11 @@ impl Tokens {
         }
     }
 
+    /// What tokens are asked for with; to be taken out of what others say.
+    pub fn secret(&self) -> &Secret {
+        &self.client_secret
+    }
+
     async fn slot(&self, scope: Scope) -> MutexGuard<'_, Slot> {
         match scope {
             Scope::Write => self.write.lock().await,

@@ -288,6 +288,21 @@ async fn a_kept_token_that_is_refused_is_replaced_once() {
     assert_eq!(workspace.questions(), 4);
 }
 
+/// Whoever opens the next stream must not be given what the last one was refused with.
+#[tokio::test]
+async fn a_stream_that_was_refused_leaves_no_token_behind() {
+    let workspace = Workspace::start(&[(200, &token("t1", 3600)), (200, &token("t2", 3600))]).await;
+    let credentials = Arc::new(workspace.credentials());
+    let granted = credentials.ask(Scope::Write).await.unwrap();
+    assert!(!credentials.ask(Scope::Write).await.unwrap().fresh);
+    credentials.on_refusal(&granted)().await;
+    assert!(credentials.ask(Scope::Write).await.unwrap().fresh);
+    assert_eq!(workspace.questions(), 2);
+    // Nobody said who said it: a service may repeat the secret, which nobody may see.
+    let secret = granted.secrets.scrub("not with hunter22");
+    assert!(!secret.contains("hunter22"), "{secret}");
+}
+
 #[test]
 fn certificates_are_read_for_both_sides() {
     let key = Secret::new("-----BEGIN PRIVATE KEY-----\nhunter22\n-----END PRIVATE KEY-----");
