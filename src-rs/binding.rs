@@ -11,6 +11,8 @@ mod emulator;
 mod environment;
 mod headers;
 mod mailbox;
+mod questions;
+mod retry;
 mod submit;
 
 use std::future::Future;

@@ -29,6 +29,7 @@ pub use self::quarantine::{DeadLetter, Quarantine};
 pub use self::zerobus::Zerobus;
 use crate::destination::headers::HeaderProvider;
 use crate::error::{Code, Error, Issue, Result};
+use crate::transmitter::RetryPredicate;
 
 /// What a client was asked to be.
 #[derive(Debug, Clone)]
@@ -84,6 +85,12 @@ pub struct Retry {
     /// From the first try of a write.
     pub deadline: Duration,
     pub on_exhausted: OnExhausted,
+    /// There is somebody to ask before another try, whom the binding sets as `predicate`.
+    pub asked: bool,
+    /// How long an answer may take.
+    pub patience: Duration,
+    /// Asked before another try. No option: a function does not cross as one.
+    pub predicate: Option<Arc<dyn RetryPredicate>>,
 }
 
 /// What becomes of later writes when one has failed for good.
@@ -199,7 +206,14 @@ fn read(mut root: Group<'_>) -> Config {
         if max_delay < base_delay {
             group.issue("maxDelay", "is shorter than baseDelay".into(), None);
         }
+        let patience = group.duration("whenTimeout", Duration::from_secs(5));
+        if patience.is_zero() {
+            group.issue("whenTimeout", "leaves no time for an answer".into(), None);
+        }
         Retry {
+            asked: group.flag("when", false),
+            patience,
+            predicate: None,
             attempts: u32::try_from(group.count("attempts", 5, 1)).unwrap_or(u32::MAX),
             base_delay,
             max_delay,

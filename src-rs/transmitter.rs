@@ -16,6 +16,7 @@ mod batcher;
 mod bisect;
 mod engine;
 mod intake;
+mod predicate;
 mod retry;
 mod schema;
 mod session;
@@ -31,6 +32,7 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 pub use admission::Admit;
+pub use predicate::RetryPredicate;
 
 use crate::config::Config;
 use crate::destination::Destination;

@@ -20,6 +20,7 @@ interface NativeClient {
   cancel(ticket: number): boolean;
   abort(sequence: number): void;
   answerHeaders(request: number, answer: string): void;
+  answerRetry(request: number, answer: string): void;
   stats(): string;
 }
 
@@ -79,6 +80,8 @@ export interface Listener {
   log(level: string, message: string, fields: Record<string, unknown>): void;
   /** A connection wants headers; to be answered by {@link Binding.answerHeaders}. */
   headersWanted(request: number, reason: "connect" | "unauthenticated"): void;
+  /** Whether to try again after an error that says what was tried; to be answered by {@link Binding.answerRetry}. */
+  retryAsked(request: number, error: IngestError): void;
   /** An event that cannot be understood, or a listener that failed: a bug of ours. */
   broken(error: unknown): void;
 }
@@ -89,6 +92,14 @@ export type HeadersAnswer =
   /** Messages of what was thrown and of its causes, outermost first. */
   | { readonly failed: readonly string[] }
   /** What was given in place of an object. */
+  | { readonly invalid: string };
+
+/** What became of the question whether to try again. */
+export type RetryAnswer =
+  | { readonly retry: boolean }
+  /** Messages of what was thrown and of its causes, outermost first. */
+  | { readonly failed: readonly string[] }
+  /** What was given in place of a boolean. */
   | { readonly invalid: string };
 
 /** A connection to the addon whose errors are ours. */
@@ -150,6 +161,10 @@ export class Binding {
   /** Does nothing when nobody waits for it any more. */
   answerHeaders(request: number, answer: HeadersAnswer): void {
     ours(() => this.#native.answerHeaders(request, JSON.stringify(answer)));
+  }
+  /** Does nothing when nobody waits for it any more. */
+  answerRetry(request: number, answer: RetryAnswer): void {
+    ours(() => this.#native.answerRetry(request, JSON.stringify(answer)));
   }
   stats(): unknown {
     return JSON.parse(ours(() => this.#native.stats()));
@@ -370,6 +385,9 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
     }
     case 5:
       listener.headersWanted(numbers[at + 2]!, numbers[at + 3] === 1 ? "unauthenticated" : "connect");
+      return;
+    case 8:
+      listener.retryAsked(numbers[at + 2]!, errorFromNative(details[numbers[at + 3]!]));
       return;
     default:
       // A newer addon may tell more than this file knows; the length lets it be skipped.

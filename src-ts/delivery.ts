@@ -66,7 +66,7 @@ export class Delivery {
 
   /**
    * The outcome. It never rejects. Reading this property counts as looking at it: a failure that nobody
-   * looked at makes `close` reject with `UNDELIVERED`.
+   * looked at makes `close` reject with `UNDELIVERED`. What `listeners.onFailed` took has been looked at.
    */
   get result(): Promise<TransmissionResult> {
     return this.#inFlight.observe();

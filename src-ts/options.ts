@@ -6,7 +6,8 @@
 //   JSON, written so that a value which JSON does not know is complained about by its own name.
 
 import type { Schema } from "apache-arrow";
-import { type ConfigIssue, ingestError } from "./errors.js";
+import { type ConfigIssue, type IngestError, ingestError } from "./errors.js";
+import type { TransmissionResult } from "./result.js";
 
 /**
  * A span of time: milliseconds as a number, or a string with units such as `"50ms"`, `"5m"`, `"1h 30m"`.
@@ -59,6 +60,30 @@ export interface InflightOptions {
   readonly maxWrites?: number;
 }
 
+/** What a {@link RetryPredicate} is told beside the error. */
+export interface RetryAttempt {
+  /** Tries so far, the first included. */
+  readonly attempts: number;
+  /** Milliseconds since the first one. */
+  readonly elapsedMs: number;
+}
+
+/**
+ * Whether to try again: asked after each failure that would be tried again, of connecting and of writes, once
+ * for all writes that it hit and that were tried equally often. `false` ends it: connecting fails, or the
+ * deliveries do, with that error. It is never asked where trying again cannot help, where the limits of
+ * `retry` are reached, or where a connection ended as it was to; so it can end tries, and never add one.
+ *
+ * If it throws or rejects, gives something else than a boolean or gives it too late, what would have been is:
+ * another try, and a line in the log. While it thinks, nothing is sent.
+ *
+ * @example
+ * ```ts
+ * retry: { when: (error, { attempts }) => error.code !== "RESOURCE_EXHAUSTED" || attempts < 2 },
+ * ```
+ */
+export type RetryPredicate = (error: IngestError, attempt: RetryAttempt) => boolean | PromiseLike<boolean>;
+
 /** How failures are tried again: of connecting, and of each write. */
 export interface RetryOptions {
   /** Tries, the first included. Default: 5. */
@@ -71,6 +96,33 @@ export interface RetryOptions {
   readonly deadline?: Duration;
   /** What becomes of later writes when one has failed for good. Default: `"continue"`. */
   readonly onExhausted?: "continue" | "stop";
+  /** Asked before another try; `false` ends it. Default: all that may help is tried. */
+  readonly when?: RetryPredicate;
+  /** For an answer of `when`. Default: 5 s. */
+  readonly whenTimeout?: Duration;
+}
+
+/**
+ * Told what became of each delivery, however it was sent: called on the JavaScript thread when it is settled,
+ * and before `close` settles. What a listener throws or rejects with is a line in the log and changes nothing
+ * else; a promise that it returns is not waited for.
+ *
+ * @example
+ * ```ts
+ * listeners: {
+ *   onAcknowledged: ({ rows }) => delivered.add(rows),
+ *   onFailed: (result) => alarm(result.status, result.error),
+ * },
+ * ```
+ */
+export interface ResultListeners {
+  /** `result.success` is true. */
+  onAcknowledged?(result: TransmissionResult): unknown;
+  /**
+   * All other results: partial, failed and unknown. A result that it took counts as read, so {@link
+   * IngestClient.close} does not reject for it; one that it threw or rejected at does not.
+   */
+  onFailed?(result: TransmissionResult): unknown;
 }
 
 /**
@@ -283,6 +335,8 @@ export interface ConnectOptions {
   readonly createIfMissing?: boolean;
   /** The schema to come, for those who know it: the table is opened, checked or created by it at once. */
   readonly schema?: Schema;
+  /** Told what became of each delivery. */
+  readonly listeners?: ResultListeners;
   readonly telemetry?: TelemetryOptions;
   readonly logger?: Logger;
   /** Gives up connecting. It has no effect once `connect` has settled. */
@@ -321,6 +375,7 @@ export interface SplitOptions {
   readonly mode: HandoffMode;
   readonly retry: RetryOptions;
   readonly schema: unknown;
+  readonly listeners: ResultListeners | undefined;
   readonly telemetry: boolean;
   readonly logger: Logger | undefined;
   readonly headers: HeadersProvider | undefined;
@@ -329,7 +384,8 @@ export interface SplitOptions {
   readonly issues: readonly ConfigIssue[];
 }
 
-const OURS: readonly string[] = ["schema", "telemetry", "logger", "signal"];
+const OURS: readonly string[] = ["schema", "listeners", "telemetry", "logger", "signal"];
+const LISTENERS = ["onAcknowledged", "onFailed"];
 
 export function splitOptions(options: unknown): SplitOptions {
   const issues: ConfigIssue[] = [];
@@ -339,7 +395,20 @@ export function splitOptions(options: unknown): SplitOptions {
   const rest: Record<string, unknown> = {};
   for (const key of Object.keys(given)) if (!OURS.includes(key)) rest[key] = given[key];
 
-  const { schema, telemetry, logger, signal } = given;
+  const { schema, listeners, telemetry, logger, signal } = given;
+  if (listeners !== undefined && listeners !== null) {
+    if (!isObject(listeners))
+      issues.push({ path: "listeners", message: `must be an object, not ${describe(listeners)}` });
+    else
+      for (const [key, value] of Object.entries(listeners)) {
+        const path = `listeners.${key}`;
+        // A listener that is never called for its name would be missed by nobody until it matters.
+        if (!LISTENERS.includes(key))
+          issues.push({ path, message: "is not an option", ...near(key, LISTENERS) });
+        else if (value !== undefined && typeof value !== "function")
+          issues.push({ path, message: `must be a function, not ${describe(value)}` });
+      }
+  }
   let enabled = true;
   if (telemetry !== undefined && telemetry !== null) {
     if (!isObject(telemetry))
@@ -367,14 +436,16 @@ export function splitOptions(options: unknown): SplitOptions {
     issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
 
   const headers = headersProvider(rest, issues);
-  const { handoff, retry } = rest;
+  const retry = retryOptions(rest, issues);
+  const { handoff } = rest;
   const mode = isObject(handoff) ? handoff.mode : handoff;
   return {
     json: toJson(rest),
     // Rust refuses the others before anything is handed over.
     mode: isMode(mode) ? mode : "auto",
-    retry: (isObject(retry) ? retry : {}) as RetryOptions,
+    retry,
     schema: schema ?? undefined,
+    listeners: (listeners ?? undefined) as ResultListeners | undefined,
     telemetry: enabled,
     logger: (logger ?? undefined) as Logger | undefined,
     headers,
@@ -402,6 +473,18 @@ function headersProvider(rest: Record<string, unknown>, issues: ConfigIssue[]): 
   if (typeof provider === "function") return provider as HeadersProvider;
   issues.push({ path: "headers.provider", message: `must be a function, not ${describe(provider)}` });
   return undefined;
+}
+
+/** The group as given; what crosses in place of its function says that there is one. */
+function retryOptions(rest: Record<string, unknown>, issues: ConfigIssue[]): RetryOptions {
+  const { retry } = rest;
+  if (!isObject(retry)) return {};
+  const { when, ...others } = retry;
+  if (when === undefined || when === null) return others;
+  rest.retry = { ...retry, when: true };
+  if (typeof when !== "function")
+    issues.push({ path: "retry.when", message: `must be a function, not ${describe(when)}` });
+  return retry as RetryOptions;
 }
 
 export const LEVELS = ["debug", "info", "warn", "error"] as const;

@@ -12,8 +12,9 @@ use napi_derive::napi;
 use serde_json::json;
 
 use super::environment::{self, Ends, Hook};
-use super::headers::Questions;
+use super::headers::Provider;
 use super::mailbox::{Desk, Letter, Mailbox};
+use super::retry::Predicate;
 use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::destination::{self, Destination};
@@ -45,7 +46,8 @@ pub struct Core {
     pool: Arc<Pool>,
     pins: Arc<Pins>,
     mailbox: Arc<Mailbox>,
-    questions: Arc<Questions>,
+    provider: Arc<Provider>,
+    predicate: Arc<Predicate>,
     expected: Mutex<Option<SchemaRef>>,
     road: Mutex<Road>,
 }
@@ -80,9 +82,13 @@ impl NativeClient {
         let desk = unsafe { Desk::open(env.raw(), on_events.raw())? };
         let mailbox = desk.mailbox().clone();
         let letters = mailbox.clone();
-        let questions = Questions::new(mailbox.clone());
+        let provider = Provider::new(mailbox.clone());
         if config.headers_asked {
-            config.header_provider = Some(questions.clone());
+            config.header_provider = Some(provider.clone());
+        }
+        let predicate = Predicate::new(mailbox.clone());
+        if config.retry.asked {
+            config.retry.predicate = Some(predicate.clone());
         }
         let core = Arc::new(Core {
             target,
@@ -94,7 +100,8 @@ impl NativeClient {
             ),
             config,
             mailbox,
-            questions,
+            provider,
+            predicate,
             expected: Mutex::default(),
             road: Mutex::default(),
         });
@@ -120,7 +127,7 @@ impl NativeClient {
                 .as_ref()
                 .is_err_and(|error| error.code() == Code::Unauthenticated)
             {
-                core.questions.refused();
+                core.provider.refused();
             }
             reply.answer(result);
         });
@@ -268,7 +275,13 @@ impl NativeClient {
     /// The answer to an event *headers wanted*, as JSON; one that comes too late does nothing.
     #[napi(catch_unwind)]
     pub fn answer_headers(&self, request: f64, answer: String) {
-        self.core.questions.answer(request as u64, &answer);
+        self.core.provider.answer(request as u64, &answer);
+    }
+
+    /// The answer to an event *retry asked*, as JSON; one that comes too late does nothing.
+    #[napi(catch_unwind)]
+    pub fn answer_retry(&self, request: f64, answer: String) {
+        self.core.predicate.answer(request as u64, &answer);
     }
 
     /// A snapshot of all numbers, as JSON.
@@ -416,7 +429,8 @@ impl Core {
         if let Some(transmitter) = transmitter {
             transmitter.terminate();
         }
-        self.questions.end();
+        self.provider.end();
+        self.predicate.end();
         if limit > Duration::ZERO {
             self.pins.wait_until_empty(limit);
         }

@@ -1,60 +1,44 @@
 //! Headers from JavaScript: a question goes out as an event, `answerHeaders` brings the answer.
 //!
-//! Invariants:
-//! - A question that nobody waits for any more is forgotten; an answer to it does nothing, nor does a second one.
-//! - Once the client has ended every question is answered, with `CLOSED`.
-//! - A question keeps no process alive: what needs the headers does, a delivery or an operation.
-//! - What is wrong with an answer is told without a value of it, and without a name that is none: a token
-//!   in the wrong place is still a token.
+//! Invariant: what is wrong with an answer is told without a value of it, and without a name that is none:
+//! a token in the wrong place is still a token.
 //!
 //! It keeps no time and asks as often as it is asked: `destination::headers` sees to both.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
 
 use super::mailbox::{Letter, Mailbox};
+use super::questions::Questions;
 use crate::destination::headers::{HeaderProvider, HeadersReason};
 use crate::error::{Code, Error, Result};
 
 type Answer = Result<Vec<(String, String)>>;
 
-/// The questions of one client.
-pub struct Questions {
+/// The headers function of one client.
+pub struct Provider {
     mailbox: Arc<Mailbox>,
     /// An attempt at opening failed for its credentials; the next one knows nothing of it but by this.
     refused: AtomicBool,
-    state: Mutex<State>,
+    questions: Questions<Answer>,
 }
 
-#[derive(Default)]
-struct State {
-    last: u64,
-    waiting: HashMap<u64, oneshot::Sender<Answer>>,
-    ended: bool,
-}
-
-impl Questions {
-    pub fn new(mailbox: Arc<Mailbox>) -> Arc<Questions> {
-        Arc::new(Questions {
+impl Provider {
+    pub fn new(mailbox: Arc<Mailbox>) -> Arc<Provider> {
+        Arc::new(Provider {
             mailbox,
             refused: AtomicBool::new(false),
-            state: Mutex::default(),
+            questions: Questions::default(),
         })
     }
 
     /// The answer to a question, as `specs/boundary.md` has it.
     pub fn answer(&self, request: u64, answer: &str) {
-        let waiting = self.state().waiting.remove(&request);
-        if let Some(waiting) = waiting {
-            // Whoever asked may have stopped waiting in this very moment.
-            let _ = waiting.send(read(answer));
-        }
+        self.questions.answer(request, || read(answer));
     }
 
     /// What was given last was refused before there was anybody to remember it.
@@ -64,58 +48,24 @@ impl Questions {
 
     /// Nobody is left to answer.
     pub fn end(&self) {
-        let mut state = self.state();
-        state.ended = true;
-        // Dropping a sender is an answer, too.
-        state.waiting.clear();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.questions.end();
     }
 }
 
 #[async_trait]
-impl HeaderProvider for Questions {
+impl HeaderProvider for Provider {
     async fn headers(&self, reason: HeadersReason) -> Answer {
-        let closed = || Error::new(Code::Closed, "the client is closed");
-        let (answered, answer) = oneshot::channel();
-        let request = {
-            let mut state = self.state();
-            if state.ended {
-                return Err(closed());
-            }
-            state.last += 1;
-            let request = state.last;
-            state.waiting.insert(request, answered);
-            request
-        };
-        let _forget = Forget {
-            questions: self,
-            request,
-        };
-        let refused = self.refused.swap(false, Ordering::AcqRel);
-        self.mailbox.post(Letter::HeadersWanted {
-            request,
-            reason: if refused {
+        let post = |request| {
+            let refused = self.refused.swap(false, Ordering::AcqRel);
+            let reason = if refused {
                 HeadersReason::Unauthenticated
             } else {
                 reason
-            },
-        });
-        answer.await.unwrap_or_else(|_| Err(closed()))
-    }
-}
-
-/// Takes a question back when its time is over, or when whoever asked is gone.
-struct Forget<'a> {
-    questions: &'a Questions,
-    request: u64,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.questions.state().waiting.remove(&self.request);
+            };
+            self.mailbox.post(Letter::HeadersWanted { request, reason });
+        };
+        let closed = || Err(Error::new(Code::Closed, "the client is closed"));
+        self.questions.ask(post).await.unwrap_or_else(closed)
     }
 }
 
@@ -197,30 +147,30 @@ mod tests {
     /// R-34: what is asked is answered once, forgotten when given up, and closed at the end.
     #[tokio::test(start_paused = true)]
     async fn a_question_ends_with_its_answer_with_its_time_or_with_the_client() {
-        let questions = Questions::new(Arc::default());
-        let asked = questions.headers(HeadersReason::Connect);
+        let provider = Provider::new(Arc::default());
+        let asked = provider.headers(HeadersReason::Connect);
         let (answer, ()) = tokio::join!(asked, async {
             tokio::task::yield_now().await;
-            questions.answer(7, "{}");
-            questions.answer(1, r#"{"headers":{"a":"b"}}"#);
-            questions.answer(1, r#"{"failed":[]}"#);
+            provider.answer(7, "{}");
+            provider.answer(1, r#"{"headers":{"a":"b"}}"#);
+            provider.answer(1, r#"{"failed":[]}"#);
         });
         assert_eq!(answer.unwrap(), [("a".to_string(), "b".to_string())]);
 
-        let unanswered = questions.headers(HeadersReason::Connect);
+        let unanswered = provider.headers(HeadersReason::Connect);
         assert!(
             tokio::time::timeout(Duration::from_secs(1), unanswered)
                 .await
                 .is_err()
         );
-        assert!(questions.state().waiting.is_empty());
+        assert!(provider.questions.are_forgotten());
 
-        let (answer, ()) = tokio::join!(questions.headers(HeadersReason::Connect), async {
+        let (answer, ()) = tokio::join!(provider.headers(HeadersReason::Connect), async {
             tokio::task::yield_now().await;
-            questions.end();
+            provider.end();
         });
         assert_eq!(answer.unwrap_err().code(), Code::Closed);
-        let late = questions.headers(HeadersReason::Connect).await;
+        let late = provider.headers(HeadersReason::Connect).await;
         assert_eq!(late.unwrap_err().code(), Code::Closed);
     }
 }

@@ -57,6 +57,10 @@ pub enum Letter {
         request: u64,
         reason: HeadersReason,
     },
+    RetryAsked {
+        request: u64,
+        error: Error,
+    },
     /// An operation of an emulator, done.
     #[cfg(feature = "emulator")]
     Replied {
@@ -345,6 +349,10 @@ impl Desk {
                         HeadersReason::Unauthenticated => 1.0,
                     };
                     numbers.extend([5.0, 4.0, request as f64, reason]);
+                }
+                Letter::RetryAsked { request, error } => {
+                    numbers.extend([8.0, 4.0, request as f64, details.len() as f64]);
+                    details.push(error.to_json());
                 }
                 #[cfg(feature = "emulator")]
                 Letter::Replied { operation, value } => {

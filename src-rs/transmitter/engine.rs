@@ -6,9 +6,10 @@
 //! - A write is sent only to an open session of its schema, in the order of its id.
 //! - Nothing here awaits a destination: `session` does that on its own task.
 //!
-//! `sending` is what it does with a session; `quarantine` what it does when rows are refused; `settling` is
-//! how deliveries end.
+//! `sending` is what it does with a session; `asking` what it does while a retry predicate thinks;
+//! `quarantine` what it does when rows are refused; `settling` is how deliveries end.
 
+mod asking;
 mod quarantine;
 mod sending;
 mod settling;
@@ -37,6 +38,7 @@ use crate::destination::{Acknowledgement, Destination, Position};
 use crate::error::{Code, Error, RetryClass};
 use crate::outcome::{Entered, Ledger, Segment, Settled};
 use crate::telemetry::Counters;
+use asking::Question;
 use settling::{aborted, by_segment, deadline_passed};
 
 /// How long a session that has nothing left to deliver may take to close.
@@ -99,6 +101,8 @@ enum Phase {
     Closed,
     /// After a failure, until then.
     Waiting(Instant),
+    /// As `Waiting`, and somebody is asked whether to try again.
+    Asking(Question),
     Opening(Driver),
     Open(Driver),
     /// Told to close. The driver is held because dropping it would cut the close short.
@@ -369,6 +373,7 @@ impl Engine {
                 self.schema = None;
             }
             Kind::Broke { error, during } => self.on_broke(error, during),
+            Kind::Judged { oldest, answer } => self.on_judged(oldest, answer),
             Kind::Kept { .. } => {}
         }
     }
@@ -537,6 +542,7 @@ impl Engine {
             self.fail_all(failed, &error, now);
             return;
         }
+        let tried = self.tried_through(during);
         self.rewind();
         let delay = self.pace.failed(&error, &mut self.dice);
         let end = self.closing.as_ref().map(|closing| closing.deadline);
@@ -544,7 +550,7 @@ impl Engine {
         let level = if exhausted.is_empty() { "warn" } else { "error" };
         self.log(level, "a session broke", &error, delay);
         self.fail_all(exhausted, &error, now);
-        self.session = Phase::Waiting(now + delay);
+        self.session = self.wait_or_ask(now + delay, error, tried);
     }
 
     // ---- what can be done ---------------------------------------------------------------------
@@ -559,6 +565,7 @@ impl Engine {
             self.settle_the_rest(now);
             return self.answer_flushes();
         }
+        self.stop_asking(now);
         if let Phase::Waiting(until) = self.session
             && until <= now
         {
@@ -600,7 +607,7 @@ impl Engine {
         let Some(closing) = &self.closing else {
             return false;
         };
-        closing.arrived && self.ledger.is_empty() && self.unkept.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_))
+        closing.arrived && self.ledger.is_empty() && self.unkept.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_) | Phase::Asking(_))
             // Past the deadline nobody waits any longer for what is still being imported.
             || closing.deadline <= now() && self.ledger.is_empty()
     }
@@ -619,8 +626,9 @@ impl Engine {
             Phase::Closed => self.batcher.due(),
             _ => None,
         };
-        let wait = match self.session {
-            Phase::Waiting(until) => Some(until),
+        let wait = match &self.session {
+            Phase::Waiting(until) => Some(*until),
+            Phase::Asking(question) => Some(question.patience()),
             _ => None,
         };
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Session, Write};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 
 /// What the transmitter asks of the session.
 pub enum Call {
@@ -54,6 +54,12 @@ pub enum Kind {
     Broke {
         error: Error,
         during: During,
+    },
+    /// No session's word, but about this one's end: whether those may be tried again that were tried as
+    /// often as this write, the oldest of them.
+    Judged {
+        oldest: u64,
+        answer: Result<bool>,
     },
     /// No session's word: the refused rows of this delivery are in the dead-letter directory, or never
     /// will be.

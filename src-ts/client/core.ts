@@ -24,13 +24,18 @@ import {
   LEVELS,
   type Logger,
   milliseconds,
+  type ResultListeners,
+  type RetryPredicate,
   type SendOptions,
   type SplitOptions,
 } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 import { toCargo } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
+import { messages } from "./callbacks.js";
 import { askForHeaders } from "./headers.js";
+import { tellListener } from "./listeners.js";
+import { askToRetry } from "./retry.js";
 import { type Unread, UnreadOutcomes } from "./unread.js";
 
 /** DESIGN.md's default of `close`. Rust takes the deadline as an argument, so it cannot own this one. */
@@ -51,6 +56,8 @@ export class Core implements Listener {
   closing: Promise<void> | undefined;
   readonly #logger: Logger | undefined;
   readonly #headers: HeadersProvider | undefined;
+  readonly #retryWhen: RetryPredicate | undefined;
+  readonly #listeners: ResultListeners | undefined;
   readonly #packer: Packer;
   readonly #inFlight = new Map<number, InFlight>();
   readonly #waiting = new Map<number, Waiter>();
@@ -69,6 +76,7 @@ export class Core implements Listener {
       answered: (operation, error) => core?.answered(operation, error),
       log: (level, message, fields) => core?.log(level, message, fields),
       headersWanted: (request, reason) => core?.headersWanted(request, reason),
+      retryAsked: (request, error) => core?.retryAsked(request, error),
       broken: (error) => core?.broken(error),
     };
     const binding = await Binding.create(url, split.json, listener);
@@ -81,6 +89,8 @@ export class Core implements Listener {
     this.mode = split.mode;
     this.#logger = split.logger;
     this.#headers = split.headers;
+    this.#retryWhen = split.retry.when;
+    this.#listeners = split.listeners;
     this.#packer = new Packer((message) => binding.registerSchema(message));
   }
 
@@ -217,6 +227,13 @@ export class Core implements Listener {
       .catch((error: unknown) => this.broken(error));
   }
 
+  retryAsked(request: number, error: IngestError): void {
+    // Without a function nobody asks.
+    askToRetry(this.#retryWhen!, error)
+      .then((answer) => this.binding.answerRetry(request, answer))
+      .catch((problem: unknown) => this.broken(problem));
+  }
+
   broken(error: unknown): void {
     const message = error instanceof Error ? error.message : describe(error);
     this.log("error", "an event could not be handled; please report this", { message });
@@ -305,15 +322,28 @@ export class Core implements Listener {
   }
 
   #settle(inFlight: InFlight, result: TransmissionResult, retries: number): void {
-    if (!result.success && !inFlight.observed) {
-      // Not the result itself, which would keep the batch in memory for as long as nobody looks.
-      const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
-      this.#unread.add(unread);
-      inFlight.onObserved = () => this.#unread.delete(unread);
-    }
     inFlight.settle(result);
     this.telemetry?.settled(inFlight.span, result, retries);
     listenNoMore(inFlight.signal, inFlight.onAbort);
+    const heard = this.#listeners !== undefined && this.#tell(this.#listeners, inFlight, result);
+    if (!heard) this.#mindUnread(inFlight, result);
+  }
+
+  #tell(listeners: ResultListeners, inFlight: InFlight, result: TransmissionResult): boolean {
+    return tellListener(listeners, result, (thrown, later) => {
+      const fields = { sequence: inFlight.sequence, status: result.status, causes: messages(thrown) };
+      this.log("error", "a listener failed", fields);
+      if (later) this.#mindUnread(inFlight, result);
+    });
+  }
+
+  /** An outcome that is not good, and that nobody has looked at so far. */
+  #mindUnread(inFlight: InFlight, result: TransmissionResult): void {
+    if (result.success || inFlight.observed) return;
+    // Not the result itself, which would keep the batch in memory for as long as nobody looks.
+    const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
+    this.#unread.add(unread);
+    inFlight.onObserved = () => this.#unread.delete(unread);
   }
 
   async #close(deadlineMs: number): Promise<void> {

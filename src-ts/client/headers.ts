@@ -8,6 +8,7 @@
 
 import type { HeadersAnswer } from "../binding.js";
 import type { HeadersProvider, HeadersRequest } from "../options.js";
+import { kind, messages } from "./callbacks.js";
 
 export async function askForHeaders(
   provider: HeadersProvider,
@@ -25,25 +26,4 @@ export async function askForHeaders(
   } catch (error) {
     return { failed: messages(error) };
   }
-}
-
-/** What it is, but not its text: a token given by itself is still a token. */
-function kind(value: unknown): string {
-  if (value === undefined || value === null) return String(value);
-  return Array.isArray(value) ? "an array" : `a ${typeof value}`;
-}
-
-/** Of an error and its causes, outermost first. Errors are whatever was thrown, so reading one may throw, too. */
-function messages(thrown: unknown): string[] {
-  const texts: string[] = [];
-  try {
-    // Bounded: an error may be its own cause.
-    for (let error: unknown = thrown; error != null && texts.length < 16; ) {
-      texts.push(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
-      error = error instanceof Error ? error.cause : undefined;
-    }
-  } catch {
-    texts.push("an error that cannot be read");
-  }
-  return texts.length > 0 ? texts : [String(thrown)];
 }

@@ -7,17 +7,21 @@
 // Rust has validated the options by now, so a value that cannot be read here is not given.
 
 import pRetry from "p-retry";
+import type { RetryAnswer } from "../binding.js";
 import { IngestError, ingestError } from "../errors.js";
 import { milliseconds, type RetryOptions } from "../options.js";
+import { askToRetry } from "./retry.js";
 
 // `src-rs/config.rs` owns these; they are repeated because `open` is a single attempt there.
 const ATTEMPTS = 5;
 const BASE_DELAY_MS = 100;
 const MAX_DELAY_MS = 30_000;
 const DEADLINE_MS = 300_000;
+const WHEN_TIMEOUT_MS = 5_000;
 
 interface Operations {
   operation(start: (operation: number) => void): Promise<void>;
+  log(level: string, message: string, fields: Record<string, unknown>): void;
 }
 
 export async function open(
@@ -35,6 +39,7 @@ export async function open(
     error.retry !== "never" &&
     performance.now() - began + (error.retryAfterMs ?? 0) < deadline;
   let attempts = 0;
+  let ended = false;
   try {
     await pRetry(
       (attempt) => {
@@ -48,9 +53,12 @@ export async function open(
         maxRetryTime: deadline,
         randomize: true,
         signal,
-        shouldRetry: ({ error }) => mayPass(error),
+        shouldRetry: ({ error }) => !ended && mayPass(error),
         onFailedAttempt: async ({ error, retryDelay, retriesLeft }) => {
           if (retriesLeft <= 0 || !mayPass(error)) return;
+          const tried = withTries(error as IngestError, attempts, performance.now() - began);
+          ended = !(await mayTryAgain(tried, operations, retry, signal));
+          if (ended) return;
           const wait = ((error as IngestError).retryAfterMs ?? 0) - retryDelay;
           if (wait > 0) await raceSignal(new Promise((resolve) => setTimeout(resolve, wait)), signal);
         },
@@ -59,6 +67,29 @@ export async function open(
   } catch (error) {
     if (!(error instanceof IngestError)) throw error;
     throw withTries(error, attempts, performance.now() - began);
+  }
+}
+
+/** What `retry.when` says of another try; without a verdict it is yes, with a line in the log that says why. */
+async function mayTryAgain(
+  error: IngestError,
+  operations: Operations,
+  { when, whenTimeout }: RetryOptions,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  if (when === undefined) return true;
+  const limit = milliseconds(whenTimeout) ?? WHEN_TIMEOUT_MS;
+  const { promise: late, resolve } = Promise.withResolvers<RetryAnswer>();
+  const timer = setTimeout(() => resolve({ failed: [`no answer within ${limit} ms`] }), limit);
+  try {
+    const answer = await raceSignal(Promise.race([askToRetry(when, error), late]), signal);
+    if ("retry" in answer) return answer.retry;
+    const causes = "failed" in answer ? answer.failed : [`must give true or false, not ${answer.invalid}`];
+    operations.log("warn", "retry.when gave no verdict: the retry class decides", { causes });
+    return true;
+  } finally {
+    // An hour's patience would keep a process alive that has given up connecting.
+    clearTimeout(timer);
   }
 }
 

@@ -5,6 +5,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
+import { FlightServer, UNAVAILABLE } from "../ts/support/flight-server.js";
 
 const children = path.join(process.cwd(), "tests/faults/children");
 
@@ -125,6 +126,16 @@ describe("R-04, R-18 environments that end with batches in flight", () => {
   test("the worker that loaded the addon ends, and others come", async () => {
     await survives("first-worker");
   });
+
+  test.each(["headers", "retry"])(
+    "workers are terminated while their %s callback owes an answer",
+    async (which) => {
+      await using server = await FlightServer.start(({ method }) =>
+        method === "DoPut" ? [UNAVAILABLE, "away"] : undefined,
+      );
+      await survives("terminate-asked", [server.url, which]);
+    },
+  );
 
   test.each(["exit", "throw", "worker-exit"])("the process ends by %s", async (way) => {
     const ended = await attack("exit", [way], 60_000);

@@ -62,7 +62,7 @@ fn every_option_is_read() {
         "inflight": { "maxBytes": 1000, "maxPinnedBytes": 0, "maxWrites": 7 },
         "retry": {
             "attempts": 9_000_000_000u64, "baseDelay": 1.5, "maxDelay": "1m", "deadline": "1h",
-            "onExhausted": "stop",
+            "onExhausted": "stop", "when": true, "whenTimeout": "2s",
         },
         "handoff": { "mode": "pin", "verifyPayload": true },
         "delta": {
@@ -93,6 +93,8 @@ fn every_option_is_read() {
     assert_eq!(config.retry.max_delay, Duration::from_secs(60));
     assert_eq!(config.retry.deadline, Duration::from_secs(3600));
     assert_eq!(config.retry.on_exhausted, OnExhausted::Stop);
+    assert!(config.retry.asked && config.retry.predicate.is_none());
+    assert_eq!(config.retry.patience, Duration::from_secs(2));
     assert_eq!(
         (config.handoff.mode, config.handoff.verify_payload),
         (HandoffMode::Pin, true)

@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "transmitter/asking.rs"]
+mod asking;
 #[path = "transmitter/batching.rs"]
 mod batching;
 #[path = "transmitter/budget.rs"]

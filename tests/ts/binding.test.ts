@@ -15,6 +15,7 @@ function listener(overrides: Partial<Listener> = {}) {
     answered: note("answered"),
     log: note("log"),
     headersWanted: note("headersWanted"),
+    retryAsked: note("retryAsked"),
     broken: note("broken"),
     ...overrides,
   };
@@ -81,6 +82,7 @@ describe("R-14 events", () => {
       3,
       3,
       ...[5, 4, 12, 0, 5, 4, 13, 1],
+      ...[8, 4, 14, 1],
       77,
       3,
       0,
@@ -96,6 +98,7 @@ describe("R-14 events", () => {
       "log",
       "headersWanted",
       "headersWanted",
+      "retryAsked",
       "settled",
     ]);
     expect(told[0]![1]).toMatchObject({
@@ -124,7 +127,8 @@ describe("R-14 events", () => {
       ["headersWanted", 12, "connect"],
       ["headersWanted", 13, "unauthenticated"],
     ]);
-    expect(told[8]![1]).toMatchObject({
+    expect(told[8]).toMatchObject(["retryAsked", 14, { code: "CONFLICT" }]);
+    expect(told[9]![1]).toMatchObject({
       position: { kind: "offset", value: 9n },
       error: null,
       rejections: [],

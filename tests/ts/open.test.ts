@@ -16,6 +16,7 @@ function destination(errors: unknown[]) {
       const error = errors[times.length - 1];
       if (error !== undefined) throw error;
     },
+    log: () => {},
   };
   const run = (retry: RetryOptions = {}, signal?: AbortSignal) =>
     open(() => {}, operations, { baseDelay: 1, ...retry }, signal).then(

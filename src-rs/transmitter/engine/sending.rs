@@ -151,7 +151,7 @@ impl Engine {
         match self.session {
             Phase::Open(_) => self.drain(),
             Phase::Opening(_) => self.session = Phase::Closed,
-            Phase::Closed | Phase::Waiting(_) | Phase::Draining(_) => {}
+            Phase::Closed | Phase::Waiting(_) | Phase::Asking(_) | Phase::Draining(_) => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{Parcel, Pool};
 use arrow_ingest::outcome::Outcome;
 use arrow_ingest::telemetry::Counters;
-use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Submission, Transmitter, Witness};
+use arrow_ingest::transmitter::{Admit, Event, Log, Reply, RetryPredicate, Submission, Transmitter, Witness};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -49,8 +49,21 @@ impl Rig {
         rig
     }
 
+    /// With somebody to ask before another try.
+    pub fn asking(scripted: Scripted, options: Value, predicate: Arc<dyn RetryPredicate>) -> Rig {
+        let scripted = Arc::new(scripted);
+        let mut config = Config::from_json(&options).unwrap();
+        config.retry.predicate = Some(predicate);
+        let mut rig = Rig::start(scripted.clone(), &config);
+        rig.scripted = Some(scripted);
+        rig
+    }
+
     pub fn over(destination: Arc<dyn Destination>, options: Value) -> Rig {
-        let config = Config::from_json(&options).unwrap();
+        Rig::start(destination, &Config::from_json(&options).unwrap())
+    }
+
+    fn start(destination: Arc<dyn Destination>, config: &Config) -> Rig {
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let news: Arc<Notify> = Arc::default();
         let counters: Arc<Counters> = Arc::default();
@@ -70,7 +83,7 @@ impl Rig {
         Rig {
             transmitter: Transmitter::start(
                 destination,
-                &config,
+                config,
                 Pool::new(1 << 20),
                 counters.clone(),
                 observer,

@@ -12,6 +12,8 @@ export interface Call {
 /** A verdict on a call: nothing is good, else a gRPC status and what it says. */
 export type Verdict = readonly [status: number, message: string] | undefined;
 
+export const INVALID_ARGUMENT = 3;
+export const UNAVAILABLE = 14;
 export const UNAUTHENTICATED = 16;
 
 export class FlightServer implements AsyncDisposable {

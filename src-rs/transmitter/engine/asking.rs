@@ -1,0 +1,141 @@
+//! What the engine does while a retry predicate thinks: it waits as after any failure, and for the answers.
+//!
+//! Invariants:
+//! - Asked are only tries that the retry class and the limits allow; the answers can only end them.
+//! - A question that is not answered, in time or at all, is answered by the retry class: yes.
+//! - Nobody is asked about a write that the broken session was not given.
+//! - Whatever else becomes of the phase takes the questions with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::{Engine, Phase, now};
+use crate::error::{Code, Error, Result};
+use crate::transmitter::session::{During, Kind, SessionEvent};
+use crate::transmitter::window::Pending;
+
+/// What is asked after one failure: once for all writes that were tried equally often, since that is all
+/// that a predicate can tell them apart by.
+pub(super) struct Question {
+    /// When the next try is due.
+    due: Instant,
+    /// When an answer is no longer waited for.
+    patience: Instant,
+    error: Error,
+    /// Ids of writes, by question.
+    unanswered: Vec<Vec<u64>>,
+    warned: bool,
+    /// Dropped, it asks no more.
+    #[allow(dead_code)]
+    asking: JoinSet<()>,
+}
+
+impl Question {
+    pub(super) fn patience(&self) -> Instant {
+        self.patience
+    }
+}
+
+impl Engine {
+    /// The last write that a failure is of. To be called before the window forgets what was taken.
+    pub(super) fn tried_through(&self, during: During) -> Option<u64> {
+        let tried = |pending: &&Pending| during == During::Open || pending.taken;
+        let last = self.window.iter().filter(tried).last();
+        last.map(|pending| pending.write.id)
+    }
+
+    /// What comes after a failure that may pass: a wait until `due`, and a question if there is somebody to ask.
+    pub(super) fn wait_or_ask(&self, due: Instant, error: Error, tried_through: Option<u64>) -> Phase {
+        let (Some(predicate), Some(through)) = (&self.retry.predicate, tried_through) else {
+            return Phase::Waiting(due);
+        };
+        let now = now();
+        let tried: Vec<_> = self
+            .window
+            .iter()
+            .take_while(|pending| pending.write.id <= through)
+            .collect();
+        let mut unanswered = Vec::new();
+        let mut asking = JoinSet::new();
+        for equals in tried.chunk_by(|one, next| one.attempts == next.attempts) {
+            let ids: Vec<u64> = equals.iter().map(|pending| pending.write.id).collect();
+            let (oldest, session) = (ids[0], self.session_number);
+            // The oldest was tried for the longest time.
+            let verdict = equals[0].verdict(&error, now);
+            let (predicate, events) = (Arc::clone(predicate), self.events.clone());
+            asking.spawn(async move {
+                let answer = predicate.allows(&verdict).await;
+                let kind = Kind::Judged { oldest, answer };
+                let _ = events.send(SessionEvent { session, kind });
+            });
+            unanswered.push(ids);
+        }
+        if unanswered.is_empty() {
+            return Phase::Waiting(due);
+        }
+        Phase::Asking(Question {
+            due,
+            patience: now + self.retry.patience,
+            error,
+            unanswered,
+            warned: false,
+            asking,
+        })
+    }
+
+    pub(super) fn on_judged(&mut self, oldest: u64, answer: Result<bool>) {
+        let Phase::Asking(question) = &mut self.session else {
+            return;
+        };
+        let about = |ids: &Vec<u64>| ids[0] == oldest;
+        let Some(index) = question.unanswered.iter().position(about) else {
+            return;
+        };
+        let ids = question.unanswered.remove(index);
+        match answer {
+            Ok(true) => {}
+            Ok(false) => {
+                let error = question.error.clone();
+                let text = "retry.when allows no other try";
+                self.log("error", text, &error, Duration::ZERO);
+                let given_up = ids.iter().filter_map(|id| self.window.remove(*id)).collect();
+                self.fail_all(given_up, &error, now());
+            }
+            Err(problem) => {
+                if !std::mem::replace(&mut question.warned, true) {
+                    self.warn_of_predicate(&problem);
+                }
+            }
+        }
+    }
+
+    /// Goes on once all is answered, or nobody waits for the answers any more.
+    pub(super) fn stop_asking(&mut self, now: Instant) {
+        let Phase::Asking(question) = &self.session else {
+            return;
+        };
+        let moot = question.unanswered.is_empty() || self.window.is_empty();
+        if !moot && question.patience > now {
+            return;
+        }
+        let Phase::Asking(question) = std::mem::replace(&mut self.session, Phase::Closed) else {
+            return;
+        };
+        if !moot && !question.warned {
+            let text = format!("no answer within {:?}", self.retry.patience);
+            self.warn_of_predicate(&Error::new(Code::DeadlineExceeded, text).during("retry.when"));
+        }
+        // Thinking took time, and past its deadline nothing is tried again.
+        let end = self.closing.as_ref().map(|closing| closing.deadline);
+        let exhausted = self.window.exhausted(&self.retry, question.due.max(now), end);
+        self.fail_all(exhausted, &question.error, now);
+        self.session = Phase::Waiting(question.due);
+    }
+
+    fn warn_of_predicate(&self, problem: &Error) {
+        let text = "retry.when gave no verdict: the retry class decides";
+        self.log("warn", text, problem, Duration::ZERO);
+    }
+}

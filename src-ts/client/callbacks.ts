@@ -1,0 +1,22 @@
+// What all of the user's functions have in common: they may do anything, and it has to be told in words.
+
+/** What it is, but not its text: a secret given by itself is still a secret. */
+export function kind(value: unknown): string {
+  if (value === undefined || value === null) return String(value);
+  return Array.isArray(value) ? "an array" : `a ${typeof value}`;
+}
+
+/** Of an error and its causes, outermost first. Errors are whatever was thrown, so reading one may throw, too. */
+export function messages(thrown: unknown): string[] {
+  const texts: string[] = [];
+  try {
+    // Bounded: an error may be its own cause.
+    for (let error: unknown = thrown; error != null && texts.length < 16; ) {
+      texts.push(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+      error = error instanceof Error ? error.cause : undefined;
+    }
+  } catch {
+    texts.push("an error that cannot be read");
+  }
+  return texts.length > 0 ? texts : [String(thrown)];
+}
