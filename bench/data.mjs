@@ -8,9 +8,11 @@ import {
   Float64,
   Int32,
   Int64,
+  LargeUtf8,
   RecordBatch,
   Schema,
   Struct,
+  TimestampMicrosecond,
   TimestampMillisecond,
   tableFromIPC,
   Utf8,
@@ -68,6 +70,52 @@ export async function flights() {
   const parquet = readParquet(new Uint8Array(fs.readFileSync(path.join(folder, "data/flights-3m.parquet"))));
   const bytes = parquet.intoIPCStream();
   return { bytes, table: tableFromIPC(bytes) };
+}
+
+const rings = new Map();
+
+/** Batches of the same rows, each over memory of its own. */
+export function ringOf(rows, size, text = new Utf8()) {
+  const key = `${rows} ${size} ${text}`;
+  if (!rings.has(key)) {
+    const first = batchOf(rows, text);
+    rings.set(key, [first, ...Array.from({ length: size - 1 }, () => another(first))]);
+  }
+  return rings.get(key);
+}
+
+/** As in shared.rs and flight_peer.py: five columns, 48 bytes a row; 52 with `LargeUtf8`. */
+function batchOf(rows, text) {
+  const encoder = new TextEncoder();
+  const names = new Uint8Array(rows * 16);
+  const large = text instanceof LargeUtf8;
+  const offsets = new (large ? BigInt64Array : Int32Array)(rows + 1);
+  for (let row = 0; row < rows; row++) {
+    const name = `name-${String((row * 31) % 99_991).padStart(11, "0")}`;
+    encoder.encodeInto(name, names.subarray(row * 16));
+    offsets[row + 1] = large ? BigInt((row + 1) * 16) : (row + 1) * 16;
+  }
+  const columns = [
+    ["id", new Int64(), [undefined, BigInt64Array.from({ length: rows }, (_, row) => BigInt(row * 7919))]],
+    ["value", new Float64(), [undefined, Float64Array.from({ length: rows }, (_, row) => row / 3)]],
+    ["code", new Int32(), [undefined, Int32Array.from({ length: rows }, (_, row) => row % 1000)]],
+    ["name", text, [offsets, names]],
+    [
+      "at",
+      new TimestampMicrosecond(),
+      [undefined, BigInt64Array.from({ length: rows }, (_, row) => 1_700_000_000_000_000n + BigInt(row))],
+    ],
+  ];
+  const schema = new Schema(columns.map(([name, type]) => new Field(name, type, false)));
+  const children = columns.map(([, type, buffers]) => new Data(type, 0, rows, 0, buffers));
+  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, rows, 0, [], children));
+}
+
+export function bytesOf(batch) {
+  let bytes = 0;
+  for (const { values, valueOffsets } of batch.data.children)
+    bytes += values.byteLength + (valueOffsets?.byteLength ?? 0);
+  return bytes;
 }
 
 export function median(numbers) {

@@ -35,6 +35,7 @@ export function table(results) {
     );
   }
   if (cases.flight) lines.push(...flight(cases.flight));
+  if (cases.zerobus) lines.push(...zerobus(cases.zerobus));
   if (cases.loop) {
     lines.push("", "## Event-loop delay while 10 MB batches stream", "");
     lines.push("| to | p50 | p99 | max | MB/s |", "|---|---|---|---|---|");
@@ -88,6 +89,42 @@ function flight({ throughput, latency, memory, load, turns }) {
     );
   return lines;
 }
+
+function zerobus({ throughput, latency, load, turns }) {
+  const lines = ["", "## Zerobus: onto one emulator", ""];
+  const loads = load.map((number) => number.toFixed(1)).join(" and ");
+  lines.push(`Medians of ${turns} turns; load of the machine ${loads}, before and after.`, "");
+  lines.push(
+    "| batches | client | throughput ÷ official | CPU ÷ official | GB/s | CPU s/GB | batches/s | CPU of the JS thread per batch | one `enqueue` call |",
+    "|---|---|---|---|---|---|---|---|---|",
+  );
+  for (const [name, clients] of Object.entries(throughput))
+    for (const [client, row] of Object.entries(clients)) {
+      const over =
+        client === "official"
+          ? " | "
+          : `${ratio(row.throughputOverOfficial)} | ${ratio(row.cpuOverOfficial)}`;
+      const thread = client === "official" ? " | " : `${time(row.threadUs)} | ${time(row.handoffUs)}`;
+      lines.push(
+        `| ${name} | ${ZEROBUS_CLIENTS[client](row)} | ${over} | ${row.gigabytesPerSecond.toFixed(2)} | ${row.cpuSecondsPerGigabyte.toFixed(3)} | ${Math.round(row.batchesPerSecond).toLocaleString("en")} | ${thread} |`,
+      );
+    }
+  lines.push("", "One batch of 100 rows, from sending it to its acknowledgement:", "");
+  lines.push("| client | p50 ÷ official | p99 ÷ official | p50 | p99 |", "|---|---|---|---|---|");
+  for (const [client, row] of Object.entries(latency)) {
+    const over =
+      client === "official" ? " | " : `${ratio(row.p50OverOfficial)} | ${ratio(row.p99OverOfficial)}`;
+    lines.push(`| ${ZEROBUS_CLIENTS[client](row)} | ${over} | ${time(row.p50Us)} | ${time(row.p99Us)} |`);
+  }
+  return lines;
+}
+
+const ZEROBUS_CLIENTS = {
+  enqueue: (row) => `arrow-ingest from JavaScript, ${row.handoffs}`,
+  ipc: () => 'arrow-ingest from JavaScript, `handoff: "ipc"`',
+  send: () => "arrow-ingest from JavaScript, `send`",
+  official: () => "the official Rust client",
+};
 
 const FLIGHT_CLIENTS = {
   enqueue: "arrow-ingest from JavaScript, `enqueue`",

@@ -11,9 +11,8 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { median } from "../data.mjs";
+import { asked, inTurn, TURNS } from "../turns.mjs";
 
-/** `BENCH_TURNS=1` is for trying out. */
-const TURNS = Number(process.env.BENCH_TURNS ?? 7);
 // Rows of a batch, batches a turn, batches that take turns: more than fits into the caches, for large ones.
 const THROUGHPUT = {
   "9.5 MB batches": { rows: 198_000, count: 330, ring: 8 },
@@ -41,8 +40,8 @@ const children = [];
 try {
   const loadBefore = os.loadavg()[0];
   const [quiet, answering, slow] = await Promise.all([serve(), serve("--answers"), serve("--pause", "20")]);
-  const node = asked(ours);
-  const pyarrow = asked([python, path.join(here, "flight_peer.py")]);
+  const node = asked(ours, children);
+  const pyarrow = asked([python, path.join(here, "flight_peer.py")], children);
   const results = {
     throughput: await throughput(quiet, node, pyarrow),
     latency: await latency(answering, node, pyarrow),
@@ -123,7 +122,7 @@ async function memory(servers) {
       const turns = [];
       // Slow servers need time and not turns.
       for (let turn = 0; turn < 3; turn++) {
-        const once = asked(ours);
+        const once = asked(ours, children);
         turns.push(await once({ job: "memory", port, ...MEMORY, ...way }));
         once.end();
       }
@@ -135,40 +134,9 @@ async function memory(servers) {
   return results;
 }
 
-/** Each client once a turn, and each turn begun by another one. The first turn warms up and is not kept. */
-async function inTurn(name, clients, check) {
-  const names = Object.keys(clients);
-  const runs = Object.fromEntries(names.map((client) => [client, []]));
-  for (let turn = 0; turn < TURNS + 1; turn++) {
-    for (let i = 0; i < names.length; i++) {
-      const client = names[(turn + i) % names.length];
-      const done = await clients[client]();
-      await check?.(client);
-      if (turn > 0) runs[client].push(done);
-    }
-    console.error(`  ${name}: turn ${turn} of ${TURNS}`);
-  }
-  return runs;
-}
-
 async function run(command, given) {
   const { stdout } = await promisify(execFile)(command, given, { maxBuffer: 2 ** 26 });
   return JSON.parse(stdout);
-}
-
-/** A child that answers a line with a line. */
-function asked([command, ...given]) {
-  const child = spawn(command, given, { stdio: ["pipe", "pipe", "inherit"] });
-  children.push(child);
-  const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const ask = async (job) => {
-    child.stdin.write(`${JSON.stringify(job)}\n`);
-    const { value, done } = await answers.next();
-    if (done) throw new Error(`${path.basename(command)} ended in the middle of ${JSON.stringify(job)}`);
-    return JSON.parse(value);
-  };
-  ask.end = () => child.stdin.end();
-  return ask;
 }
 
 /** The server's port. */

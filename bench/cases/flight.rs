@@ -9,8 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::*;
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::array::{Array as _, RecordBatch};
 use arrow_flight::FlightDescriptor;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -23,6 +22,10 @@ use arrow_ingest::transmitter::{Admit, Event, Reply, Submission, Transmitter};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Endpoint;
+
+#[path = "shared.rs"]
+mod shared;
+use self::shared::{batch, cpu};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -104,7 +107,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
         let event = heard.recv().await.expect("a transmitter");
         settle(event, &mut granted, &mut open);
     }
-    let (seconds, cpu) = (start.elapsed().as_secs_f64(), self::cpu() - cpu);
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), shared::cpu() - cpu);
     let total = bytes as u64 * batches;
     format!("{{\"bytes\":{total},\"batches\":{batches},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
 }
@@ -143,7 +146,7 @@ async fn write(target: &str, config: &Config, ring: &[RecordBatch], batches: u64
         }
     }
     session.flush().await.expect("flushed");
-    let (seconds, cpu) = (start.elapsed().as_secs_f64(), self::cpu() - cpu);
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), shared::cpu() - cpu);
     let total = bytes as u64 * batches;
     format!("{{\"bytes\":{total},\"batches\":{batches},\"seconds\":{seconds},\"cpu\":{cpu}}}\n")
 }
@@ -181,52 +184,6 @@ async fn latency(target: &str, batch: &RecordBatch, batches: u64) -> String {
         took.push(start.elapsed().as_secs_f64() * 1e6);
     }
     format!("{{\"us\":{}}}\n", serde_json::json!(took))
-}
-
-/// Seconds of CPU time of this process.
-fn cpu() -> f64 {
-    let mut total = 0.0;
-    // The threads that are, and those that were, count into the process's own numbers.
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    for field in [11, 12] {
-        total += fields[field].parse::<f64>().expect("ticks") / 100.0;
-    }
-    total
-}
-
-/// Five columns of different types, 48 bytes a row.
-fn batch(rows: usize) -> RecordBatch {
-    let schema = Schema::new(vec![
-        Field::new("id", DataType::Int64, false),
-        Field::new("value", DataType::Float64, false),
-        Field::new("code", DataType::Int32, false),
-        Field::new("name", DataType::Utf8, false),
-        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), false),
-    ]);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(
-            (0..rows).map(|row| row as i64 * 7919),
-        )),
-        Arc::new(Float64Array::from_iter_values(
-            (0..rows).map(|row| row as f64 / 3.0),
-        )),
-        Arc::new(Int32Array::from_iter_values(
-            (0..rows).map(|row| row as i32 % 1000),
-        )),
-        Arc::new(StringArray::from_iter_values(
-            (0..rows).map(|row| format!("name-{:011}", row * 31 % 99_991)),
-        )),
-        Arc::new(PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(
-            (0..rows).map(|row| 1_700_000_000_000_000 + row as i64),
-        )),
-    ];
-    RecordBatch::try_new(Arc::new(schema), columns).expect("five columns")
 }
 
 /// The batch as it comes over the boundary.

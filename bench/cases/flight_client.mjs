@@ -1,23 +1,10 @@
 // Our side of flight.mjs: a job a line in, what it took a line out. A process of its own, so that its CPU time and
 // its memory are the client's and nobody else's.
 import { createInterface } from "node:readline";
-import {
-  Data,
-  Field,
-  Float64,
-  Int32,
-  Int64,
-  RecordBatch,
-  Schema,
-  Struct,
-  TimestampMicrosecond,
-  Utf8,
-} from "apache-arrow";
 import { connect } from "../../dist/index.js";
-import { another } from "../data.mjs";
+import { another, bytesOf, ringOf } from "../data.mjs";
 
 const MiB = 2 ** 20;
-const rings = new Map();
 const jobs = { throughput, latency, memory };
 for await (const line of createInterface({ input: process.stdin })) {
   const job = JSON.parse(line);
@@ -99,47 +86,4 @@ async function memory({ port, rows, ring, budgetMiB, streamMiB, fresh, yields })
     poolPeakMiB: pool.peakBytes / MiB,
     megabytesPerSecond: (streamMiB * MiB) / 1e6 / seconds,
   };
-}
-
-/** Batches of the same rows, each over memory of its own. */
-function ringOf(rows, size) {
-  const key = `${rows} ${size}`;
-  if (!rings.has(key)) {
-    const first = batchOf(rows);
-    rings.set(key, [first, ...Array.from({ length: size - 1 }, () => another(first))]);
-  }
-  return rings.get(key);
-}
-
-/** As in flight.rs and flight_peer.py: five columns, 48 bytes a row. */
-function batchOf(rows) {
-  const encoder = new TextEncoder();
-  const names = new Uint8Array(rows * 16);
-  const offsets = new Int32Array(rows + 1);
-  for (let row = 0; row < rows; row++) {
-    const name = `name-${String((row * 31) % 99_991).padStart(11, "0")}`;
-    encoder.encodeInto(name, names.subarray(row * 16));
-    offsets[row + 1] = (row + 1) * 16;
-  }
-  const columns = [
-    ["id", new Int64(), [undefined, BigInt64Array.from({ length: rows }, (_, row) => BigInt(row * 7919))]],
-    ["value", new Float64(), [undefined, Float64Array.from({ length: rows }, (_, row) => row / 3)]],
-    ["code", new Int32(), [undefined, Int32Array.from({ length: rows }, (_, row) => row % 1000)]],
-    ["name", new Utf8(), [offsets, names]],
-    [
-      "at",
-      new TimestampMicrosecond(),
-      [undefined, BigInt64Array.from({ length: rows }, (_, row) => 1_700_000_000_000_000n + BigInt(row))],
-    ],
-  ];
-  const schema = new Schema(columns.map(([name, type]) => new Field(name, type, false)));
-  const children = columns.map(([, type, buffers]) => new Data(type, 0, rows, 0, buffers));
-  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, rows, 0, [], children));
-}
-
-function bytesOf(batch) {
-  let bytes = 0;
-  for (const { values, valueOffsets } of batch.data.children)
-    bytes += values.byteLength + (valueOffsets?.byteLength ?? 0);
-  return bytes;
 }
