@@ -169,3 +169,63 @@ fn refused(given: &DataType, path: &str, mistakes: &mut Vec<(String, String)>) -
     mistakes.push((path.to_string(), text));
     given.clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, data_type: DataType) -> FieldRef {
+        Arc::new(Field::new(name, data_type, true))
+    }
+
+    /// what nobody could be asked about goes as the service would have it, inside and out.
+    #[test]
+    fn nested_types_go_onto_the_wire_from_the_inside() {
+        let words = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8View));
+        let entries = DataType::Struct(Fields::from(vec![
+            Arc::new(Field::new("k", DataType::Utf8, false)),
+            field("v", DataType::UInt8),
+        ]));
+        let schema = Schema::new(vec![
+            field("list", DataType::FixedSizeList(field("i", words), 2)),
+            field("map", DataType::Map(field("pairs", entries), false)),
+            field(
+                "struct",
+                DataType::Struct(Fields::from(vec![field("d", DataType::Date64)])),
+            ),
+        ]);
+        let wire = on_the_wire(&schema).unwrap();
+        let types: Vec<String> = wire.fields().iter().map(|f| f.data_type().to_string()).collect();
+        assert!(
+            types[0].starts_with("List(") && types[0].contains("LargeUtf8"),
+            "{types:?}"
+        );
+        assert!(
+            types[1].starts_with("Map(") && types[1].contains("Int16"),
+            "{types:?}"
+        );
+        assert!(types[2].contains("Date32"), "{types:?}");
+        for (given, wanted) in schema.fields().iter().zip(wire.fields()) {
+            assert!(
+                rule(given.data_type(), wanted.data_type()).is_some(),
+                "{given} has no way to {wanted}"
+            );
+        }
+    }
+
+    /// every column that cannot go is named, not only the first.
+    #[test]
+    fn what_has_no_like_there_is_named() {
+        let schema = Schema::new(vec![
+            field("span", DataType::Duration(TimeUnit::Second)),
+            field("fine", DataType::Int64),
+            field(
+                "deep",
+                DataType::new_list(DataType::Time32(TimeUnit::Second), true),
+            ),
+        ]);
+        let error = on_the_wire(&schema).unwrap_err().to_string();
+        assert!(error.contains("span") && error.contains("deep"), "{error}");
+        assert!(!error.contains("fine"), "{error}");
+    }
+}
