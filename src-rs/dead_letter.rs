@@ -24,7 +24,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 
-use self::file::OpenFile;
+use self::file::{OpenFile, Part};
 use crate::config::DeadLetter;
 use crate::destination::Rejection;
 use crate::telemetry::Counters;
@@ -184,27 +184,34 @@ impl Desk {
     }
 
     fn keep(&mut self, letter: &Letter) {
-        let rows = letter.rejections.len();
-        let result = self.append(letter).or_else(|_| {
-            // A file takes one dictionary per column: another one begins another file.
-            self.seal_schema(&letter.schema);
-            self.append(letter)
-        });
-        match result {
-            Ok(()) => self.unsynced += rows,
-            Err(error) => {
-                self.open.retain(|file| file.schema() != &letter.schema);
-                self.failed += rows;
-                self.complain(
-                    "refused rows could not be written to the dead-letter directory",
-                    &error,
-                );
+        for part in letter.parts() {
+            let rows = part.rejections.len();
+            let result = self.append(&part).or_else(|_| {
+                // A file takes one dictionary per column: another one begins another file.
+                if let Some(file) = self.take(&letter.schema) {
+                    self.finish(file);
+                }
+                self.append(&part)
+            });
+            match result {
+                Ok(()) => self.unsynced += rows,
+                Err(error) => {
+                    if let Some(file) = self.take(&letter.schema) {
+                        self.lose(file.unsynced_rows());
+                        file.give_up();
+                    }
+                    self.failed += rows;
+                    self.complain(
+                        "refused rows could not be written to the dead-letter directory",
+                        &error,
+                    );
+                }
             }
         }
     }
 
-    fn append(&mut self, letter: &Letter) -> Result<(), file::Trouble> {
-        let index = match self.open.iter().position(|file| file.schema() == &letter.schema) {
+    fn append(&mut self, letter: &Part<'_>) -> Result<(), file::Trouble> {
+        let index = match self.open.iter().position(|file| file.schema() == letter.schema) {
             Some(index) => index,
             None => {
                 if self.open.len() >= MOST_OPEN {
@@ -226,24 +233,20 @@ impl Desk {
         }
         let mut kept = std::mem::take(&mut self.unsynced);
         let mut failed = std::mem::take(&mut self.failed);
-        let mut errors = Vec::new();
-        self.open.retain_mut(|file| {
+        for mut file in std::mem::take(&mut self.open) {
             let rows = file.unsynced_rows();
             match file.sync() {
-                Ok(()) => true,
+                Ok(()) => self.open.push(file),
                 Err(error) => {
                     kept = kept.saturating_sub(rows);
                     failed += rows;
-                    errors.push(error);
-                    false
+                    file.give_up();
+                    self.complain(
+                        "refused rows could not be synced to the dead-letter directory",
+                        &error,
+                    );
                 }
             }
-        });
-        for error in errors {
-            self.complain(
-                "refused rows could not be synced to the dead-letter directory",
-                &error,
-            );
         }
         self.counters.dead_letters_kept.add(kept);
         self.counters.dead_letters_failed.add(failed);
@@ -259,18 +262,26 @@ impl Desk {
         full.into_iter().for_each(|file| self.finish(file));
     }
 
-    fn seal_schema(&mut self, schema: &SchemaRef) {
-        if let Some(index) = self.open.iter().position(|file| file.schema() == schema) {
-            let file = self.open.remove(index);
-            self.finish(file);
-        }
+    fn take(&mut self, schema: &SchemaRef) -> Option<OpenFile> {
+        let index = self.open.iter().position(|file| file.schema() == schema)?;
+        Some(self.open.remove(index))
     }
 
     fn finish(&mut self, file: OpenFile) {
+        let rows = file.unsynced_rows();
         match file.finish() {
             Ok(()) => self.tidy(),
-            Err(error) => self.complain("a dead-letter file could not be finished", &error),
+            Err(error) => {
+                self.lose(rows);
+                self.complain("a dead-letter file could not be finished", &error);
+            }
         }
+    }
+
+    /// Rows that were taken for written are not.
+    fn lose(&mut self, rows: usize) {
+        self.unsynced = self.unsynced.saturating_sub(rows);
+        self.failed += rows;
     }
 
     /// Removes what is too much.

@@ -101,6 +101,7 @@ impl Emulator {
             faults: Faults::default(),
             totals: Totals::default(),
             stop: watch::Sender::new(false),
+            gone: watch::Sender::new(false),
             observer,
             config,
         });
@@ -108,7 +109,11 @@ impl Emulator {
             shared.faults.add(fault);
         }
         for (name, columns) in &shared.config.tables {
-            shared.tables.find_or_create(name, columns.clone()).await?;
+            if let Err(error) = shared.tables.find_or_create(name, columns.clone()).await {
+                // The writers of those before it would wait for ever.
+                let _ = shared.tables.close().await;
+                return Err(error);
+            }
         }
         let server = tokio::spawn(serve(shared.clone(), listener, authority.as_ref()));
         let emulator = Emulator {
@@ -188,6 +193,8 @@ impl Emulator {
         {
             server.abort();
         }
+        // The server's end is not theirs.
+        self.shared.gone.send_replace(true);
         let closed = self.shared.tables.close().await;
         let tables = self.shared.tables.summaries().await;
         self.shared.observer.tell(Event::Stopped {
@@ -201,6 +208,7 @@ impl Emulator {
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.shared.stop.send_replace(true);
+        self.shared.gone.send_replace(true);
         if let Some(server) = self.server.get_mut().take() {
             server.abort();
         }
@@ -224,6 +232,8 @@ struct Shared {
     totals: Totals,
     observer: Observer,
     stop: watch::Sender<bool>,
+    /// Every connection that is left ends.
+    gone: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -240,7 +250,12 @@ fn serve(
     listener: TcpListener,
     authority: Option<&Authority>,
 ) -> impl Future<Output = ()> + use<> {
-    let incoming = listener::incoming(listener, authority, shared.stop.subscribe());
+    let incoming = listener::incoming(
+        listener,
+        authority,
+        shared.stop.subscribe(),
+        shared.gone.subscribe(),
+    );
     let routes = Routes::from(rest::router(shared.clone())).add_service(flight::service(shared.clone()));
     async move {
         let served = Server::builder()

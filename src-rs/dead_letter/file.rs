@@ -20,9 +20,10 @@ use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
 use uuid::Uuid;
 
 use super::Letter;
+use crate::destination::Rejection;
 
 /// How names begin, and end once the file is whole.
-pub const START: &str = "rejected-";
+const START: &str = "rejected-";
 pub const FINAL: &str = ".arrow";
 const PART: &str = ".arrow.part";
 
@@ -61,6 +62,36 @@ impl fmt::Display for Trouble {
     }
 }
 
+/// Refused rows that are written at once.
+pub struct Part<'l> {
+    pub schema: &'l SchemaRef,
+    pub sequence: u64,
+    pub rejections: &'l [Rejection],
+    batch: RecordBatch,
+}
+
+impl Letter {
+    /// One batch where that can be made, else as they are: some types cannot be put together.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let batches = match concat_batches(&self.schema, &self.batches) {
+            Ok(batch) => vec![batch],
+            Err(_) => self.batches.clone(),
+        };
+        let mut first = 0;
+        let parts = batches.into_iter().map(|batch| {
+            let rejections = &self.rejections[first..first + batch.num_rows()];
+            first += batch.num_rows();
+            Part {
+                schema: &self.schema,
+                sequence: self.sequence,
+                rejections,
+                batch,
+            }
+        });
+        parts.collect()
+    }
+}
+
 /// A file that rows are added to.
 pub struct OpenFile {
     schema: SchemaRef,
@@ -75,11 +106,10 @@ impl OpenFile {
     pub fn create(directory: &Path, schema: SchemaRef) -> Result<OpenFile, Trouble> {
         let extended = extended(&schema);
         let path = new_path(directory);
-        let file = File::create_new(&path)?;
-        // Until it is closed, by us or by the end of the process, nobody takes it for left behind.
-        file.try_lock().map_err(io::Error::from)?;
-        let options = IpcWriteOptions::try_new(MARK, false, MetadataVersion::V5)?;
-        let writer = FileWriter::try_new_with_options(BufWriter::new(file), &extended, options)?;
+        // On a full disk every row that is refused would leave an empty file.
+        let writer = writer(&path, &extended).inspect_err(|_| {
+            let _ = fs::remove_file(&path);
+        })?;
         Ok(OpenFile {
             schema,
             extended,
@@ -104,32 +134,23 @@ impl OpenFile {
         self.bytes
     }
 
-    pub fn append(&mut self, letter: &Letter, now: SystemTime) -> Result<(), Trouble> {
-        // One batch where that can be made, else as they are: some types cannot be put together.
-        let batches = match concat_batches(&self.schema, &letter.batches) {
-            Ok(batch) => vec![batch],
-            Err(_) => letter.batches.clone(),
-        };
-        let mut first = 0;
-        for batch in batches {
-            let rejections = &letter.rejections[first..first + batch.num_rows()];
-            first += batch.num_rows();
-            let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-            let rows = rejections.len();
-            let added: [ArrayRef; 5] = [
-                Arc::new(StringArray::from_iter_values(
-                    rejections.iter().map(|r| &r.message),
-                )),
-                Arc::new(StringArray::from_iter_values(rejections.iter().map(|r| &r.code))),
-                Arc::new(UInt64Array::from(vec![letter.sequence; rows])),
-                Arc::new(UInt64Array::from_iter_values(rejections.iter().map(|r| r.row))),
-                Arc::new(TimestampMillisecondArray::from(vec![time; rows]).with_timezone("UTC")),
-            ];
-            let columns = batch.columns().iter().cloned().chain(added).collect();
-            let batch = RecordBatch::try_new(Arc::clone(&self.extended), columns)?;
-            self.writer.write(&batch)?;
-            self.unsynced_rows += rows;
-        }
+    pub fn append(&mut self, part: &Part<'_>, now: SystemTime) -> Result<(), Trouble> {
+        let rejections = part.rejections;
+        let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        let rows = rejections.len();
+        let added: [ArrayRef; 5] = [
+            Arc::new(StringArray::from_iter_values(
+                rejections.iter().map(|r| &r.message),
+            )),
+            Arc::new(StringArray::from_iter_values(rejections.iter().map(|r| &r.code))),
+            Arc::new(UInt64Array::from(vec![part.sequence; rows])),
+            Arc::new(UInt64Array::from_iter_values(rejections.iter().map(|r| r.row))),
+            Arc::new(TimestampMillisecondArray::from(vec![time; rows]).with_timezone("UTC")),
+        ];
+        let columns = part.batch.columns().iter().cloned().chain(added).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&self.extended), columns)?;
+        self.writer.write(&batch)?;
+        self.unsynced_rows += rows;
         Ok(())
     }
 
@@ -142,13 +163,52 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Gives it its final name.
+    /// Lets go of a file that cannot be written to. What was synced stays for the next client to make whole.
+    pub fn give_up(self) {
+        if self.bytes == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// Gives it its final name, if there is anything in it.
     pub fn finish(self) -> Result<(), Trouble> {
+        if self.bytes == 0 && self.unsynced_rows == 0 {
+            self.give_up();
+            return Ok(());
+        }
         let file = self.writer.into_inner()?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
         rename(&self.path)
     }
+}
+
+/// A new file, locked.
+fn writer(path: &Path, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, Trouble> {
+    let file = File::create_new(path)?;
+    // Until it is closed, by us or by the end of the process, nobody takes it for left behind.
+    file.try_lock().map_err(io::Error::from)?;
+    // Another client may have taken it for left behind just before that, and removed it.
+    if !path.try_exists()? {
+        return Err(io::Error::from(io::ErrorKind::NotFound).into());
+    }
+    let options = IpcWriteOptions::try_new(MARK, false, MetadataVersion::V5)?;
+    Ok(FileWriter::try_new_with_options(
+        BufWriter::new(file),
+        schema,
+        options,
+    )?)
+}
+
+/// Whether a file has a name that we give: nobody else's is counted, made whole or removed.
+pub fn is_ours(path: &Path, end: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let middle = name.and_then(|name| name.strip_prefix(START)?.strip_suffix(end));
+    let parted = middle.and_then(|middle| middle.split_once('-'));
+    let all = |text: &str, fits: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(fits);
+    parted.is_some_and(|(time, unique)| {
+        all(time, u8::is_ascii_digit) && all(unique, |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 fn rename(part: &Path) -> Result<(), Trouble> {
@@ -199,13 +259,10 @@ fn extended(schema: &SchemaRef) -> SchemaRef {
 pub fn left_behind(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        if name.starts_with(START) && name.ends_with(PART) {
-            found.push(path);
+        let entry = entry?;
+        // A link may lead anywhere, and a pipe that nobody writes to would be read for ever.
+        if is_ours(&entry.path(), PART) && entry.file_type()?.is_file() {
+            found.push(entry.path());
         }
     }
     found.sort();
@@ -215,11 +272,18 @@ pub fn left_behind(directory: &Path) -> io::Result<Vec<PathBuf>> {
 /// Makes a file whole that a crash left, as far as it goes. Returns its rows, or nothing if somebody still
 /// writes to it.
 pub fn recover(path: &Path) -> Result<Option<usize>, Trouble> {
-    let file = File::open(path)?;
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    // Whoever held the lock a moment ago may have finished it, and its rows would be there twice.
+    if !path.try_exists()? {
+        return Ok(None);
     }
     let mut reader = BufReader::new(&file);
     let mut mark = [0; MARK];
@@ -230,30 +294,35 @@ pub fn recover(path: &Path) -> Result<Option<usize>, Trouble> {
     let mut rows = 0;
     if let Some(stream) = stream {
         let target = new_path(path.parent().unwrap_or(Path::new(".")));
-        let options = IpcWriteOptions::try_new(MARK, false, MetadataVersion::V5)?;
-        let mut writer = FileWriter::try_new_with_options(
-            BufWriter::new(File::create_new(&target)?),
-            &stream.schema(),
-            options,
-        )?;
-        // The first that cannot be read is where it breaks off.
-        for batch in stream.map_while(Result::ok) {
-            rows += batch.num_rows();
-            writer.write(&batch)?;
+        let copied = copy(stream, &target);
+        if !matches!(copied, Ok(1..)) {
+            // Half a copy beside the original would be made whole as well.
+            let _ = fs::remove_file(&target);
         }
-        let file = writer
-            .into_inner()?
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        if rows > 0 {
-            rename(&target)?;
-        } else {
-            fs::remove_file(&target)?;
-        }
+        rows = copied?;
     }
     fs::remove_file(path)?;
     Ok(Some(rows))
+}
+
+/// Writes all that can be read to a file that gets its final name. Returns the rows.
+fn copy(stream: StreamReader<BufReader<&File>>, target: &Path) -> Result<usize, Trouble> {
+    let mut rows = 0;
+    let mut writer = writer(target, &stream.schema())?;
+    // The first that cannot be read is where it breaks off.
+    for batch in stream.map_while(Result::ok) {
+        rows += batch.num_rows();
+        writer.write(&batch)?;
+    }
+    let file = writer
+        .into_inner()?
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    if rows > 0 {
+        rename(target)?;
+    }
+    Ok(rows)
 }
 
 pub fn read(path: &Path) -> Result<Vec<RecordBatch>, Trouble> {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::file::FINAL;
+use super::file::{FINAL, is_ours};
 use crate::config::DeadLetter;
 
 /// One file that is whole.
@@ -23,8 +23,9 @@ pub fn list(directory: &Path) -> io::Result<Vec<Entry>> {
         let entry = entry?;
         let path = entry.path();
         // Another client on this directory may have removed it since.
-        if is_ours(&path)
+        if is_ours(&path, FINAL)
             && let Ok(metadata) = entry.metadata()
+            && metadata.is_file()
         {
             entries.push(Entry {
                 path,
@@ -60,13 +61,4 @@ pub fn tidy(options: &DeadLetter, now: SystemTime) -> io::Result<Vec<PathBuf>> {
         files -= 1;
     }
     Ok(removed)
-}
-
-/// Whether the name is one that we give: nobody else's file is counted, or removed.
-fn is_ours(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    name.starts_with(super::file::START) && name.ends_with(FINAL)
 }

@@ -58,6 +58,8 @@ pub struct Flight {
     headers: Headers,
     /// Sessions so far; what each says to a server that counts them.
     epoch: AtomicU64,
+    /// The last write that a session was given.
+    given: Arc<AtomicU64>,
     /// The server took the last credentials for expired or wrong.
     stale: Arc<AtomicBool>,
     /// The table of a Flight SQL target is one that we made.
@@ -93,6 +95,7 @@ impl Flight {
             ),
             config: config.clone(),
             epoch: AtomicU64::new(0),
+            given: Arc::default(),
             stale: Arc::default(),
             made: Arc::default(),
             rollbacks: Arc::default(),
@@ -166,6 +169,7 @@ impl Flight {
             } else {
                 0
             },
+            given: Arc::clone(&self.given),
             patience: flight.connect_timeout,
         });
         let shared = Arc::new(Shared::new(

@@ -73,11 +73,12 @@ impl Authority {
     }
 }
 
-/// Connections that are ready to be served, until `stop` says otherwise.
+/// Connections that are ready to be served, until `stop` says otherwise; cut when `gone` does.
 pub fn incoming(
     listener: TcpListener,
     authority: Option<&Authority>,
     mut stop: watch::Receiver<bool>,
+    gone: watch::Receiver<bool>,
 ) -> impl Stream<Item = io::Result<Socket>> + use<> {
     let acceptor = authority.map(|authority| authority.acceptor.clone());
     let (ready, sockets) = mpsc::channel(64);
@@ -92,9 +93,9 @@ pub fn incoming(
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready, gone) = (acceptor.clone(), ready.clone(), gone.clone());
             tokio::spawn(async move {
-                let shaken = tokio::time::timeout(HANDSHAKE_TIME, shake(stream, acceptor)).await;
+                let shaken = tokio::time::timeout(HANDSHAKE_TIME, shake(stream, acceptor, gone)).await;
                 if let Ok(Ok(socket)) = shaken {
                     let _ = ready.send(Ok(socket)).await;
                 }
@@ -107,18 +108,22 @@ pub fn incoming(
     })
 }
 
-async fn shake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Socket> {
+async fn shake(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    gone: watch::Receiver<bool>,
+) -> io::Result<Socket> {
     // An acknowledgement is a small message; it must not wait for company.
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = acceptor else {
-        return Ok(Socket::new(Box::pin(stream), true));
+        return Ok(Socket::new(Box::pin(stream), true, gone));
     };
     let mut first = [0];
     stream.peek(&mut first).await?;
     if first == [HANDSHAKE] {
-        Ok(Socket::new(Box::pin(acceptor.accept(stream).await?), true))
+        Ok(Socket::new(Box::pin(acceptor.accept(stream).await?), true, gone))
     } else {
-        Ok(Socket::new(Box::pin(stream), false))
+        Ok(Socket::new(Box::pin(stream), false, gone))
     }
 }
 
@@ -158,16 +163,22 @@ impl Link {
 }
 
 impl Socket {
-    fn new(wire: Pin<Box<dyn Wire>>, secure: bool) -> Socket {
+    fn new(wire: Pin<Box<dyn Wire>>, secure: bool, mut gone: watch::Receiver<bool>) -> Socket {
         let (sender, mut receiver) = watch::channel(false);
         let link = Link {
             secure,
             cut: sender,
             written: Arc::default(),
         };
+        let cutter = link.cut.clone();
         let cut = Box::pin(async move {
-            // The link is part of the socket, so the sender is there for as long as somebody asks.
-            let _ = receiver.wait_for(|cut| *cut).await;
+            tokio::select! {
+                // The link is part of the socket, so the sender is there for as long as somebody asks.
+                _ = receiver.wait_for(|cut| *cut) => {}
+                _ = gone.wait_for(|gone| *gone) => {
+                    cutter.send_replace(true);
+                }
+            }
         });
         Socket { wire, link, cut }
     }
@@ -200,7 +211,7 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if *self.link.cut.borrow() {
+        if self.is_cut(context) {
             return Poll::Ready(Err(cut()));
         }
         let written = std::task::ready!(self.wire.as_mut().poll_write(context, bytes))?;

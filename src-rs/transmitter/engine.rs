@@ -240,7 +240,9 @@ impl Engine {
             Happened::Session(event) => self.on_session(event),
             Happened::Control(control) => self.on_control(control),
             Happened::Arrivals => {
-                for arrival in arrivals.drain(..) {
+                // One by one: a panic under a `drain` would take those that are left with it.
+                arrivals.reverse();
+                while let Some(arrival) = arrivals.pop() {
                     self.on_arrival(arrival);
                 }
             }

@@ -152,6 +152,26 @@ describe("R-04, R-18 environments that end with batches in flight", () => {
   });
 });
 
+describe("R-15, R-18 what goes wrong around refused rows", () => {
+  test("tables of several batches over streams that refuse, rotate and break are accounted for row by row", async () => {
+    await survives("torture");
+  });
+
+  test("a dead-letter directory of pipes and links holds up nobody", async () => {
+    await survives("stuck-disk");
+  });
+});
+
+describe("R-04, R-18, R-34 emulators, headers and workspaces", () => {
+  test("workers end with an emulator, its client and open questions for headers; so does the process", async () => {
+    await survives("emulators", ["40"]);
+  });
+
+  test("a workspace that floods, drips, redirects or quotes is a small error in time, without the secret", async () => {
+    await survives("hostile-workspace");
+  });
+});
+
 describe("R-19 many at once", () => {
   test("hundreds of senders on one client, several workers with clients of their own", async () => {
     await survives("crowd");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
+use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
 use arrow_ingest::config::{Config, DeadLetter};
 use arrow_ingest::dead_letter::{DeadLetters, Letter, list, read};
 use arrow_ingest::destination::Rejection;
@@ -302,6 +302,136 @@ fn what_a_crash_left_is_made_whole() {
     assert_eq!(list(folder.path()).unwrap().len(), 1);
     // Whoever asks a thread that is gone is answered.
     bench.sync();
+}
+
+/// Rows that no file takes leave none behind: on a full disk there would be two for each of them.
+#[test]
+fn what_cannot_be_written_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::new(options(folder.path(), json!({})));
+    let unwritable = |sequence| Letter {
+        schema: schema("n"),
+        batches: vec![
+            RecordBatch::try_from_iter([("w", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).unwrap(),
+        ],
+        sequence,
+        rejections: rejections(1),
+    };
+    for sequence in 0..5 {
+        bench.letters.keep(unwritable(sequence));
+        bench.sync();
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // What came before it is kept, and counted as such.
+    bench.keep(5, &batch(&schema("n"), 0..3));
+    bench.letters.keep(unwritable(6));
+    bench.keep(7, &batch(&schema("n"), 3..5));
+    bench.close();
+    assert_eq!(parts(folder.path()), 0);
+    let files = list(folder.path()).unwrap();
+    let rows: Vec<i64> = files
+        .iter()
+        .flat_map(|file| read(&file.path).unwrap())
+        .flat_map(|batch| values(&batch))
+        .collect();
+    assert_eq!(rows, (0..5).collect::<Vec<_>>());
+    assert_eq!(bench.counters.dead_letters_kept.get(), 5);
+    assert_eq!(bench.counters.dead_letters_failed.get(), 6);
+}
+
+/// Batches whose dictionaries cannot be put together are kept all the same, each row once.
+#[test]
+fn dictionaries_that_are_too_many_for_one_are_kept_once_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::new(options(folder.path(), json!({})));
+    let full = |letter: &str| {
+        let words: Vec<String> = (0..100).map(|n| format!("{letter}{n}")).collect();
+        let column: DictionaryArray<Int8Type> = words.iter().map(String::as_str).collect();
+        RecordBatch::try_from_iter([("d", Arc::new(column) as ArrayRef)]).unwrap()
+    };
+    let batches = vec![full("a"), full("b"), full("c")];
+    bench.letters.keep(Letter {
+        schema: batches[0].schema(),
+        batches,
+        sequence: 1,
+        rejections: rejections(300),
+    });
+    bench.close();
+    let mut rows: Vec<u64> = Vec::new();
+    for file in list(folder.path()).unwrap() {
+        for batch in read(&file.path).unwrap() {
+            rows.extend(batch["_rejection_row"].as_primitive::<UInt64Type>().values());
+        }
+    }
+    rows.sort_unstable();
+    assert_eq!(rows, (0..300).collect::<Vec<_>>());
+    assert_eq!(bench.counters.dead_letters_kept.get(), 300);
+    assert_eq!(parts(folder.path()), 0);
+}
+
+/// A name that merely begins and ends like ours is somebody else's: not removed to make room, not made whole.
+#[test]
+fn files_of_others_are_left_alone_whatever_they_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let others = [
+        "rejected-orders.arrow",
+        "rejected-.arrow",
+        "rejected-2024-orders.arrow",
+        "rejected-7-.arrow",
+        "rejected-orders.arrow.part",
+    ];
+    for name in others {
+        fs::write(folder.path().join(name), "mine").unwrap();
+    }
+    fs::create_dir(folder.path().join("rejected-things.arrow")).unwrap();
+    let bench = Bench::new(options(
+        folder.path(),
+        json!({ "maxFileBytes": 1, "maxFiles": 1, "maxAge": 0 }),
+    ));
+    for n in 0..3 {
+        bench.keep(n, &batch(&schema("n"), [n as i64]));
+        bench.sync();
+    }
+    bench.close();
+    for name in others {
+        assert!(folder.path().join(name).exists(), "{name}");
+    }
+    assert!(list(folder.path()).unwrap().is_empty());
+}
+
+/// Clients that come and go on one directory take no file of another for left behind: no row is there twice.
+#[test]
+fn clients_that_share_a_directory_keep_each_row_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let options = options(folder.path(), json!({ "maxFileBytes": 1 }));
+            std::thread::spawn(move || {
+                for turn in 0..40 {
+                    let bench = Bench::new(options.clone());
+                    let n = client * 1_000 + turn;
+                    bench.keep(n as u64, &batch(&schema("n"), [n]));
+                    bench.close();
+                    assert_eq!(bench.counters.dead_letters_failed.get(), 0);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+    let files = list(folder.path()).unwrap();
+    let mut rows: Vec<i64> = files
+        .iter()
+        .flat_map(|file| read(&file.path).unwrap())
+        .flat_map(|batch| values(&batch))
+        .collect();
+    rows.sort_unstable();
+    let wanted: Vec<i64> = (0..4)
+        .flat_map(|client| (0..40).map(move |turn| client * 1_000 + turn))
+        .collect();
+    assert_eq!(rows, wanted);
+    assert_eq!(parts(folder.path()), 0);
 }
 
 /// A file can be read soon after its last row, though the client lives on.

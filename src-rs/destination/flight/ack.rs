@@ -34,6 +34,11 @@ pub struct Durable {
 }
 
 impl Durable {
+    /// Whether it speaks of rows that come after everything up to this write.
+    pub fn is_beyond(&self, last: u64) -> bool {
+        (self.sequence, self.through) > (last.saturating_add(1), 0)
+    }
+
     /// The last write up to which everything on this stream is there, given that everything before
     /// `from` is, and that the stream takes every `lanes`-th id.
     pub fn complete(&self, from: u64, lane: usize, lanes: usize) -> u64 {

@@ -9,7 +9,7 @@
 //! It retries nothing: the first failure of any stream ends the session.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub(super) struct Shape {
     pub limits: Limits,
     pub producer: Uuid,
     pub epoch: u64,
+    /// The last write that a session of this client was given.
+    pub given: Arc<AtomicU64>,
     pub patience: Duration,
 }
 
@@ -319,6 +321,11 @@ impl Lane {
             stream.send(message).await?;
         }
         match tokio::time::timeout(shape.patience, hello).await {
+            // Believed, these rows would be settled and never sent.
+            Ok(Ok(known)) if known.is_beyond(shape.given.load(Ordering::Acquire)) => {
+                let text = "the server says that it has rows which were never sent: it must keep a position for each producer, as specs/flight-ack.md says";
+                return Err(Error::new(Code::Unsupported, text).during("open"));
+            }
             Ok(Ok(known)) => self.known = known,
             // The stream is over; it knows why.
             Ok(Err(_)) => {
@@ -355,6 +362,7 @@ impl Session for FlightSession {
         for batch in &write.batches {
             fits(batch, &self.shape.schema)?;
         }
+        self.shape.given.fetch_max(write.id, Ordering::AcqRel);
         let index = (write.id % self.lanes.len() as u64) as usize;
         let lane = &mut self.lanes[index];
         let skip = lane.known_rows(write.id, write.rows);

@@ -17,6 +17,8 @@ use crate::error::{Code, Error, Result};
 
 /// Of an answer that says no, in bytes: more than anybody reads.
 const MAX_TEXT: usize = 500;
+/// And so much of it is looked at, so that no secret is cut in two and not recognised.
+const MAX_REFUSAL: usize = 64 << 10;
 /// Of an answer that says yes: far more than the columns of the widest table.
 const MAX_BODY: usize = 16 << 20;
 
@@ -102,7 +104,11 @@ pub async fn answered(request: RequestBuilder, who: &str, secrets: &Secrets) -> 
         .get("retry-after")
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())
         .map(Duration::from_secs);
-    let limit = if status.is_success() { MAX_BODY } else { MAX_TEXT };
+    let limit = if status.is_success() {
+        MAX_BODY
+    } else {
+        MAX_REFUSAL
+    };
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         body.extend_from_slice(&chunk);
@@ -113,8 +119,8 @@ pub async fn answered(request: RequestBuilder, who: &str, secrets: &Secrets) -> 
     if status.is_success() {
         return Ok(body);
     }
-    body.truncate(MAX_TEXT);
-    let said = secrets.scrub(String::from_utf8_lossy(&body).trim());
+    let mut said = secrets.scrub(String::from_utf8_lossy(&body).trim());
+    said.truncate(said.floor_char_boundary(MAX_TEXT));
     let error = Error::new(code(status), format!("{who} answered {status}: {said}")).during("connect");
     Err(match wait {
         Some(wait) => error.retry_after(wait),

@@ -12,6 +12,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
@@ -137,6 +139,8 @@ impl Tokens {
     async fn ask(&self, scope: Scope) -> Result<(Secret, Option<Duration>)> {
         let mut secrets = Secrets::default();
         secrets.add(&self.client_secret);
+        let basic = format!("{}:{}", self.client_id, self.client_secret.reveal());
+        secrets.add(&Secret::new(BASE64_STANDARD.encode(basic)));
         let mut form = vec![
             ("grant_type", "client_credentials".to_string()),
             ("scope", "all-apis".into()),

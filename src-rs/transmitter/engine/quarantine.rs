@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{CLOSE_GRACE, Engine, Phase};
+use super::{CLOSE_GRACE, Engine, Phase, now};
 use crate::dead_letter::Letter;
 use crate::destination::{Position, Rejection, Write};
 use crate::error::Error;
@@ -168,7 +168,7 @@ impl Engine {
         }
     }
 
-    /// Every file gets its final name, if the disk is fast enough.
+    /// Every file gets its final name, if the disk is fast enough for whoever waits for the close.
     pub(super) async fn close_dead_letters(&mut self) {
         let Some(dead_letters) = self.dead_letters.take() else {
             return;
@@ -177,7 +177,10 @@ impl Engine {
         dead_letters.close(move || {
             let _ = done.send(());
         });
-        let _ = tokio::time::timeout(CLOSE_GRACE, closed).await;
+        let patience = self.closing.as_ref().map_or(CLOSE_GRACE, |closing| {
+            closing.deadline.saturating_duration_since(now())
+        });
+        let _ = tokio::time::timeout(patience.min(CLOSE_GRACE), closed).await;
     }
 
     /// One row, refused alone.

@@ -90,7 +90,8 @@ impl Engine {
                 let settled = self.ledger.fail_rest(sequence, &in_doubt, now());
                 self.finish(settled);
             }
-            for arrival in arrived {
+            // What was left of the turn, the last first.
+            for arrival in arrived.into_iter().rev() {
                 self.on_arrival(arrival);
             }
         };

@@ -284,3 +284,26 @@ async fn a_table_that_cannot_be_read_is_an_error_of_the_server() {
     let refused = rig.stream_with(&rows(0, 1).schema(), once).await.err().unwrap();
     assert!(refused.to_string().contains("TABLE_CORRUPT"), "{refused}");
 }
+
+/// Also one in the midst of a request: a port that is given back has nobody left on it.
+#[tokio::test]
+async fn no_connection_outlives_its_emulator() {
+    let rig = Rig::new(json!({})).await;
+    let mut lines = Vec::new();
+    for text in [
+        "",
+        "POST /oidc/v1/token HTTP/1.1\r\nhost: here\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 9\r\n\r\nhalf",
+    ] {
+        let mut line = TcpStream::connect(rig.emulator.address()).await.unwrap();
+        line.write_all(text.as_bytes()).await.unwrap();
+        lines.push(line);
+    }
+    // Taken in after those two, so they are taken in by now.
+    ask(&rig, "GET /api/2.1/unity-catalog/tables/a.b.c", &[], "").await;
+    drop(rig.emulator);
+    for mut line in lines {
+        let mut answer = Vec::new();
+        let _ = line.read_to_end(&mut answer).await;
+        assert_eq!(answer, b"");
+    }
+}

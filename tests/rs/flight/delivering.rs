@@ -190,6 +190,38 @@ async fn a_server_that_does_not_speak_cumulative_is_found_out_at_open() {
     }
 }
 
+/// A server that keeps one position for all producers claims rows of others: none of ours is settled for it.
+#[tokio::test]
+async fn rows_that_were_never_sent_are_not_taken_for_there() {
+    let server = Server::start(Answers::Cumulative).await;
+    let flight = server
+        .connect(json!({"flight": {"acknowledgement": "cumulative"}}))
+        .await;
+    let (producer, schema) = (Uuid::new_v4(), numbers([]).schema());
+    let claim = |sequence, through| {
+        let key = format!("{producer}/0");
+        server.world().durable.insert(key, (0, sequence, through));
+    };
+    for (sequence, through) in [(2, 0), (1, 1), (u64::MAX, u64::MAX)] {
+        claim(sequence, through);
+        let opened = Writer::resume(&flight, schema.clone(), producer, Some(1)).await;
+        let error = opened.err().unwrap();
+        assert_eq!(error.code(), Code::Unsupported, "{error}");
+        assert!(error.message().contains("never sent"));
+    }
+    claim(1, 0);
+    let mut writer = Writer::resume(&flight, schema.clone(), producer, None)
+        .await
+        .unwrap();
+    writer.write(1, vec![numbers(0..10)]).await.unwrap();
+    writer.session.flush().await.unwrap();
+    drop(writer);
+    // Of what was sent it may have anything.
+    claim(2, 0);
+    Writer::resume(&flight, schema, producer, Some(1)).await.unwrap();
+    assert_eq!(server.values(), (0..10).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn rows_that_no_message_can_hold_are_refused_and_the_others_arrive() {
     let server = Server::start(Answers::Nothing).await;

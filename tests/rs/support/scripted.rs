@@ -165,6 +165,11 @@ impl Destination for Scripted {
         }
     }
 
+    fn expect(&self, _: &SchemaRef) {
+        let mad = self.world().mad;
+        assert!(!mad, "mad");
+    }
+
     async fn check(&self) -> Result<()> {
         Ok(())
     }

@@ -396,3 +396,19 @@ async fn a_panic_of_the_transmitter_settles_everything() {
     rig.close(secs(1)).await.unwrap();
     assert_eq!(rig.transmitter.in_flight_bytes(), 0);
 }
+
+/// What came in the same turn as what it panicked over is settled as well.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_transmitter_loses_none_that_came_behind() {
+    let rig = rig(Durable::AtFlush, json!({}));
+    rig.world().mad = true;
+    let prepared = rig.ask(|reply| rig.transmitter.prepare(schema("n"), reply));
+    let sent: Vec<u64> = (0..5).map(|n| rig.send(&batch(&schema("n"), n..n + 1))).collect();
+    assert_eq!(prepared.await.unwrap_err().code(), Code::Closed);
+    for sequence in sent {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!(outcome.error.unwrap().code(), Code::Internal);
+    }
+    rig.close(secs(1)).await.unwrap();
+    assert_eq!(rig.transmitter.in_flight_bytes(), 0);
+}

@@ -215,6 +215,16 @@ async fn what_a_workspace_answers_becomes_the_code_that_says_what_to_do() {
         assert!(!format!("{error:?}").contains("hunter22"));
         assert_eq!(error.hint().is_some(), status != 200);
     }
+    // Cut in two by what is shown, and as it was sent.
+    let cut = "x".repeat(495) + "hunter22 Basic bWU6aHVudGVyMjI=";
+    let sent = "of Basic bWU6aHVudGVyMjI=";
+    for body in [cut.as_str(), sent] {
+        let workspace = Workspace::start(&[(401, body)]).await;
+        let error = workspace.tokens().get(Scope::Write).await.err().unwrap();
+        let shown = format!("{error:?} {}", error.message());
+        assert!(!shown.contains("hunt") && !shown.contains("bWU6"), "{shown}");
+        assert!(error.message().len() < 600);
+    }
     let http = Http::new("http://127.0.0.1:1", &Tls::default(), Duration::from_secs(5)).unwrap();
     let answer = super::super::http::answered(http.get("/"), "nobody", &Default::default()).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
