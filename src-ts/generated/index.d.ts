@@ -39,6 +39,8 @@ export declare class NativeClient {
   abort(sequence: number): void
   /** The answer to an event *headers wanted*, as JSON; one that comes too late does nothing. */
   answerHeaders(request: number, answer: string): void
+  /** The answer to an event *retry asked*, as JSON; one that comes too late does nothing. */
+  answerRetry(request: number, answer: string): void
   /** A snapshot of all numbers, as JSON. */
   stats(): string
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -152,7 +152,7 @@ impl Rig {
             sequence,
             parcels,
             bytes,
-            admitted: Instant::now(),
+            admitted: tokio::time::Instant::now().into_std(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,
             witness,
