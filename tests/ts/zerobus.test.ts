@@ -186,7 +186,7 @@ describe("R-22 R-34 credentials", () => {
       clientSecret: secret,
       tokens: ["hunter22-token"],
       onEvent: (event: EmulatorEvent) => events.push(event),
-      faults: ["refuse:status=PERMISSION_DENIED,message=no,times=2"],
+      faults: ["refuse:status=PERMISSION_DENIED,message=not with hunter22-secret,times=2"],
     };
     await using emulator = await startEmulator(emulatorOptions);
     const logger = { debug: note, info: note, warn: note, error: note };

@@ -164,7 +164,7 @@ async fn acknowledgements_that_do_not_come_are_not_waited_for_without_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_one_after_the_other_lose_and_repeat_nothing() {
     const KINDS: [&str; 8] = [
-        "rotate:grace=1s,after=",
+        "rotate:grace=60s,after=",
         "partial:rows=13,after=",
         "close:status=UNAVAILABLE,after=",
         "lose-before-commit:after=",
