@@ -6,7 +6,7 @@
 //!
 //! It changes nothing; rows that are too large are named and left to others.
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema};
 
@@ -16,6 +16,10 @@ use crate::error::Result;
 
 pub const COLUMNS: usize = 2_000;
 pub const ROW_BYTES: usize = 4_194_285;
+/// What a message may take: four MiB, less what its header and padding need.
+pub const MESSAGE_BYTES: usize = (4 << 20) - (64 << 10);
+/// What the official client cuts a batch by, as `arrow-flight` does by default.
+const CUT_BYTES: usize = 2 << 20;
 /// Of one column, itself included.
 pub const NESTING: usize = 10;
 
@@ -113,6 +117,25 @@ fn search(batch: &RecordBatch, start: usize, rows: usize, limit: usize, found: &
     let half = rows / 2;
     search(batch, start, half, limit, found);
     search(batch, start + half, rows - half, limit, found);
+}
+
+/// The same rows in batches that the official client will not cut into a message above `limit`: it cuts by
+/// the number of rows, so that a few large rows among small ones end up in one part.
+pub fn evened(batch: RecordBatch, limit: usize, evened: &mut Vec<RecordBatch>) {
+    let rows = batch.num_rows();
+    if rows < 2 || bytes(&batch, 0, rows) <= limit {
+        return evened.push(batch);
+    }
+    let columns = batch.columns().iter();
+    let memory: usize = columns.map(|column| column.get_buffer_memory_size()).sum();
+    let cut = (rows / (memory / CUT_BYTES + 1)).max(1);
+    let fits = |start| bytes(&batch, start, cut.min(rows - start)) <= limit;
+    if (0..rows).step_by(cut).all(fits) {
+        return evened.push(batch);
+    }
+    let half = rows / 2;
+    self::evened(batch.slice(0, half), limit, evened);
+    self::evened(batch.slice(half, rows - half), limit, evened);
 }
 
 fn bytes(batch: &RecordBatch, start: usize, rows: usize) -> usize {

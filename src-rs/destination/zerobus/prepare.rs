@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 
-use super::limits::{ROW_BYTES, large_rows};
+use super::limits::{MESSAGE_BYTES, ROW_BYTES, evened, large_rows};
 use super::normalise::{Misfit, Normalised, Plan, without};
 use crate::destination::{Rejection, Write};
 use crate::error::{Code, Error, Result};
@@ -29,7 +29,7 @@ pub fn prepare(plan: &Plan, write: &Write, quarantine: bool) -> Result<Prepared>
                 .at_row((start + misfit.row) as u64));
         }
         if fit.num_rows() > 0 {
-            prepared.batches.push(fit);
+            evened(fit, MESSAGE_BYTES, &mut prepared.batches);
         }
         prepared.rejections.extend(misfits.iter().map(|misfit| Rejection {
             row: (start + misfit.row) as u64,

@@ -452,6 +452,35 @@ fn without_a_quarantine_the_first_row_that_does_not_fit_fails_the_write() {
 }
 
 /// a row that is too large is refused like any other, and rows keep their numbers.
+/// the official client cuts a batch by its number of rows, whatever they measure.
+#[test]
+fn uneven_rows_go_in_batches_that_are_cut_into_messages_small_enough() {
+    let words: Vec<String> = (0..1_000)
+        .map(|row| "x".repeat(if row % 500 == 7 { 4_100_000 } else { 1_000 }))
+        .collect();
+    let column: ArrayRef = Arc::new(LargeStringArray::from(words.clone()));
+    let batch = RecordBatch::try_from_iter([("t", column)]).unwrap();
+    let wanted = schema(vec![Field::new("t", DataType::LargeUtf8, true)]);
+    let plan = Plan::new(&batch.schema(), &wanted).unwrap();
+    let prepared = prepare(&plan, &write_of(vec![batch]), true).unwrap();
+    assert!(prepared.rejections.is_empty() && prepared.batches.len() > 1);
+    let mut row = 0;
+    for batch in &prepared.batches {
+        let words_of = batch.column(0).as_string::<i64>();
+        let cut = batch.num_rows() / (words_of.get_buffer_memory_size() / (2 << 20) + 1);
+        for start in (0..batch.num_rows()).step_by(cut.max(1)) {
+            let length = cut.max(1).min(batch.num_rows() - start);
+            let bytes: usize = (start..start + length).map(|at| words_of.value(at).len()).sum();
+            assert!(bytes < 4 << 20, "{length} rows of {bytes} bytes in one message");
+        }
+        for at in 0..batch.num_rows() {
+            assert_eq!(words_of.value(at), words[row]);
+            row += 1;
+        }
+    }
+    assert_eq!(row, 1_000);
+}
+
 #[test]
 fn rows_that_are_too_large_are_refused_rows() {
     let large = "x".repeat(4_194_285);
