@@ -89,8 +89,10 @@ impl Search {
         suspects: impl Iterator<Item = Suspect<'a>>,
         now: Instant,
     ) -> Verdict {
+        let late = now >= self.by;
         self.probe = None;
-        self.stride = 1;
+        // When it is late, one more probe for all the rest: it passes, or the rest is undecided too.
+        self.stride = if late { usize::MAX } else { 1 };
         self.guilty = Some(given);
         let mut run = suspects.take_while(|(id, _)| *id <= given);
         let first = run.next();
@@ -108,7 +110,8 @@ impl Search {
                 self.guilty = None;
                 return Verdict::Row;
             }
-            if self.spent.1 >= self.max_attempts {
+            // Time comes first: attempts are counted for each delivery, and there may be many.
+            if self.spent.1 >= self.max_attempts && !late {
                 self.guilty = None;
                 return Verdict::OutOfAttempts {
                     sequence: delivery.sequence,
@@ -116,10 +119,8 @@ impl Search {
                 };
             }
         }
-        if now >= self.by {
+        if late {
             self.guilty = None;
-            // One more probe for all the rest: it passes, or the rest is undecided too.
-            self.stride = usize::MAX;
             return Verdict::OutOfTime { through: given };
         }
         Verdict::Narrow
