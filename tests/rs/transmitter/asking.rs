@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow_ingest::config::Config;
 use arrow_ingest::error::{Code, Error, Result};
 use arrow_ingest::outcome::Status;
 use arrow_ingest::transmitter::RetryPredicate;
@@ -270,4 +271,13 @@ async fn no_stops_everything_where_that_was_asked_for() {
     let error = rig.outcome(next).await.error.unwrap();
     assert!(error.message().contains("stopped"), "{error}");
     close(rig).await;
+}
+
+/// what stands in a log names the predicate and shows nothing of it.
+#[test]
+fn options_that_are_shown_show_nothing_of_their_predicate() {
+    let mut retry = Config::default().retry;
+    assert!(format!("{retry:?}").contains("predicate: None"));
+    retry.predicate = Some(Scripter::saying([Says::Verdict(false)]));
+    assert!(format!("{retry:?}").contains("predicate: Some(RetryPredicate)"));
 }
