@@ -20,7 +20,7 @@ use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -32,6 +32,10 @@ use crate::error::{Code, Error, Result};
 #[async_trait]
 pub trait Destination: Send + Sync {
     fn capabilities(&self) -> Capabilities;
+
+    /// Whether it computes on the payload of such batches (Parquet, compression) or merely moves bytes.
+    /// Memory that JavaScript can still write to must never be computed on, so a copy is taken first.
+    fn computes_on(&self, schema: &Schema) -> bool;
 
     /// Tries connection, credentials and table without writing a row.
     async fn check(&self) -> Result<()>;
@@ -49,9 +53,6 @@ pub trait Destination: Send + Sync {
 pub struct Capabilities {
     /// The scheme, for telemetry.
     pub name: &'static str,
-    /// Whether it computes on the payload (Parquet, compression) or merely moves bytes. Memory that
-    /// JavaScript can still write to must never be computed on, so a copy is taken first.
-    pub computes_on_payload: bool,
     /// Whether `open` with `resume_from` finds out which earlier writes landed. Where it does not, a
     /// write that may have landed is sent again and stays in doubt.
     pub tells_what_landed: bool,

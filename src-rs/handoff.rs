@@ -24,6 +24,7 @@ mod ipc_frame;
 mod layout;
 mod pins;
 mod pool;
+mod rows;
 mod structure;
 mod text;
 mod views;
@@ -38,6 +39,7 @@ use arrow::datatypes::SchemaRef;
 pub use foreign::Foreign;
 pub use pins::{Pin, Pins};
 pub use pool::{Pool, PoolStats};
+pub use rows::{can_own, own, trim};
 
 use crate::error::{Code, Error, Result};
 
@@ -107,9 +109,17 @@ impl Parcel {
     /// copy.
     pub fn import(self, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
         contained(|| match self {
-            Parcel::Columns(columns) => columns::import(columns, payload, pool),
+            Parcel::Columns(columns) => columns::import(&columns, payload, pool),
             Parcel::Ipc(ipc) => ipc::import(ipc, pool),
         })
+    }
+
+    /// Of its batches; IPC bytes say theirs when they are read.
+    pub fn schema(&self) -> Option<&SchemaRef> {
+        match self {
+            Parcel::Columns(columns) => Some(&columns.schema),
+            Parcel::Ipc(_) => None,
+        }
     }
 
     /// The bytes of all buffers as they crossed.

@@ -37,7 +37,7 @@ pub use predicate::RetryPredicate;
 use crate::config::Config;
 use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Parcel, Payload, Pool};
+use crate::handoff::{Parcel, Pool};
 use crate::outcome::{Entered, Ledger, Outcome};
 use crate::telemetry::Counters;
 use admission::Admission;
@@ -131,11 +131,7 @@ impl Transmitter {
         let (arrivals, arrivals_receiver) = mpsc::channel(ARRIVALS);
         let (over, end) = oneshot::channel();
         let intake = Intake {
-            payload: if destination.capabilities().computes_on_payload {
-                || Payload::Computed
-            } else {
-                || Payload::Moved
-            },
+            destination: destination.clone(),
             pool,
             parallelism: std::thread::available_parallelism().map_or(2, usize::from),
         };

@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use deltalake_core::table::state::DeltaTableState;
 use tokio::runtime::Handle;
@@ -149,11 +150,14 @@ impl Destination for Delta {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "delta",
-            computes_on_payload: true,
             tells_what_landed: true,
             // A refusal names its row where there is one, and that needs no search.
             refusals_are_atomic: false,
         }
+    }
+
+    fn computes_on(&self, _: &Schema) -> bool {
+        true
     }
 
     async fn check(&self) -> Result<()> {

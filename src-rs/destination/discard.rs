@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
 
@@ -35,10 +35,13 @@ impl Destination for Discard {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "discard",
-            computes_on_payload: false,
             tells_what_landed: false,
             refusals_are_atomic: false,
         }
+    }
+
+    fn computes_on(&self, _: &Schema) -> bool {
+        false
     }
 
     async fn check(&self) -> Result<()> {

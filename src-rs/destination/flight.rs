@@ -35,6 +35,7 @@ mod views;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use tonic::Code as Grpc;
@@ -225,10 +226,13 @@ impl Destination for Flight {
                 What::Put(_) => "flight",
                 What::Ingest(_) => "flightsql",
             },
-            computes_on_payload: self.config.flight.compression != Compression::None,
             tells_what_landed: self.config.flight.acknowledgement == FlightAcknowledgement::Cumulative,
             refusals_are_atomic: self.refusals_are_atomic(),
         }
+    }
+
+    fn computes_on(&self, _: &Schema) -> bool {
+        self.config.flight.compression != Compression::None
     }
 
     async fn check(&self) -> Result<()> {

@@ -34,7 +34,7 @@ mod types;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use arrow_ipc::CompressionType;
 use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{TlsConfig, ZerobusArrowStream, ZerobusError, ZerobusResult, ZerobusSdk};
@@ -51,6 +51,7 @@ use super::flight::connection;
 use super::{Acknowledgements, Capabilities, Destination, Opened, Opening};
 use crate::config::{Compression, Config};
 use crate::error::{Error, Result};
+use crate::handoff::can_own;
 
 /// The crate gives up waiting for an acknowledgement after this. What is stuck is found by
 /// `zerobus.acknowledgementTimeout` long before.
@@ -260,10 +261,15 @@ impl Destination for Zerobus {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "zerobus",
-            computes_on_payload: true,
             tells_what_landed: false,
             refusals_are_atomic: self.config.zerobus.atomic_refusals,
         }
+    }
+
+    /// Casts work on copies of their columns, as far as those can be copied one by one.
+    fn computes_on(&self, schema: &Schema) -> bool {
+        let all = |fields: &Fields| fields.iter().all(|field| can_own(field.data_type()));
+        self.config.zerobus.compression != Compression::None || !all(schema.fields())
     }
 
     fn expect(&self, schema: &SchemaRef) {

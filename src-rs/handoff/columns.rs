@@ -26,13 +26,24 @@ use super::views::views;
 use super::{Columns, Imported, Node, Payload, invalid};
 use crate::error::Result;
 
-pub(super) fn import(columns: Columns, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
+pub(super) fn import(columns: &Columns, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
+    match payload {
+        Payload::Moved => check(columns, payload, pool, Text::named()),
+        // What is copied is checked by arrow, which is fast and names no row. So whoever is refused is
+        // looked at once more.
+        Payload::Computed => check(columns, payload, pool, Text::left_to_arrow())
+            .or_else(|_| check(columns, payload, pool, Text::named())),
+    }
+}
+
+fn check(columns: &Columns, payload: Payload, pool: &Arc<Pool>, text: Text) -> Result<Imported> {
     let Columns {
         schema,
         rows,
         nodes,
         buffers,
     } = columns;
+    let rows = *rows;
     // Without columns nothing else bounds it, and whoever adds up rows would overflow.
     if rows > MAX_ROWS {
         return Err(invalid(format!(
@@ -40,11 +51,11 @@ pub(super) fn import(columns: Columns, payload: Payload, pool: &Arc<Pool>) -> Re
         )));
     }
     let mut walk = Walk {
-        nodes: nodes.into_iter(),
-        buffers: buffers.into_iter(),
+        nodes: nodes.iter(),
+        buffers: buffers.iter(),
         payload,
         pool,
-        text: Text::new(),
+        text,
         realigned: 0,
         bytes: 0,
     };
@@ -57,7 +68,7 @@ pub(super) fn import(columns: Columns, payload: Payload, pool: &Arc<Pool>) -> Re
         let data = unsafe { cdata::import(array, field.data_type().clone()) }
             .map_err(|error| invalid("the column cannot be imported").caused_by(&error))?;
         if payload == Payload::Computed {
-            // Belt and braces: from here on, kernels rely on this without checking.
+            // From here on, kernels rely on this without checking.
             data.validate_full().map_err(|error| {
                 invalid(format!("column {:?}: {error}", field.name())).in_field(field.name())
             })?;
@@ -73,7 +84,7 @@ pub(super) fn import(columns: Columns, payload: Payload, pool: &Arc<Pool>) -> Re
     }
     // Without columns nothing else says how many rows there are.
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
+    let batch = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
         .map_err(|error| invalid(error.to_string()).caused_by(&error))?;
     Ok(Imported {
         batches: vec![batch],
@@ -96,8 +107,8 @@ struct Taken {
 }
 
 struct Walk<'a> {
-    nodes: std::vec::IntoIter<Node>,
-    buffers: std::vec::IntoIter<Option<Foreign>>,
+    nodes: std::slice::Iter<'a, Node>,
+    buffers: std::slice::Iter<'a, Option<Foreign>>,
     payload: Payload,
     pool: &'a Arc<Pool>,
     text: Text,
@@ -163,22 +174,22 @@ impl Walk<'_> {
                 },
                 nulls: None,
             }),
-            Shape::Bool => self.bools(&node, rows),
+            Shape::Bool => self.bools(node, rows),
             Shape::Fixed { width, alignment } => {
-                let (nulls, valid) = self.nulls(&node, rows)?;
+                let (nulls, valid) = self.nulls(node, rows)?;
                 let values = self.buffer()?;
                 let (from, bytes) = bounds("values", values.as_ref(), rows, 0, width)?;
                 let values = self.payload(values, from, bytes, alignment)?;
                 Ok(finish(rows, nulls, vec![valid, values], Vec::new()))
             }
-            Shape::Bytes { text, wide: false } => self.bytes::<i32>(&node, rows, text),
-            Shape::Bytes { text, wide: true } => self.bytes::<i64>(&node, rows, text),
-            Shape::Views { text } => self.views(&node, rows, text),
-            Shape::List { wide: false, item } => self.list::<i32>(&node, rows, item),
-            Shape::List { wide: true, item } => self.list::<i64>(&node, rows, item),
-            Shape::FixedSizeList { item, size } => self.fixed_size_list(&node, rows, item, size),
+            Shape::Bytes { text, wide: false } => self.bytes::<i32>(node, rows, text),
+            Shape::Bytes { text, wide: true } => self.bytes::<i64>(node, rows, text),
+            Shape::Views { text } => self.views(node, rows, text),
+            Shape::List { wide: false, item } => self.list::<i32>(node, rows, item),
+            Shape::List { wide: true, item } => self.list::<i64>(node, rows, item),
+            Shape::FixedSizeList { item, size } => self.fixed_size_list(node, rows, item, size),
             Shape::Struct(fields) => {
-                let (nulls, valid) = self.nulls(&node, rows)?;
+                let (nulls, valid) = self.nulls(node, rows)?;
                 let mut children = Vec::with_capacity(fields.len());
                 for field in fields {
                     let is_valid = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
@@ -188,7 +199,7 @@ impl Walk<'_> {
                 Ok(finish(rows, nulls, vec![valid], children))
             }
             Shape::Union { fields, dense } => self.union(rows, fields, dense),
-            Shape::Dictionary { keys, values } => self.dictionary(&node, rows, keys, values),
+            Shape::Dictionary { keys, values } => self.dictionary(node, rows, keys, values),
         }
     }
 
@@ -277,7 +288,7 @@ impl Walk<'_> {
                 self.buffers.len()
             )));
         }
-        let data: Vec<_> = self.buffers.by_ref().take(node.variadic).collect();
+        let data: Vec<_> = self.buffers.by_ref().take(node.variadic).cloned().collect();
         let mut views = views(buffer.as_ref(), rows, nulls.as_ref(), &data, self.pool)?;
         let mut parts = Vec::with_capacity(data.len());
         for (index, buffer) in data.into_iter().enumerate() {
@@ -420,10 +431,10 @@ impl Walk<'_> {
             .buffers
             .next()
             .ok_or_else(|| Fault::new("one of its buffers is missing"))?;
-        if let Some(buffer) = &buffer {
+        if let Some(buffer) = buffer {
             buffer.usable()?;
         }
-        Ok(buffer)
+        Ok(buffer.clone())
     }
 
     fn nulls(&mut self, node: &Node, rows: Rows) -> Result<(Option<NullBuffer>, Option<Foreign>), Fault> {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::oneshot;
 
 use super::{Reply, Submission, Witness};
+use crate::destination::Destination;
 use crate::error::{Code, Error};
 use crate::handoff::{Payload, Pool};
 
@@ -52,7 +53,7 @@ pub struct Delivered {
 }
 
 pub struct Intake {
-    pub payload: fn() -> Payload,
+    pub destination: Arc<dyn Destination>,
     pub pool: Arc<Pool>,
     pub parallelism: usize,
 }
@@ -87,7 +88,7 @@ impl Intake {
                     Some(Inbound::Deliver(submission))
                         if submission.bytes < INLINE_BYTES && under_way.is_empty() =>
                     {
-                        Arrival::Delivered(import(submission, (self.payload)(), &self.pool))
+                        Arrival::Delivered(import(submission, self.destination.as_ref(), &self.pool))
                     }
                     Some(inbound) => {
                         under_way.push_back(self.prepare(inbound));
@@ -117,9 +118,9 @@ impl Intake {
             }
         };
         let pool = self.pool.clone();
-        let payload = (self.payload)();
+        let destination = self.destination.clone();
         let header = Header::of(&submission);
-        let task = tokio::task::spawn_blocking(move || import(submission, payload, &pool));
+        let task = tokio::task::spawn_blocking(move || import(submission, destination.as_ref(), &pool));
         Box::pin(async move {
             Arrival::Delivered(match task.await {
                 Ok(delivered) => delivered,
@@ -130,12 +131,16 @@ impl Intake {
     }
 }
 
-fn import(submission: Submission, payload: Payload, pool: &Arc<Pool>) -> Delivered {
+fn import(submission: Submission, destination: &dyn Destination, pool: &Arc<Pool>) -> Delivered {
     let header = Header::of(&submission);
     let mut delivered = header.refused(not_imported());
     let witness = submission.witness;
     let mut batches = Vec::new();
     for (index, parcel) in submission.parcels.into_iter().enumerate() {
+        let payload = match parcel.schema() {
+            Some(schema) if !destination.computes_on(schema) => Payload::Moved,
+            _ => Payload::Computed,
+        };
         match parcel.import(payload, pool) {
             Ok(imported) => {
                 delivered.buffers_realigned += imported.realigned_buffers;

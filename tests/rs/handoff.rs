@@ -7,4 +7,5 @@ mod handoff_hostile;
 mod handoff_lies;
 mod handoff_memory;
 mod handoff_random;
+mod handoff_rows;
 mod handoff_types;

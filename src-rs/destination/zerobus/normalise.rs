@@ -23,6 +23,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string}
 use super::matching::{matched, mismatch, same, under};
 use super::types::{Rule, rule};
 use crate::error::{Code, Error, Result};
+use crate::handoff::{can_own, own};
 
 /// How the batches of a session become the stream's.
 #[derive(Debug, Clone)]
@@ -92,6 +93,7 @@ impl Plan {
                 refused: Vec::new(),
             });
         }
+        let batch = &self.stable(batch)?;
         let mut misfits = Vec::new();
         let columns = self.convert(batch, &mut misfits)?;
         if misfits.is_empty() {
@@ -110,6 +112,21 @@ impl Plan {
             batch: self.labelled(complete(columns)?, rest.num_rows())?,
             refused: misfits,
         })
+    }
+
+    /// The batch with those columns copied that are to be cast: JavaScript may still write to them.
+    fn stable(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let mut stable = batch.columns().to_vec();
+        for (source, wanted) in self.columns.iter().zip(self.wanted.fields()) {
+            if let Some(index) = source
+                && stable[*index].data_type() != wanted.data_type()
+                && can_own(stable[*index].data_type())
+            {
+                stable[*index] = own(&stable[*index])?;
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(batch.schema(), stable, &options).map_err(invalid)
     }
 
     fn convert(&self, batch: &RecordBatch, misfits: &mut Vec<Misfit>) -> Result<Vec<Option<ArrayRef>>> {

@@ -6,6 +6,7 @@ use super::limits::{MESSAGE_BYTES, ROW_BYTES, evened, large_rows};
 use super::normalise::{Misfit, Normalised, Plan, without};
 use crate::destination::{Rejection, Write};
 use crate::error::{Code, Error, Result};
+use crate::handoff::trim;
 
 #[derive(Debug, Default)]
 pub struct Prepared {
@@ -29,7 +30,7 @@ pub fn prepare(plan: &Plan, write: &Write, quarantine: bool) -> Result<Prepared>
                 .at_row((start + misfit.row) as u64));
         }
         if fit.num_rows() > 0 {
-            evened(fit, MESSAGE_BYTES, &mut prepared.batches);
+            evened(trim(&fit)?, MESSAGE_BYTES, &mut prepared.batches);
         }
         prepared.rejections.extend(misfits.iter().map(|misfit| Rejection {
             row: (start + misfit.row) as u64,

@@ -17,7 +17,7 @@ async fn a_stream_acknowledges_when_the_server_ends_it_well() {
     let server = Server::start(Answers::Nothing).await;
     let flight = server.connect(json!({})).await;
     assert_eq!(flight.capabilities().name, "flight");
-    assert!(!flight.capabilities().computes_on_payload);
+    assert!(!flight.computes_on(&numbers([]).schema()));
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     assert!(writer.session.flush_due().is_none());
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
@@ -261,7 +261,7 @@ async fn dictionaries_arrive_as_values_or_as_dictionaries() {
             let flight = server
                 .connect(json!({"flight": {"dictionaries": option, "compression": compression}}))
                 .await;
-            assert_eq!(flight.capabilities().computes_on_payload, compression != "none");
+            assert_eq!(flight.computes_on(&batch.schema()), compression != "none");
             let mut writer = Writer::open(&flight, batch.schema()).await.unwrap();
             writer
                 .write(1, vec![batch.clone(), batch.slice(1, 2)])

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_ingest::destination::{
     Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Rejection,
     Session, Write,
@@ -159,10 +159,13 @@ impl Destination for Scripted {
         assert!(!mad, "mad");
         Capabilities {
             name: "scripted",
-            computes_on_payload: false,
             tells_what_landed: self.tells_what_landed,
             refusals_are_atomic: self.refusals_are_atomic,
         }
+    }
+
+    fn computes_on(&self, _: &Schema) -> bool {
+        false
     }
 
     fn expect(&self, _: &SchemaRef) {

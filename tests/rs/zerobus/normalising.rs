@@ -558,3 +558,39 @@ proptest! {
         prop_assert_eq!(accepted, expected);
     }
 }
+
+/// JavaScript may still write to what came pinned, so what is cast is copied first; the rest stays.
+#[test]
+fn only_what_is_cast_is_copied() {
+    let batch = RecordBatch::try_from_iter([
+        ("n", Arc::new(Int64Array::from_iter_values(0..9)) as ArrayRef),
+        ("s", Arc::new(StringArray::from(vec!["text"; 9])) as ArrayRef),
+    ])
+    .unwrap();
+    let wanted = schema(vec![
+        Field::new("n", DataType::Int64, true),
+        Field::new("s", DataType::LargeUtf8, true),
+    ]);
+    let cast = normalised(&batch, &wanted).batch;
+    let numbers = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().as_ptr();
+    assert_eq!(numbers(&cast), numbers(&batch));
+    let given = batch.column(1).as_string::<i32>().values().as_ptr();
+    assert_ne!(cast.column(1).as_string::<i64>().values().as_ptr(), given);
+}
+
+/// the client cuts by what buffers say they hold, and a slice would say that it holds the whole.
+#[test]
+fn a_slice_of_a_large_batch_is_not_cut_into_crumbs() {
+    let whole = one("n", Arc::new(Int64Array::from_iter_values(0..1_000_000)));
+    let slice = whole.slice(1_000, 60_000);
+    let plan = Plan::new(&whole.schema(), &whole.schema()).unwrap();
+    let write = Write {
+        id: 1,
+        rows: slice.num_rows(),
+        bytes: 480_000,
+        batches: vec![slice.clone()],
+    };
+    let prepared = prepare(&plan, &write, false).unwrap();
+    assert_eq!(prepared.batches, [slice]);
+    assert!(prepared.batches[0].get_array_memory_size() < 500_000);
+}
