@@ -24,6 +24,8 @@ export type Cargo =
 
 /** How one delivery was packed. */
 export interface Packing {
+  /** Of its buffers, each counted once: what it takes from the budget. */
+  readonly bytes: number;
   /** Buffers lent. */
   readonly pinned: number;
   /** Buffers copied. */
@@ -120,7 +122,13 @@ export class Packer {
       this.#packing = false;
     }
     this.#count++;
-    return { pinned: sheet.pinned, copied: sheet.copied, ipc: this.#ipc, reason: sheet.reason() };
+    return {
+      bytes: sheet.bytes - mark.bytes,
+      pinned: sheet.pinned,
+      copied: sheet.copied,
+      ipc: this.#ipc,
+      reason: sheet.reason(),
+    };
   }
 
   /** By which number Rust knows a schema; it is told when it does not know it yet. */
@@ -138,9 +146,13 @@ export class Packer {
     if (schema === this.#lastSchema) return this.#lastRegistered!;
     let known = this.#schemas.get(schema);
     if (known === undefined) {
-      // Many producers make a new schema object for every batch: encoding each would cost more than the batch.
-      known = this.#likeTheLast(schema as ArrowBatch["schema"]) ?? { plan: plan(schema), id: -1 };
-      this.#schemas.set(schema, known);
+      // The library makes a new schema object for every batch: encoding each would cost more than the batch, and
+      // remembering each a quarter of it.
+      known = this.#likeTheLast(schema as ArrowBatch["schema"]);
+      if (known === undefined) {
+        known = { plan: plan(schema), id: -1 };
+        this.#schemas.set(schema, known);
+      }
     }
     this.#lastSchema = schema;
     this.#lastRegistered = known;

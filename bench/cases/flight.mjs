@@ -25,6 +25,10 @@ const MEMORY_WAYS = {
   "the same eight batches": {},
   "new memory for each batch": { fresh: true },
   "new memory for each batch, and a turn of the event loop after it": { fresh: true, yields: true },
+  "new memory for each batch; nothing sent, the newest kept that fit into the budget": {
+    fresh: true,
+    idle: true,
+  },
 };
 
 const here = path.dirname(fileURLToPath(import.meta.url));

@@ -13,9 +13,10 @@ const shapes = [
   ...[20, 100, 1_000].map((columns) => ({ bytes: MB, columns })),
 ];
 const modes = ["pin", "copy", "ipc"];
-/** Batches handed over before the first outcome is awaited. */
-const burstOf = (bytes) => (bytes <= MB ? 16 : bytes <= 10 * MB ? 8 : 4);
-const budget = { inflight: { maxBytes: "2GiB", maxPinnedBytes: "8GiB" } };
+/** Batches handed over before the first outcome is awaited. The same for all sizes: the first ones cost more. */
+const BURST = 16;
+// Rows that linger would have the process sleep between bursts, and measure its waking up.
+const budget = { batching: { linger: 0 }, inflight: { maxBytes: "2GiB", maxPinnedBytes: "8GiB" } };
 const clients = {};
 for (const mode of modes) clients[mode] = await connect("discard:", { ...budget, handoff: mode });
 
@@ -28,11 +29,12 @@ for (const mode of modes) {
   }
 }
 
+const sweep = { from: new Uint8Array(128 * MB).fill(1), to: new Uint8Array(128 * MB) };
 const rows = [];
 for (const shape of shapes) {
   const count = Math.max(5, Math.min(50, Math.floor((200 * MB) / shape.bytes)));
   const times = { pin: [], copy: [], ipc: [] };
-  const afterPause = { pin: [], copy: [], ipc: [] };
+  const afterPause = [];
   const afterCollection = [];
   const first = mixedBatch(shape.bytes, shape.columns);
   const warmUp = shape.bytes > 10 * MB ? 1 : 10;
@@ -40,16 +42,15 @@ for (const shape of shapes) {
     // In turn, so that a noisy second hits all three alike; in bursts, as batches stream.
     for (const mode of modes) {
       if (mode === "ipc" && turn >= warmUp + 10) continue;
-      const burst = Array.from({ length: burstOf(shape.bytes) }, () => another(first));
+      const burst = Array.from({ length: BURST }, () => another(first));
       const admitted = [];
       for (const batch of burst) {
         const start = performance.now();
         admitted.push(clients[mode].enqueue(batch));
         const took = (performance.now() - start) * 1_000;
         if (turn < warmUp) continue;
-        // After a pause the native threads sleep, and whoever wakes them pays the operating system for it.
-        if (admitted.length === 1) afterPause[mode].push(took);
-        else times[mode].push(took);
+        // The native threads may have fallen asleep, and whoever wakes them pays the operating system for it.
+        if (admitted.length > 1) times[mode].push(took);
       }
       for (const delivery of await Promise.all(admitted)) {
         const result = (await delivery.result).orThrow();
@@ -72,20 +73,44 @@ for (const shape of shapes) {
     }
     for (const delivery of await Promise.all(admitted)) (await delivery.result).orThrow();
   }
+  // With as much copied before each burst as the largest caches hold: what is left of a size's own cost when
+  // the batches' objects come from memory at every size.
+  const cold = [];
+  for (let turn = 0; turn < (shape.bytes > 10 * MB ? 5 : 15); turn++) {
+    const burst = Array.from({ length: BURST }, () => another(first));
+    sweep.to.set(sweep.from);
+    const admitted = [];
+    for (const batch of burst) {
+      const start = performance.now();
+      admitted.push(clients.pin.enqueue(batch));
+      if (admitted.length > 1) cold.push((performance.now() - start) * 1_000);
+    }
+    for (const delivery of await Promise.all(admitted)) (await delivery.result).orThrow();
+  }
+  for (let turn = 0; turn < 15; turn++) {
+    const batch = another(first);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const start = performance.now();
+    const admitted = clients.pin.enqueue(batch);
+    afterPause.push((performance.now() - start) * 1_000);
+    (await (await admitted).result).orThrow();
+  }
   const us = Object.fromEntries(modes.map((mode) => [mode, median(times[mode])]));
-  const pinAfterPauseUs = median(afterPause.pin);
+  const pinAfterPauseUs = median(afterPause);
   const pinAfterCollectionUs = median(afterCollection);
+  const pinColdUs = median(cold);
   rows.push({
     ...shape,
     us,
     pinAfterPauseUs,
     pinAfterCollectionUs,
+    pinColdUs,
     ipcOverPin: us.ipc / us.pin,
     ipcOverCopy: us.ipc / us.copy,
   });
   console.error(
     `  ${shape.columns} columns, ${shape.bytes} B: ${modes.map((mode) => `${mode} ${us[mode].toFixed(1)} µs`).join(", ")}; ` +
-      `pin after a pause ${pinAfterPauseUs.toFixed(1)} µs, after a collection ${pinAfterCollectionUs.toFixed(1)} µs`,
+      `pin after a pause ${pinAfterPauseUs.toFixed(1)} µs, after a collection ${pinAfterCollectionUs.toFixed(1)} µs, with caches emptied ${pinColdUs.toFixed(1)} µs`,
   );
 }
 // What a pause does to any call: one that is refused, touches no batch and wakes no thread.

@@ -5,6 +5,8 @@
 // - Sequence numbers are given at admission, in its order.
 // - Nothing that waits holds memory which the budget does not know of: a queued call is packed when it is let in.
 // - Of an outcome that is not good, somebody is told: the reader of the result, or whoever closes.
+// - Outcomes come in a turn of the event loop. Who hands over more than a budget without one is given one:
+//   the batches of settled deliveries would pile up here, where no budget counts them.
 //
 // It counts no bytes and retries nothing: the transmitter does.
 
@@ -60,6 +62,9 @@ export class Core implements Listener {
   readonly #listeners: ResultListeners | undefined;
   readonly #packer: Packer;
   readonly #inFlight = new Map<number, InFlight>();
+  /** Bytes of what is in `#inFlight`. Rust's count is lower by what is settled and not heard of yet. */
+  #heldBytes = 0;
+  readonly #budgetBytes: number;
   readonly #waiting = new Map<number, Waiter>();
   readonly #operations = new Map<number, (error: IngestError | null) => void>();
   readonly #unread = new UnreadOutcomes();
@@ -92,6 +97,7 @@ export class Core implements Listener {
     this.#retryWhen = split.retry.when;
     this.#listeners = split.listeners;
     this.#packer = new Packer((message) => binding.registerSchema(message));
+    this.#budgetBytes = this.stats().bytes.budget;
   }
 
   /** Tells Rust the schema to come, before it opens. */
@@ -121,7 +127,8 @@ export class Core implements Listener {
   admit(group: readonly InFlight[]): Promise<void> | undefined {
     try {
       const ticket = this.#submit(0, group);
-      return ticket === 0 ? undefined : this.#wait(ticket, group);
+      if (ticket !== 0) return this.#wait(ticket, group);
+      return this.#heldBytes > this.#budgetBytes ? turn() : undefined;
     } catch (error) {
       this.#refused(group, error);
       throw error;
@@ -179,6 +186,7 @@ export class Core implements Listener {
     const inFlight = this.#inFlight.get(outcome.sequence);
     if (inFlight === undefined) return;
     this.#inFlight.delete(outcome.sequence);
+    this.#heldBytes -= inFlight.packing?.bytes ?? 0;
     this.#settle(inFlight, toResult(inFlight, outcome), outcome.retries);
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
@@ -280,6 +288,7 @@ export class Core implements Listener {
       const inFlight = group[i]!;
       inFlight.sequence = ++this.#lastSequence;
       this.#inFlight.set(inFlight.sequence, inFlight);
+      this.#heldBytes += inFlight.packing?.bytes ?? 0;
     }
     // Signals are the user's, who may send from within them; by now the books are in order.
     for (let i = 0; i < group.length; i++) {
@@ -377,6 +386,11 @@ export class Core implements Listener {
     if (pinned.pins === 0 || tries >= 100) this.binding.dispose();
     else setTimeout(() => this.#retire(tries + 1), 10).unref();
   }
+}
+
+/** Until the event loop has come round, and with it the outcomes that were ready. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 // A signal that fails must neither fail a delivery nor keep a ticket from being redeemed.

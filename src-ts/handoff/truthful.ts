@@ -26,13 +26,24 @@ export function truthful(batch: ArrowBatch): ArrowBatch {
 }
 
 const doubles = new WeakMap<ArrowSchema, boolean>();
+let last: { readonly schema: ArrowSchema; readonly twice: boolean } | undefined;
 
 function namesTwice(schema: ArrowSchema): boolean {
-  let found = doubles.get(schema);
-  if (found === undefined) {
+  if (last !== undefined && (schema === last.schema || sameNames(schema.fields, last.schema.fields)))
+    return last.twice;
+  let twice = doubles.get(schema);
+  if (twice === undefined) {
     const { fields } = schema;
-    found = new Set(fields.map((field) => field?.name)).size < fields.length;
-    doubles.set(schema, found);
+    twice = new Set(fields.map((field) => field?.name)).size < fields.length;
+    doubles.set(schema, twice);
   }
-  return found;
+  last = { schema, twice };
+  return twice;
+}
+
+/** The library makes a new schema for every batch, and an entry for each would cost more than this look. */
+function sameNames(ones: readonly ArrowField[], others: readonly ArrowField[]): boolean {
+  if (ones.length !== others.length) return false;
+  for (let i = 0; i < ones.length; i++) if (ones[i]?.name !== others[i]?.name) return false;
+  return true;
 }

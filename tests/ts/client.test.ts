@@ -116,6 +116,23 @@ for (const target of ["discard:", "delta:"])
       expect(await client.send(shared, { handoff: "auto" })).toMatchObject({ rows: 10, handoff: "ipc" });
     });
 
+    test("R-05 R-10 a loop that is always let in at once does not outrun the outcomes", async () => {
+      const budget = 64 * 1024;
+      await using client = await open({ inflight: { maxBytes: budget }, batching: { linger: 0 } });
+      let [handedOver, heardOf, most] = [0, 0, 0];
+      for (let i = 0; i < 200; i++) {
+        const one = batch(1_000, i);
+        const delivery = await client.enqueue(one);
+        handedOver++;
+        void delivery.result.then(() => heardOf++);
+        most = Math.max(most, handedOver - heardOf);
+      }
+      const { admitted } = client.stats().bytes;
+      // Some budgets and not all 200: what Rust holds, what was settled since the last turn, and one batch.
+      expect(most * (admitted / handedOver)).toBeLessThan(3 * budget);
+      expect(admitted).toBeGreaterThan(20 * budget);
+    });
+
     test("enqueue settles at admission, and its delivery gives the outcome", async () => {
       await using client = await open();
       const deliveries = await Promise.all(

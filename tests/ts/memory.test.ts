@@ -40,7 +40,7 @@ describe("R-01 R-04 what is pinned", () => {
     const { values, packing, buffers } = pack(column(buffer));
     expect(values).toMatchObject({ mode: PIN, offset: 0, length: 400 });
     expect(buffers[values.index]).toBe(buffer);
-    expect(packing).toEqual({ pinned: 1, copied: 0, ipc: 0, reason: null });
+    expect(packing).toEqual({ bytes: 400, pinned: 1, copied: 0, ipc: 0, reason: null });
     expect(() => buffer.transfer()).toThrow();
     expect(() => structuredClone(buffer, { transfer: [buffer] })).toThrow();
     expect(buffer.byteLength).toBe(400);
@@ -200,6 +200,7 @@ describe("IPC bytes as given", () => {
         { mode: PIN, index: 0, offset: view.byteOffset, length: view.byteLength },
       ]);
       expect(packing).toEqual({
+        bytes: view.byteLength,
         pinned: 0,
         copied: 0,
         ipc: 1,
