@@ -28,11 +28,11 @@ use crate::error::Result;
 
 pub(super) fn import(columns: &Columns, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
     match payload {
-        Payload::Moved => check(columns, payload, pool, Text::named()),
+        Payload::Moved => check(columns, payload, pool, Text::Named),
         // What is copied is checked by arrow, which is fast and names no row. So whoever is refused is
         // looked at once more.
-        Payload::Computed => check(columns, payload, pool, Text::left_to_arrow())
-            .or_else(|_| check(columns, payload, pool, Text::named())),
+        Payload::Computed => check(columns, payload, pool, Text::LeftToArrow)
+            .or_else(|_| check(columns, payload, pool, Text::Named)),
     }
 }
 
@@ -297,8 +297,7 @@ impl Walk<'_> {
             let part = self.payload(buffer, start, end - start, 1)?;
             parts.push(part.unwrap_or_else(|| Foreign::from_buffer(Default::default())));
         }
-        let Walk { text: checker, .. } = self;
-        views.rebase(&parts, text.then_some(checker))?;
+        views.rebase(&parts, text.then_some(self.text))?;
         let views = views.freeze();
         let lengths: Vec<i64> = parts.iter().map(|part| part.len() as i64).collect();
         self.bytes += views.len();

@@ -1,84 +1,90 @@
 //! Is it UTF-8? Asked of bytes that may change while being asked.
 //!
-//! Soundness: the bytes are copied to the stack, chunk by chunk, and only the copies are looked at, so
+//! Soundness: the bytes are copied aside, chunk by chunk, and only the copies are looked at, so
 //! that no `&str` or `&[u8]` over changing memory ever exists. For pinned payload the answer is true
 //! of the bytes that were read and of nothing later; nobody relies on it: destinations that get pinned
 //! payload merely move bytes, and the others get copies, which cannot change.
+
+use std::cell::RefCell;
 
 use arrow::datatypes::ArrowNativeType;
 
 use super::foreign::{CHUNK, Foreign};
 
-pub(super) struct Text {
-    /// Here and not on the stack of `check`, or it would be zeroed for each view of a column. None if
-    /// somebody else looks at the text.
-    chunk: Option<Box<[u8; CHUNK]>>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Text {
+    /// What is no text is named by its row.
+    Named,
+    /// Everything passes: arrow's full validation, which is to follow, is twice as fast and names no row.
+    LeftToArrow,
+}
+
+thread_local! {
+    /// Not on the stack, or it would be zeroed for each view of a column; not of the batch, because for a small
+    /// one this allocation would cost more than all the others: glibc tidies up its small ones first.
+    static ASIDE: RefCell<Box<[u8; CHUNK]>> = RefCell::new(Box::new([0; CHUNK]));
 }
 
 impl Text {
-    /// What is no text is named by its row.
-    pub(super) fn named() -> Self {
-        Text {
-            chunk: Some(Box::new([0; CHUNK])),
-        }
-    }
-
-    /// Everything passes: arrow's full validation, which is to follow, is twice as fast and names no row.
-    pub(super) fn left_to_arrow() -> Self {
-        Text { chunk: None }
-    }
-
     /// Whether `offsets`, counted from `start` and ascending from zero, cut the bytes into pieces that
     /// are UTF-8 each; if not, the first piece that is none.
     pub(super) fn check<T: ArrowNativeType>(
-        &mut self,
+        self,
         values: &Foreign,
         start: usize,
         offsets: &[T],
     ) -> Result<(), usize> {
-        let Some(memory) = &mut self.chunk else {
-            return Ok(());
-        };
-        let length = offsets.last().map_or(0, |last| last.as_usize());
-        let piece_at = |position: usize| {
-            offsets
-                .partition_point(|offset| offset.as_usize() <= position)
-                .saturating_sub(1)
-        };
-        // `chunk[..kept]` are the bytes from `position` on, the start of a character.
-        let (mut position, mut kept) = (0, 0);
-        let mut next = 0;
-        while position < length {
-            let wanted = (length - position).min(CHUNK);
-            let read = values.read(start + position + kept, &mut memory[kept..wanted]);
-            let filled = kept + read;
-            let chunk = &memory[..filled];
-            let valid = match std::str::from_utf8(chunk) {
-                Ok(_) => filled,
-                // A character that the end of the chunk cuts in two, unless there is no more to come.
-                Err(error) if error.error_len().is_none() && position + filled < length && read > 0 => {
-                    error.valid_up_to()
-                }
-                Err(error) => return Err(piece_at(position + error.valid_up_to())),
-            };
-            if filled == 0 {
-                return Err(piece_at(position));
-            }
-            let through =
-                next + offsets[next..].partition_point(|offset| offset.as_usize() < position + valid);
-            if !chunk[..valid].is_ascii() {
-                for (index, offset) in offsets.iter().enumerate().take(through).skip(next) {
-                    // The bytes together may be UTF-8 where the pieces are not.
-                    if chunk[offset.as_usize() - position] & 0xC0 == 0x80 {
-                        return Err(index.saturating_sub(1));
-                    }
-                }
-            }
-            next = through;
-            memory.copy_within(valid..filled, 0);
-            kept = filled - valid;
-            position += valid;
+        match self {
+            Text::Named => ASIDE.with_borrow_mut(|aside| check(values, start, offsets, aside)),
+            Text::LeftToArrow => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn check<T: ArrowNativeType>(
+    values: &Foreign,
+    start: usize,
+    offsets: &[T],
+    memory: &mut [u8; CHUNK],
+) -> Result<(), usize> {
+    let length = offsets.last().map_or(0, |last| last.as_usize());
+    let piece_at = |position: usize| {
+        offsets
+            .partition_point(|offset| offset.as_usize() <= position)
+            .saturating_sub(1)
+    };
+    // `chunk[..kept]` are the bytes from `position` on, the start of a character.
+    let (mut position, mut kept) = (0, 0);
+    let mut next = 0;
+    while position < length {
+        let wanted = (length - position).min(CHUNK);
+        let read = values.read(start + position + kept, &mut memory[kept..wanted]);
+        let filled = kept + read;
+        let chunk = &memory[..filled];
+        let valid = match std::str::from_utf8(chunk) {
+            Ok(_) => filled,
+            // A character that the end of the chunk cuts in two, unless there is no more to come.
+            Err(error) if error.error_len().is_none() && position + filled < length && read > 0 => {
+                error.valid_up_to()
+            }
+            Err(error) => return Err(piece_at(position + error.valid_up_to())),
+        };
+        if filled == 0 {
+            return Err(piece_at(position));
+        }
+        let through = next + offsets[next..].partition_point(|offset| offset.as_usize() < position + valid);
+        if !chunk[..valid].is_ascii() {
+            for (index, offset) in offsets.iter().enumerate().take(through).skip(next) {
+                // The bytes together may be UTF-8 where the pieces are not.
+                if chunk[offset.as_usize() - position] & 0xC0 == 0x80 {
+                    return Err(index.saturating_sub(1));
+                }
+            }
+        }
+        next = through;
+        memory.copy_within(valid..filled, 0);
+        kept = filled - valid;
+        position += valid;
+    }
+    Ok(())
 }

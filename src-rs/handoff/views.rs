@@ -77,8 +77,7 @@ pub(super) fn views(
 
 impl Views {
     /// Points the views at `data`, of each buffer the part in `used`, and looks at what is there.
-    pub(super) fn rebase(&mut self, data: &[Foreign], text: Option<&mut Text>) -> Result<(), Fault> {
-        let mut text = text;
+    pub(super) fn rebase(&mut self, data: &[Foreign], text: Option<Text>) -> Result<(), Fault> {
         for (row, raw) in self.block.numbers_mut::<u128>().iter_mut().enumerate() {
             let length = *raw as u32;
             if length <= INLINE {
@@ -97,7 +96,7 @@ impl Views {
             if view.prefix != u32::from_le_bytes(prefix) {
                 return Err(Fault::new("the prefix in its view is not that of the value").at(row));
             }
-            if let Some(text) = text.as_deref_mut()
+            if let Some(text) = text
                 && text.check(&data[index], start, &[0, length as i64]).is_err()
             {
                 return Err(Fault::new("it is not UTF-8").at(row));

@@ -6,6 +6,7 @@
 //!   until then a delivery can be taken back whole.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -26,6 +27,19 @@ const SMALL_ROWS: usize = 8_192;
 pub struct Batcher {
     limits: Batching,
     pieces: VecDeque<Piece>,
+    /// How far the next draft has been looked for. Thousands of small batches come in hundreds of turns, and
+    /// each turn would count all of them again.
+    begun: Option<Begun>,
+}
+
+/// The front of the queue that fits one schema and the limits.
+struct Begun {
+    schema: SchemaRef,
+    taken: usize,
+    rows: usize,
+    bytes: usize,
+    /// The schema or the limits end this draft, so waiting brings it no more company.
+    full: bool,
 }
 
 /// What becomes one write.
@@ -50,6 +64,7 @@ impl Batcher {
         Batcher {
             limits,
             pieces: VecDeque::new(),
+            begun: None,
         }
     }
 
@@ -92,32 +107,24 @@ impl Batcher {
         current: Option<&SchemaRef>,
     ) -> Option<std::result::Result<Draft, (Vec<Segment>, Error)>> {
         let schema = self.next_schema(current)?;
-        let mut taken = 0;
-        let mut rows = 0;
-        let mut bytes = 0;
-        let mut full = false;
-        for piece in &self.pieces {
-            let fits = schema::fit(&piece.batch, &schema) != Fit::Different;
-            let over = taken > 0
-                && (rows + piece.segment.rows > self.limits.max_rows
-                    || bytes + piece.bytes > self.limits.max_bytes);
-            if !fits || over {
-                // The schema or the limits end this draft, so waiting brings it no more company.
-                full = true;
-                break;
-            }
-            taken += 1;
-            rows += piece.segment.rows;
-            bytes += piece.bytes;
-            if rows >= self.limits.max_rows || bytes >= self.limits.max_bytes {
-                full = true;
-                break;
-            }
-        }
+        let mut begun = match self.begun.take() {
+            Some(begun) if Arc::ptr_eq(&begun.schema, &schema) => begun,
+            _ => Begun::new(schema),
+        };
+        begun.extend(&self.pieces, &self.limits);
+        let full = begun.full;
         let due = self.due().is_some_and(|due| due <= now);
         if !(full || due || force) {
+            self.begun = Some(begun);
             return None;
         }
+        let Begun {
+            schema,
+            taken,
+            rows,
+            bytes,
+            ..
+        } = begun;
         let pieces: Vec<Piece> = self.pieces.drain(..taken).collect();
         let segments: Vec<Segment> = pieces.iter().map(|piece| piece.segment).collect();
         match seal(&schema, pieces) {
@@ -149,6 +156,7 @@ impl Batcher {
 
     /// Takes back what is left of a delivery; returns the rows.
     pub fn take_back(&mut self, sequence: u64) -> Vec<Segment> {
+        self.begun = None;
         let mut taken = Vec::new();
         self.pieces.retain(|piece| {
             let own = piece.segment.sequence == sequence;
@@ -190,6 +198,38 @@ impl Batcher {
     }
 }
 
+impl Begun {
+    fn new(schema: SchemaRef) -> Self {
+        Begun {
+            schema,
+            taken: 0,
+            rows: 0,
+            bytes: 0,
+            full: false,
+        }
+    }
+
+    fn extend(&mut self, pieces: &VecDeque<Piece>, limits: &Batching) {
+        for piece in pieces.range(self.taken..) {
+            if self.full {
+                return;
+            }
+            let fits = schema::fit(&piece.batch, &self.schema) != Fit::Different;
+            let over = self.taken > 0
+                && (self.rows + piece.segment.rows > limits.max_rows
+                    || self.bytes + piece.bytes > limits.max_bytes);
+            if !fits || over {
+                self.full = true;
+                return;
+            }
+            self.taken += 1;
+            self.rows += piece.segment.rows;
+            self.bytes += piece.bytes;
+            self.full = self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
+        }
+    }
+}
+
 fn share(bytes: usize, length: usize, rows: usize) -> usize {
     if length == rows {
         return bytes;
@@ -205,7 +245,7 @@ fn seal(schema: &SchemaRef, pieces: Vec<Piece>) -> Result<Vec<RecordBatch>> {
         .iter()
         .any(|field| holds_dictionary(field.data_type()));
     let mut sealed = Vec::with_capacity(pieces.len());
-    let mut run: Vec<RecordBatch> = Vec::new();
+    let mut run: Vec<RecordBatch> = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let small = may_join && piece.bytes < SMALL_BYTES && piece.segment.rows < SMALL_ROWS;
         let batch = schema::relabel(piece.batch, schema)?;
