@@ -226,6 +226,20 @@ async fn opening_for_the_first_write_asks_about_all_that_wait() {
     close(rig).await;
 }
 
+/// The session was there and took nothing: its end is a failure of all that wait.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_breaks_before_it_is_given_anything_is_asked_about() {
+    let predicate = Scripter::saying([Says::Verdict(true), Says::Verdict(false)]);
+    let rig = rig(&predicate, json!({}));
+    rig.world().opens = vec![Act::BreakNow(transient()); 10].into();
+    let sequence = rig.send(&batch(&schema("n"), 0..3));
+    let outcome = rig.outcome(sequence).await;
+    assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 2));
+    assert_eq!(predicate.attempts_asked(), [1, 2]);
+    rig.world().opens.clear();
+    close(rig).await;
+}
+
 ///
 #[tokio::test(start_paused = true)]
 async fn close_keeps_its_deadline_while_a_verdict_is_owed() {
