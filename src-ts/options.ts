@@ -104,8 +104,8 @@ export interface RetryOptions {
 
 /**
  * Told what became of each delivery, however it was sent: called on the JavaScript thread when it is settled,
- * and before `close` settles. What a listener throws or rejects with is a line in the log and changes nothing
- * else; a promise that it returns is not waited for.
+ * and before `close` settles. What a listener throws or rejects with is a line in the log and changes no outcome.
+ * Only `close` waits for promises that listeners return: for those of `onFailed`, until its deadline.
  *
  * @example
  * ```ts
@@ -120,7 +120,8 @@ export interface ResultListeners {
   onAcknowledged?(result: TransmissionResult): unknown;
   /**
    * All other results: partial, failed and unknown. A result that it took counts as read, so {@link
-   * IngestClient.close} does not reject for it; one that it threw or rejected at does not.
+   * IngestClient.close} does not reject for it; one that it threw or rejected at does not, nor one at which it
+   * is still busy at the deadline of `close`.
    */
   onFailed?(result: TransmissionResult): unknown;
 }
@@ -534,6 +535,9 @@ export function configInvalid(issues: readonly ConfigIssue[], operation: string)
   );
   return ingestError({ code: "CONFIG_INVALID", message: lines.join("; "), operation, issues });
 }
+
+/** `setTimeout` fires at once when it is asked for more. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Milliseconds of a duration as Rust's `humantime` reads it, or undefined. */
 export function milliseconds(duration: unknown): number | undefined {
