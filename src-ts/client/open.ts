@@ -2,6 +2,7 @@
 //
 // Invariants:
 // - Only what may pass at another try is tried again; the destination's own word on when is honoured.
+// - The delay before a try runs while `retry.when` thinks, and no try comes after the deadline.
 // - An abort ends the wait at once, also the wait for an attempt under way.
 //
 // Rust has validated the options by now, so a value that cannot be read here is not given.
@@ -31,15 +32,12 @@ export async function open(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const began = performance.now();
+  const elapsed = (): number => performance.now() - began;
   const baseDelay = milliseconds(retry.baseDelay) ?? BASE_DELAY_MS;
+  const maxDelay = Math.max(milliseconds(retry.maxDelay) ?? MAX_DELAY_MS, baseDelay);
   const deadline = milliseconds(retry.deadline) ?? DEADLINE_MS;
-  // What is not to be asked again before the deadline is not waited for either.
-  const mayPass = (error: Error): boolean =>
-    error instanceof IngestError &&
-    error.retry !== "never" &&
-    performance.now() - began + (error.retryAfterMs ?? 0) < deadline;
   let attempts = 0;
-  let ended = false;
+  let goesOn = false;
   try {
     await pRetry(
       (attempt) => {
@@ -48,19 +46,20 @@ export async function open(
       },
       {
         retries: (retry.attempts ?? ATTEMPTS) - 1,
-        minTimeout: baseDelay,
-        maxTimeout: Math.max(milliseconds(retry.maxDelay) ?? MAX_DELAY_MS, baseDelay),
-        maxRetryTime: deadline,
-        randomize: true,
+        // It would wait only after the answer of `when`, for which the delay is to run.
+        minTimeout: 0,
         signal,
-        shouldRetry: ({ error }) => !ended && mayPass(error),
-        onFailedAttempt: async ({ error, retryDelay, retriesLeft }) => {
-          if (retriesLeft <= 0 || !mayPass(error)) return;
-          const tried = withTries(error as IngestError, attempts, performance.now() - began);
-          ended = !(await mayTryAgain(tried, operations, retry, signal));
-          if (ended) return;
-          const wait = ((error as IngestError).retryAfterMs ?? 0) - retryDelay;
-          if (wait > 0) await raceSignal(new Promise((resolve) => setTimeout(resolve, wait)), signal);
+        shouldRetry: () => goesOn,
+        onFailedAttempt: async ({ error, retriesLeft }) => {
+          goesOn = false;
+          if (retriesLeft <= 0 || !(error instanceof IngestError) || error.retry === "never") return;
+          const backoff = Math.min(baseDelay * 2 ** (attempts - 1) * (1 + Math.random()), maxDelay);
+          const due = elapsed() + Math.max(backoff, error.retryAfterMs ?? 0);
+          // What could come only after the deadline is neither asked about nor waited for.
+          if (due >= deadline) return;
+          const tried = withTries(error, attempts, elapsed());
+          goesOn = (await mayTryAgain(tried, operations, retry, signal)) && elapsed() < deadline;
+          if (goesOn) await sleep(due - elapsed(), signal);
         },
       },
     );
@@ -89,6 +88,19 @@ async function mayTryAgain(
     return true;
   } finally {
     // An hour's patience would keep a process alive that has given up connecting.
+    clearTimeout(timer);
+  }
+}
+
+/** Rejects with the signal's reason if that comes first. */
+async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  if (ms <= 0) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  try {
+    await raceSignal(promise, signal);
+  } finally {
+    // Else a process that has given up connecting would live as long as the server had asked for patience.
     clearTimeout(timer);
   }
 }
