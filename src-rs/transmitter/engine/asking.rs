@@ -113,10 +113,14 @@ impl Engine {
 
     /// Goes on once all is answered, or nobody waits for the answers any more.
     pub(super) fn stop_asking(&mut self, now: Instant) {
-        let Phase::Asking(question) = &self.session else {
+        let Phase::Asking(question) = &mut self.session else {
             return;
         };
-        let moot = question.unanswered.is_empty() || self.window.is_empty();
+        // An answer about what was aborted meanwhile would hold up all others, and be told as if it mattered.
+        let window = &self.window;
+        let matters = |ids: &Vec<u64>| ids.iter().any(|id| window.contains(*id));
+        question.unanswered.retain(matters);
+        let moot = question.unanswered.is_empty();
         if !moot && question.patience > now {
             return;
         }
