@@ -75,7 +75,8 @@ export interface RetryAttempt {
  * `retry` are reached, or where a connection ended as it was to; so it can end tries, and never add one.
  *
  * If it throws or rejects, gives something else than a boolean or gives it too late, what would have been is:
- * another try, and a line in the log. While it thinks, nothing is sent.
+ * another try, and a line in the log. While it thinks, nothing is sent, and what reaches the deadline of `retry`
+ * meanwhile fails.
  *
  * @example
  * ```ts

@@ -641,7 +641,7 @@ impl Engine {
         };
         let wait = match &self.session {
             Phase::Waiting(until) => Some(*until),
-            Phase::Asking(question) => Some(question.patience()),
+            Phase::Asking(question) => Some(self.patience(question)),
             _ => None,
         };
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);

@@ -58,7 +58,8 @@ export async function open(
           // What could come only after the deadline is neither asked about nor waited for.
           if (due >= deadline) return;
           const tried = withTries(error, attempts, elapsed());
-          goesOn = (await mayTryAgain(tried, operations, retry, signal)) && elapsed() < deadline;
+          const answer = await mayTryAgain(tried, deadline - elapsed(), operations, retry, signal);
+          goesOn = answer && elapsed() < deadline;
           if (goesOn) await sleep(due - elapsed(), signal);
         },
       },
@@ -69,17 +70,24 @@ export async function open(
   }
 }
 
-/** What `retry.when` says of another try; without a verdict it is yes, with a line in the log that says why. */
+/**
+ * What `retry.when` says of another try; without a verdict it is yes, with a line in the log that says why.
+ *
+ * @param left Milliseconds until it is too late for another try, whatever the answer.
+ */
 async function mayTryAgain(
   error: IngestError,
+  left: number,
   operations: Operations,
   { when, whenTimeout }: RetryOptions,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   if (when === undefined) return true;
-  const limit = milliseconds(whenTimeout) ?? WHEN_TIMEOUT_MS;
+  const patience = milliseconds(whenTimeout) ?? WHEN_TIMEOUT_MS;
   const { promise: late, resolve } = Promise.withResolvers<RetryAnswer>();
-  const timer = setTimeout(() => resolve({ failed: [`no answer within ${limit} ms`] }), limit);
+  const silence: RetryAnswer =
+    left <= patience ? { retry: false } : { failed: [`no answer within ${patience} ms`] };
+  const timer = setTimeout(resolve, Math.min(patience, left), silence);
   try {
     const answer = await raceSignal(Promise.race([askToRetry(when, error), late]), signal);
     if ("retry" in answer) return answer.retry;

@@ -56,11 +56,9 @@ fn a_copy_has_the_rows_and_none_of_the_memory() {
 /// What JavaScript writes between the import and the copy is looked at again.
 #[test]
 fn what_changed_since_the_import_is_checked_again() {
-    let given = RecordBatch::try_from_iter([(
-        "s",
-        Arc::new(StringArray::from(vec!["some", "text"])) as ArrayRef,
-    )])
-    .unwrap();
+    let given =
+        RecordBatch::try_from_iter([("s", Arc::new(StringArray::from(vec!["some", "text"])) as ArrayRef)])
+            .unwrap();
     let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let mut heap = Heap::pinned(Shape::default(), &pins);
     let parcel = heap.parcel(&given);
@@ -97,7 +95,10 @@ fn a_trimmed_slice_is_the_slice_and_says_its_size() {
         }
     }
     let numbers = RecordBatch::try_from_iter([
-        ("n", Arc::new(Int64Array::from_iter_values(0..100_000)) as ArrayRef),
+        (
+            "n",
+            Arc::new(Int64Array::from_iter_values(0..100_000)) as ArrayRef,
+        ),
         (
             "s",
             Arc::new(StringArray::from_iter_values((0..100_000).map(|n| n.to_string()))) as ArrayRef,
@@ -107,7 +108,11 @@ fn a_trimmed_slice_is_the_slice_and_says_its_size() {
     let slice = numbers.slice(500, 1_000);
     assert!(slice.get_array_memory_size() > 1_000_000);
     let trimmed = trim(&slice).unwrap();
-    assert!(trimmed.get_array_memory_size() < 20_000, "{}", trimmed.get_array_memory_size());
+    assert!(
+        trimmed.get_array_memory_size() < 20_000,
+        "{}",
+        trimmed.get_array_memory_size()
+    );
     // The payload is where it was.
     let address = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().as_ptr();
     assert_eq!(address(&trimmed), address(&slice));

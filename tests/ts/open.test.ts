@@ -122,14 +122,14 @@ describe("R-12 R-32 connecting", () => {
       expect(tries).toEqual([0]);
     });
 
-    test("thought that lasts until the deadline is one try too late", async () => {
-      const { error, tries } = await course([away()], {
-        ...thinking(4_000, true),
-        deadline: "3s",
-        whenTimeout: "1h",
-      });
-      expect(error).toMatchObject({ code: "UNAVAILABLE", attempts: 1 });
-      expect(tries).toEqual([0]);
+    test("no answer is waited for past the deadline, and none that comes by then is too late", async () => {
+      const options = { deadline: "3s", whenTimeout: "1h" } as const;
+      for (const ms of [3_000, 4_000, 3_600_000]) {
+        const { error, tries } = await course([away()], { ...thinking(ms, true), ...options });
+        expect(error).toMatchObject({ code: "UNAVAILABLE", attempts: 1, elapsedMs: 3_000 });
+        expect(tries).toEqual([0]);
+      }
+      expect((await course([away()], { ...thinking(2_999, true), ...options })).tries).toEqual([0, 2_999]);
     });
 
     test("R-18 an abort ends the wait that a destination asked for, and leaves no timer behind", async () => {

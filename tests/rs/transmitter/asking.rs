@@ -212,6 +212,31 @@ async fn time_spent_thinking_counts() {
     close(rig).await;
 }
 
+/// `retry.deadline` ends the wait for an answer, of those that have reached it, and of no others.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_does_not_wait_for_an_answer() {
+    let about_other = Says::After(secs(5), true);
+    let predicate = Scripter::saying([Says::Verdict(true), Says::Nothing, about_other]);
+    let retry = json!({ "baseDelay": 0, "maxDelay": 0, "whenTimeout": "1h", "deadline": "10s" });
+    let (rig, [late, other]) = tried_unequally(&predicate, retry);
+    let start = tokio::time::Instant::now();
+    let flush = rig.ask(|reply| rig.transmitter.flush(reply));
+    let outcome = rig.outcome(late).await;
+    assert_eq!(start.elapsed().as_secs(), 10);
+    let error = outcome.error.unwrap();
+    assert_eq!(
+        (outcome.status, error.code(), error.attempts()),
+        (Status::Failed, Code::Unavailable, 2)
+    );
+    assert_eq!(errors_logged(&rig), 1);
+    let outcome = rig.outcome(other).await;
+    assert_eq!(start.elapsed().as_secs(), 13);
+    assert_eq!((outcome.status, outcome.attempts), (Status::Acknowledged, 2));
+    flush.await.unwrap();
+    assert_eq!(warnings_of_predicate(&rig), 0);
+    close(rig).await;
+}
+
 /// Two writes of one session may have been tried unequally often: the verdict on one is not the other's.
 #[tokio::test(start_paused = true)]
 async fn writes_are_judged_by_their_own_attempts_and_unsent_ones_not_at_all() {
