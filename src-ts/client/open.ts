@@ -65,7 +65,8 @@ export async function open(
       },
     );
   } catch (error) {
-    if (!(error instanceof IngestError)) throw error;
+    // The reason of an abort is its owner's, also where it is one of our errors.
+    if (!(error instanceof IngestError) || error === signal?.reason) throw error;
     throw withTries(error, attempts, performance.now() - began);
   }
 }

@@ -161,6 +161,19 @@ describe("R-12 R-32 connecting", () => {
     expect(times.length).toBe(1);
   });
 
+  test("an abort rejects with the very reason, also where that is an error of ours", async () => {
+    const controller = new AbortController();
+    const reason = new ConfigError({ code: "CONFIG_INVALID", message: "mine" });
+    const { times, run } = destination([away()]);
+    const when = () => {
+      controller.abort(reason);
+      return true;
+    };
+    expect(await run({ when }, controller.signal)).toBe(reason);
+    expect(times).toHaveLength(1);
+    expect(await run({}, AbortSignal.abort(reason))).toBe(reason);
+  });
+
   test("an abort ends the wait for an attempt, whose failure then is nobody's", async () => {
     const controller = new AbortController();
     const attempt = new Promise<never>((_, reject) => setTimeout(() => reject(new Error("late")), 20));
