@@ -10,7 +10,7 @@
 import pRetry from "p-retry";
 import type { RetryAnswer } from "../binding.js";
 import { IngestError, ingestError } from "../errors.js";
-import { milliseconds, type RetryOptions } from "../options.js";
+import { LONGEST_TIMER_MS, milliseconds, type RetryOptions } from "../options.js";
 import { askToRetry } from "./retry.js";
 
 // `src-rs/config.rs` owns these; they are repeated because `open` is a single attempt there.
@@ -88,7 +88,7 @@ async function mayTryAgain(
   const { promise: late, resolve } = Promise.withResolvers<RetryAnswer>();
   const silence: RetryAnswer =
     left <= patience ? { retry: false } : { failed: [`no answer within ${patience} ms`] };
-  const timer = setTimeout(resolve, Math.min(patience, left), silence);
+  const timer = setTimeout(resolve, Math.min(patience, left, LONGEST_TIMER_MS), silence);
   try {
     const answer = await raceSignal(Promise.race([askToRetry(when, error), late]), signal);
     if ("retry" in answer) return answer.retry;
@@ -103,14 +103,15 @@ async function mayTryAgain(
 
 /** Rejects with the signal's reason if that comes first. */
 async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  if (ms <= 0) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  try {
-    await raceSignal(promise, signal);
-  } finally {
-    // Else a process that has given up connecting would live as long as the server had asked for patience.
-    clearTimeout(timer);
+  for (let left = ms; left > 0; left -= LONGEST_TIMER_MS) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, Math.min(left, LONGEST_TIMER_MS));
+    try {
+      await raceSignal(promise, signal);
+    } finally {
+      // Else a process that has given up connecting would live as long as the server had asked for patience.
+      clearTimeout(timer);
+    }
   }
 }
 

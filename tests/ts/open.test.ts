@@ -132,6 +132,23 @@ describe("R-12 R-32 connecting", () => {
       expect((await course([away()], { ...thinking(2_999, true), ...options })).tries).toEqual([0, 2_999]);
     });
 
+    test("months are waited for, though no timer runs for so long", async () => {
+      const month = 30 * 86_400_000;
+      const { error, tries } = await course([away(month)], {
+        ...thinking(1_000, true),
+        deadline: "365d",
+        whenTimeout: "31.5d",
+      });
+      expect(error).toBe(null);
+      expect(tries).toEqual([0, month]);
+      const when = await course([away()], {
+        ...thinking(1_000, false),
+        deadline: "30.5d",
+        whenTimeout: "31.5d",
+      });
+      expect(when.error).toMatchObject({ attempts: 1, elapsedMs: 1_000 });
+    });
+
     test("R-18 an abort ends the wait that a destination asked for, and leaves no timer behind", async () => {
       stopClock();
       const { times, run } = destination([away(6_000)]);
