@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import * as path from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test, vi } from "vitest";
-import { Binding, type Listener } from "../../dist/binding.js";
+import { Binding } from "../../dist/binding.js";
 import {
   type ConnectOptions,
   connect,
@@ -101,7 +101,6 @@ describe("R-12 R-34 retry.when, while delivering", () => {
     ["rejects", () => Promise.reject("no verdict today"), "no verdict today"],
     ["gives nothing", () => undefined, "not undefined"],
     ["gives a number", async () => 1, "not a number"],
-    ["gives it too late", () => new Promise((resolve) => setTimeout(resolve, 100, false).unref()), "20ms"],
     ["never answers", () => new Promise(() => {}), "20ms"],
   ])("one that %s changes nothing but for a warning", async (_, when, words) => {
     await using there = await server(AWAY);
@@ -130,12 +129,43 @@ describe("R-12 R-34 retry.when, while delivering", () => {
     expect((await sent).status).toBe("acknowledged");
   });
 
-  test("an answer to a question that nobody asked does nothing", async () => {
-    const listener = new Proxy({}, { get: () => () => {} }) as Listener;
-    const binding = await Binding.create("discard:", "{}", listener);
-    for (const request of [1, 0, -1, Number.NaN, 2 ** 60]) binding.answerRetry(request, { retry: true });
-    binding.dispose();
-    binding.answerRetry(1, { retry: false });
+  test("an answer that comes too late is no answer to the question that is open by then", async () => {
+    await using there = await server(AWAY, AWAY);
+    const first = Promise.withResolvers<boolean>();
+    const when = vi.fn(async () => {
+      if (when.mock.calls.length === 1) return first.promise;
+      first.resolve(false);
+      // By then the late one has been handed over.
+      await new Promise(setImmediate);
+      return true;
+    });
+    const retry = { baseDelay: 1, when, whenTimeout: 50 };
+    await using client = await connect(there.url, { ...quick, retry });
+    expect((await client.send(batch)).orThrow().attempts).toBe(3);
+    expect(when).toHaveBeenCalledTimes(2);
+  });
+
+  test("an answer to a question that nobody asked does nothing, and answers no other", async () => {
+    await using there = await server(AWAY, AWAY);
+    const answers = vi.spyOn(Binding.prototype, "answerRetry");
+    const strayed = (binding: Binding, asked: number) => {
+      for (const request of [asked, asked + 9, 0, -1, Number.NaN, 2 ** 60])
+        binding.answerRetry(request, { retry: false });
+    };
+    try {
+      const when = async () => {
+        const binding = answers.mock.contexts[0] as Binding | undefined;
+        if (binding !== undefined) strayed(binding, answers.mock.calls[0]![0]);
+        return true;
+      };
+      const client = await connect(there.url, { ...quick, retry: { baseDelay: 1, when } });
+      expect((await client.send(batch)).orThrow().attempts).toBe(3);
+      expect(answers).toHaveBeenCalledTimes(8);
+      await client.close();
+      expect(() => strayed(answers.mock.contexts[0] as Binding, 1)).not.toThrow();
+    } finally {
+      answers.mockRestore();
+    }
   });
 });
 

@@ -267,13 +267,37 @@ async fn writes_are_judged_by_their_own_attempts_and_unsent_ones_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn opening_for_the_first_write_asks_about_all_that_wait() {
+async fn opening_for_the_first_write_asks_once_about_all_that_wait() {
     let predicate = Scripter::saying([Says::Verdict(false)]);
     let rig = rig(&predicate, json!({}));
     rig.world().opens = [Act::Fail(transient())].into();
-    let sequence = rig.send(&batch(&schema("n"), 0..3));
-    let outcome = rig.outcome(sequence).await;
-    assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 1));
+    let sequences: Vec<u64> = (0..3)
+        .map(|n| rig.send(&batch(&schema("n"), n * 3..n * 3 + 3)))
+        .collect();
+    for sequence in sequences {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 1));
+    }
+    assert_eq!(predicate.attempts_asked(), [1]);
+    close(rig).await;
+}
+
+/// No session can be opened for any of them: those that the last one had, too, and they were tried equally often.
+#[tokio::test(start_paused = true)]
+async fn opening_anew_asks_once_about_all_writes_that_wait() {
+    let predicate = Scripter::saying([Says::Verdict(true), Says::Verdict(false)]);
+    let options = json!({ "batching": { "maxRows": 3 }, "inflight": { "maxWrites": 3 } });
+    let rig = Rig::asking(Scripted::new(Durable::AtFlush, false), options, predicate.clone());
+    rig.world().opens = [Act::Pass, Act::Fail(transient())].into();
+    rig.world().writes = [Act::Pass, Act::Pass, Act::Fail(transient())].into();
+    let sequences: Vec<u64> = (0..3)
+        .map(|n| rig.send(&batch(&schema("n"), n * 3..n * 3 + 3)))
+        .collect();
+    for sequence in sequences {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 2));
+    }
+    assert_eq!(predicate.attempts_asked(), [1, 2]);
     close(rig).await;
 }
 
