@@ -53,7 +53,8 @@ export async function open(
         onFailedAttempt: async ({ error, retriesLeft }) => {
           goesOn = false;
           if (retriesLeft <= 0 || !(error instanceof IngestError) || error.retry === "never") return;
-          const backoff = Math.min(baseDelay * 2 ** (attempts - 1) * (1 + Math.random()), maxDelay);
+          const doubled = baseDelay * 2 ** Math.min(attempts - 1, 30);
+          const backoff = Math.min(doubled * (1 + Math.random()), maxDelay);
           const due = elapsed() + Math.max(backoff, error.retryAfterMs ?? 0);
           // What could come only after the deadline is neither asked about nor waited for.
           if (due >= deadline) return;
@@ -67,7 +68,7 @@ export async function open(
   } catch (error) {
     // The reason of an abort is its owner's, also where it is one of our errors.
     if (!(error instanceof IngestError) || error === signal?.reason) throw error;
-    throw withTries(error, attempts, performance.now() - began);
+    throw withTries(error, attempts, elapsed());
   }
 }
 
