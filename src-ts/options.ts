@@ -75,7 +75,8 @@ export interface RetryAttempt {
  * `retry` are reached, or where a connection ended as it was to; so it can end tries, and never add one.
  *
  * If it throws or rejects, gives something else than a boolean or gives it too late, what would have been is:
- * another try, and a line in the log. While it thinks, nothing is sent.
+ * another try, and a line in the log. While it thinks, nothing is sent, and what reaches the deadline of `retry`
+ * meanwhile fails.
  *
  * @example
  * ```ts
@@ -104,8 +105,8 @@ export interface RetryOptions {
 
 /**
  * Told what became of each delivery, however it was sent: called on the JavaScript thread when it is settled,
- * and before `close` settles. What a listener throws or rejects with is a line in the log and changes nothing
- * else; a promise that it returns is not waited for.
+ * and before `close` settles. What a listener throws or rejects with is a line in the log and changes no outcome.
+ * Only `close` waits for promises that listeners return: for those of `onFailed`, until its deadline.
  *
  * @example
  * ```ts
@@ -120,7 +121,8 @@ export interface ResultListeners {
   onAcknowledged?(result: TransmissionResult): unknown;
   /**
    * All other results: partial, failed and unknown. A result that it took counts as read, so {@link
-   * IngestClient.close} does not reject for it; one that it threw or rejected at does not.
+   * IngestClient.close} does not reject for it; one that it threw or rejected at does not, nor one at which it
+   * is still busy at the deadline of `close`.
    */
   onFailed?(result: TransmissionResult): unknown;
 }
@@ -535,32 +537,61 @@ export function configInvalid(issues: readonly ConfigIssue[], operation: string)
   return ingestError({ code: "CONFIG_INVALID", message: lines.join("; "), operation, issues });
 }
 
-/** Milliseconds of a duration as Rust's `humantime` reads it, or undefined. */
+/** `setTimeout` fires at once when it is asked for more. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Milliseconds of what Rust's `humantime` reads as a duration, or undefined; it also refuses what is over centuries. */
 export function milliseconds(duration: unknown): number | undefined {
   if (typeof duration === "number") return duration >= 0 ? duration : undefined;
   if (typeof duration !== "string") return undefined;
-  let sum = 0;
-  let found = false;
-  const rest = duration.replace(/(\d+)\s*([a-zµ]+)/giu, (_, count: string, unit: string) => {
-    sum += Number(count) * (UNITS[unit] ?? Number.NaN);
-    found = true;
-    return "";
-  });
-  return found && rest.trim() === "" && !Number.isNaN(sum) ? sum : undefined;
+  if (duration === "0") return 0;
+  let sum = 0n;
+  let end = 0;
+  for (const [text, whole, fraction, unit] of duration.matchAll(SPAN)) {
+    const nanos = nanoseconds(whole!, fraction, unit!);
+    if (nanos === undefined) return undefined;
+    sum += nanos;
+    end += text.length;
+  }
+  return end > 0 && SPACES.test(duration.slice(end)) ? Number(sum) / 1e6 : undefined;
 }
 
-const UNITS: Readonly<Record<string, number>> = Object.fromEntries(
+/** A number, perhaps a fraction, and a unit. Spaces may be between the digits, too. */
+const SPAN = /\p{White_Space}*(\d[\d\p{White_Space}]*)(?:\.([\d\p{White_Space}]*))?([a-zA-Z\u00b5]+)/guy;
+const SPACES = /^\p{White_Space}*$/u;
+
+function nanoseconds(whole: string, fraction: string | undefined, unit: string): bigint | undefined {
+  const nanos = UNITS.get(unit);
+  if (nanos === undefined) return undefined;
+  const sum = BigInt(digits(whole)) * nanos;
+  if (fraction === undefined) return sum;
+  // No fraction is rounded: of hours and more it must come to whole seconds, else to whole nanoseconds.
+  const grain = nanos >= HOUR ? SECOND : 1n;
+  const decimals = digits(fraction);
+  const [parts, divisor] = [BigInt(decimals) * (nanos / grain), 10n ** BigInt(decimals.length)];
+  if (nanos === 1n || divisor === 1n || parts % divisor !== 0n) return undefined;
+  return sum + (parts / divisor) * grain;
+}
+
+const digits = (text: string): string => text.replace(/\D/g, "");
+
+const SECOND = 1_000_000_000n;
+const HOUR = 3600n * SECOND;
+const UNITS: ReadonlyMap<string, bigint> = new Map(
   (
     [
-      [1e-6, "nsec ns nanos"],
-      [1e-3, "usec us µs"],
-      [1, "msec ms millis"],
-      [1e3, "seconds second secs sec s"],
-      [60e3, "minutes minute mins min m"],
-      [3600e3, "hours hour hrs hr h"],
-      [86_400e3, "days day d"],
+      [1n, "nsec ns nanos"],
+      [1_000n, "usec us \u00b5s"],
+      [1_000_000n, "msec ms millis"],
+      [SECOND, "seconds second secs sec s"],
+      [60n * SECOND, "minutes minute mins min m"],
+      [HOUR, "hours hour hrs hr h"],
+      [24n * HOUR, "days day d"],
+      [168n * HOUR, "weeks week wks wk w"],
+      [2_630_016n * SECOND, "months month M"],
+      [31_557_600n * SECOND, "years year yrs yr y"],
     ] as const
-  ).flatMap(([ms, names]) => names.split(" ").map((name) => [name, ms])),
+  ).flatMap(([nanos, names]) => names.split(" ").map((name) => [name, nanos] as const)),
 );
 
 export function toJson(options: Record<string, unknown>): string {

@@ -85,6 +85,8 @@ pub struct Engine {
     session: Phase,
     session_number: u64,
     schema: Option<SchemaRef>,
+    /// Whether that session was given any write.
+    given: bool,
     events: UnboundedSender<SessionEvent>,
     inbox: UnboundedReceiver<SessionEvent>,
     /// The last write that a flush of the open session covers.
@@ -174,6 +176,7 @@ impl Engine {
             session: Phase::Closed,
             session_number: 0,
             schema: None,
+            given: false,
             events,
             inbox,
             flushed_through: 0,
@@ -381,6 +384,7 @@ impl Engine {
     }
 
     fn on_taken(&mut self, id: u64) {
+        self.given = true;
         let now = now();
         let Some(pending) = self.window.find(id) else {
             return;
@@ -503,6 +507,13 @@ impl Engine {
             self.log("warn", "a session did not close cleanly", &error, Duration::ZERO);
             return;
         }
+        // Whoever waits for a session that ends each time before it is given anything would wait for ever
+        // if no attempt were counted.
+        let during = if self.given || error.is_graceful() {
+            during
+        } else {
+            During::Open
+        };
         for pending in self.window.iter_mut() {
             if during == During::Open {
                 pending.attempts += 1;
@@ -630,7 +641,7 @@ impl Engine {
         };
         let wait = match &self.session {
             Phase::Waiting(until) => Some(*until),
-            Phase::Asking(question) => Some(question.patience()),
+            Phase::Asking(question) => Some(self.patience(question)),
             _ => None,
         };
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);

@@ -258,6 +258,10 @@ impl Window {
         self.writes.iter_mut().find(|pending| pending.write.id == id)
     }
 
+    pub fn contains(&self, id: u64) -> bool {
+        self.writes.iter().any(|pending| pending.write.id == id)
+    }
+
     pub fn front(&self) -> Option<&Pending> {
         self.writes.front()
     }

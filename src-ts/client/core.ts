@@ -26,7 +26,6 @@ import {
   LEVELS,
   type Logger,
   milliseconds,
-  type ResultListeners,
   type RetryPredicate,
   type SendOptions,
   type SplitOptions,
@@ -36,7 +35,7 @@ import { toCargo } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
 import { messages } from "./callbacks.js";
 import { askForHeaders } from "./headers.js";
-import { tellListener } from "./listeners.js";
+import { Teller } from "./listeners.js";
 import { askToRetry } from "./retry.js";
 import { type Unread, UnreadOutcomes } from "./unread.js";
 
@@ -59,7 +58,7 @@ export class Core implements Listener {
   readonly #logger: Logger | undefined;
   readonly #headers: HeadersProvider | undefined;
   readonly #retryWhen: RetryPredicate | undefined;
-  readonly #listeners: ResultListeners | undefined;
+  readonly #listeners: Teller | undefined;
   readonly #packer: Packer;
   readonly #inFlight = new Map<number, InFlight>();
   /** Bytes of what is in `#inFlight`. Rust's count is lower by what is settled and not heard of yet. */
@@ -95,7 +94,7 @@ export class Core implements Listener {
     this.#logger = split.logger;
     this.#headers = split.headers;
     this.#retryWhen = split.retry.when;
-    this.#listeners = split.listeners;
+    this.#listeners = split.listeners && new Teller(split.listeners);
     this.#packer = new Packer((message) => binding.registerSchema(message));
     this.#budgetBytes = this.stats().bytes.budget;
   }
@@ -162,6 +161,7 @@ export class Core implements Listener {
 
   close(options: CloseOptions | undefined): Promise<void> {
     if (this.closing !== undefined) {
+      this.#listeners?.closing();
       // Whoever closed first has been told; saying it again would hide the error of an `await using` block.
       return this.closing.catch(() => {});
     }
@@ -170,6 +170,7 @@ export class Core implements Listener {
       const message = `must be a number of milliseconds or a duration such as "30s", not ${describe(options?.deadline)}`;
       return Promise.reject(configInvalid([{ path: "deadline", message }], "close"));
     }
+    this.#listeners?.closing();
     this.closing = this.#close(deadline);
     return this.closing;
   }
@@ -334,34 +335,33 @@ export class Core implements Listener {
     inFlight.settle(result);
     this.telemetry?.settled(inFlight.span, result, retries);
     listenNoMore(inFlight.signal, inFlight.onAbort);
-    const heard = this.#listeners !== undefined && this.#tell(this.#listeners, inFlight, result);
-    if (!heard) this.#mindUnread(inFlight, result);
-  }
-
-  #tell(listeners: ResultListeners, inFlight: InFlight, result: TransmissionResult): boolean {
-    return tellListener(listeners, result, (thrown, later) => {
-      const fields = { sequence: inFlight.sequence, status: result.status, causes: messages(thrown) };
+    const { sequence } = inFlight;
+    const heard = this.#listeners?.tell(result, (thrown) => {
+      const fields = { sequence, status: result.status, causes: messages(thrown) };
       this.log("error", "a listener failed", fields);
-      if (later) this.#mindUnread(inFlight, result);
     });
+    if (heard !== true) this.#mindUnread(inFlight, result, heard || undefined);
   }
 
-  /** An outcome that is not good, and that nobody has looked at so far. */
-  #mindUnread(inFlight: InFlight, result: TransmissionResult): void {
+  /** An outcome that is not good, and that nobody has looked at so far, but perhaps a listener. */
+  #mindUnread(inFlight: InFlight, result: TransmissionResult, heard: Promise<boolean> | undefined): void {
     if (result.success || inFlight.observed) return;
     // Not the result itself, which would keep the batch in memory for as long as nobody looks.
     const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
-    this.#unread.add(unread);
+    this.#unread.add(unread, heard);
     inFlight.onObserved = () => this.#unread.delete(unread);
   }
 
   async #close(deadlineMs: number): Promise<void> {
+    const began = performance.now();
     for (const ticket of [...this.#waiting.keys()]) this.#cancel(ticket, closed("send"));
     try {
       await this.operation((operation) => this.binding.close(operation, deadlineMs));
     } finally {
       this.#end();
     }
+    // A listener that rejected later would be the only one who knew of a failure.
+    await this.#unread.decided(Math.max(0, deadlineMs - (performance.now() - began)));
     const error = this.#unread.toError();
     if (error !== null) throw error;
   }

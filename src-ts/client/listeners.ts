@@ -1,30 +1,55 @@
 // Telling the user's listeners what became of a delivery.
 //
-// Invariant: what a listener does stays with it. It is called when the books are in order, so it may send,
-// close or throw; what it throws or rejects with is told once, and was not heard.
+// Invariants:
+// - What a listener does stays with it. It is called when the books are in order, so it may send, close or
+//   throw; what it throws or rejects with is told once, and was not heard.
+// - A listener that closes the client waits for the close, so the close does not wait for it.
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { ResultListeners } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 
-/**
- * Whether a listener was there and took it.
- *
- * @param failed Told of a listener that threw, now, or rejected, later.
- */
-export function tellListener(
-  listeners: ResultListeners,
-  result: TransmissionResult,
-  failed: (thrown: unknown, later: boolean) => void,
-): boolean {
-  try {
-    const returned: unknown = result.success
-      ? listeners.onAcknowledged?.(result)
-      : listeners.onFailed?.(result);
-    if (isThenable(returned)) Promise.resolve(returned).catch((thrown: unknown) => failed(thrown, true));
-    return result.success ? listeners.onAcknowledged != null : listeners.onFailed != null;
-  } catch (thrown) {
-    failed(thrown, false);
-    return false;
+export class Teller {
+  readonly #listeners: ResultListeners;
+  /** What to call when the client is closed from within a listener, also after it awaited something. */
+  readonly #within = new AsyncLocalStorage<() => void>();
+
+  constructor(listeners: ResultListeners) {
+    this.#listeners = listeners;
+  }
+
+  /**
+   * Whether a listener was there and took it; a promise of it where the listener gave one.
+   *
+   * @param failed Told of a listener that threw or rejected.
+   */
+  tell(result: TransmissionResult, failed: (thrown: unknown) => void): boolean | Promise<boolean> {
+    const listeners = this.#listeners;
+    const { promise: closes, resolve } = Promise.withResolvers<void>();
+    try {
+      // Nobody waits for what is done about a success.
+      const returned: unknown = result.success
+        ? listeners.onAcknowledged?.(result)
+        : this.#within.run(resolve, () => listeners.onFailed?.(result));
+      if (!isThenable(returned))
+        return result.success ? listeners.onAcknowledged != null : listeners.onFailed != null;
+      const taken = Promise.resolve(returned).then(
+        () => true,
+        (thrown: unknown) => {
+          failed(thrown);
+          return false;
+        },
+      );
+      return Promise.race([taken, closes.then(() => true)]);
+    } catch (thrown) {
+      failed(thrown);
+      return false;
+    }
+  }
+
+  /** To be called when the client is closed, by whomever. */
+  closing(): void {
+    this.#within.getStore()?.();
   }
 }
 

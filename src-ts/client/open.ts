@@ -2,6 +2,7 @@
 //
 // Invariants:
 // - Only what may pass at another try is tried again; the destination's own word on when is honoured.
+// - The delay before a try runs while `retry.when` thinks, and no try comes after the deadline.
 // - An abort ends the wait at once, also the wait for an attempt under way.
 //
 // Rust has validated the options by now, so a value that cannot be read here is not given.
@@ -9,7 +10,7 @@
 import pRetry from "p-retry";
 import type { RetryAnswer } from "../binding.js";
 import { IngestError, ingestError } from "../errors.js";
-import { milliseconds, type RetryOptions } from "../options.js";
+import { LONGEST_TIMER_MS, milliseconds, type RetryOptions } from "../options.js";
 import { askToRetry } from "./retry.js";
 
 // `src-rs/config.rs` owns these; they are repeated because `open` is a single attempt there.
@@ -31,15 +32,12 @@ export async function open(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const began = performance.now();
+  const elapsed = (): number => performance.now() - began;
   const baseDelay = milliseconds(retry.baseDelay) ?? BASE_DELAY_MS;
+  const maxDelay = Math.max(milliseconds(retry.maxDelay) ?? MAX_DELAY_MS, baseDelay);
   const deadline = milliseconds(retry.deadline) ?? DEADLINE_MS;
-  // What is not to be asked again before the deadline is not waited for either.
-  const mayPass = (error: Error): boolean =>
-    error instanceof IngestError &&
-    error.retry !== "never" &&
-    performance.now() - began + (error.retryAfterMs ?? 0) < deadline;
   let attempts = 0;
-  let ended = false;
+  let goesOn = false;
   try {
     await pRetry(
       (attempt) => {
@@ -48,39 +46,50 @@ export async function open(
       },
       {
         retries: (retry.attempts ?? ATTEMPTS) - 1,
-        minTimeout: baseDelay,
-        maxTimeout: Math.max(milliseconds(retry.maxDelay) ?? MAX_DELAY_MS, baseDelay),
-        maxRetryTime: deadline,
-        randomize: true,
+        // It would wait only after the answer of `when`, for which the delay is to run.
+        minTimeout: 0,
         signal,
-        shouldRetry: ({ error }) => !ended && mayPass(error),
-        onFailedAttempt: async ({ error, retryDelay, retriesLeft }) => {
-          if (retriesLeft <= 0 || !mayPass(error)) return;
-          const tried = withTries(error as IngestError, attempts, performance.now() - began);
-          ended = !(await mayTryAgain(tried, operations, retry, signal));
-          if (ended) return;
-          const wait = ((error as IngestError).retryAfterMs ?? 0) - retryDelay;
-          if (wait > 0) await raceSignal(new Promise((resolve) => setTimeout(resolve, wait)), signal);
+        shouldRetry: () => goesOn,
+        onFailedAttempt: async ({ error, retriesLeft }) => {
+          goesOn = false;
+          if (retriesLeft <= 0 || !(error instanceof IngestError) || error.retry === "never") return;
+          const doubled = baseDelay * 2 ** Math.min(attempts - 1, 30);
+          const backoff = Math.min(doubled * (1 + Math.random()), maxDelay);
+          const due = elapsed() + Math.max(backoff, error.retryAfterMs ?? 0);
+          // What could come only after the deadline is neither asked about nor waited for.
+          if (due >= deadline) return;
+          const tried = withTries(error, attempts, elapsed());
+          const answer = await mayTryAgain(tried, deadline - elapsed(), operations, retry, signal);
+          goesOn = answer && elapsed() < deadline;
+          if (goesOn) await sleep(due - elapsed(), signal);
         },
       },
     );
   } catch (error) {
-    if (!(error instanceof IngestError)) throw error;
-    throw withTries(error, attempts, performance.now() - began);
+    // The reason of an abort is its owner's, also where it is one of our errors.
+    if (!(error instanceof IngestError) || error === signal?.reason) throw error;
+    throw withTries(error, attempts, elapsed());
   }
 }
 
-/** What `retry.when` says of another try; without a verdict it is yes, with a line in the log that says why. */
+/**
+ * What `retry.when` says of another try; without a verdict it is yes, with a line in the log that says why.
+ *
+ * @param left Milliseconds until it is too late for another try, whatever the answer.
+ */
 async function mayTryAgain(
   error: IngestError,
+  left: number,
   operations: Operations,
   { when, whenTimeout }: RetryOptions,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   if (when === undefined) return true;
-  const limit = milliseconds(whenTimeout) ?? WHEN_TIMEOUT_MS;
+  const patience = milliseconds(whenTimeout) ?? WHEN_TIMEOUT_MS;
   const { promise: late, resolve } = Promise.withResolvers<RetryAnswer>();
-  const timer = setTimeout(() => resolve({ failed: [`no answer within ${limit} ms`] }), limit);
+  const silence: RetryAnswer =
+    left <= patience ? { retry: false } : { failed: [`no answer within ${patience} ms`] };
+  const timer = setTimeout(resolve, Math.min(patience, left, LONGEST_TIMER_MS), silence);
   try {
     const answer = await raceSignal(Promise.race([askToRetry(when, error), late]), signal);
     if ("retry" in answer) return answer.retry;
@@ -90,6 +99,20 @@ async function mayTryAgain(
   } finally {
     // An hour's patience would keep a process alive that has given up connecting.
     clearTimeout(timer);
+  }
+}
+
+/** Rejects with the signal's reason if that comes first. */
+async function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  for (let left = ms; left > 0; left -= LONGEST_TIMER_MS) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, Math.min(left, LONGEST_TIMER_MS));
+    try {
+      await raceSignal(promise, signal);
+    } finally {
+      // Else a process that has given up connecting would live as long as the server had asked for patience.
+      clearTimeout(timer);
+    }
   }
 }
 

@@ -1,8 +1,11 @@
 // Outcomes that are not good and that nobody has looked at.
 //
-// Invariant: it holds no batch, so a producer that never looks cannot run out of memory by it.
+// Invariants:
+// - It holds no batch, so a producer that never looks cannot run out of memory by it.
+// - An outcome that a listener has taken, but has not finished with, is unread until it has.
 
 import { type IngestError, ingestError } from "../errors.js";
+import { LONGEST_TIMER_MS } from "../options.js";
 import type { DeliveryStatus } from "../result.js";
 
 export interface Unread {
@@ -15,13 +18,31 @@ const NAMED = 10;
 
 export class UnreadOutcomes {
   readonly #outcomes = new Set<Unread>();
+  /** Those of the outcomes that a listener may still turn out to have read. */
+  readonly #open = new Set<Unread>();
+  #onNoneOpen: (() => void) | undefined;
 
-  add(unread: Unread): void {
+  /** @param read Whether a listener has read it, once that is known. Never rejects. */
+  add(unread: Unread, read?: Promise<boolean>): void {
     this.#outcomes.add(unread);
+    if (read === undefined) return;
+    this.#open.add(unread);
+    read.then((read) => (read ? this.delete(unread) : this.#close(unread)));
   }
 
   delete(unread: Unread): void {
     this.#outcomes.delete(unread);
+    this.#close(unread);
+  }
+
+  /** Settles when listeners have finished with all that they took, at the latest after `limitMs`. */
+  async decided(limitMs: number): Promise<void> {
+    if (this.#open.size === 0) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onNoneOpen = resolve;
+    const timer = setTimeout(resolve, Math.min(limitMs, LONGEST_TIMER_MS));
+    await promise;
+    clearTimeout(timer);
   }
 
   /** `UNDELIVERED`, naming the first of them; null if there are none. */
@@ -41,5 +62,9 @@ export class UnreadOutcomes {
         `and nobody read the outcome: ${named.join(", ")}${more}`,
       cause: first ?? undefined,
     });
+  }
+
+  #close(unread: Unread): void {
+    if (this.#open.delete(unread) && this.#open.size === 0) this.#onNoneOpen?.();
   }
 }

@@ -3,8 +3,14 @@ import { execFile } from "node:child_process";
 import * as path from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test, vi } from "vitest";
-import { Binding, type Listener } from "../../dist/binding.js";
-import { type ConnectOptions, connect, type IngestError, type TransmissionResult } from "../../dist/index.js";
+import { Binding } from "../../dist/binding.js";
+import {
+  type ConnectOptions,
+  connect,
+  type IngestClient,
+  type IngestError,
+  type TransmissionResult,
+} from "../../dist/index.js";
 import { FlightServer, INVALID_ARGUMENT, UNAVAILABLE, type Verdict } from "./support/flight-server.js";
 import { tableOf } from "./support/table.js";
 
@@ -26,6 +32,13 @@ function logbook() {
 }
 const verdictless = (lines: ReturnType<typeof logbook>["lines"]) =>
   lines.filter(([level, message]) => level === "warn" && message.includes("no verdict"));
+
+/** Until all is settled that the native side will ever settle: the numbers change no more. */
+const nativeEnd = (client: IngestClient) =>
+  vi.waitUntil(() => {
+    const numbers = client.stats();
+    return client.stats() === numbers;
+  });
 
 const refused = async (url: string, options: unknown): Promise<IngestError> =>
   connect(url, options as ConnectOptions).then(
@@ -88,7 +101,6 @@ describe("R-12 R-34 retry.when, while delivering", () => {
     ["rejects", () => Promise.reject("no verdict today"), "no verdict today"],
     ["gives nothing", () => undefined, "not undefined"],
     ["gives a number", async () => 1, "not a number"],
-    ["gives it too late", () => new Promise((resolve) => setTimeout(resolve, 100, false).unref()), "20ms"],
     ["never answers", () => new Promise(() => {}), "20ms"],
   ])("one that %s changes nothing but for a warning", async (_, when, words) => {
     await using there = await server(AWAY);
@@ -117,12 +129,43 @@ describe("R-12 R-34 retry.when, while delivering", () => {
     expect((await sent).status).toBe("acknowledged");
   });
 
-  test("an answer to a question that nobody asked does nothing", async () => {
-    const listener = new Proxy({}, { get: () => () => {} }) as Listener;
-    const binding = await Binding.create("discard:", "{}", listener);
-    for (const request of [1, 0, -1, Number.NaN, 2 ** 60]) binding.answerRetry(request, { retry: true });
-    binding.dispose();
-    binding.answerRetry(1, { retry: false });
+  test("an answer that comes too late is no answer to the question that is open by then", async () => {
+    await using there = await server(AWAY, AWAY);
+    const first = Promise.withResolvers<boolean>();
+    const when = vi.fn(async () => {
+      if (when.mock.calls.length === 1) return first.promise;
+      first.resolve(false);
+      // By then the late one has been handed over.
+      await new Promise(setImmediate);
+      return true;
+    });
+    const retry = { baseDelay: 1, when, whenTimeout: 50 };
+    await using client = await connect(there.url, { ...quick, retry });
+    expect((await client.send(batch)).orThrow().attempts).toBe(3);
+    expect(when).toHaveBeenCalledTimes(2);
+  });
+
+  test("an answer to a question that nobody asked does nothing, and answers no other", async () => {
+    await using there = await server(AWAY, AWAY);
+    const answers = vi.spyOn(Binding.prototype, "answerRetry");
+    const strayed = (binding: Binding, asked: number) => {
+      for (const request of [asked, asked + 9, 0, -1, Number.NaN, 2 ** 60])
+        binding.answerRetry(request, { retry: false });
+    };
+    try {
+      const when = async () => {
+        const binding = answers.mock.contexts[0] as Binding | undefined;
+        if (binding !== undefined) strayed(binding, answers.mock.calls[0]![0]);
+        return true;
+      };
+      const client = await connect(there.url, { ...quick, retry: { baseDelay: 1, when } });
+      expect((await client.send(batch)).orThrow().attempts).toBe(3);
+      expect(answers).toHaveBeenCalledTimes(8);
+      await client.close();
+      expect(() => strayed(answers.mock.contexts[0] as Binding, 1)).not.toThrow();
+    } finally {
+      answers.mockRestore();
+    }
   });
 });
 
@@ -291,6 +334,77 @@ describe("R-34 listeners", () => {
       ["error", "a listener failed", { sequence: 1, causes: ["Error: pager is down", "no battery"] }],
       ["error", "a listener failed", { sequence: 2, status: "acknowledged" }],
     ]);
+  });
+
+  test("one that rejects when the client is already closing is logged, and has read nothing", async () => {
+    await using there = await server(WRONG);
+    const { lines, logger } = logbook();
+    const gate = Promise.withResolvers<void>();
+    const onFailed = () => gate.promise;
+    const client = await connect(there.url, { ...quick, listeners: { onFailed }, logger });
+    await client.enqueue(batch);
+    await client.flush();
+    const closed = client.close();
+    await nativeEnd(client);
+    gate.reject(new Error("pager is down"));
+    await expect(closed).rejects.toMatchObject({ code: "UNDELIVERED" });
+    expect(lines.filter(([, message]) => message === "a listener failed")).toHaveLength(1);
+  });
+
+  test("close waits for one that takes its time, and no longer than its deadline", async () => {
+    for (const finishes of [true, false]) {
+      await using there = await server(WRONG);
+      const gate = Promise.withResolvers<void>();
+      const onFailed = () => gate.promise;
+      const client = await connect(there.url, { ...quick, listeners: { onFailed } });
+      await client.enqueue(batch);
+      await client.flush();
+      const closed = client.close(finishes ? {} : { deadline: 10 }).then(
+        () => null,
+        (error) => (error as IngestError).code,
+      );
+      await nativeEnd(client);
+      if (finishes) gate.resolve();
+      expect(await closed).toBe(finishes ? null : "UNDELIVERED");
+    }
+  });
+
+  test("close does not wait for one whose result was read elsewhere, be it meanwhile", async () => {
+    await using there = await server(WRONG, WRONG);
+    const onFailed = () => new Promise(() => {});
+    const client = await connect(there.url, { ...quick, listeners: { onFailed } });
+    expect((await client.send(batch)).success).toBe(false);
+    const delivery = await client.enqueue(batch);
+    await client.flush();
+    const closed = client.close({ deadline: "1h" });
+    await nativeEnd(client);
+    expect((await delivery.result).success).toBe(false);
+    await closed;
+  });
+
+  test.each(["first", "again"])("may close, %s, after it waited for something", async (which) => {
+    await using there = await server(WRONG);
+    const over = Promise.withResolvers<void>();
+    const onFailed = async () => {
+      await new Promise(setImmediate);
+      await client.close({ deadline: "1h" }).then(over.resolve, over.reject);
+    };
+    const client = await connect(there.url, { ...quick, listeners: { onFailed } });
+    await client.enqueue(batch);
+    if (which === "again") await client.close({ deadline: "1h" });
+    await over.promise;
+  });
+
+  test("all are told before close settles", async () => {
+    await using there = await FlightServer.start(({ method }) => (method === "DoPut" ? AWAY : undefined));
+    const told: string[] = [];
+    const onFailed = ({ status }: TransmissionResult) => void told.push(status);
+    const retry = { baseDelay: "1h", maxDelay: "1h", deadline: "3h" } as const;
+    const client = await connect(there.url, { ...quick, retry, listeners: { onFailed } });
+    await client.enqueue(batch);
+    await client.enqueue(batch);
+    await client.close({ deadline: 10 });
+    expect(told).toHaveLength(2);
   });
 
   test("one that throws at a failure which is read elsewhere is no reason to complain", async () => {

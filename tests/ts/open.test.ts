@@ -1,5 +1,5 @@
 // Promises of connecting: tried again only where that helps, as the options and the destination say.
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { open, raceSignal } from "../../dist/client/open.js";
 import { ConfigError, ConnectionError, type IngestError } from "../../dist/index.js";
 import type { RetryOptions } from "../../dist/options.js";
@@ -68,6 +68,100 @@ describe("R-12 R-32 connecting", () => {
     expect(late.times.length).toBe(1);
   });
 
+  describe("with a clock that stands still", () => {
+    const asked: number[] = [];
+    const thinking = (ms: number, verdict: boolean) => ({
+      when: () => {
+        asked.push(performance.now());
+        return new Promise<boolean>((resolve) => setTimeout(resolve, ms, verdict));
+      },
+    });
+    const stopClock = () => vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+    /** How it ended, and when each try was made, in milliseconds since the first. */
+    async function course(errors: unknown[], retry: RetryOptions, signal?: AbortSignal) {
+      stopClock();
+      asked.length = 0;
+      const { times, run } = destination(errors);
+      const ended = run(retry, signal);
+      await vi.runAllTimersAsync();
+      return { error: await ended, tries: times.map((time) => time - times[0]!), start: times[0]! };
+    }
+    afterEach(() => vi.useRealTimers());
+
+    test("a hint of more than half of the deadline is waited out, and then it is tried", async () => {
+      const { error, tries } = await course([away(6_000)], { deadline: "10s" });
+      expect(error).toBe(null);
+      expect(tries).toEqual([0, 6_000]);
+    });
+
+    test("what could only come at the deadline is given up at once, and not asked about", async () => {
+      const when = vi.fn(() => true);
+      for (const retry of [{ baseDelay: "10s", maxDelay: "10s" }, {}] as const) {
+        const { error, tries } = await course([away(10_000)], { deadline: "10s", when, ...retry });
+        expect(error).toMatchObject({ code: "UNAVAILABLE", attempts: 1, elapsedMs: 0 });
+        expect(tries).toEqual([0]);
+      }
+      const backoff = await course([away()], { deadline: "10s", baseDelay: "10s", when });
+      expect(backoff.error).toMatchObject({ attempts: 1, elapsedMs: 0 });
+      expect(when).not.toHaveBeenCalled();
+    });
+
+    test("the hint and the delay run while retry.when thinks", async () => {
+      const hint = await course([away(6_000)], { ...thinking(4_000, true), deadline: "10s" });
+      expect(hint.tries).toEqual([0, 6_000]);
+      expect(asked).toEqual([hint.start]);
+      const options = { ...thinking(4_000, true), baseDelay: "1s", maxDelay: "1s" } as const;
+      const backoff = await course([away(), away()], options);
+      expect(backoff.error).toBe(null);
+      expect(backoff.tries).toEqual([0, 4_000, 8_000]);
+    });
+
+    test("false ends it when it comes, whatever the hint", async () => {
+      const { error, tries } = await course([away(6_000)], thinking(1_000, false));
+      expect(error).toMatchObject({ attempts: 1, elapsedMs: 1_000 });
+      expect(tries).toEqual([0]);
+    });
+
+    test("no answer is waited for past the deadline, and none that comes by then is too late", async () => {
+      const options = { deadline: "3s", whenTimeout: "1h" } as const;
+      for (const ms of [3_000, 4_000, 3_600_000]) {
+        const { error, tries } = await course([away()], { ...thinking(ms, true), ...options });
+        expect(error).toMatchObject({ code: "UNAVAILABLE", attempts: 1, elapsedMs: 3_000 });
+        expect(tries).toEqual([0]);
+      }
+      expect((await course([away()], { ...thinking(2_999, true), ...options })).tries).toEqual([0, 2_999]);
+    });
+
+    test("months are waited for, though no timer runs for so long", async () => {
+      const month = 30 * 86_400_000;
+      const { error, tries } = await course([away(month)], {
+        ...thinking(1_000, true),
+        deadline: "365d",
+        whenTimeout: "31.5d",
+      });
+      expect(error).toBe(null);
+      expect(tries).toEqual([0, month]);
+      const when = await course([away()], {
+        ...thinking(1_000, false),
+        deadline: "30.5d",
+        whenTimeout: "31.5d",
+      });
+      expect(when.error).toMatchObject({ attempts: 1, elapsedMs: 1_000 });
+    });
+
+    test("R-18 an abort ends the wait that a destination asked for, and leaves no timer behind", async () => {
+      stopClock();
+      const { times, run } = destination([away(6_000)]);
+      const controller = new AbortController();
+      const ended = run({}, controller.signal);
+      await vi.advanceTimersByTimeAsync(1_000);
+      controller.abort(new Error("enough"));
+      expect(await ended).toMatchObject({ message: "enough" });
+      expect(times).toHaveLength(1);
+      expect(vi.getTimerCount()).toBe(0);
+    });
+  });
+
   test("no wait is longer than retry.maxDelay", async () => {
     const { times, run } = destination([away(), away(), away(), away()]);
     await run({ baseDelay: 5, maxDelay: 6 });
@@ -78,10 +172,23 @@ describe("R-12 R-32 connecting", () => {
     const { times, run } = destination([away(), away()]);
     const controller = new AbortController();
     setTimeout(() => controller.abort(new Error("enough")), 20);
-    expect(await run({ baseDelay: "1h", maxDelay: "1h" }, controller.signal)).toMatchObject({
+    expect(await run({ baseDelay: "1h", maxDelay: "1h", deadline: "3h" }, controller.signal)).toMatchObject({
       message: "enough",
     });
     expect(times.length).toBe(1);
+  });
+
+  test("an abort rejects with the very reason, also where that is an error of ours", async () => {
+    const controller = new AbortController();
+    const reason = new ConfigError({ code: "CONFIG_INVALID", message: "mine" });
+    const { times, run } = destination([away()]);
+    const when = () => {
+      controller.abort(reason);
+      return true;
+    };
+    expect(await run({ when }, controller.signal)).toBe(reason);
+    expect(times).toHaveLength(1);
+    expect(await run({}, AbortSignal.abort(reason))).toBe(reason);
   });
 
   test("an abort ends the wait for an attempt, whose failure then is nobody's", async () => {

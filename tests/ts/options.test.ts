@@ -132,7 +132,7 @@ describe("R-33 options", () => {
     });
   });
 
-  test("durations read as Rust reads them", () => {
+  test("durations read as Rust reads them", async () => {
     const cases: [unknown, number | undefined][] = [
       [5, 5],
       [0.5, 0.5],
@@ -143,6 +143,31 @@ describe("R-33 options", () => {
       ["10us", 0.01],
       ["10µs", 0.01],
       ["3sec", 3000],
+      ["2.5s", 2_500],
+      [" 1 0.5 minutes\u00852 ms ", 630_002],
+      ["1.5h", 5_400_000],
+      ["1w", 604_800_000],
+      ["2wks", 1_209_600_000],
+      ["1M", 2_630_016_000],
+      ["0.5yr", 15_778_800_000],
+      ["1.000001ms", 1.000001],
+      ["1ns", 1e-6],
+      ["0s", 0],
+      ["1.0ns", undefined],
+      ["1.0000001ms", undefined],
+      ["0.001h", undefined],
+      ["1.s", undefined],
+      [".5s", undefined],
+      ["1.5.5s", undefined],
+      ["1s.5ms", undefined],
+      ["1S", undefined],
+      ["10\u03bcs", undefined],
+      ["1\ufeffs", undefined],
+      ["m sec", undefined],
+      ["2 hours min", undefined],
+      ["1e3ms", undefined],
+      ["0", 0],
+      [" 0", undefined],
       [-1, undefined],
       [Number.NaN, undefined],
       ["", undefined],
@@ -151,7 +176,17 @@ describe("R-33 options", () => {
       ["fast", undefined],
       [null, undefined],
     ];
-    for (const [given, expected] of cases) expect([given, milliseconds(given)]).toEqual([given, expected]);
+    for (const [given, expected] of cases) {
+      expect([given, milliseconds(given)]).toEqual([given, expected]);
+      if (typeof given !== "string") continue;
+      // Rust itself, on what it takes, and close, which asks this side.
+      const deadline = given as `${number}s`;
+      const taken = await connect("discard:", { retry: { deadline } }).then(
+        async (client) => client.close({ deadline }).then(() => true),
+        () => false,
+      );
+      expect([given, taken]).toEqual([given, expected !== undefined]);
+    }
   });
 
   test("what was given is named", () => {

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Asked are only tries that the retry class and the limits allow; the answers can only end them.
 //! - A question that is not answered, in time or at all, is answered by the retry class: yes.
+//! - No answer is waited for past `retry.deadline` of the write that it is about.
 //! - Nobody is asked about a write that the broken session was not given.
 //! - Whatever else becomes of the phase takes the questions with it.
 
@@ -30,12 +31,6 @@ pub(super) struct Question {
     /// Dropped, it asks no more.
     #[allow(dead_code)]
     asking: JoinSet<()>,
-}
-
-impl Question {
-    pub(super) fn patience(&self) -> Instant {
-        self.patience
-    }
 }
 
 impl Engine {
@@ -111,27 +106,49 @@ impl Engine {
         }
     }
 
+    /// When to look again at a question that is not answered by then.
+    pub(super) fn patience(&self, question: &Question) -> Instant {
+        let oldest = self.window.iter().filter_map(|pending| pending.first_sent).min();
+        // The first instant at which it is too late.
+        let too_late = oldest.map(|first| first + self.retry.deadline + Duration::from_millis(1));
+        too_late.map_or(question.patience, |too_late| too_late.min(question.patience))
+    }
+
     /// Goes on once all is answered, or nobody waits for the answers any more.
     pub(super) fn stop_asking(&mut self, now: Instant) {
-        let Phase::Asking(question) = &self.session else {
+        self.fail_what_is_too_late(now);
+        let Phase::Asking(question) = &mut self.session else {
             return;
         };
-        let moot = question.unanswered.is_empty() || self.window.is_empty();
+        // An answer about what is gone would hold up all others, and be told as if it mattered.
+        let window = &self.window;
+        let matters = |ids: &Vec<u64>| ids.iter().any(|id| window.contains(*id));
+        question.unanswered.retain(matters);
+        let moot = question.unanswered.is_empty();
         if !moot && question.patience > now {
             return;
         }
-        let Phase::Asking(question) = std::mem::replace(&mut self.session, Phase::Closed) else {
-            return;
-        };
-        if !moot && !question.warned {
+        let (due, warned) = (question.due, question.warned);
+        self.session = Phase::Waiting(due);
+        if !moot && !warned {
             let text = format!("no answer within {:?}", self.retry.patience);
             self.warn_of_predicate(&Error::new(Code::DeadlineExceeded, text).during("retry.when"));
         }
-        // Thinking took time, and past its deadline nothing is tried again.
+    }
+
+    /// Thinking takes time, and past its deadline nothing is tried again, whatever the answer.
+    fn fail_what_is_too_late(&mut self, now: Instant) {
+        let Phase::Asking(question) = &self.session else {
+            return;
+        };
         let end = self.closing.as_ref().map(|closing| closing.deadline);
         let exhausted = self.window.exhausted(&self.retry, question.due.max(now), end);
-        self.fail_all(exhausted, &question.error, now);
-        self.session = Phase::Waiting(question.due);
+        if !exhausted.is_empty() {
+            let error = question.error.clone();
+            let text = "it became too late for another try while retry.when was asked";
+            self.log("error", text, &error, Duration::ZERO);
+            self.fail_all(exhausted, &error, now);
+        }
     }
 
     fn warn_of_predicate(&self, problem: &Error) {

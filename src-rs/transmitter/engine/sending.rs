@@ -63,6 +63,7 @@ impl Engine {
     pub(super) fn open(&mut self, schema: SchemaRef) {
         self.session_number += 1;
         self.flushed_through = 0;
+        self.given = false;
         self.schema = Some(schema.clone());
         let producer = self.producer;
         let resume_from = self.resume_from;

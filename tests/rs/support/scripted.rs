@@ -217,19 +217,21 @@ impl Destination for Scripted {
             landed.extend((world.landed >= from).then(|| through(world.landed)));
         }
         drop(world);
+        let session = ScriptedSession {
+            durable: self.durable,
+            world: self.world.clone(),
+            start: self.start,
+            schema: opening.schema,
+            acknowledgements: opening.acknowledgements,
+            buffered: Vec::new(),
+            due: None,
+            last_id: 0,
+            broken: false,
+            refused: false,
+        };
+        session.afterwards(act);
         Ok(Opened {
-            session: Box::new(ScriptedSession {
-                durable: self.durable,
-                world: self.world.clone(),
-                start: self.start,
-                schema: opening.schema,
-                acknowledgements: opening.acknowledgements,
-                buffered: Vec::new(),
-                due: None,
-                last_id: 0,
-                broken: false,
-                refused: false,
-            }),
+            session: Box::new(session),
             landed,
         })
     }
@@ -392,7 +394,7 @@ impl ScriptedSession {
         }
     }
 
-    fn afterwards(&mut self, act: Act) {
+    fn afterwards(&self, act: Act) {
         let acknowledgements = self.acknowledgements.clone();
         match act {
             Act::BreakNow(error) => acknowledgements.send(Acknowledgement::Broken { error }),

@@ -59,6 +59,13 @@ impl Scripter {
         })
     }
 
+    /// Waits until it was asked so often.
+    async fn until_asked(&self, times: usize) {
+        while self.asked.lock().unwrap().len() < times {
+            self.bell.notified().await;
+        }
+    }
+
     /// How often each that it was asked about had been tried.
     fn attempts_asked(&self) -> Vec<u32> {
         self.asked.lock().unwrap().iter().map(Error::attempts).collect()
@@ -78,6 +85,25 @@ fn warnings_of_predicate(rig: &Rig) -> usize {
     let heard = rig.heard();
     let is_warning = |log: &&arrow_ingest::transmitter::Log| log.message.contains("no verdict");
     heard.logs.iter().filter(is_warning).count()
+}
+
+fn errors_logged(rig: &Rig) -> usize {
+    let heard = rig.heard();
+    heard.logs.iter().filter(|log| log.level == "error").count()
+}
+
+/// Two writes, of which the first was tried twice and the second once, the first try eight seconds before
+/// that. The script begins with what is said of that first try.
+fn tried_unequally(predicate: &Arc<Scripter>, retry: serde_json::Value) -> (Rig, [u64; 2]) {
+    let options = json!({
+        "batching": { "maxRows": 3 }, "inflight": { "maxWrites": 2 }, "retry": retry,
+    });
+    let rig = Rig::asking(Scripted::new(Durable::AtFlush, false), options, predicate.clone());
+    let first = transient().retry_after(secs(8));
+    rig.world().writes = [Act::Fail(first), Act::Pass, Act::Fail(transient())].into();
+    let send = |n: i64| rig.send(&batch(&schema("n"), n * 3..n * 3 + 3));
+    let sequences = [send(0), send(1)];
+    (rig, sequences)
 }
 
 async fn close(rig: Rig) {
@@ -186,6 +212,31 @@ async fn time_spent_thinking_counts() {
     close(rig).await;
 }
 
+/// `retry.deadline` ends the wait for an answer, of those that have reached it, and of no others.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_does_not_wait_for_an_answer() {
+    let about_other = Says::After(secs(5), true);
+    let predicate = Scripter::saying([Says::Verdict(true), Says::Nothing, about_other]);
+    let retry = json!({ "baseDelay": 0, "maxDelay": 0, "whenTimeout": "1h", "deadline": "10s" });
+    let (rig, [late, other]) = tried_unequally(&predicate, retry);
+    let start = tokio::time::Instant::now();
+    let flush = rig.ask(|reply| rig.transmitter.flush(reply));
+    let outcome = rig.outcome(late).await;
+    assert_eq!(start.elapsed().as_secs(), 10);
+    let error = outcome.error.unwrap();
+    assert_eq!(
+        (outcome.status, error.code(), error.attempts()),
+        (Status::Failed, Code::Unavailable, 2)
+    );
+    assert_eq!(errors_logged(&rig), 1);
+    let outcome = rig.outcome(other).await;
+    assert_eq!(start.elapsed().as_secs(), 13);
+    assert_eq!((outcome.status, outcome.attempts), (Status::Acknowledged, 2));
+    flush.await.unwrap();
+    assert_eq!(warnings_of_predicate(&rig), 0);
+    close(rig).await;
+}
+
 /// Two writes of one session may have been tried unequally often: the verdict on one is not the other's.
 #[tokio::test(start_paused = true)]
 async fn writes_are_judged_by_their_own_attempts_and_unsent_ones_not_at_all() {
@@ -216,13 +267,51 @@ async fn writes_are_judged_by_their_own_attempts_and_unsent_ones_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn opening_for_the_first_write_asks_about_all_that_wait() {
+async fn opening_for_the_first_write_asks_once_about_all_that_wait() {
     let predicate = Scripter::saying([Says::Verdict(false)]);
     let rig = rig(&predicate, json!({}));
     rig.world().opens = [Act::Fail(transient())].into();
+    let sequences: Vec<u64> = (0..3)
+        .map(|n| rig.send(&batch(&schema("n"), n * 3..n * 3 + 3)))
+        .collect();
+    for sequence in sequences {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 1));
+    }
+    assert_eq!(predicate.attempts_asked(), [1]);
+    close(rig).await;
+}
+
+/// No session can be opened for any of them: those that the last one had, too, and they were tried equally often.
+#[tokio::test(start_paused = true)]
+async fn opening_anew_asks_once_about_all_writes_that_wait() {
+    let predicate = Scripter::saying([Says::Verdict(true), Says::Verdict(false)]);
+    let options = json!({ "batching": { "maxRows": 3 }, "inflight": { "maxWrites": 3 } });
+    let rig = Rig::asking(Scripted::new(Durable::AtFlush, false), options, predicate.clone());
+    rig.world().opens = [Act::Pass, Act::Fail(transient())].into();
+    rig.world().writes = [Act::Pass, Act::Pass, Act::Fail(transient())].into();
+    let sequences: Vec<u64> = (0..3)
+        .map(|n| rig.send(&batch(&schema("n"), n * 3..n * 3 + 3)))
+        .collect();
+    for sequence in sequences {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 2));
+    }
+    assert_eq!(predicate.attempts_asked(), [1, 2]);
+    close(rig).await;
+}
+
+/// The session was there and took nothing: its end is a failure of all that wait.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_breaks_before_it_is_given_anything_is_asked_about() {
+    let predicate = Scripter::saying([Says::Verdict(true), Says::Verdict(false)]);
+    let rig = rig(&predicate, json!({}));
+    rig.world().opens = vec![Act::BreakNow(transient()); 10].into();
     let sequence = rig.send(&batch(&schema("n"), 0..3));
     let outcome = rig.outcome(sequence).await;
-    assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 1));
+    assert_eq!((outcome.status, outcome.attempts), (Status::Failed, 2));
+    assert_eq!(predicate.attempts_asked(), [1, 2]);
+    rig.world().opens.clear();
     close(rig).await;
 }
 
@@ -257,6 +346,31 @@ async fn an_abort_ends_the_question() {
     assert!(start.elapsed() < secs(2), "{:?}", start.elapsed());
     assert_eq!(warnings_of_predicate(&rig), 0);
     close(rig).await;
+}
+
+/// A question about what was aborted holds up nobody, and its answer is nobody's.
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_its_own_question_and_no_other() {
+    for about_aborted in [Says::Nothing, Says::After(secs(2), false), Says::Fails] {
+        let is_said_at_once = matches!(about_aborted, Says::Fails);
+        let about_other = Says::After(secs(5), true);
+        let predicate = Scripter::saying([Says::Verdict(true), about_aborted, about_other]);
+        let retry = json!({ "baseDelay": 0, "maxDelay": 0, "whenTimeout": "1h" });
+        let (rig, [aborted, other]) = tried_unequally(&predicate, retry);
+        predicate.until_asked(3).await;
+        let start = tokio::time::Instant::now();
+        rig.transmitter.abort(aborted);
+        assert_eq!(rig.outcome(aborted).await.error.unwrap().code(), Code::Aborted);
+        let flush = rig.ask(|reply| rig.transmitter.flush(reply));
+        let outcome = rig.outcome(other).await;
+        assert_eq!((outcome.status, outcome.attempts), (Status::Acknowledged, 2));
+        assert_eq!(start.elapsed().as_secs(), 5);
+        flush.await.unwrap();
+        assert_eq!(predicate.attempts_asked(), [1, 2, 1]);
+        assert_eq!(warnings_of_predicate(&rig), usize::from(is_said_at_once));
+        assert_eq!(errors_logged(&rig), 0);
+        close(rig).await;
+    }
 }
 
 /// `onExhausted: "stop"` holds for what a predicate ends, too.

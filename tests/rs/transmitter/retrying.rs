@@ -310,6 +310,74 @@ async fn a_session_that_breaks_while_idle_is_replaced() {
     }
 }
 
+/// a session that opens and breaks before it is given anything is no better than one that does not
+/// open: attempts and time run out by it.
+#[tokio::test(start_paused = true)]
+async fn sessions_that_break_before_they_are_given_anything_use_up_the_tries() {
+    for (retry, attempts) in [
+        (json!({ "attempts": 3 }), 3..=3),
+        (
+            json!({ "attempts": 1000, "baseDelay": "10s", "maxDelay": "10s", "deadline": "60s" }),
+            6..=999,
+        ),
+    ] {
+        let rig = rig(
+            Durable::AtWrite,
+            false,
+            json!({ "retry": retry, "batching": { "maxRows": 1 } }),
+        );
+        rig.world().opens = vec![Act::BreakNow(transient()); 1000].into();
+        let start = tokio::time::Instant::now();
+        let lost = rig.send(&batch(&schema("n"), 0..1));
+        let outcome = rig.outcome(lost).await;
+        assert_eq!(outcome.status, Status::Failed);
+        assert!(attempts.contains(&outcome.attempts), "{}", outcome.attempts);
+        assert!(start.elapsed() <= secs(61));
+        let error = outcome.error.unwrap();
+        assert_eq!(
+            (error.code(), error.attempts()),
+            (Code::Unavailable, outcome.attempts)
+        );
+        assert!(rig.world().calls_like("write").is_empty());
+        rig.world().opens.clear();
+        let next = rig.send(&batch(&schema("n"), 1..2));
+        assert_eq!(rig.outcome(next).await.status, Status::Acknowledged);
+        close(rig).await;
+    }
+}
+
+/// an error that never passes fails all that waited for that session.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_breaks_for_good_before_it_is_given_anything_fails_what_waits() {
+    let rig = rig(Durable::AtWrite, false, json!({}));
+    rig.world().opens = vec![Act::BreakNow(never()); 10].into();
+    let lost = rig.send(&batch(&schema("n"), 0..3));
+    let outcome = rig.outcome(lost).await;
+    assert_eq!(
+        (outcome.status, outcome.error.unwrap().code()),
+        (Status::Failed, Code::BatchInvalid)
+    );
+    assert_eq!(rig.world().calls_like("open").len(), 1);
+    rig.world().opens.clear();
+    close(rig).await;
+}
+
+/// nobody has failed, neither where the destination asked for another session, nor where all that this
+/// one was given is acknowledged.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_rotates_or_has_done_its_work_costs_those_behind_nothing() {
+    let options = json!({ "retry": { "attempts": 1 }, "batching": { "maxRows": 1 } });
+    let rig = rig(Durable::AtWrite, false, options);
+    rig.world().opens = vec![Act::BreakNow(transient().graceful()); 7].into();
+    rig.world().writes = vec![Act::BreakNow(transient()); 7].into();
+    let sequence = rig.send(&batch(&schema("n"), 0..9));
+    let outcome = rig.outcome(sequence).await;
+    assert_eq!((outcome.status, outcome.attempts), (Status::Acknowledged, 1));
+    assert_eq!(rig.world().held, (0..9).collect::<Vec<_>>());
+    assert_eq!(rig.world().calls_like("open").len(), 15);
+    close(rig).await;
+}
+
 /// the connection goes away under a call that takes long.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_breaks_during_a_call_is_not_waited_for() {
