@@ -119,7 +119,8 @@ describe("R-04 memory that is written to while Rust reads it", () => {
 });
 
 describe("R-04, R-18 environments that end with batches in flight", () => {
-  test("a worker is terminated 500 times", async () => {
+  // Three quarters of a minute where nothing else runs.
+  test("a worker is terminated 500 times", { timeout: 300_000 }, async () => {
     await survives("terminate", ["500"]);
   });
 

@@ -358,6 +358,8 @@ describe("R-38 send", () => {
       "retry.baseDelay=1h",
       "--set",
       "retry.maxDelay=1h",
+      "--set",
+      "retry.deadline=1d",
     ];
     const running = start(argv);
     // Listening is the first thing that it does; what it does next cannot be over yet.
