@@ -34,7 +34,7 @@ mod types;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_ipc::CompressionType;
 use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{TlsConfig, ZerobusArrowStream, ZerobusError, ZerobusResult, ZerobusSdk};
@@ -268,8 +268,8 @@ impl Destination for Zerobus {
 
     /// Casts work on copies of their columns, as far as those can be copied one by one.
     fn computes_on(&self, schema: &Schema) -> bool {
-        let all = |fields: &Fields| fields.iter().all(|field| can_own(field.data_type()));
-        self.config.zerobus.compression != Compression::None || !all(schema.fields())
+        let one_by_one = schema.fields().iter().all(|field| can_own(field.data_type()));
+        self.config.zerobus.compression != Compression::None || !one_by_one
     }
 
     fn expect(&self, schema: &SchemaRef) {

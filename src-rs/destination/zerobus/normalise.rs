@@ -122,7 +122,7 @@ impl Plan {
                 && stable[*index].data_type() != wanted.data_type()
                 && can_own(stable[*index].data_type())
             {
-                stable[*index] = own(&stable[*index])?;
+                stable[*index] = own(&stable[*index]).map_err(|error| error.in_field(wanted.name()))?;
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
