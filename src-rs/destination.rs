@@ -60,6 +60,9 @@ pub struct Capabilities {
     /// behind, and neither does any other that the session was given and has not acknowledged. Only
     /// then are the rows at fault looked for: elsewhere trying parts of it would write rows twice.
     pub refusals_are_atomic: bool,
+    /// Whether it puts small batches of a write together itself. Joined before, all of them would be copied
+    /// once more, into memory that is kept until it is acknowledged and so is never warm.
+    pub joins: bool,
 }
 
 /// What a session is opened with.

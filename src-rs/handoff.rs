@@ -21,6 +21,7 @@ mod foreign;
 mod ipc;
 mod ipc_compression;
 mod ipc_frame;
+mod join;
 mod layout;
 mod pins;
 mod pool;
@@ -37,6 +38,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 pub use foreign::Foreign;
+pub use join::{Joined, Share, can_join};
 pub use pins::{Pin, Pins};
 pub use pool::{Pool, PoolStats};
 pub use rows::{can_own, own, trim};
@@ -122,6 +124,14 @@ impl Parcel {
         }
     }
 
+    /// As many as the caller says; nobody knows how many IPC bytes hold before they are read.
+    pub fn rows(&self) -> Option<usize> {
+        match self {
+            Parcel::Columns(columns) => Some(columns.rows),
+            Parcel::Ipc(ipc) => ipc.rows,
+        }
+    }
+
     /// The bytes of all buffers as they crossed.
     pub fn bytes(&self) -> usize {
         self.buffers().map(Foreign::len).sum()
@@ -148,6 +158,12 @@ impl Parcel {
             .flat_map(|columns| columns.buffers.iter().flatten())
             .chain(ipc)
     }
+}
+
+/// Imports small batches of one schema as one. `None`: they are to be imported one by one, because one of
+/// them is wrong, because there is no memory for the copy, or because the schema is none that [`can_join`].
+pub fn join(batches: &[Columns], pool: &Arc<Pool>) -> Option<Joined> {
+    contained(|| Ok(join::join(batches, pool))).ok().flatten()
 }
 
 /// The schema in an IPC stream that holds just that.

@@ -16,6 +16,7 @@ mod batcher;
 mod bisect;
 mod engine;
 mod intake;
+mod portion;
 mod predicate;
 mod retry;
 mod schema;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use tokio::sync::mpsc::{self, UnboundedSender, error::SendError};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -44,14 +45,16 @@ use admission::Admission;
 use engine::{Control, Engine};
 use intake::{Inbound, Intake};
 
-/// Imported deliveries that may wait for the engine.
-const ARRIVALS: usize = 256;
+/// Groups of imported deliveries that may wait for the engine.
+const ARRIVALS: usize = 64;
 
 /// The road from a producer to one destination.
 pub struct Transmitter {
     admission: Arc<Admission>,
     counters: Arc<Counters>,
     inbound: UnboundedSender<Inbound>,
+    /// Told when somebody waits for what is inbound.
+    urgent: Arc<Notify>,
     control: UnboundedSender<Control>,
     tasks: [AbortHandle; 2],
     observer: Observer,
@@ -130,10 +133,13 @@ impl Transmitter {
         let (control, control_receiver) = mpsc::unbounded_channel();
         let (arrivals, arrivals_receiver) = mpsc::channel(ARRIVALS);
         let (over, end) = oneshot::channel();
+        let urgent = Arc::new(Notify::new());
         let intake = Intake {
             destination: destination.clone(),
             pool,
             parallelism: std::thread::available_parallelism().map_or(2, usize::from),
+            batching: config.batching.clone(),
+            urgent: urgent.clone(),
         };
         let engine = Engine::new(
             destination,
@@ -151,6 +157,7 @@ impl Transmitter {
             admission,
             counters,
             inbound,
+            urgent,
             control,
             tasks,
             observer,
@@ -166,6 +173,7 @@ impl Transmitter {
         if matches!(admit, Admit::Queued(_)) {
             // Asleep over rows that linger, the engine would never learn that their bytes are wanted.
             let _ = self.control.send(Control::Waiting);
+            self.urgent.notify_one();
         }
         Ok(admit)
     }
@@ -244,6 +252,7 @@ impl Transmitter {
         // Void, but whoever holds one waits: redeeming it says that the client is closed.
         self.tell_granted(self.admission.close());
         let _ = self.control.send(Control::CloseBy(deadline));
+        self.urgent.notify_one();
         if let Err(SendError(Inbound::Close { reply, .. })) =
             self.inbound.send(Inbound::Close { deadline, reply })
         {
@@ -283,6 +292,7 @@ impl Transmitter {
     /// What cannot be sent any more is dropped, and a dropped reply answers.
     fn ask(&self, inbound: Inbound) {
         let _ = self.inbound.send(inbound);
+        self.urgent.notify_one();
     }
 }
 

@@ -153,6 +153,7 @@ impl Destination for Delta {
             tells_what_landed: true,
             // A refusal names its row where there is one, and that needs no search.
             refusals_are_atomic: false,
+            joins: false,
         }
     }
 

@@ -37,6 +37,7 @@ impl Destination for Discard {
             name: "discard",
             tells_what_landed: false,
             refusals_are_atomic: false,
+            joins: true,
         }
     }
 

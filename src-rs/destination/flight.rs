@@ -20,6 +20,7 @@ mod chunks;
 pub(in crate::destination) mod connection;
 mod dictionaries;
 mod encode;
+mod nearby;
 mod plan;
 mod progress;
 mod session;
@@ -228,6 +229,7 @@ impl Destination for Flight {
             },
             tells_what_landed: self.config.flight.acknowledgement == FlightAcknowledgement::Cumulative,
             refusals_are_atomic: self.refusals_are_atomic(),
+            joins: true,
         }
     }
 

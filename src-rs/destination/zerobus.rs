@@ -263,6 +263,7 @@ impl Destination for Zerobus {
             name: "zerobus",
             tells_what_landed: false,
             refusals_are_atomic: self.config.zerobus.atomic_refusals,
+            joins: false,
         }
     }
 

@@ -147,6 +147,16 @@ impl Foreign {
         unsafe { pool.block(part.pointer, part.length) }
     }
 
+    /// Copies all of it behind what `into` has.
+    ///
+    /// # Panics
+    /// If `into` has no room for it, or there is no memory to read: the caller has checked.
+    pub(super) fn append_to(&self, into: &mut Block) {
+        assert!(self.usable().is_ok(), "there is nothing to copy from");
+        // SAFETY: the owner keeps the stretch allocated, and `self` keeps the owner.
+        unsafe { into.append(self.pointer, self.length) }
+    }
+
     /// Copies up to `into.len()` bytes from `start` on; how many there were.
     pub(super) fn read(&self, start: usize, into: &mut [u8]) -> usize {
         if matches!(self.owner, Owner::Failed) {

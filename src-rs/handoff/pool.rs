@@ -91,6 +91,14 @@ impl Pool {
         Ok(block)
     }
 
+    /// A block with room for `capacity` bytes, none of them written.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when the allocator has no such block.
+    pub(super) fn room(self: &Arc<Self>, capacity: usize) -> Result<Block> {
+        self.take(capacity)
+    }
+
     fn take(self: &Arc<Self>, length: usize) -> Result<Block> {
         let Some(class) = class_of(length) else {
             return Ok(Block {
@@ -211,6 +219,38 @@ impl Block {
                 self.length / std::mem::size_of::<T>(),
             )
         }
+    }
+
+    /// Copies bytes behind those that are written.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    ///
+    /// # Safety
+    /// As [`Pool::copy`].
+    pub(super) unsafe fn append(&mut self, source: *const u8, length: usize) {
+        if length == 0 {
+            return;
+        }
+        let end = self.length.checked_add(length).filter(|end| *end <= self.room());
+        let end = end.expect("the block was taken with room for this");
+        // SAFETY: as in `Pool::block`; `length..end` is within the block.
+        unsafe { std::ptr::copy_nonoverlapping(source, self.pointer.as_ptr().add(self.length), length) };
+        self.length = end;
+    }
+
+    /// Writes zeros behind what is written.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    pub(super) fn zeros(&mut self, count: usize) {
+        const ZEROS: [u8; 64] = [0; 64];
+        // SAFETY: it reads a constant, of which there are as many as are asked for, or it panics.
+        unsafe { self.append(ZEROS[..count].as_ptr(), count) }
+    }
+
+    fn room(&self) -> usize {
+        self.class.map_or(0, size_of_class)
     }
 
     pub(super) fn truncate(&mut self, length: usize) {

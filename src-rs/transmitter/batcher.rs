@@ -13,19 +13,17 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 
+use super::portion::{Portion, is_small};
 use super::schema::{self, Fit};
 use crate::config::Batching;
 use crate::error::{Code, Error, Result};
 use crate::handoff::contained;
 use crate::outcome::Segment;
 
-/// Below this a batch is worth copying into its neighbour: a destination's cost per batch exceeds
-/// that of moving these bytes.
-const SMALL_BYTES: usize = 256 << 10;
-const SMALL_ROWS: usize = 8_192;
-
 pub struct Batcher {
     limits: Batching,
+    /// Whether small batches are joined here.
+    joins: bool,
     pieces: VecDeque<Piece>,
     /// How far the next draft has been looked for. Thousands of small batches come in hundreds of turns, and
     /// each turn would count all of them again.
@@ -53,39 +51,45 @@ pub struct Draft {
 }
 
 struct Piece {
-    batch: RecordBatch,
+    portion: Portion,
     segment: Segment,
-    bytes: usize,
     since: Instant,
 }
 
+impl Piece {
+    /// As [`schema::fit`].
+    fn fit(&self, schema: &SchemaRef) -> Fit {
+        match schema::fit(self.portion.of_whole(), schema) {
+            // It may be the rows of another delivery that do not fit.
+            Fit::Different => schema::fit(&self.portion.batch(), schema),
+            fit => fit,
+        }
+    }
+}
+
 impl Batcher {
-    pub fn new(limits: Batching) -> Self {
+    pub fn new(limits: Batching, joins: bool) -> Self {
         Batcher {
             limits,
+            joins,
             pieces: VecDeque::new(),
             begun: None,
         }
     }
 
-    /// Takes the batches of one delivery, `bytes` being the memory that each uses. Empty batches vanish.
-    pub fn push(&mut self, sequence: u64, batches: Vec<(RecordBatch, usize)>, now: Instant) {
+    /// Takes the rows of one delivery. Empty portions vanish.
+    pub fn push(&mut self, sequence: u64, portions: Vec<Portion>, now: Instant) {
         let mut first_row = 0;
-        for (batch, bytes) in batches {
-            let rows = batch.num_rows();
-            for (offset, length) in self.cuts(rows, bytes) {
+        for portion in portions {
+            let rows = portion.rows();
+            for (offset, length) in self.cuts(rows, portion.bytes()) {
                 self.pieces.push_back(Piece {
-                    batch: if length == rows {
-                        batch.clone()
-                    } else {
-                        batch.slice(offset, length)
-                    },
+                    portion: portion.slice(offset, length),
                     segment: Segment {
                         sequence,
                         first_row: first_row + offset,
                         rows: length,
                     },
-                    bytes: share(bytes, length, rows),
                     since: now,
                 });
             }
@@ -127,7 +131,7 @@ impl Batcher {
         } = begun;
         let pieces: Vec<Piece> = self.pieces.drain(..taken).collect();
         let segments: Vec<Segment> = pieces.iter().map(|piece| piece.segment).collect();
-        match seal(&schema, pieces) {
+        match seal(&schema, pieces, self.joins) {
             Ok(batches) => Some(Ok(Draft {
                 schema,
                 batches,
@@ -143,8 +147,8 @@ impl Batcher {
     pub fn next_schema(&self, current: Option<&SchemaRef>) -> Option<SchemaRef> {
         let head = self.pieces.front()?;
         match current {
-            Some(current) if schema::fit(&head.batch, current) != Fit::Different => Some(current.clone()),
-            _ => Some(head.batch.schema()),
+            Some(current) if head.fit(current) != Fit::Different => Some(current.clone()),
+            _ => Some(head.portion.of_whole().schema()),
         }
     }
 
@@ -214,41 +218,44 @@ impl Begun {
             if self.full {
                 return;
             }
-            let fits = schema::fit(&piece.batch, &self.schema) != Fit::Different;
+            let fits = piece.fit(&self.schema) != Fit::Different;
             let over = self.taken > 0
                 && (self.rows + piece.segment.rows > limits.max_rows
-                    || self.bytes + piece.bytes > limits.max_bytes);
+                    || self.bytes + piece.portion.bytes() > limits.max_bytes);
             if !fits || over {
                 self.full = true;
                 return;
             }
             self.taken += 1;
             self.rows += piece.segment.rows;
-            self.bytes += piece.bytes;
+            self.bytes += piece.portion.bytes();
             self.full = self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
         }
     }
 }
 
-fn share(bytes: usize, length: usize, rows: usize) -> usize {
-    if length == rows {
-        return bytes;
-    }
-    (bytes as u128 * length as u128 / rows as u128) as usize
-}
-
-/// Relabels every piece with the schema and copies runs of small ones into one batch each.
-fn seal(schema: &SchemaRef, pieces: Vec<Piece>) -> Result<Vec<RecordBatch>> {
+/// Relabels every piece with the schema and, if `joins`, copies runs of small ones into one batch each.
+fn seal(schema: &SchemaRef, pieces: Vec<Piece>, joins: bool) -> Result<Vec<RecordBatch>> {
     // Joining dictionaries computes on their values, which JavaScript may still write to.
-    let may_join = !schema
-        .fields()
-        .iter()
-        .any(|field| holds_dictionary(field.data_type()));
-    let mut sealed = Vec::with_capacity(pieces.len());
-    let mut run: Vec<RecordBatch> = Vec::with_capacity(pieces.len());
+    let may_join = joins
+        && !schema
+            .fields()
+            .iter()
+            .any(|field| holds_dictionary(field.data_type()));
+    let mut portions: Vec<Portion> = Vec::new();
     for piece in pieces {
-        let small = may_join && piece.bytes < SMALL_BYTES && piece.segment.rows < SMALL_ROWS;
-        let batch = schema::relabel(piece.batch, schema)?;
+        if !portions
+            .last_mut()
+            .is_some_and(|last| last.extend(&piece.portion))
+        {
+            portions.push(piece.portion);
+        }
+    }
+    let mut sealed = Vec::with_capacity(portions.len());
+    let mut run: Vec<RecordBatch> = Vec::with_capacity(portions.len());
+    for portion in portions {
+        let small = may_join && is_small(portion.rows(), portion.bytes());
+        let batch = schema::relabel(portion.batch(), schema)?;
         if !small {
             join(schema, &mut run, &mut sealed)?;
             sealed.push(batch);
@@ -350,7 +357,7 @@ mod tests {
             taken_back in prop::option::of(1u64..10),
         ) {
             let start = Instant::now();
-            let mut batcher = Batcher::new(limits(max_rows, max_bytes));
+            let mut batcher = Batcher::new(limits(max_rows, max_bytes), true);
             let mut expected = Vec::new();
             let mut found = Vec::new();
             let mut draw = |batcher: &mut Batcher, force: bool| {
@@ -381,7 +388,7 @@ mod tests {
                 let mut batches = Vec::new();
                 for rows in parts {
                     let name = if *other { "b" } else { "a" };
-                    batches.push((batch(name, first, *rows), rows * usize::from(*width)));
+                    batches.push(Portion::whole(batch(name, first, *rows), rows * usize::from(*width)));
                     if taken_back != Some(sequence) {
                         expected.extend(first..first + *rows as i64);
                     }
@@ -403,8 +410,8 @@ mod tests {
     #[test]
     fn rows_wait_for_company_until_they_are_due() {
         let start = Instant::now();
-        let mut batcher = Batcher::new(limits(100, 1_000));
-        batcher.push(1, vec![(batch("a", 0, 3), 24)], start);
+        let mut batcher = Batcher::new(limits(100, 1_000), true);
+        batcher.push(1, vec![Portion::whole(batch("a", 0, 3), 24)], start);
         assert!(batcher.next(start, false, None).is_none());
         assert_eq!(batcher.due(), Some(start + Duration::from_secs(1)));
         assert!(
@@ -425,8 +432,12 @@ mod tests {
             true,
         )]));
         let batch = RecordBatch::try_new(schema, vec![column]).unwrap();
-        let mut batcher = Batcher::new(limits(100, 1_000));
-        batcher.push(1, vec![(batch.clone(), 10), (batch, 10)], Instant::now());
+        let mut batcher = Batcher::new(limits(100, 1_000), true);
+        batcher.push(
+            1,
+            vec![Portion::whole(batch.clone(), 10), Portion::whole(batch, 10)],
+            Instant::now(),
+        );
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
         assert_eq!(draft.batches.len(), 2);
 
@@ -450,11 +461,17 @@ mod tests {
         let text = |words: Vec<&str>| {
             RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(words))]).unwrap()
         };
-        let mut batcher = Batcher::new(limits(100, 1_000));
-        batcher.push(1, vec![(text(vec!["a"]), 9)], Instant::now());
-        batcher.push(2, vec![(text(vec!["b", "c"]), 9)], Instant::now());
+        let mut batcher = Batcher::new(limits(100, 1_000), true);
+        batcher.push(1, vec![Portion::whole(text(vec!["a"]), 9)], Instant::now());
+        batcher.push(2, vec![Portion::whole(text(vec!["b", "c"]), 9)], Instant::now());
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
         assert_eq!(draft.batches, [text(vec!["a", "b", "c"])]);
         assert_eq!((draft.rows, draft.bytes, draft.segments.len()), (3, 18, 2));
+
+        let mut batcher = Batcher::new(limits(100, 1_000), false);
+        batcher.push(1, vec![Portion::whole(text(vec!["a"]), 9)], Instant::now());
+        batcher.push(2, vec![Portion::whole(text(vec!["b", "c"]), 9)], Instant::now());
+        let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
+        assert_eq!(draft.batches, [text(vec!["a"]), text(vec!["b", "c"])]);
     }
 }

@@ -28,6 +28,7 @@ use super::admission::Admission;
 use super::batcher::Batcher;
 use super::bisect::Search;
 use super::intake::{Arrival, Delivered};
+use super::portion::Portion;
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
 use super::window::{Pending, Window};
@@ -143,6 +144,7 @@ impl Engine {
         observer: Observer,
     ) -> Engine {
         let (events, inbox) = unbounded_channel();
+        let joins = !destination.capabilities().joins;
         let divisible = config.quarantine.enabled && destination.capabilities().refusals_are_atomic;
         let dead_letters = config
             .dead_letter
@@ -158,7 +160,7 @@ impl Engine {
             counters,
             observer,
             ledger: Ledger::default(),
-            batcher: Batcher::new(config.batching.clone()),
+            batcher: Batcher::new(config.batching.clone(), joins),
             window: if divisible {
                 Window::divisible()
             } else {
@@ -191,7 +193,7 @@ impl Engine {
     /// to import no more; what still arrives is refused.
     pub async fn run(
         mut self,
-        mut arrivals: Receiver<Arrival>,
+        mut arrivals: Receiver<Vec<Arrival>>,
         mut control: UnboundedReceiver<Control>,
         over: oneshot::Sender<()>,
     ) {
@@ -212,19 +214,25 @@ impl Engine {
                 biased;
                 Some(event) = self.inbox.recv() => Happened::Session(event),
                 Some(control) = control.recv() => Happened::Control(control),
-                count = arrivals.recv_many(&mut turn, TURN) => {
-                    if count == 0 {
-                        break;
+                group = arrivals.recv() => match group {
+                    Some(group) => {
+                        turn = group;
+                        while turn.len() < TURN && let Ok(mut next) = arrivals.try_recv() {
+                            turn.append(&mut next);
+                        }
+                        Happened::Arrivals
                     }
-                    Happened::Arrivals
-                }
+                    None => break,
+                },
                 () = until(wake) => Happened::Nothing,
             };
         }
         drop(over);
         self.stopped.get_or_insert_with(deadline_passed);
-        while let Some(arrival) = arrivals.recv().await {
-            self.on_arrival(arrival);
+        while let Some(group) = arrivals.recv().await {
+            for arrival in group {
+                self.on_arrival(arrival);
+            }
         }
         self.close_dead_letters().await;
         self.wait_for_the_disk_no_longer();
@@ -295,15 +303,15 @@ impl Engine {
             return self.refuse(&delivered, error);
         }
         let sequence = delivered.sequence;
-        let batches = match delivered.batches {
-            Ok(batches) => batches,
+        let portions = match delivered.portions {
+            Ok(portions) => portions,
             Err(ref error) => {
                 let error = error.clone();
                 return self.refuse(&delivered, error);
             }
         };
         self.counters.arriving.sub(1);
-        let rows = batches.iter().map(|(batch, _)| batch.num_rows()).sum();
+        let rows = portions.iter().map(Portion::rows).sum();
         self.counters.rows_admitted.add(rows);
         self.counters.buffers_realigned.add(delivered.buffers_realigned);
         self.counters
@@ -331,7 +339,7 @@ impl Engine {
             let settled = self.ledger.accept(&nothing, Position::None, now);
             return self.finish(settled);
         }
-        self.batcher.push(sequence, batches, now);
+        self.batcher.push(sequence, portions, now);
     }
 
     fn on_control(&mut self, control: Control) {

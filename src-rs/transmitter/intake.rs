@@ -2,8 +2,13 @@
 //!
 //! Large deliveries are imported side by side on blocking threads; they still arrive in the order in
 //! which they were admitted, and so do the commands between them: a `flush` that overtook a delivery
-//! would not wait for it.
+//! would not wait for it. Small ones that came together are imported together.
+//!
+//! A producer of small deliveries would wake this task for each, and a wake-up costs its thread more
+//! than all the rest of the call. So after a turn that brought little it rests for a moment and lets more of
+//! them come, unless somebody waits for what is there.
 
+use std::collections::VecDeque;
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,15 +19,27 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
+use super::portion::{Portion, SMALL_BYTES, is_small};
 use super::{Reply, Submission, Witness};
+use crate::config::Batching;
 use crate::destination::Destination;
 use crate::error::{Code, Error};
-use crate::handoff::{Payload, Pool};
+use crate::handoff::{Columns, Parcel, Payload, Pool, can_join, join};
 
 /// Below this an import is over before a thread would have been found for it.
 const INLINE_BYTES: usize = 128 << 10;
+/// Of what is not copied anyway, only this much is copied to be imported together: importing it by itself
+/// takes longer than that.
+const TINY_BYTES: usize = 8 << 10;
+/// Deliveries taken in one turn.
+const TURN: usize = 256;
+/// The runtime's clock has no shorter one.
+const REST: Duration = Duration::from_millis(1);
+/// Where rows linger for less, a rest would be a good part of it.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// What the user's side asks for, in order.
 pub enum Inbound {
@@ -48,15 +65,22 @@ pub struct Delivered {
     pub buffers_copied_for_pin_limit: usize,
     pub buffers_realigned: usize,
     pub witness: Option<Witness>,
-    /// Each batch with its share of the bytes, or why the delivery is refused.
-    pub batches: Result<Vec<(RecordBatch, usize)>, Error>,
+    /// Its rows, or why the delivery is refused.
+    pub portions: Result<Vec<Portion>, Error>,
 }
 
 pub struct Intake {
     pub destination: Arc<dyn Destination>,
     pub pool: Arc<Pool>,
     pub parallelism: usize,
+    /// What makes a write full, and how long rows wait for that.
+    pub batching: Batching,
+    /// Told when somebody waits: what came is imported now.
+    pub urgent: Arc<Notify>,
 }
+
+/// What becomes of a turn's front: there, or on its way.
+type Arrivals = Pin<Box<dyn Future<Output = Vec<Arrival>> + Send>>;
 
 impl Intake {
     /// Runs until the sender is gone, or until `over` says that nothing more is to be imported; what
@@ -64,114 +88,303 @@ impl Intake {
     pub async fn run(
         self,
         mut inbound: UnboundedReceiver<Inbound>,
-        arrivals: Sender<Arrival>,
+        arrivals: Sender<Vec<Arrival>>,
         mut over: oneshot::Receiver<()>,
     ) {
-        let mut under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Arrival> + Send>>> =
-            FuturesOrdered::new();
+        let mut under_way: FuturesOrdered<Arrivals> = FuturesOrdered::new();
+        let mut turn = Vec::with_capacity(TURN);
+        let mut queue = VecDeque::with_capacity(TURN);
         let mut is_over = false;
+        let mut rests_until: Option<Instant> = None;
         loop {
-            let arrival = tokio::select! {
+            let has_room = under_way.len() < self.parallelism;
+            let group = tokio::select! {
                 biased;
-                Some(arrival) = under_way.next() => arrival,
+                Some(group) = under_way.next() => group,
                 _ = &mut over, if !is_over => {
                     is_over = true;
                     inbound.close();
                     continue;
                 }
-                next = inbound.recv(), if under_way.len() < self.parallelism => match next {
-                    Some(Inbound::Deliver(submission)) if is_over => {
-                        let refused = Header::of(&submission).refused(not_imported());
-                        under_way.push_back(Box::pin(ready(Arrival::Delivered(refused))));
+                () = ready(()), if has_room && !queue.is_empty() => {
+                    let now = under_way.is_empty();
+                    match self.begin(&mut queue, is_over, now) {
+                        Begun::Over(group) => group,
+                        Begun::UnderWay(import) => {
+                            under_way.push_back(import);
+                            continue;
+                        }
+                    }
+                }
+                () = until(rests_until), if rests_until.is_some() && !is_over => {
+                    rests_until = None;
+                    continue;
+                }
+                () = self.urgent.notified(), if rests_until.is_some() => {
+                    rests_until = None;
+                    continue;
+                }
+                count = inbound.recv_many(&mut turn, TURN), if has_room && (rests_until.is_none() || is_over) => {
+                    if count > 0 {
+                        rests_until = self.may_rest(&turn).then(|| Instant::now() + REST);
+                        queue.extend(turn.drain(..));
                         continue;
                     }
-                    Some(Inbound::Deliver(submission))
-                        if submission.bytes < INLINE_BYTES && under_way.is_empty() =>
-                    {
-                        Arrival::Delivered(import(submission, self.destination.as_ref(), &self.pool))
-                    }
-                    Some(inbound) => {
-                        under_way.push_back(self.prepare(inbound));
-                        continue;
-                    }
-                    None => match under_way.next().await {
-                        Some(arrival) => arrival,
+                    match under_way.next().await {
+                        Some(group) => group,
                         None => return,
-                    },
-                },
+                    }
+                }
             };
-            if arrivals.send(arrival).await.is_err() {
+            if arrivals.send(group).await.is_err() {
                 return;
             }
         }
     }
 
-    fn prepare(&self, inbound: Inbound) -> Pin<Box<dyn Future<Output = Arrival> + Send>> {
-        let submission = match inbound {
-            Inbound::Deliver(submission) => submission,
-            Inbound::Prepare { schema, reply } => {
-                return Box::pin(ready(Arrival::Prepare { schema, reply }));
-            }
-            Inbound::Flush { reply } => return Box::pin(ready(Arrival::Flush { reply })),
-            Inbound::Close { deadline, reply } => {
-                return Box::pin(ready(Arrival::Close { deadline, reply }));
-            }
+    /// Whether more may be waited for, now that so much has come: not if it fills a write, which would
+    /// be sent at once.
+    fn may_rest(&self, turn: &[Inbound]) -> bool {
+        let sum = turn
+            .iter()
+            .try_fold((0_usize, 0_usize), |(bytes, rows), inbound| match inbound {
+                Inbound::Deliver(submission) => Some((
+                    bytes.saturating_add(submission.bytes),
+                    submission
+                        .parcels
+                        .iter()
+                        .filter_map(Parcel::rows)
+                        .fold(rows, usize::saturating_add),
+                )),
+                _ => None,
+            });
+        let full = |(bytes, rows)| {
+            bytes >= self.batching.max_bytes.min(SMALL_BYTES) || rows >= self.batching.max_rows
         };
+        self.batching.linger >= LINGER && sum.is_some_and(|sum| !full(sum))
+    }
+
+    /// Takes as much from the front of the queue as is imported in one go.
+    fn begin(&self, queue: &mut VecDeque<Inbound>, is_over: bool, now: bool) -> Begun {
+        let mut submissions = Vec::new();
+        let mut bytes = 0_usize;
+        // As long as they are still small together; and a large one by itself.
+        while let Some(Inbound::Deliver(next)) = queue.front()
+            && (submissions.is_empty() || bytes < SMALL_BYTES && next.bytes < SMALL_BYTES)
+        {
+            bytes = bytes.saturating_add(next.bytes);
+            if let Some(Inbound::Deliver(submission)) = queue.pop_front() {
+                submissions.push(submission);
+            }
+        }
+        if submissions.is_empty() {
+            let command = queue.pop_front().map(Arrival::from);
+            return Begun::of(command.into_iter().collect(), now);
+        }
+        if is_over {
+            let refused = |submission| Arrival::from(Inbound::Deliver(submission));
+            return Begun::of(submissions.into_iter().map(refused).collect(), now);
+        }
         let pool = self.pool.clone();
         let destination = self.destination.clone();
-        let header = Header::of(&submission);
-        let task = tokio::task::spawn_blocking(move || import(submission, destination.as_ref(), &pool));
-        Box::pin(async move {
-            Arrival::Delivered(match task.await {
-                Ok(delivered) => delivered,
-                // The handoff catches panics of libraries; this one is ours, and the caller must hear of it.
-                Err(_) => header.refused(Error::new(Code::Internal, "the import of a batch panicked")),
+        if now && (bytes < INLINE_BYTES || submissions.len() > 1) {
+            return Begun::Over(import(submissions, destination.as_ref(), &pool));
+        }
+        let headers: Vec<Header> = submissions.iter().map(Header::of).collect();
+        let task = tokio::task::spawn_blocking(move || import(submissions, destination.as_ref(), &pool));
+        Begun::UnderWay(Box::pin(async move {
+            // The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
+            task.await.unwrap_or_else(|_| {
+                let died = || Error::new(Code::Internal, "the import of a batch panicked");
+                let refused = |header: Header| Arrival::Delivered(header.refused(died()));
+                headers.into_iter().map(refused).collect()
             })
-        })
+        }))
     }
 }
 
-fn import(submission: Submission, destination: &dyn Destination, pool: &Arc<Pool>) -> Delivered {
-    let header = Header::of(&submission);
-    let mut delivered = header.refused(not_imported());
-    let witness = submission.witness;
-    let mut batches = Vec::new();
-    for (index, parcel) in submission.parcels.into_iter().enumerate() {
+enum Begun {
+    Over(Vec<Arrival>),
+    UnderWay(Arrivals),
+}
+
+impl Begun {
+    /// What needs no import, behind what is under way.
+    fn of(group: Vec<Arrival>, now: bool) -> Begun {
+        if now {
+            Begun::Over(group)
+        } else {
+            Begun::UnderWay(Box::pin(ready(group)))
+        }
+    }
+}
+
+fn import(submissions: Vec<Submission>, destination: &dyn Destination, pool: &Arc<Pool>) -> Vec<Arrival> {
+    let mut imports = Imports {
+        destination,
+        pool,
+        delivered: Vec::with_capacity(submissions.len()),
+        run: Vec::new(),
+        owners: Vec::new(),
+        run_bytes: 0,
+        joined_below: None,
+    };
+    for submission in submissions {
+        let mut delivered = Header::of(&submission).refused(not_imported());
+        delivered.portions = Ok(Vec::with_capacity(submission.parcels.len().min(64)));
+        delivered.witness = submission.witness;
+        imports.delivered.push(delivered);
+        let owner = imports.delivered.len() - 1;
+        for parcel in submission.parcels {
+            imports.add(owner, parcel);
+        }
+    }
+    imports.import_run();
+    imports.delivered.into_iter().map(Arrival::Delivered).collect()
+}
+
+/// Imports in order: small parcels of one schema together, the others each by itself.
+struct Imports<'a> {
+    destination: &'a dyn Destination,
+    pool: &'a Arc<Pool>,
+    delivered: Vec<Delivered>,
+    /// Small parcels of one schema, to be imported together.
+    run: Vec<Columns>,
+    /// Which delivery each of them belongs to.
+    owners: Vec<usize>,
+    run_bytes: usize,
+    /// The last schema that was asked about, and below how many bytes its batches are joined.
+    joined_below: Option<(SchemaRef, usize)>,
+}
+
+impl Imports<'_> {
+    fn add(&mut self, owner: usize, parcel: Parcel) {
+        let bytes = parcel.bytes();
+        match parcel {
+            Parcel::Columns(columns)
+                if is_small(columns.rows, bytes) && bytes < self.joined_below(&columns.schema) =>
+            {
+                if self
+                    .run
+                    .last()
+                    .is_some_and(|last| !is_same(&last.schema, &columns.schema))
+                {
+                    self.import_run();
+                }
+                self.run.push(columns);
+                self.owners.push(owner);
+                self.run_bytes += bytes;
+                if self.run_bytes >= SMALL_BYTES {
+                    self.import_run();
+                }
+            }
+            parcel => {
+                self.import_run();
+                self.import_alone(owner, parcel);
+            }
+        }
+    }
+
+    fn joined_below(&mut self, schema: &SchemaRef) -> usize {
+        match &self.joined_below {
+            Some((asked, answer)) if is_same(asked, schema) => *answer,
+            _ => {
+                let answer = match can_join(schema) {
+                    false => 0,
+                    true if self.destination.computes_on(schema) => SMALL_BYTES,
+                    true => TINY_BYTES,
+                };
+                self.joined_below = Some((Arc::clone(schema), answer));
+                answer
+            }
+        }
+    }
+
+    fn import_run(&mut self) {
+        let (run, owners) = (std::mem::take(&mut self.run), std::mem::take(&mut self.owners));
+        self.run_bytes = 0;
+        let joined = if run.len() > 1 {
+            join(&run, self.pool)
+        } else {
+            None
+        };
+        let Some(joined) = joined else {
+            for (owner, columns) in owners.into_iter().zip(run) {
+                self.import_alone(owner, Parcel::Columns(columns));
+            }
+            return;
+        };
+        let whole = Arc::new(joined.batch);
+        let mut start = 0;
+        for (owner, share) in owners.into_iter().zip(joined.shares) {
+            let delivered = &mut self.delivered[owner];
+            if let Ok(portions) = &mut delivered.portions {
+                let portion = Portion::of(&whole, start, share.rows, share.bytes);
+                if !portions.last_mut().is_some_and(|last| last.extend(&portion)) {
+                    portions.push(portion);
+                }
+                delivered.buffers_realigned += share.realigned_buffers;
+            }
+            start += share.rows;
+        }
+    }
+
+    fn import_alone(&mut self, owner: usize, parcel: Parcel) {
+        let delivered = &mut self.delivered[owner];
+        // Refused as a whole: nobody asks for the rest of it.
+        let Ok(portions) = &mut delivered.portions else {
+            return;
+        };
         let payload = match parcel.schema() {
-            Some(schema) if !destination.computes_on(schema) => Payload::Moved,
+            Some(schema) if !self.destination.computes_on(schema) => Payload::Moved,
             _ => Payload::Computed,
         };
-        match parcel.import(payload, pool) {
+        match parcel.import(payload, self.pool) {
             Ok(imported) => {
                 delivered.buffers_realigned += imported.realigned_buffers;
                 let rows: usize = imported.batches.iter().map(RecordBatch::num_rows).sum();
                 for batch in imported.batches {
                     let share = imported.bytes as u128 * batch.num_rows() as u128 / rows.max(1) as u128;
-                    batches.push((batch, share as usize));
+                    portions.push(Portion::whole(batch, share as usize));
                 }
             }
-            Err(error) if index > 0 => {
+            Err(error) => {
                 // Row numbers count through the whole delivery.
-                let before: usize = batches
-                    .iter()
-                    .map(|(batch, _): &(RecordBatch, usize)| batch.num_rows())
-                    .sum();
+                let before: usize = portions.iter().map(Portion::rows).sum();
                 let row = error.row().map(|row| row + before as u64);
-                delivered.batches = Err(match row {
+                delivered.portions = Err(match row {
                     Some(row) => error.at_row(row),
                     None => error,
                 });
-                return delivered;
-            }
-            Err(error) => {
-                delivered.batches = Err(error);
-                return delivered;
+                delivered.witness = None;
             }
         }
     }
-    delivered.witness = witness;
-    delivered.batches = Ok(batches);
-    delivered
+}
+
+fn is_same(one: &SchemaRef, other: &SchemaRef) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
+impl From<Inbound> for Arrival {
+    /// A command as it is; a delivery must be imported.
+    fn from(inbound: Inbound) -> Arrival {
+        match inbound {
+            Inbound::Deliver(submission) => {
+                Arrival::Delivered(Header::of(&submission).refused(not_imported()))
+            }
+            Inbound::Prepare { schema, reply } => Arrival::Prepare { schema, reply },
+            Inbound::Flush { reply } => Arrival::Flush { reply },
+            Inbound::Close { deadline, reply } => Arrival::Close { deadline, reply },
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn not_imported() -> Error {
@@ -207,7 +420,7 @@ impl Header {
             buffers_copied_for_pin_limit: self.buffers_copied_for_pin_limit,
             buffers_realigned: 0,
             witness: None,
-            batches: Err(error),
+            portions: Err(error),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod handoff_explode;
 mod handoff_golden;
 mod handoff_hostile;
+mod handoff_join;
 mod handoff_lies;
 mod handoff_memory;
 mod handoff_random;

@@ -23,6 +23,7 @@ use tonic::metadata::{Ascii, Binary, MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code as Grpc, Request, Status};
 
+use super::nearby;
 use super::status::{self, Secrets};
 use super::target::Place;
 use crate::config::{BasicAuth, Config, Secret, Tls};
@@ -56,7 +57,17 @@ impl Connection {
         let tasks = Arc::new(Tasks::default());
         let endpoint = endpoint(place, config)?.executor(Spawner(Arc::downgrade(&tasks)));
         let patience = config.flight.connect_timeout;
-        let channel = match tokio::time::timeout(patience, endpoint.connect()).await {
+        let connecting = async {
+            match place {
+                Place::Tcp { authority, .. } if nearby::is_nearby(authority) => {
+                    let keep_alive = config.flight.keep_alive;
+                    let connector = tower::service_fn(move |uri| nearby::connect(uri, keep_alive));
+                    endpoint.connect_with_connector(connector).await
+                }
+                _ => endpoint.connect().await,
+            }
+        };
+        let channel = match tokio::time::timeout(patience, connecting).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => {
                 let text = format!("the server cannot be reached: {}", secrets.chain(&error));

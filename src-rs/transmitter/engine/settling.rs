@@ -16,6 +16,7 @@ use crate::destination::Rejection;
 use crate::error::{Code, Error};
 use crate::outcome::{Entered, Outcome, Segment, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
+use crate::transmitter::portion::Portion;
 use crate::transmitter::window::Pending;
 use crate::transmitter::{Event, Log};
 
@@ -163,8 +164,8 @@ impl Engine {
     pub(super) fn refuse(&mut self, delivered: &Delivered, error: Error) {
         self.counters.arriving.sub(1);
         let now = now();
-        let rows = match &delivered.batches {
-            Ok(batches) => batches.iter().map(|(batch, _)| batch.num_rows()).sum(),
+        let rows = match &delivered.portions {
+            Ok(portions) => portions.iter().map(Portion::rows).sum(),
             Err(_) => 0,
         };
         self.ledger.enter(Entered {

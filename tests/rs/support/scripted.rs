@@ -161,6 +161,7 @@ impl Destination for Scripted {
             name: "scripted",
             tells_what_landed: self.tells_what_landed,
             refusals_are_atomic: self.refusals_are_atomic,
+            joins: false,
         }
     }
 

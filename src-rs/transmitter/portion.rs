@@ -1,0 +1,116 @@
+//! Rows of an imported batch, which several deliveries may share.
+//!
+//! Small deliveries are imported together. Each is a portion of what came of it, so that it can still be
+//! taken back alone, and neighbours that leave together are one batch again without a copy.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+/// What is worth copying into its neighbour: a destination's cost per batch exceeds that of moving these
+/// bytes.
+pub fn is_small(rows: usize, bytes: usize) -> bool {
+    rows < 8_192 && bytes < SMALL_BYTES
+}
+
+pub const SMALL_BYTES: usize = 256 << 10;
+
+#[derive(Debug, Clone)]
+pub struct Portion {
+    whole: Arc<RecordBatch>,
+    start: usize,
+    rows: usize,
+    /// Of the memory that the rows use.
+    bytes: usize,
+}
+
+impl Portion {
+    pub fn whole(batch: RecordBatch, bytes: usize) -> Portion {
+        let rows = batch.num_rows();
+        Portion {
+            whole: Arc::new(batch),
+            start: 0,
+            rows,
+            bytes,
+        }
+    }
+
+    /// Rows `start..start + rows` of `whole`.
+    pub fn of(whole: &Arc<RecordBatch>, start: usize, rows: usize, bytes: usize) -> Portion {
+        debug_assert!(start + rows <= whole.num_rows(), "a portion beyond its batch");
+        Portion {
+            whole: Arc::clone(whole),
+            start,
+            rows,
+            bytes,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Some of its rows, and their share of the bytes.
+    pub fn slice(&self, start: usize, rows: usize) -> Portion {
+        let bytes = match rows == self.rows {
+            true => self.bytes,
+            false => (self.bytes as u128 * rows as u128 / self.rows.max(1) as u128) as usize,
+        };
+        Portion::of(&self.whole, self.start + start, rows, bytes)
+    }
+
+    /// Takes `next` in if its rows follow. Returns whether they did.
+    pub fn extend(&mut self, next: &Portion) -> bool {
+        let follows = Arc::ptr_eq(&self.whole, &next.whole) && self.start + self.rows == next.start;
+        if follows {
+            self.rows += next.rows;
+            self.bytes += next.bytes;
+        }
+        follows
+    }
+
+    /// The batch that it is a portion of, for what is the same of all its rows.
+    pub fn of_whole(&self) -> &RecordBatch {
+        &self.whole
+    }
+
+    pub fn batch(&self) -> RecordBatch {
+        match self.rows == self.whole.num_rows() {
+            true => RecordBatch::clone(&self.whole),
+            false => self.whole.slice(self.start, self.rows),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int32Array};
+
+    use super::*;
+
+    #[test]
+    fn neighbours_are_one_batch_again() {
+        let column: ArrayRef = Arc::new(Int32Array::from_iter_values(0..10));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let mut first = Portion::whole(batch.clone(), 40).slice(2, 3);
+        assert_eq!(
+            (first.rows(), first.bytes(), first.batch()),
+            (3, 12, batch.slice(2, 3))
+        );
+        let whole = first.whole.clone();
+        // Rows between them, before them, or of another batch do not follow.
+        assert!(!first.extend(&Portion::of(&whole, 6, 2, 8)));
+        assert!(!first.extend(&Portion::of(&whole, 0, 2, 8)));
+        assert!(!first.extend(&Portion::of(&Arc::new(batch.clone()), 5, 2, 8)));
+        assert!(first.extend(&Portion::of(&whole, 5, 2, 8)));
+        assert_eq!(
+            (first.rows(), first.bytes(), first.batch()),
+            (5, 20, batch.slice(2, 5))
+        );
+        assert_eq!(Portion::whole(batch.clone(), 0).batch(), batch);
+    }
+}
