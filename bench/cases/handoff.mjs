@@ -29,6 +29,8 @@ for (const mode of modes) {
   }
 }
 
+let sum = 0;
+for (let turn = 0; turn < 5_000; turn++) readFields(another(mixedBatch(KB)));
 const sweep = { from: new Uint8Array(128 * MB).fill(1), to: new Uint8Array(128 * MB) };
 const rows = [];
 for (const shape of shapes) {
@@ -87,6 +89,17 @@ for (const shape of shapes) {
     }
     for (const delivery of await Promise.all(admitted)) (await delivery.result).orThrow();
   }
+  // And what no handoff can do without, measured the same way: reading the fields of the batch's objects.
+  const read = [];
+  for (let turn = 0; turn < (shape.bytes > 10 * MB ? 5 : 15); turn++) {
+    const burst = Array.from({ length: BURST }, () => another(first));
+    sweep.to.set(sweep.from);
+    for (const [index, batch] of burst.entries()) {
+      const start = performance.now();
+      readFields(batch);
+      if (index > 0) read.push((performance.now() - start) * 1_000);
+    }
+  }
   for (let turn = 0; turn < 15; turn++) {
     const batch = another(first);
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -99,18 +112,20 @@ for (const shape of shapes) {
   const pinAfterPauseUs = median(afterPause);
   const pinAfterCollectionUs = median(afterCollection);
   const pinColdUs = median(cold);
+  const readColdUs = median(read);
   rows.push({
     ...shape,
     us,
     pinAfterPauseUs,
     pinAfterCollectionUs,
     pinColdUs,
+    readColdUs,
     ipcOverPin: us.ipc / us.pin,
     ipcOverCopy: us.ipc / us.copy,
   });
   console.error(
     `  ${shape.columns} columns, ${shape.bytes} B: ${modes.map((mode) => `${mode} ${us[mode].toFixed(1)} µs`).join(", ")}; ` +
-      `pin after a pause ${pinAfterPauseUs.toFixed(1)} µs, after a collection ${pinAfterCollectionUs.toFixed(1)} µs, with caches emptied ${pinColdUs.toFixed(1)} µs`,
+      `pin after a pause ${pinAfterPauseUs.toFixed(1)} µs, after a collection ${pinAfterCollectionUs.toFixed(1)} µs, with caches emptied ${pinColdUs.toFixed(1)} µs, of it reading its fields ${readColdUs.toFixed(1)} µs`,
   );
 }
 // What a pause does to any call: one that is refused, touches no batch and wakes no thread.
@@ -126,4 +141,14 @@ console.error(
   `  a refused call: warm ${refusedUs.warm.toFixed(1)} µs, after a pause ${refusedUs.afterPause.toFixed(1)} µs`,
 );
 for (const mode of modes) await clients[mode].close();
-console.log(JSON.stringify({ rows, refusedUs }));
+console.log(JSON.stringify({ rows, refusedUs, sum }));
+
+/** Where and how long each buffer is, and nothing else. */
+function readFields({ data }) {
+  for (const { length, offset, nullBitmap, values, valueOffsets } of data.children) {
+    sum += length + offset + values.byteOffset + values.byteLength + values.buffer.byteLength;
+    if (nullBitmap) sum += nullBitmap.byteLength;
+    if (valueOffsets)
+      sum += valueOffsets.byteOffset + valueOffsets.byteLength + valueOffsets.buffer.byteLength;
+  }
+}
