@@ -184,6 +184,8 @@ impl Transmitter {
     /// `CLOSED`, or `INTERNAL` for a ticket that was not granted.
     pub fn redeem(&self, ticket: u64, bytes: usize) -> Result<()> {
         self.tell_granted(self.admission.redeem(ticket, bytes)?);
+        // Whoever waited for the budget has waited enough.
+        self.urgent.notify_one();
         Ok(())
     }
 

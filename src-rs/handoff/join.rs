@@ -222,14 +222,21 @@ impl<'a> SideBySide<'a> {
             if batch.rows == 0 {
                 continue;
             }
-            let end = node.offset.checked_add(batch.rows)?;
-            aside.clear();
-            aside.resize(end.div_ceil(8), 0);
-            if bits?.read(0, &mut aside) < aside.len() {
+            let bits = bits?;
+            let (first, bit) = (node.offset / 8, node.offset % 8);
+            let end = bit.checked_add(batch.rows)?;
+            let length = end.div_ceil(8);
+            // Before anything is allocated for it: there is no catching an allocation that is refused.
+            if first.checked_add(length)? > bits.len() {
                 return None;
             }
-            joined.append_packed_range(node.offset..end, &aside);
-            self.shares[index].bytes += aside.len();
+            aside.clear();
+            aside.resize(length, 0);
+            if bits.read(first, &mut aside) < length {
+                return None;
+            }
+            joined.append_packed_range(bit..end, &aside);
+            self.shares[index].bytes += length;
         }
         Some(held(joined.finish().into_inner()))
     }

@@ -34,6 +34,8 @@ const INLINE_BYTES: usize = 128 << 10;
 /// Of what is not copied anyway, only this much is copied to be imported together: importing it by itself
 /// takes longer than that.
 const TINY_BYTES: usize = 8 << 10;
+/// Rows that are imported together. They may be claimed and not there, and memory is asked for before it shows.
+const RUN_ROWS: usize = 65_536;
 /// Deliveries taken in one turn.
 const TURN: usize = 256;
 /// The runtime's clock has no shorter one.
@@ -161,7 +163,8 @@ impl Intake {
         let full = |(bytes, rows)| {
             bytes >= self.batching.max_bytes.min(SMALL_BYTES) || rows >= self.batching.max_rows
         };
-        self.batching.linger >= LINGER && sum.is_some_and(|sum| !full(sum))
+        // A turn that is full has left others behind, for whom somebody may wait already.
+        turn.len() < TURN && self.batching.linger >= LINGER && sum.is_some_and(|sum| !full(sum))
     }
 
     /// Takes as much from the front of the queue as is imported in one go.
@@ -187,7 +190,15 @@ impl Intake {
         }
         let pool = self.pool.clone();
         let destination = self.destination.clone();
-        if now && (bytes < INLINE_BYTES || submissions.len() > 1) {
+        // Nobody knows how large IPC bytes become.
+        let is_columns = |parcel: &Parcel| matches!(parcel, Parcel::Columns(_));
+        let flat = || {
+            submissions
+                .iter()
+                .flat_map(|submission| &submission.parcels)
+                .all(is_columns)
+        };
+        if now && (bytes < INLINE_BYTES || submissions.len() > 1 && flat()) {
             return Begun::Over(import(submissions, destination.as_ref(), &pool));
         }
         let headers: Vec<Header> = submissions.iter().map(Header::of).collect();
@@ -227,6 +238,7 @@ fn import(submissions: Vec<Submission>, destination: &dyn Destination, pool: &Ar
         run: Vec::new(),
         owners: Vec::new(),
         run_bytes: 0,
+        run_rows: 0,
         joined_below: None,
     };
     for submission in submissions {
@@ -253,6 +265,7 @@ struct Imports<'a> {
     /// Which delivery each of them belongs to.
     owners: Vec<usize>,
     run_bytes: usize,
+    run_rows: usize,
     /// The last schema that was asked about, and below how many bytes its batches are joined.
     joined_below: Option<(SchemaRef, usize)>,
 }
@@ -271,10 +284,11 @@ impl Imports<'_> {
                 {
                     self.import_run();
                 }
+                self.run_bytes += bytes;
+                self.run_rows += columns.rows;
                 self.run.push(columns);
                 self.owners.push(owner);
-                self.run_bytes += bytes;
-                if self.run_bytes >= SMALL_BYTES {
+                if self.run_bytes >= SMALL_BYTES || self.run_rows >= RUN_ROWS {
                     self.import_run();
                 }
             }
@@ -302,7 +316,7 @@ impl Imports<'_> {
 
     fn import_run(&mut self) {
         let (run, owners) = (std::mem::take(&mut self.run), std::mem::take(&mut self.owners));
-        self.run_bytes = 0;
+        (self.run_bytes, self.run_rows) = (0, 0);
         let joined = if run.len() > 1 {
             join(&run, self.pool)
         } else {
@@ -319,10 +333,8 @@ impl Imports<'_> {
         for (owner, share) in owners.into_iter().zip(joined.shares) {
             let delivered = &mut self.delivered[owner];
             if let Ok(portions) = &mut delivered.portions {
-                let portion = Portion::of(&whole, start, share.rows, share.bytes);
-                if !portions.last_mut().is_some_and(|last| last.extend(&portion)) {
-                    portions.push(portion);
-                }
+                // Each parcel by itself: together they would be cut by their average, and rows differ.
+                portions.push(Portion::of(&whole, start, share.rows, share.bytes));
                 delivered.buffers_realigned += share.realigned_buffers;
             }
             start += share.rows;

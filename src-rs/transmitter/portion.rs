@@ -1,7 +1,9 @@
 //! Rows of an imported batch, which several deliveries may share.
 //!
 //! Small deliveries are imported together. Each is a portion of what came of it, so that it can still be
-//! taken back alone, and neighbours that leave together are one batch again without a copy.
+//! taken back alone, and neighbours that leave together are one batch again without a copy. The memory of all
+//! is kept until the last of them is settled, so it may outlive the budget of the first: by twice
+//! [`SMALL_BYTES`] at most for each batch.
 
 use std::sync::Arc;
 
