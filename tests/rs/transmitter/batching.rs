@@ -5,6 +5,8 @@ use std::time::Duration;
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use arrow_ingest::destination::Position;
+use arrow_ingest::error::Code;
+use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel};
 use arrow_ingest::outcome::Status;
 use serde_json::json;
 use tokio::time::Instant;
@@ -35,6 +37,87 @@ async fn small_batches_go_together_after_lingering() {
     }
     assert_eq!(start.elapsed(), Duration::from_millis(50));
     assert_eq!(rig.world().writes_seen, [(0..100).collect::<Vec<_>>()]);
+    rig.close(Duration::from_secs(1)).await.unwrap();
+    rig.check_the_end();
+}
+
+/// small deliveries are imported together, and one that is not valid is refused by itself, with its
+/// own row.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_wrong_is_refused_and_its_neighbours_are_not() {
+    let rig = at_write(json!({ "batching": { "linger": "50ms" } }));
+    let schema = schema("n");
+    let columns = |values: std::ops::Range<i64>, bytes: usize| {
+        let rows = values.end as usize - values.start as usize;
+        let mut memory: Vec<u8> = values.flat_map(i64::to_le_bytes).collect();
+        memory.truncate(bytes);
+        Parcel::Columns(Columns {
+            schema: schema.clone(),
+            rows,
+            nodes: vec![Node {
+                length: rows,
+                null_count: 0,
+                offset: 0,
+                variadic: 0,
+            }],
+            buffers: vec![None, Some(Foreign::from_buffer(memory.into()))],
+        })
+    };
+    let before = rig.send_parcels(vec![columns(0..10, 80)], None);
+    // Its second batch ends in the middle of its third row: the eighth of the delivery.
+    let wrong = rig.send_parcels(vec![columns(10..15, 40), columns(15..20, 20)], None);
+    let after = rig.send_parcels(vec![columns(20..25, 40), columns(25..30, 40)], None);
+    let outcome = rig.outcome(wrong).await;
+    assert_eq!(outcome.status, Status::Failed);
+    let error = outcome.error.unwrap();
+    assert_eq!(
+        (error.code(), error.field(), error.row()),
+        (Code::BatchInvalid, Some("n"), Some(7))
+    );
+    for sequence in [before, after] {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!(
+            (outcome.status, outcome.accepted_rows),
+            (Status::Acknowledged, 10)
+        );
+    }
+    let expected: Vec<i64> = (0..10).chain(20..30).collect();
+    assert_eq!(rig.world().writes_seen, [expected]);
+    rig.close(Duration::from_secs(1)).await.unwrap();
+    rig.check_the_end();
+}
+
+/// what is lingering anyway may rest before it is looked at; nobody waits for the rest.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_ends_the_rest() {
+    let rig = at_write(json!({ "batching": { "linger": "50ms" } }));
+    let schema = schema("n");
+    let start = Instant::now();
+    for turn in 0..3 {
+        rig.send(&batch(&schema, turn * 20..turn * 20 + 10));
+        // It is taken, and more comes while the taker rests.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        rig.send(&batch(&schema, turn * 20 + 10..turn * 20 + 20));
+        rig.flush().await.unwrap();
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(rig.world().writes_seen.concat(), (0..60).collect::<Vec<_>>());
+    // With nobody who waits, all that comes within its linger goes together.
+    let sent: Vec<u64> = (6..9)
+        .map(|n| rig.send(&batch(&schema, n * 10..n * 10 + 10)))
+        .collect();
+    rig.outcome(sent[2]).await;
+    assert!(
+        start.elapsed() <= Duration::from_millis(52),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(
+        rig.world().writes_seen.last().unwrap(),
+        &(60..90).collect::<Vec<_>>()
+    );
     rig.close(Duration::from_secs(1)).await.unwrap();
     rig.check_the_end();
 }
