@@ -21,14 +21,11 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(300);
 
 /// Whether a connection to it never leaves this machine, and this system may be one that paces.
 pub fn is_nearby(authority: &str) -> bool {
-    if !cfg!(target_os = "linux") {
-        return false;
-    }
-    let Ok(authority) = authority.parse::<Authority>() else {
-        return false;
+    let is_here = |authority: Authority| {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
     };
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    cfg!(target_os = "linux") && authority.parse().is_ok_and(is_here)
 }
 
 /// Connects to where `uri` says. `keep_alive`: as in the options, zero for none.
@@ -45,8 +42,16 @@ pub async fn connect(uri: Uri, keep_alive: Duration) -> io::Result<TokioIo<TcpSt
         Some("https") => 443,
         _ => 80,
     });
+    let addresses = lookup_host((host, port)).await?;
+    reach_one(addresses, keep_alive).await.map(TokioIo::new)
+}
+
+async fn reach_one(
+    addresses: impl Iterator<Item = SocketAddr>,
+    keep_alive: Duration,
+) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    let mut addresses = lookup_host((host, port)).await?.peekable();
+    let mut addresses = addresses.peekable();
     while let Some(address) = addresses.next() {
         let reached = match addresses.peek() {
             Some(_) => tokio::time::timeout(NEXT_ADDRESS, reach(address, keep_alive))
@@ -55,7 +60,7 @@ pub async fn connect(uri: Uri, keep_alive: Duration) -> io::Result<TokioIo<TcpSt
             None => reach(address, keep_alive).await,
         };
         match reached {
-            Ok(stream) => return Ok(TokioIo::new(stream)),
+            Ok(stream) => return Ok(stream),
             Err(error) => failed = error,
         }
     }
@@ -134,6 +139,20 @@ mod tests {
         assert!(socket.keepalive().unwrap());
         #[cfg(target_os = "linux")]
         assert!(!socket.tcp_congestion().unwrap().starts_with(b"bbr"));
+    }
+
+    #[tokio::test]
+    async fn one_address_after_the_other_is_tried() {
+        let [closed, open] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let addresses = [&closed, &open].map(|server| server.local_addr().unwrap());
+        drop(closed);
+        let stream = reach_one(addresses.into_iter(), Duration::ZERO).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        let error = reach_one(std::iter::empty(), Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        // Where there is no IPv6 this is an error, too, and no other kind of end.
+        let nobody = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), addresses[0].port());
+        assert!(reach_one([nobody].into_iter(), Duration::ZERO).await.is_err());
     }
 
     #[tokio::test]
