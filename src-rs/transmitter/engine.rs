@@ -144,7 +144,7 @@ impl Engine {
         observer: Observer,
     ) -> Engine {
         let (events, inbox) = unbounded_channel();
-        let joins = !destination.capabilities().joins;
+        let joins_here = !destination.capabilities().joins;
         let divisible = config.quarantine.enabled && destination.capabilities().refusals_are_atomic;
         let dead_letters = config
             .dead_letter
@@ -160,7 +160,7 @@ impl Engine {
             counters,
             observer,
             ledger: Ledger::default(),
-            batcher: Batcher::new(config.batching.clone(), joins),
+            batcher: Batcher::new(config.batching.clone(), joins_here),
             window: if divisible {
                 Window::divisible()
             } else {
