@@ -21,6 +21,7 @@ use std::sync::OnceLock;
 use napi_derive::napi;
 use tokio::runtime::Runtime;
 
+use crate::compute;
 use crate::error::{Code, Error};
 
 /// What this build is, as JSON: `{ version, arrow, delta, target }`.
@@ -43,6 +44,7 @@ pub fn version() -> String {
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
+        compute::dedicate_threads();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores.clamp(2, 8))

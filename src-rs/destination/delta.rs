@@ -36,6 +36,7 @@ use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use deltalake_core::table::state::DeltaTableState;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use self::conform::Plan;
 use self::encoder::{Encoders, Part};
@@ -47,6 +48,7 @@ use self::storage::Location;
 use super::{
     Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Session, Write,
 };
+use crate::compute;
 use crate::config::{Config, SchemaEvolution};
 use crate::error::{Code, Error, Result};
 
@@ -244,7 +246,7 @@ struct DeltaSession {
     commit_bytes: usize,
     target_file_size: usize,
     checkpoint_failures: Arc<AtomicU64>,
-    checkpoint: Option<tokio::task::JoinHandle<()>>,
+    checkpoint: Option<JoinHandle<()>>,
 }
 
 /// What was written and not committed.
@@ -259,7 +261,10 @@ impl Session for DeltaSession {
     async fn write(&mut self, write: Arc<Write>) -> Result<()> {
         self.encoders.check()?;
         let (plan, splitter, given) = (Arc::clone(&self.plan), self.splitter.clone(), Arc::clone(&write));
-        let parts = blocking(move || parts_of(&plan, splitter.as_deref(), &given)).await?;
+        let parts = over(compute::spawn(move || {
+            parts_of(&plan, splitter.as_deref(), &given)
+        }))
+        .await?;
         for part in parts {
             self.encoders.write(part).await?;
         }
@@ -398,10 +403,15 @@ fn struct_of(columns: &[deltalake_core::kernel::StructField]) -> Result<deltalak
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+    over(tokio::task::spawn_blocking(work)).await
+}
+
+async fn over<T>(task: JoinHandle<Result<T>>) -> Result<T> {
+    task.await.unwrap_or_else(|error| {
         Err(Error::new(Code::Internal, "a task of the Delta writer died").caused_by(&error))
     })
 }
+
 #[cfg(test)]
 #[path = "../../tests/rs/delta/remote.rs"]
 mod tests;

@@ -19,7 +19,10 @@ use crate::error::{Code, Error, Result};
 /// Blocks are aligned to a cache line, which is also what Arrow recommends.
 const ALIGNMENT: usize = 64;
 
-/// A thread-safe pool of blocks, in size classes of 2ⁿ and 1.5·2ⁿ bytes.
+/// Classes from one power of two to the next.
+const STEPS: usize = 4;
+
+/// A thread-safe pool of blocks, in size classes of 2ⁿ, 1.25·2ⁿ, 1.5·2ⁿ and 1.75·2ⁿ bytes.
 pub struct Pool {
     max_retained: usize,
     state: Mutex<State>,
@@ -283,7 +286,7 @@ fn release(pointer: NonNull<u8>, class: usize) {
     }
 }
 
-/// Classes: 64, 96, 128, 192, 256, … so that at most a third of a block is wasted.
+/// Classes: 64, 80, 96, 112, 128, 160, … so that at most a fifth of a block is wasted.
 fn class_of(length: usize) -> Option<usize> {
     if length == 0 {
         return None;
@@ -292,22 +295,15 @@ fn class_of(length: usize) -> Option<usize> {
     // The power of two at or below, as an exponent above that of the smallest class.
     let exponent = (length.ilog2() - ALIGNMENT.ilog2()) as usize;
     let base = 1usize << length.ilog2();
-    Some(match length - base {
-        0 => 2 * exponent,
-        rest if rest <= base / 2 => 2 * exponent + 1,
-        _ => 2 * exponent + 2,
-    })
+    Some(STEPS * exponent + (length - base).div_ceil(base / STEPS))
 }
 
 fn size_of_class(class: usize) -> usize {
-    let base = ALIGNMENT.checked_shl((class / 2) as u32).unwrap_or(0);
-    let size = if class.is_multiple_of(2) {
-        Some(base)
-    } else {
-        base.checked_add(base / 2)
-    };
+    let base = ALIGNMENT.checked_shl((class / STEPS) as u32).unwrap_or(0);
     // A class beyond the address space: `layout_of_class` refuses it.
-    size.filter(|size| *size >= ALIGNMENT).unwrap_or(usize::MAX)
+    base.checked_add(base / STEPS * (class % STEPS))
+        .filter(|size| *size >= ALIGNMENT)
+        .unwrap_or(usize::MAX)
 }
 
 fn layout_of_class(class: usize) -> Option<Layout> {
@@ -327,13 +323,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_class_holds_its_length_and_wastes_at_most_a_third() {
+    fn a_class_holds_its_length_and_wastes_at_most_a_fifth() {
         for length in (1..5_000).chain([1 << 20, (1 << 20) + 1, (1 << 40) - 1]) {
             let size = size_of_class(class_of(length).expect("it is not empty"));
             assert!(size >= length, "{length}");
-            assert!(length <= 64 || size * 2 <= length * 3, "{length} in {size}");
+            assert!(length <= 64 || size * 4 <= length * 5, "{length} in {size}");
         }
         assert_eq!(class_of(0), None);
-        assert_eq!(size_of_class(200), usize::MAX);
+        assert_eq!(size_of_class(400), usize::MAX);
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::portion::{Portion, SMALL_BYTES, is_small};
 use super::{Reply, Submission, Witness};
+use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
 use crate::error::{Code, Error};
@@ -202,7 +203,7 @@ impl Intake {
             return Begun::Over(import(submissions, destination.as_ref(), &pool));
         }
         let headers: Vec<Header> = submissions.iter().map(Header::of).collect();
-        let task = tokio::task::spawn_blocking(move || import(submissions, destination.as_ref(), &pool));
+        let task = compute::spawn(move || import(submissions, destination.as_ref(), &pool));
         Begun::UnderWay(Box::pin(async move {
             // The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
             task.await.unwrap_or_else(|_| {

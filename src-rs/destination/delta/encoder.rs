@@ -5,7 +5,7 @@
 //!   for what a disk or a store does. So an error breaks the session and never one write.
 //! - A partition belongs to one lane, so it has one open file. Without partitions a further lane joins
 //!   only when a commit is large enough for another file to be worth reading.
-//! - Memory is bounded: a short queue, a row-group budget per lane, a number of open files per lane.
+//! - Memory is bounded: a short queue, a row-group budget for all lanes, a number of open files per lane.
 //! - Dropping [`Encoders`] ends the threads after the batch in hand, and its files go with them.
 //!
 //! It commits nothing and acknowledges nothing.
@@ -63,7 +63,8 @@ enum Order {
 const PER_LANE: usize = 8 << 20;
 /// Parts that wait before a lane. Their memory is counted by the transmitter until the commit.
 const QUEUE: usize = 16;
-/// Encoded bytes that a lane keeps before it ends a row group.
+/// Encoded bytes that all lanes together keep before they end row groups. Not of each: memory would grow with
+/// the number of processors.
 const MEMORY: usize = 32 << 20;
 /// Files that a lane keeps open: below any limit on file descriptors.
 const OPEN: usize = 64;
@@ -158,6 +159,7 @@ impl Encoders {
             finished: Vec::new(),
             size: 0,
             clock: 0,
+            memory: MEMORY / self.most,
         };
         thread::Builder::new()
             .name("arrow-ingest-parquet".into())
@@ -188,6 +190,8 @@ struct Worker {
     /// This lane's part of `shared.size`.
     size: usize,
     clock: u64,
+    /// Encoded bytes that it keeps before it ends a row group.
+    memory: usize,
 }
 
 struct Slot {
@@ -272,7 +276,7 @@ impl Worker {
                 self.end(key)?;
             }
         }
-        while self.open.values().map(|slot| slot.file.memory()).sum::<usize>() > MEMORY {
+        while self.open.values().map(|slot| slot.file.memory()).sum::<usize>() > self.memory {
             let Some(largest) = self.open.values_mut().max_by_key(|slot| slot.file.memory()) else {
                 break;
             };

@@ -31,6 +31,7 @@ use super::sql::{self, Rollbacks, Transaction};
 use super::status::{self, Secrets};
 use super::stream::{Failure, Listener, Stream, ended_early};
 use super::target::Ingest;
+use crate::compute;
 use crate::config::{Compression, FlightAcknowledgement};
 use crate::destination::{Acknowledgement, Acknowledgements, Session, Write};
 use crate::error::{Code, Error, Result};
@@ -491,7 +492,7 @@ async fn encode(
         Arc::clone(write),
         part.clone(),
     );
-    let made = tokio::task::spawn_blocking(move || {
+    let made = compute::spawn(move || {
         let batch = part.batch(&write.batches, &shape.schema)?;
         messages(&encoder, &shape, &batch, &metadata)
     });

@@ -24,6 +24,7 @@ use super::errors::{self, Context};
 use super::normalise::Plan;
 use super::prepare::{Prepared, prepare};
 use super::progress::Progress;
+use crate::compute;
 use crate::destination::{Acknowledgement, Acknowledgements, Session, Write};
 use crate::error::{Code, Error, Result};
 
@@ -79,7 +80,7 @@ impl ZerobusSession {
             return prepare(&self.plan, write, self.quarantine);
         }
         let (plan, write, quarantine) = (Arc::clone(&self.plan), Arc::clone(write), self.quarantine);
-        let work = tokio::task::spawn_blocking(move || prepare(&plan, &write, quarantine));
+        let work = compute::spawn(move || prepare(&plan, &write, quarantine));
         work.await.unwrap_or_else(|error| {
             let text = "normalising a write died";
             Err(Error::new(Code::Internal, text).caused_by(&error).during("write"))
