@@ -20,6 +20,7 @@ mod chunks;
 pub(in crate::destination) mod connection;
 mod dictionaries;
 mod encode;
+mod joined;
 mod nearby;
 mod plan;
 mod progress;

@@ -27,6 +27,7 @@ use prost::Message as _;
 use super::arrays::{Sink, walk};
 use super::chunks::Chunks;
 use super::dictionaries::dictionaries;
+use super::joined::{self, Segments};
 use crate::config::Compression;
 use crate::error::{Code, Error, Result};
 
@@ -145,6 +146,36 @@ impl Encoder {
             header,
             app_metadata,
         )
+    }
+
+    /// Some rows of several batches as one record batch, where they need not be joined first. None where they
+    /// do: of columns that are not flat, or to compress them.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub fn joined(&self, batches: &[RecordBatch], app_metadata: &[u8]) -> Result<Option<Message>> {
+        let Some(first) = batches.first() else {
+            return Ok(None);
+        };
+        let types = |batch: &RecordBatch| {
+            let (types, of) = (first.schema_ref().fields(), batch.schema_ref().fields());
+            types.len() == of.len() && types.iter().zip(of).all(|(a, b)| a.data_type() == b.data_type())
+        };
+        if !matches!(self.compression, Compression::None | Compression::Snappy)
+            || !joined::is_flat(first.schema_ref())
+            || !batches.iter().all(types)
+        {
+            return Ok(None);
+        }
+        let mut gather = Gather::new(self.compression);
+        joined::walk(batches, &mut gather);
+        let mut builder = FlatBufferBuilder::with_capacity(1024);
+        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        let header = gather.batch(&mut builder, rows).as_union_value();
+        let kind = ipc::MessageHeader::RecordBatch;
+        gather
+            .finish(&self.chunks, builder, kind, header, app_metadata)
+            .map(Some)
     }
 }
 
@@ -282,11 +313,23 @@ impl Sink for Gather {
             }
         }
         self.buffers.push(ipc::Buffer::new(start, buffer.len() as i64));
-        self.body.push(buffer);
+        self.body.push(Some(buffer));
     }
 
     fn variadic(&mut self, count: usize) {
         self.variadic.push(count as i64);
+    }
+}
+
+impl Segments for Gather {
+    fn node(&mut self, length: usize, nulls: usize) {
+        Sink::node(self, length, nulls);
+    }
+
+    fn buffer(&mut self, segments: impl IntoIterator<Item = Buffer>) {
+        let start = self.body.length as i64;
+        let length = self.body.push(segments);
+        self.buffers.push(ipc::Buffer::new(start, length as i64));
     }
 }
 
@@ -312,14 +355,27 @@ fn compressed(compression: Compression, buffer: &[u8]) -> std::io::Result<Vec<u8
 /// The buffers of a message, in order.
 #[derive(Default)]
 struct Body {
-    buffers: Vec<Buffer>,
+    /// Each with how many zeros follow it.
+    segments: Vec<(Buffer, usize)>,
     length: usize,
 }
 
 impl Body {
-    fn push(&mut self, buffer: Buffer) {
-        self.length += buffer.len().next_multiple_of(ALIGNMENT);
-        self.buffers.push(buffer);
+    /// Adds a buffer, as what it is made up of; how long it is.
+    fn push(&mut self, segments: impl IntoIterator<Item = Buffer>) -> usize {
+        let mut length = 0;
+        for segment in segments.into_iter().filter(|segment| !segment.is_empty()) {
+            length += segment.len();
+            self.segments.push((segment, 0));
+        }
+        let padded = length.next_multiple_of(ALIGNMENT);
+        if padded > length
+            && let Some((_, padding)) = self.segments.last_mut()
+        {
+            *padding = padded - length;
+        }
+        self.length += padded;
+        length
     }
 
     /// Below this a buffer is copied.
@@ -340,12 +396,12 @@ impl AsRef<[u8]> for Owned {
 /// The gRPC prefix and the protobuf fields around a body.
 fn frame(chunks: &Chunks, descriptor: &[u8], header: &[u8], app_metadata: &[u8], body: Body) -> Message {
     let small = body.small();
-    let copied = |buffer: &&Buffer| buffer.len() < small;
+    let copied = |(segment, _): &&(Buffer, usize)| segment.len() < small;
     let first: usize = body
-        .buffers
+        .segments
         .iter()
         .take_while(copied)
-        .map(|buffer| buffer.len() + ALIGNMENT)
+        .map(|(segment, padding)| segment.len() + padding)
         .sum();
     let mut open = chunks.take(64 + descriptor.len() + header.len() + app_metadata.len() + first);
     open.put_bytes(0, 5);
@@ -362,8 +418,7 @@ fn frame(chunks: &Chunks, descriptor: &[u8], header: &[u8], app_metadata: &[u8],
     let message = u32::try_from(length - 5).unwrap_or(u32::MAX);
     open[1..5].copy_from_slice(&message.to_be_bytes());
     let mut pieces = Vec::new();
-    for buffer in body.buffers {
-        let padding = buffer.len().next_multiple_of(ALIGNMENT) - buffer.len();
+    for (buffer, padding) in body.segments {
         if buffer.len() < small {
             open.extend_from_slice(&buffer);
         } else {

@@ -62,22 +62,34 @@ impl Part {
     /// # Errors
     /// `BATCH_INVALID` if Arrow cannot put them together.
     pub fn batch(&self, batches: &[RecordBatch], schema: &SchemaRef) -> Result<RecordBatch> {
-        let mut slices = self
-            .slices
-            .iter()
-            .map(|slice| batches[slice.batch].slice(slice.start, slice.rows));
-        match (slices.next(), self.slices.len()) {
-            (Some(only), 1) => Ok(only),
-            (None, _) => Ok(RecordBatch::new_empty(schema.clone())),
-            (Some(first), _) => {
-                let all: Vec<RecordBatch> = std::iter::once(first).chain(slices).collect();
-                concat_batches(&all[0].schema(), &all).map_err(|error| {
-                    Error::new(Code::BatchInvalid, "small batches cannot be joined")
-                        .caused_by(&error)
-                        .during("write")
-                })
-            }
+        let mut slices = self.slices(batches);
+        match slices.len() {
+            0 => Ok(RecordBatch::new_empty(schema.clone())),
+            1 => Ok(slices.swap_remove(0)),
+            _ => concat_batches(&slices[0].schema(), &slices).map_err(|error| {
+                Error::new(Code::BatchInvalid, "small batches cannot be joined")
+                    .caused_by(&error)
+                    .during("write")
+            }),
         }
+    }
+
+    /// The rows of it, as they lie in the batches of the write.
+    pub fn slices(&self, batches: &[RecordBatch]) -> Vec<RecordBatch> {
+        let cut = |slice: &Slice| {
+            let batch = &batches[slice.batch];
+            match slice.rows == batch.num_rows() {
+                // Slicing makes every array anew.
+                true => batch.clone(),
+                false => batch.slice(slice.start, slice.rows),
+            }
+        };
+        self.slices.iter().map(cut).collect()
+    }
+
+    /// Whether rows of several batches share it.
+    pub fn is_joined(&self) -> bool {
+        self.slices.len() > 1
     }
 }
 

@@ -483,6 +483,13 @@ async fn encode(
         }
     };
     if shape.compression == Compression::None && shape.hydrated.is_none() {
+        if part.is_joined() {
+            let slices = part.slices(&write.batches);
+            let encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(message) = encoder.joined(&slices, &metadata)? {
+                return Ok(vec![message]);
+            }
+        }
         let batch = part.batch(&write.batches, &shape.schema)?;
         return messages(encoder, shape, &batch, &metadata);
     }

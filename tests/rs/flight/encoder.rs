@@ -14,6 +14,7 @@ use prost::Message as _;
 use super::chunks::Chunks;
 use super::dictionaries::{has_dictionary, has_direct_nesting, hydrated, hydrated_schema, is_joinable};
 use super::encode::{Encoder, Message, measure};
+use super::joined::is_flat;
 use super::plan::{Limits, plan};
 use crate::config::Compression;
 
@@ -398,6 +399,11 @@ fn text(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
+/// Types of one or two buffers and no children.
+fn flat_type() -> impl Strategy<Value = DataType> {
+    leaf().prop_filter("flat", |t| is_flat(&Schema::new(vec![field("c", t)])))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
@@ -427,6 +433,34 @@ proptest! {
             for column in batch.columns() {
                 column.to_data().validate_full().unwrap();
             }
+        }
+    }
+
+    /// Rows of several batches go into a message as they lie there; what arrives is what arrow joins.
+    #[test]
+    fn several_batches_in_a_message_decode_as_if_they_were_joined(
+        types in prop::collection::vec(flat_type(), 1..4),
+        seed in any::<u64>(),
+        cuts in prop::collection::vec((0_usize..200, 0_usize..40, 0_usize..40), 1..6),
+    ) {
+        let slices: Vec<RecordBatch> = (cuts.iter().enumerate())
+            .map(|(i, (rows, before, after))| {
+                let start = (*before).min(*rows);
+                batch(&types, seed.wrapping_add(i as u64), *rows).slice(start, (rows - start).saturating_sub(*after))
+            })
+            .collect();
+        let schema = slices[0].schema();
+        let joined = arrow::compute::concat_batches(&schema, &slices).unwrap();
+        let encoder = Encoder::new(Compression::None, Chunks::default());
+        let head = encoder.schema(&schema, &arrow_flight::FlightDescriptor::default());
+        let message = encoder.joined(&slices, b"meta").unwrap().expect("they are flat");
+        prop_assert!(message.length <= encoder.batch(&joined, b"meta").unwrap().length);
+        let mine = decode(&[head, message]);
+        prop_assert_eq!(mine.len(), 1);
+        prop_assert_eq!(text(&mine), text(std::slice::from_ref(&joined)));
+        for (column, expected) in mine[0].columns().iter().zip(joined.columns()) {
+            column.to_data().validate_full().unwrap();
+            prop_assert_eq!(column.null_count(), expected.null_count());
         }
     }
 
@@ -500,6 +534,20 @@ fn large_buffers_are_not_copied_and_small_ones_share_a_piece() {
         .unwrap();
     assert_eq!(message.pieces.len(), 1);
     assert!(message.length < 2500);
+}
+
+#[test]
+fn what_cannot_be_given_as_it_lies_is_left_to_be_joined() {
+    let none = Encoder::new(Compression::None, Chunks::default());
+    let flat = batch(&[DataType::Int32], 1, 5);
+    let nested = batch(&[DataType::List(field("item", &DataType::Int32))], 1, 5);
+    let other = batch(&[DataType::Float64], 1, 5);
+    let lz4 = Encoder::new(Compression::Lz4, Chunks::default());
+    assert!(none.joined(&[flat.clone(), flat.clone()], b"").unwrap().is_some());
+    assert!(none.joined(&[nested.clone(), nested], b"").unwrap().is_none());
+    assert!(none.joined(&[flat.clone(), other], b"").unwrap().is_none());
+    assert!(lz4.joined(&[flat.clone(), flat], b"").unwrap().is_none());
+    assert!(none.joined(&[], b"").unwrap().is_none());
 }
 
 #[test]
