@@ -37,6 +37,8 @@ fn main() {
     );
     let options = serde_json::from_str(&next()).expect("options are JSON");
     let config = Config::from_json(&options).expect("options are valid");
+    // As the addon does.
+    arrow_ingest::compute::dedicate_threads();
     let way = std::env::args().nth(5).unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,8 +1,7 @@
 //! The other side of zerobus.mjs: the official client, driven directly as its documentation shows. A job a line in,
 //! what it took a line out. Its defaults but for the compression, which is the job's.
 //!
-//! A process of its own, so that its CPU time is the client's and nobody else's. Linked with this crate for its
-//! allocator alone: the system's is slower, and that would be no merit of ours.
+//! A process of its own, so that its CPU time is the client's and nobody else's.
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
-use arrow_ingest as _;
 use arrow_ipc::CompressionType;
 use databricks_zerobus_ingest_sdk::{TlsConfig, ZerobusArrowStream, ZerobusResult, ZerobusSdk};
 use serde::Deserialize;
