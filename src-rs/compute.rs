@@ -1,21 +1,25 @@
 //! Work that keeps a processor busy, for all clients of the process: importing, casting, encoding.
 //!
 //! Invariants:
-//! - Once [`dedicate_threads`] was called, at most as many pieces run at once as there are processors; the
-//!   others wait their turn, in order.
+//! - Once [`dedicate_threads`] was called, at most as many pieces run at once as there are processors (and two
+//!   where there is one); the others wait their turn, in order.
 //! - Nothing that runs here waits, whether for a disk, a network or another piece: one that did would hold
 //!   up every client. What waits belongs on the runtime's own blocking threads.
+//! - Nothing that runs here asks for the current runtime: these threads have one that nobody drives.
 //! - A piece that panics takes nothing with it: its handle says so.
 //!
 //! The runtime's blocking threads would do it as well, and do where no threads were dedicated. But of those
 //! there is a new one whenever none is idle, and they take turns: a stream of batches went through fourteen,
 //! and each kept what its allocations had ever come to, together half as much again as the batches.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::OnceLock;
+use std::task::{Context, Poll};
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 static THREADS: OnceLock<Runtime> = OnceLock::new();
 
@@ -32,13 +36,31 @@ pub fn dedicate_threads() {
     });
 }
 
-/// Begins a piece of work as soon as there is a thread for it. Once begun it is not cancelled.
+/// Begins a piece of work as soon as there is a thread for it.
 ///
 /// # Panics
 /// Outside of a runtime, where no threads were dedicated.
-pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    match THREADS.get() {
+pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Piece<T> {
+    Piece(match THREADS.get() {
         Some(threads) => threads.spawn_blocking(work),
         None => tokio::task::spawn_blocking(work),
+    })
+}
+
+/// Work that was asked for. Dropped, it is not done any more, unless it has begun: what a client that ended
+/// has left in the queue must not hold up the others, nor hold its memory for longer than it takes to pass by.
+pub struct Piece<T>(JoinHandle<T>);
+
+impl<T> Future for Piece<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for Piece<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -36,7 +36,7 @@ use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use deltalake_core::table::state::DeltaTableState;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use self::conform::Plan;
 use self::encoder::{Encoders, Part};
@@ -406,7 +406,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     over(tokio::task::spawn_blocking(work)).await
 }
 
-async fn over<T>(task: JoinHandle<Result<T>>) -> Result<T> {
+async fn over<T>(task: impl Future<Output = std::result::Result<Result<T>, JoinError>>) -> Result<T> {
     task.await.unwrap_or_else(|error| {
         Err(Error::new(Code::Internal, "a task of the Delta writer died").caused_by(&error))
     })

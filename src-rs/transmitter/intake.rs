@@ -1,6 +1,6 @@
 //! Parcels → record batches, off the caller's thread, in order.
 //!
-//! Large deliveries are imported side by side on blocking threads; they still arrive in the order in
+//! Large deliveries are imported side by side on the threads that compute; they still arrive in the order in
 //! which they were admitted, and so do the commands between them: a `flush` that overtook a delivery
 //! would not wait for it. Small ones that came together are imported together.
 //!

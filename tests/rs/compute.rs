@@ -39,3 +39,43 @@ async fn a_piece_that_panics_leaves_its_thread_to_the_others() {
     }
     assert_eq!(spawn(|| 7).await.unwrap(), 7);
 }
+
+/// what a client that ended has left behind is passed over, and lets go of what it held.
+#[tokio::test]
+async fn work_that_nobody_waits_for_any_more_is_not_begun() {
+    dedicate_threads();
+    let most = thread::available_parallelism().map_or(2, usize::from).max(2);
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let busy: Vec<_> = (0..most)
+        .map(|_| {
+            let gate = Arc::clone(&gate);
+            spawn(move || {
+                let _ = gate.lock().unwrap().recv();
+            })
+        })
+        .collect();
+    let held = Arc::new(());
+    let ran = Arc::new(Mutex::new(false));
+    let (holds, runs) = (Arc::clone(&held), Arc::clone(&ran));
+    drop(spawn(move || {
+        let _holds = holds;
+        *runs.lock().unwrap() = true;
+    }));
+    for _ in 0..most {
+        open.send(()).unwrap();
+    }
+    for work in busy {
+        work.await.unwrap();
+    }
+    let letting_go = async {
+        while Arc::strong_count(&held) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, letting_go)
+        .await
+        .expect("it is held for ever");
+    assert!(!*ran.lock().unwrap());
+}

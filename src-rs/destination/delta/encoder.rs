@@ -52,6 +52,8 @@ struct Shared {
     failure: Mutex<Option<Error>>,
     /// What the open and finished files of this commit measure, about.
     size: AtomicUsize,
+    /// What the open row groups of all lanes hold.
+    memory: AtomicUsize,
 }
 
 enum Order {
@@ -63,9 +65,12 @@ enum Order {
 const PER_LANE: usize = 8 << 20;
 /// Parts that wait before a lane. Their memory is counted by the transmitter until the commit.
 const QUEUE: usize = 16;
-/// Encoded bytes that all lanes together keep before they end row groups. Not of each: memory would grow with
-/// the number of processors.
-const MEMORY: usize = 32 << 20;
+/// What all lanes together keep of columns that they encode before row groups are ended. Not each: memory would
+/// grow with the number of processors.
+const MEMORY: usize = 64 << 20;
+/// But each may keep this much: columns of a row group hold a table of their values each, and one that ends
+/// before it has seen many rows is larger in the file.
+const LANE_MEMORY: usize = 16 << 20;
 /// Files that a lane keeps open: below any limit on file descriptors.
 const OPEN: usize = 64;
 
@@ -159,7 +164,7 @@ impl Encoders {
             finished: Vec::new(),
             size: 0,
             clock: 0,
-            memory: MEMORY / self.most,
+            memory: 0,
         };
         thread::Builder::new()
             .name("arrow-ingest-parquet".into())
@@ -190,7 +195,7 @@ struct Worker {
     /// This lane's part of `shared.size`.
     size: usize,
     clock: u64,
-    /// Encoded bytes that it keeps before it ends a row group.
+    /// This lane's part of `shared.memory`.
     memory: usize,
 }
 
@@ -219,6 +224,7 @@ impl Worker {
                         // What cannot be finished is deleted now: the disk may be full of it.
                         self.open.clear();
                         self.finished.clear();
+                        self.hold();
                     }
                     self.queued.fetch_sub(bytes, Ordering::Relaxed);
                 }
@@ -276,7 +282,7 @@ impl Worker {
                 self.end(key)?;
             }
         }
-        while self.open.values().map(|slot| slot.file.memory()).sum::<usize>() > self.memory {
+        while self.hold() > MEMORY && self.memory > LANE_MEMORY {
             let Some(largest) = self.open.values_mut().max_by_key(|slot| slot.file.memory()) else {
                 break;
             };
@@ -288,6 +294,18 @@ impl Worker {
         }
         self.report();
         Ok(())
+    }
+
+    /// Counts what the open row groups hold; what those of all lanes do.
+    fn hold(&mut self) -> usize {
+        let now = self.open.values().map(|slot| slot.file.memory()).sum();
+        let before = std::mem::replace(&mut self.memory, now);
+        let shared = &self.shared.memory;
+        if now >= before {
+            shared.fetch_add(now - before, Ordering::Relaxed) + (now - before)
+        } else {
+            shared.fetch_sub(before - now, Ordering::Relaxed) - (before - now)
+        }
     }
 
     fn report(&mut self) {
@@ -316,6 +334,7 @@ impl Worker {
         for (_, slot) in self.open.drain() {
             self.finished.push(slot.file.finish(&self.spec)?);
         }
+        self.hold();
         Ok(std::mem::take(&mut self.finished))
     }
 }

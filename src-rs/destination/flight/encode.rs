@@ -179,26 +179,32 @@ impl Encoder {
     }
 }
 
-/// An upper bound of the message that `columns` make.
-pub fn measure(columns: &[ArrayRef], hydrate: bool) -> usize {
-    let mut sink = Measure {
+/// What `columns` come to in a message.
+pub fn measure(columns: &[ArrayRef], hydrate: bool) -> Measure {
+    let mut measure = Measure {
         bytes: FRAME,
+        bitmaps: 0,
         hydrate,
     };
     for column in columns {
-        walk(column, &mut sink);
+        walk(column, &mut measure);
     }
-    sink.bytes
+    measure
 }
 
-struct Measure {
-    bytes: usize,
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Measure {
+    /// An upper bound of the message that they make.
+    pub bytes: usize,
+    /// What it grows by, at most, if they share it with rows that are null: a column has a bitmap for all or none.
+    pub bitmaps: usize,
     hydrate: bool,
 }
 
 impl Sink for Measure {
-    fn node(&mut self, _: usize, _: usize) {
+    fn node(&mut self, length: usize, _: usize) {
         self.bytes += 16;
+        self.bitmaps += length.div_ceil(8) + ALIGNMENT;
     }
     fn buffer(&mut self, length: usize, _: impl FnOnce() -> Buffer) {
         // Its place in the header, and the length that goes before it when it is compressed.

@@ -1,9 +1,9 @@
 //! Rows of several batches → the nodes and buffers of one message, without an array that holds them all.
 //!
 //! Invariants:
-//! - What is given is one column after the other as arrow's own `concat` would make it, and then no longer
-//!   than the columns were measured one by one.
-//! - Payload is never read, only referred to; so it may be memory that others still write to.
+//! - What is given is one column after the other, as arrow's own `concat` would make it.
+//! - Nothing is concluded from payload: bytes are referred to, and the bits of Boolean columns moved as they
+//!   come; so it may be memory that others still write to.
 //!
 //! Flat columns only: those of one or two buffers and no children. The others are joined by arrow first.
 
@@ -102,12 +102,13 @@ fn pointed_at<T: ByteArrayType>(array: &GenericByteArray<T>) -> Buffer {
 
 fn fixed_width(array: &dyn Array) -> Buffer {
     downcast_primitive_array!(
-        array => array.values().inner().clone(),
-        DataType::FixedSizeBinary(width) => {
-            let (width, data) = (*width as usize, array.to_data());
-            data.buffers()[0].slice_with_length(data.offset() * width, data.len() * width)
-        }
-        // No column of such a type is flat.
-        _ => Buffer::default(),
+        array => array.values().inner().slice_with_length(0, std::mem::size_of_val::<[_]>(array.values())),
+        DataType::FixedSizeBinary(width) => cut(array, *width as usize),
+        other => cut(array, other.primitive_width().unwrap_or(0)),
     )
+}
+
+fn cut(array: &dyn Array, width: usize) -> Buffer {
+    let data = array.to_data();
+    data.buffers()[0].slice_with_length(data.offset() * width, data.len() * width)
 }

@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
-use super::encode::measure;
+use super::encode::{Measure, measure};
 use crate::destination::Rejection;
 use crate::error::{Code, Error, Result};
 
@@ -42,6 +42,7 @@ pub struct Plan {
 pub struct Part {
     slices: Vec<Slice>,
     bytes: usize,
+    bitmaps: usize,
     /// Rows of the write that are settled once this part is.
     pub through: usize,
     pub rows: usize,
@@ -101,13 +102,13 @@ pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> Plan {
         let mut start = skip.saturating_sub(seen).min(batch.num_rows());
         while start < batch.num_rows() {
             match fitting(batch, start, limits) {
-                Ok((rows, bytes)) => {
+                Ok((rows, measured)) => {
                     let slice = Slice {
                         batch: index,
                         start,
                         rows,
                     };
-                    plan.add(slice, bytes, seen + start, limits);
+                    plan.add(slice, measured, seen + start, limits);
                     start += rows;
                 }
                 Err(bytes) => {
@@ -126,9 +127,13 @@ pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> Plan {
     plan
 }
 
-/// How many rows from `start` on fit into a message, and their bytes; or the bytes of a single row
+/// How many rows from `start` on fit into a message, and what they come to; or the bytes of a single row
 /// that does not.
-fn fitting(batch: &RecordBatch, start: usize, limits: Limits) -> std::result::Result<(usize, usize), usize> {
+fn fitting(
+    batch: &RecordBatch,
+    start: usize,
+    limits: Limits,
+) -> std::result::Result<(usize, Measure), usize> {
     let measured = |rows: usize| {
         let slices: Vec<_> = batch
             .columns()
@@ -139,9 +144,10 @@ fn fitting(batch: &RecordBatch, start: usize, limits: Limits) -> std::result::Re
     };
     let mut rows = batch.num_rows() - start;
     loop {
-        let bytes = measured(rows);
+        let all = measured(rows);
+        let bytes = all.bytes;
         if bytes <= limits.message {
-            return Ok((rows, bytes));
+            return Ok((rows, all));
         }
         if rows == 1 {
             return Err(bytes);
@@ -153,17 +159,24 @@ fn fitting(batch: &RecordBatch, start: usize, limits: Limits) -> std::result::Re
 }
 
 impl Plan {
-    fn add(&mut self, slice: Slice, bytes: usize, first: usize, limits: Limits) {
+    fn add(&mut self, slice: Slice, measured: Measure, first: usize, limits: Limits) {
+        let Measure { bytes, bitmaps, .. } = measured;
+        let fits = |last: &Part| {
+            let bytes = last.bytes + bytes;
+            bytes <= COMPANY && bytes + last.bitmaps + bitmaps <= limits.message
+        };
         match self.parts.last_mut() {
-            Some(last) if limits.join && last.bytes + bytes <= COMPANY.min(limits.message) => {
+            Some(last) if limits.join && fits(last) => {
                 last.slices.push(slice);
                 last.bytes += bytes;
+                last.bitmaps += bitmaps;
                 last.rows += slice.rows;
                 last.through = first + slice.rows;
             }
             _ => self.parts.push(Part {
                 slices: vec![slice],
                 bytes,
+                bitmaps,
                 through: first + slice.rows,
                 rows: slice.rows,
                 last: false,

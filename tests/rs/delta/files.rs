@@ -465,10 +465,10 @@ async fn memory_is_bounded_while_a_file_grows() {
     writer.write_all(1, &mixed).await.unwrap();
     writer.close().await.unwrap();
     assert_eq!(table.ids(), (0..10_320).collect::<Vec<_>>());
-    // Fifteen rows of 4 MiB are twice what an encoder keeps: it ends row groups on the way.
+    // Fifteen rows of 5 MiB are more than the encoders keep: row groups end on the way.
     let table = Table::new();
     let long: Vec<String> = (b'a'..b'p')
-        .map(|letter| char::from(letter).to_string().repeat(4 << 20))
+        .map(|letter| char::from(letter).to_string().repeat(5 << 20))
         .collect();
     let batches: Vec<RecordBatch> = (0..)
         .zip(&long)
