@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! - What a message holds on to is released with the message: nothing here keeps a buffer.
-//! - A message is never longer than [`measure`] said, metadata and framing included.
+//! - A message is never longer than [`measure`] said, metadata and framing included; one that batches share, than
+//!   that with their `bitmaps`.
 //!
 //! It does not split ([`super::plan`] does) and does not send.
 
