@@ -9,8 +9,8 @@
 //! - A piece that panics takes nothing with it: its handle says so.
 //!
 //! The runtime's blocking threads would do it as well, and do where no threads were dedicated. But of those
-//! there is a new one whenever none is idle, and they take turns: a stream of batches went through fourteen,
-//! and each kept what its allocations had ever come to, together half as much again as the batches.
+//! there is a new one whenever none is idle, and any of them may be next: the batches of a stream were cast on
+//! eleven, on two processors, and memory was 20 to 30 MiB more (`specs/decisions/0005`).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 static THREADS: OnceLock<Runtime> = OnceLock::new();
 
-/// From here on the process has threads for such work, one a processor. A thread that idles ends after some
+/// From here on the process has threads for such work, one a processor and two at least. A thread that idles ends after some
 /// seconds, and comes back when it is needed.
 pub fn dedicate_threads() {
     THREADS.get_or_init(|| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow_ingest::compute::{dedicate_threads, spawn};
 
-/// what a thread's allocations ever came to stays with it, so memory is bounded only if threads are.
+/// Allocators keep memory for each thread, so its bound is also one of threads.
 #[tokio::test]
 async fn work_stays_on_as_many_threads_as_there_are_processors() {
     dedicate_threads();

@@ -138,15 +138,7 @@ impl Encoder {
         for column in batch.columns() {
             walk(column, &mut gather);
         }
-        let mut builder = FlatBufferBuilder::with_capacity(1024);
-        let header = gather.batch(&mut builder, batch.num_rows()).as_union_value();
-        gather.finish(
-            &self.chunks,
-            builder,
-            ipc::MessageHeader::RecordBatch,
-            header,
-            app_metadata,
-        )
+        self.record_batch(gather, batch.num_rows(), app_metadata)
     }
 
     /// Some rows of several batches as one record batch, where they need not be joined first. None where they
@@ -170,13 +162,15 @@ impl Encoder {
         }
         let mut gather = Gather::new(self.compression);
         joined::walk(batches, &mut gather);
-        let mut builder = FlatBufferBuilder::with_capacity(1024);
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        self.record_batch(gather, rows, app_metadata).map(Some)
+    }
+
+    fn record_batch(&self, gather: Gather, rows: usize, app_metadata: &[u8]) -> Result<Message> {
+        let mut builder = FlatBufferBuilder::with_capacity(1024);
         let header = gather.batch(&mut builder, rows).as_union_value();
         let kind = ipc::MessageHeader::RecordBatch;
-        gather
-            .finish(&self.chunks, builder, kind, header, app_metadata)
-            .map(Some)
+        gather.finish(&self.chunks, builder, kind, header, app_metadata)
     }
 }
 
