@@ -84,7 +84,8 @@ describe("R-40 traces", () => {
 
   test("a call that is refused ends its span with the error", async () => {
     const { exporter } = tracing();
-    const client = await connect("discard:", { ...quick, inflight: { maxBytes: 100 } });
+    // The first one lingers, or it may be over, and its budget free, before the second one asks.
+    const client = await connect("discard:", { batching: { linger: "1m" }, inflight: { maxBytes: 100 } });
     const shared = tableFromArrays({ n: new Int32Array(new SharedArrayBuffer(400)) });
     await expect(client.send(shared, { handoff: "pin" })).rejects.toMatchObject({ code: "HANDOFF_UNSAFE" });
     const controller = new AbortController();
@@ -92,6 +93,7 @@ describe("R-40 traces", () => {
     const second = client.send(batch(100), { signal: controller.signal });
     controller.abort();
     await expect(second).rejects.toMatchObject({ name: "AbortError" });
+    await client.flush();
     await first;
     await client.close();
     const errors = exporter
