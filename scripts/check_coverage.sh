@@ -41,10 +41,11 @@ export ARROW_INGEST_HOST="bash scripts/check_coverage.sh --in-node"
 RUSTC_WRAPPER="$PWD/scripts/coverage_rustc.sh" "$tarpaulin" tarpaulin \
   --engine llvm --target-dir target/coverage --objects target/coverage/debug/deps/libarrow_ingest.so \
   --include-files 'src-rs/*' --skip-clean --timeout 3600 --no-fail-fast \
-  --out Html --out Xml --out Lcov --output-dir coverage/rust || failed=1
+  --out Html --out Xml --out Lcov --output-dir coverage/rust 2>&1 | tee coverage/log || failed=1
 
 if [ -e coverage/node-failed ]; then failed=1; fi
 # Said even when a test failed: who mends the one wants to see the other.
 node scripts/coverage_gate.mjs coverage/ts/lcov.info coverage/rust/lcov.info || failed=1
+node scripts/what_failed.mjs coverage/log
 if [ "$failed" -ne 0 ]; then echo "✗ the coverage run failed: a test above, or a file below the floor" >&2; fi
 exit "$failed"

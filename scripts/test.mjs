@@ -5,11 +5,13 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { root } from "./ensure.mjs";
+import { whatFailed } from "./what_failed.mjs";
 
 const MINUTES = 20;
 const filter = process.argv.slice(2);
 const total = { passed: 0, failed: 0, skipped: 0 };
 let broken = false;
+let log = "";
 
 if (filter.length === 0) {
   const output = await run("cargo", [
@@ -37,6 +39,7 @@ if (fs.existsSync(report)) {
   total.skipped += counts.numPendingTests + counts.numTodoTests;
 }
 
+if (broken) console.log(`\n${whatFailed(log)}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 // In CI a skipped test is a test that nobody runs anywhere.
 if (process.env.CI && total.skipped > 0) {
@@ -49,7 +52,7 @@ process.exit(broken || total.failed > 0 || total.passed === 0 ? 1 : 0);
 function run(command, args) {
   console.log(`\u203a ${command} ${args.join(" ")}`);
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"], detached: true });
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], detached: true });
     // A test that hangs would take CI's whole time and leave nothing to read. The group, because what hangs
     // is a child of cargo, and it holds our pipe.
     const end = () => process.kill(-child.pid, "SIGTERM");
@@ -61,7 +64,12 @@ function run(command, args) {
     let text = "";
     child.stdout.on("data", (chunk) => {
       text += chunk;
+      log += chunk;
       process.stdout.write(chunk);
+    });
+    child.stderr.on("data", (chunk) => {
+      log += chunk;
+      process.stderr.write(chunk);
     });
     child.on("error", (error) => {
       console.error(`\u2717 ${command}: ${error.message}`);
