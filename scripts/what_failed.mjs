@@ -30,4 +30,5 @@ function blocks(lines, start, end) {
   return found;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) console.error(whatFailed(fs.readFileSync(process.argv[2], "utf8")));
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  console.error(whatFailed(fs.readFileSync(process.argv[2], "utf8")));
