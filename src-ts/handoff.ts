@@ -79,10 +79,10 @@ export class Packer {
 
   /** The numbers of the call. Valid until the next `begin`. */
   finish(): Float64Array {
-    const { call, bytes, at } = this.#sheet;
+    const { call, bytes } = this.#sheet;
     call[1] = bytes;
     call[2] = this.#count;
-    return call.subarray(0, at);
+    return this.#sheet.written();
   }
 
   /** Forgets the call, which was made or given up. Nothing happens while a batch is being packed. */

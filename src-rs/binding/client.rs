@@ -35,6 +35,7 @@ pub struct NativeClient {
     desk: Rc<Desk>,
     schemas: RefCell<Vec<SchemaRef>>,
     last_sequence: Cell<f64>,
+    scratch: Cell<submit::Scratch>,
     hook: Cell<Option<Hook>>,
 }
 
@@ -112,6 +113,7 @@ impl NativeClient {
             desk,
             schemas: RefCell::default(),
             last_sequence: Cell::new(0.0),
+            scratch: Cell::default(),
             hook: Cell::new(Some(hook)),
         })
     }
@@ -363,6 +365,7 @@ impl NativeClient {
             schemas,
             last_sequence: &self.last_sequence,
             verify_payload: self.core.config.handoff.verify_payload,
+            scratch: &self.scratch,
         }
     }
 

@@ -5,10 +5,14 @@
 //! - All deliveries of a call are checked before one is accepted.
 //! - An address is taken only from an ArrayBuffer that a strong reference holds, and only within its
 //!   length at the time of the call.
+//! - Each number is read once: what was checked cannot change before it is used, whoever shares the memory.
+//! - Only what a delivery keeps is allocated for it. The rest lies in [`Scratch`], which is reused: every
+//!   allocation here is freed by another thread, and they would wait for each other's allocator.
 
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr;
+use std::slice;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,6 +42,35 @@ pub struct Handover<'a> {
     pub schemas: &'a [SchemaRef],
     pub last_sequence: &'a Cell<f64>,
     pub verify_payload: bool,
+    pub scratch: &'a Cell<Scratch>,
+}
+
+/// A call as its numbers describe it, in memory that the next call uses again.
+#[derive(Default)]
+pub struct Scratch {
+    elements: Vec<sys::napi_value>,
+    regions: Vec<Region>,
+    deliveries: Vec<Described>,
+    /// Of all deliveries, one after the other.
+    batches: Vec<DescribedBatch>,
+    /// Of all batches, one after the other.
+    stretches: Vec<Stretch>,
+}
+
+impl Scratch {
+    /// What a call leaves is forgotten, and what a large one took is given back.
+    fn clear(mut self) -> Self {
+        const MOST: usize = 4_096;
+        if self.stretches.capacity().max(self.batches.capacity()) > MOST || self.regions.capacity() > MOST {
+            return Scratch::default();
+        }
+        self.elements.clear();
+        self.regions.clear();
+        self.deliveries.clear();
+        self.batches.clear();
+        self.stretches.clear();
+        self
+    }
 }
 
 /// An ArrayBuffer as it is during this call.
@@ -45,12 +78,14 @@ pub struct Handover<'a> {
 struct Region {
     address: *const u8,
     length: usize,
+    /// Whether any stretch of it is to be pinned.
+    wanted: bool,
 }
 
 /// A delivery as the numbers describe it, before any memory is touched.
 struct Described {
     sequence: u64,
-    batches: Vec<DescribedBatch>,
+    batch_count: usize,
 }
 
 struct DescribedBatch {
@@ -58,22 +93,18 @@ struct DescribedBatch {
     schema: Option<SchemaRef>,
     rows: Option<usize>,
     nodes: Vec<Node>,
-    buffers: Vec<Stretch>,
+    stretch_count: usize,
 }
 
 /// Bytes within one ArrayBuffer of the call, within its bounds.
 #[derive(Clone, Copy)]
 enum Stretch {
     Absent,
-    Pinned {
+    Bytes {
         index: usize,
         offset: usize,
         length: usize,
-    },
-    Copied {
-        index: usize,
-        offset: usize,
-        length: usize,
+        pinned: bool,
     },
 }
 
@@ -142,16 +173,40 @@ impl Handover<'_> {
         buffers: sys::napi_value,
         start: Instant,
     ) -> Result<Vec<Submission>> {
-        let regions = self.regions(buffers)?;
-        let described = self.describe(numbers, &regions)?;
-        let pin = self.pin(&described, &regions, buffers)?;
-        let count = described.len();
-        let mut submissions: Vec<Submission> = described
-            .into_iter()
-            .map(|delivery| self.take(delivery, &regions, pin.as_ref(), start))
-            .collect();
+        // Taken out: an accessor in place of a buffer may call in once more, and finds an empty one.
+        let mut scratch = self.scratch.take();
+        let submissions = self.read_with(&mut scratch, numbers, buffers, start);
+        self.scratch.set(scratch.clear());
+        submissions
+    }
+
+    fn read_with(
+        &self,
+        scratch: &mut Scratch,
+        numbers: &mut Numbers<'_>,
+        buffers: sys::napi_value,
+        start: Instant,
+    ) -> Result<Vec<Submission>> {
+        // Each is named by four numbers at least; an array that only says it is long is not walked.
+        self.locate(scratch, buffers, numbers.rest.len() / 4)?;
+        self.describe(scratch, numbers)?;
+        let pin = self.pin(&scratch.regions, buffers)?;
+        let Scratch {
+            regions,
+            deliveries,
+            batches,
+            stretches,
+            ..
+        } = scratch;
+        let mut batches = batches.drain(..);
+        let mut stretches = stretches.iter();
+        let mut submissions = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries.iter() {
+            let batches = batches.by_ref().take(delivery.batch_count);
+            submissions.push(self.take(delivery, batches, &mut stretches, regions, pin.as_ref(), start));
+        }
         // Each delivery is charged its share of what the call cost the thread.
-        let handoff = start.elapsed() / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        let handoff = start.elapsed() / u32::try_from(submissions.len().max(1)).unwrap_or(u32::MAX);
         for submission in &mut submissions {
             submission.handoff = handoff;
         }
@@ -160,11 +215,9 @@ impl Handover<'_> {
 
     // ---- what the numbers say -----------------------------------------------------------------
 
-    fn describe(&self, numbers: &mut Numbers<'_>, regions: &[Region]) -> Result<Vec<Described>> {
-        let count = numbers.count("deliveryCount")?;
-        let mut described = Vec::with_capacity(count.min(1_024));
+    fn describe(&self, scratch: &mut Scratch, numbers: &mut Numbers<'_>) -> Result<()> {
         let mut last = self.last_sequence.get();
-        for _ in 0..count {
+        for _ in 0..numbers.count("deliveryCount")? {
             let sequence = numbers.count("sequence")? as f64;
             if sequence <= last {
                 return Err(malformed(format!("sequence {sequence} does not follow {last}")));
@@ -172,31 +225,29 @@ impl Handover<'_> {
             last = sequence;
             let _flags = numbers.count("flags")?;
             let batch_count = numbers.count("batchCount")?;
-            let mut batches = Vec::with_capacity(batch_count.min(4_096));
             for index in 0..batch_count {
-                let place = |error: Error| {
+                self.describe_batch(scratch, numbers).map_err(|error| {
                     malformed(format!("delivery {sequence}, batch {index}: {}", error.message()))
-                };
-                batches.push(self.describe_batch(numbers, regions).map_err(place)?);
+                })?;
             }
-            described.push(Described {
+            scratch.deliveries.push(Described {
                 sequence: sequence as u64,
-                batches,
+                batch_count,
             });
         }
         if !numbers.rest.is_empty() {
             return Err(malformed(format!("{} numbers too many", numbers.rest.len())));
         }
-        Ok(described)
+        Ok(())
     }
 
-    fn describe_batch(&self, numbers: &mut Numbers<'_>, regions: &[Region]) -> Result<DescribedBatch> {
+    fn describe_batch(&self, scratch: &mut Scratch, numbers: &mut Numbers<'_>) -> Result<()> {
         let schema_id = numbers.next("schemaId")?;
         let rows = numbers.next("rows")?;
         let node_count = numbers.count("nodeCount")?;
-        let buffer_count = numbers.count("bufferCount")?;
+        let stretch_count = numbers.count("bufferCount")?;
         let schema = if schema_id == IPC {
-            if node_count != 0 || buffer_count != 1 {
+            if node_count != 0 || stretch_count != 1 {
                 return Err(malformed("IPC bytes are one buffer and no node"));
             }
             None
@@ -224,80 +275,68 @@ impl Handover<'_> {
                 variadic: numbers.count("variadicCount")?,
             });
         }
-        let mut buffers = Vec::with_capacity(buffer_count.min(numbers.rest.len() / 4));
-        for index in 0..buffer_count {
+        for index in 0..stretch_count {
             let place = |error: Error| malformed(format!("buffer {index}: {}", error.message()));
-            buffers.push(stretch(numbers, regions).map_err(place)?);
+            let stretch = stretch(numbers, &mut scratch.regions).map_err(place)?;
+            scratch.stretches.push(stretch);
         }
-        Ok(DescribedBatch {
+        scratch.batches.push(DescribedBatch {
             schema,
             rows,
             nodes,
-            buffers,
-        })
+            stretch_count,
+        });
+        Ok(())
     }
 
     // ---- the memory ---------------------------------------------------------------------------
 
     /// Looks up where every ArrayBuffer of the call is, and how long.
-    fn regions(&self, buffers: sys::napi_value) -> Result<Vec<Region>> {
+    fn locate(&self, scratch: &mut Scratch, buffers: sys::napi_value, most: usize) -> Result<()> {
         let mut count = 0;
         // SAFETY: `buffers` is an array, an argument of the call under way.
         unsafe { sys::napi_get_array_length(self.env, buffers, &mut count) };
-        let mut elements = vec![ptr::null_mut(); count as usize];
-        for (index, element) in (0..count).zip(&mut elements) {
+        if count as usize > most {
+            return Err(malformed(format!("{count} ArrayBuffers, and numbers for {most}")));
+        }
+        scratch.elements.resize(count as usize, ptr::null_mut());
+        for (index, element) in (0..count).zip(&mut scratch.elements) {
             // SAFETY: as above. It may run JavaScript (an accessor in place of an element), which may
             // free what another element has; so no address is asked for before the last one is there.
             unsafe { sys::napi_get_element(self.env, buffers, index, element) };
         }
-        let mut regions = Vec::with_capacity(elements.len());
-        for (index, element) in elements.into_iter().enumerate() {
+        scratch.regions.reserve(scratch.elements.len());
+        for (index, element) in scratch.elements.iter().enumerate() {
             let mut address: *mut c_void = ptr::null_mut();
             let mut length = 0;
             // SAFETY: it only reads, and it refuses what is no ArrayBuffer, a missing value too.
             let status =
-                unsafe { sys::napi_get_arraybuffer_info(self.env, element, &mut address, &mut length) };
+                unsafe { sys::napi_get_arraybuffer_info(self.env, *element, &mut address, &mut length) };
             if status != sys::Status::napi_ok {
                 return Err(malformed(format!("buffers[{index}] is not an ArrayBuffer")));
             }
-            regions.push(Region {
+            scratch.regions.push(Region {
                 address: address.cast_const().cast(),
                 length,
+                wanted: false,
             });
         }
-        Ok(regions)
+        Ok(())
     }
 
     /// Pins what is to be pinned. `None` where there is nothing to pin, or no room to.
-    fn pin(
-        &self,
-        described: &[Described],
-        regions: &[Region],
-        buffers: sys::napi_value,
-    ) -> Result<Option<Arc<Pin>>> {
-        let mut wanted = vec![false; regions.len()];
-        for stretch in described
-            .iter()
-            .flat_map(|delivery| &delivery.batches)
-            .flat_map(|batch| &batch.buffers)
-        {
-            if let Stretch::Pinned { index, .. } = stretch {
-                wanted[*index] = true;
-            }
+    fn pin(&self, regions: &[Region], buffers: sys::napi_value) -> Result<Option<Arc<Pin>>> {
+        let mut named = Vec::with_capacity(regions.len());
+        for region in regions.iter().filter(|region| region.wanted) {
+            named.push((region.address as usize, region.length));
         }
-        let named: Vec<(usize, usize)> = regions
-            .iter()
-            .zip(wanted)
-            .filter(|(_, wanted)| *wanted)
-            .map(|(region, _)| (region.address as usize, region.length))
-            .collect();
         if named.is_empty() {
             return Ok(None);
         }
         // SAFETY: the JavaScript thread, in a call.
         let id = unsafe { self.desk.hold(self.env, buffers) }
             .map_err(|error| Error::new(Code::Internal, error.reason.clone()))?;
-        let pin = self.pins.pin(id, &named);
+        let pin = self.pins.pin(id, named);
         if pin.is_none() {
             // SAFETY: as above.
             unsafe { self.desk.let_go(self.env, id) };
@@ -307,55 +346,52 @@ impl Handover<'_> {
 
     fn take(
         &self,
-        delivery: Described,
+        delivery: &Described,
+        batches: impl Iterator<Item = DescribedBatch>,
+        stretches: &mut slice::Iter<'_, Stretch>,
         regions: &[Region],
         pin: Option<&Arc<Pin>>,
         start: Instant,
     ) -> Submission {
         let mut watched = Vec::new();
         let mut copied_for_limit = 0;
-        let mut parcels = Vec::with_capacity(delivery.batches.len());
-        for batch in delivery.batches {
-            let buffers: Vec<Option<Foreign>> = batch
-                .buffers
-                .iter()
-                .map(|stretch| {
-                    let (index, offset, length, pinned) = match *stretch {
-                        Stretch::Absent => return None,
-                        Stretch::Pinned {
-                            index,
-                            offset,
-                            length,
-                        } => (index, offset, length, true),
-                        Stretch::Copied {
-                            index,
-                            offset,
-                            length,
-                        } => (index, offset, length, false),
-                    };
-                    if length == 0 {
-                        return Some(empty());
+        let mut parcels = Vec::with_capacity(delivery.batch_count);
+        for batch in batches {
+            let mut buffers = Vec::with_capacity(batch.stretch_count);
+            for stretch in stretches.by_ref().take(batch.stretch_count) {
+                let Stretch::Bytes {
+                    index,
+                    offset,
+                    length,
+                    pinned,
+                } = *stretch
+                else {
+                    buffers.push(None);
+                    continue;
+                };
+                if length == 0 {
+                    buffers.push(Some(empty()));
+                    continue;
+                }
+                // SAFETY: `stretch` has checked that `offset + length` is within the region.
+                let address = unsafe { regions[index].address.add(offset) };
+                let foreign = match pin {
+                    // SAFETY: the pin's reference keeps the ArrayBuffer, and its bytes with it,
+                    // until the pin is dropped: `src-ts/handoff.ts` asks for pins only of memory
+                    // that can be neither detached nor resized, and the clean-up hook waits.
+                    Some(pin) if pinned => unsafe { Foreign::pinned(address, length, pin.clone()) },
+                    _ => {
+                        copied_for_limit += usize::from(pinned);
+                        // SAFETY: an argument of the call under way: no JavaScript runs before
+                        // the copy is made, so nothing can free it.
+                        unsafe { Foreign::copied(address, length, self.pool) }
                     }
-                    // SAFETY: `stretch` has checked that `offset + length` is within the region.
-                    let address = unsafe { regions[index].address.add(offset) };
-                    let foreign = match pin {
-                        // SAFETY: the pin's reference keeps the ArrayBuffer, and its bytes with it,
-                        // until the pin is dropped: `src-ts/handoff.ts` asks for pins only of memory
-                        // that can be neither detached nor resized, and the clean-up hook waits.
-                        Some(pin) if pinned => unsafe { Foreign::pinned(address, length, pin.clone()) },
-                        _ => {
-                            copied_for_limit += usize::from(pinned);
-                            // SAFETY: an argument of the call under way: no JavaScript runs before
-                            // the copy is made, so nothing can free it.
-                            unsafe { Foreign::copied(address, length, self.pool) }
-                        }
-                    };
-                    if self.verify_payload {
-                        watched.push(foreign.clone());
-                    }
-                    Some(foreign)
-                })
-                .collect();
+                };
+                if self.verify_payload {
+                    watched.push(foreign.clone());
+                }
+                buffers.push(Some(foreign));
+            }
             parcels.push(match batch.schema {
                 None => Parcel::Ipc(IpcBytes {
                     bytes: buffers.into_iter().next().flatten().unwrap_or_else(empty),
@@ -391,7 +427,7 @@ fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
 }
 
 /// One buffer of a batch, checked against the ArrayBuffer it names.
-fn stretch(numbers: &mut Numbers<'_>, regions: &[Region]) -> Result<Stretch> {
+fn stretch(numbers: &mut Numbers<'_>, regions: &mut [Region]) -> Result<Stretch> {
     let mode = numbers.next("mode")?;
     let index = numbers.count("bufferIndex")?;
     let offset = numbers.count("byteOffset")?;
@@ -399,7 +435,7 @@ fn stretch(numbers: &mut Numbers<'_>, regions: &[Region]) -> Result<Stretch> {
     if mode == ABSENT {
         return Ok(Stretch::Absent);
     }
-    let Some(region) = regions.get(index) else {
+    let Some(region) = regions.get_mut(index) else {
         return Err(malformed(format!("there is no ArrayBuffer {index}")));
     };
     if offset.checked_add(length).is_none_or(|end| end > region.length) {
@@ -408,19 +444,18 @@ fn stretch(numbers: &mut Numbers<'_>, regions: &[Region]) -> Result<Stretch> {
             region.length
         )));
     }
-    match mode {
-        PIN => Ok(Stretch::Pinned {
-            index,
-            offset,
-            length,
-        }),
-        COPY => Ok(Stretch::Copied {
-            index,
-            offset,
-            length,
-        }),
-        _ => Err(malformed(format!("mode {mode} is unknown"))),
-    }
+    let pinned = match mode {
+        PIN => true,
+        COPY => false,
+        _ => return Err(malformed(format!("mode {mode} is unknown"))),
+    };
+    region.wanted |= pinned;
+    Ok(Stretch::Bytes {
+        index,
+        offset,
+        length,
+        pinned,
+    })
 }
 
 fn empty() -> Foreign {

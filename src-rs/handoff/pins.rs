@@ -92,13 +92,9 @@ impl Pins {
     /// Counts the regions, (address, length in bytes) of whole `ArrayBuffer`s, as held by pin `id`.
     ///
     /// `None`, with nothing counted, when that would go over `max_bytes`: the caller copies instead.
-    pub fn pin(self: &Arc<Self>, id: u64, regions: &[(usize, usize)]) -> Option<Arc<Pin>> {
+    pub fn pin(self: &Arc<Self>, id: u64, mut regions: Vec<(usize, usize)>) -> Option<Arc<Pin>> {
         // An empty ArrayBuffer holds nothing, and many of them share one address.
-        let regions: Vec<_> = regions
-            .iter()
-            .copied()
-            .filter(|(_, length)| *length > 0)
-            .collect();
+        regions.retain(|(_, length)| *length > 0);
         let mut state = self.lock();
         let mut total = state.bytes;
         state.regions.reserve(regions.len());

@@ -49,6 +49,7 @@ export class Sheet {
   pinned = 0;
   copied = 0;
 
+  #written = new Float64Array(0);
   #generation = 0;
   #lastBuffer: ArrayBufferLike | null = null;
   #lastIndex = 0;
@@ -101,6 +102,13 @@ export class Sheet {
     const larger = new Float64Array(Math.max(numbers, this.call.length * 2));
     larger.set(this.call);
     this.call = larger;
+  }
+
+  /** The numbers so far. One view serves all calls of a length: making one costs more than walking a column. */
+  written(): Float64Array {
+    if (this.#written.length !== this.at || this.#written.buffer !== this.call.buffer)
+      this.#written = this.call.subarray(0, this.at);
+    return this.#written;
   }
 
   absent(): void {

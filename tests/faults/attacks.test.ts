@@ -87,6 +87,12 @@ describe("R-04 memory that is taken away while Rust holds it", () => {
   });
 });
 
+describe("R-04 calls into the addon that no packer of ours makes", () => {
+  test("lying numbers and arrays are refused by name, keep nothing, and the client goes on", async () => {
+    await survives("numbers");
+  });
+});
+
 describe("R-04 batches that break what is around them", () => {
   test("getters that send another batch while theirs is packed spoil neither", async () => {
     await survives("reenter");

@@ -40,7 +40,7 @@ impl Heap {
     pub fn pinned(shape: Shape, pins: &Arc<Pins>) -> Heap {
         Heap {
             shape,
-            pin: Some(pins.pin(7, &[(0x1000, 1)]).unwrap()),
+            pin: Some(pins.pin(7, vec![(0x1000, 1)]).unwrap()),
             places: Vec::new(),
         }
     }

@@ -64,7 +64,7 @@ fn streams_and_files_arrive_whole() {
     for bytes in [stream(&given, plain()), file(&given)] {
         for payload in MODES {
             let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
-            let pin = pins.pin(1, &[(bytes.as_ptr() as usize, bytes.len())]).unwrap();
+            let pin = pins.pin(1, vec![(bytes.as_ptr() as usize, bytes.len())]).unwrap();
             // SAFETY: the bytes outlive the import, after which the pin is gone.
             let foreign = unsafe { Foreign::pinned(bytes.as_ptr(), bytes.len(), pin) };
             let parcel = Parcel::Ipc(IpcBytes {

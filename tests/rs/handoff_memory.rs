@@ -27,10 +27,10 @@ fn pins(most: usize) -> (Arc<Pins>, Arc<Mutex<Vec<u64>>>) {
 fn a_buffer_that_several_batches_share_is_counted_once() {
     let (pins, released) = pins(1_000);
     let one = pins
-        .pin(1, &[(0x10, 400), (0x20, 100), (0x10, 400), (0x30, 0)])
+        .pin(1, vec![(0x10, 400), (0x20, 100), (0x10, 400), (0x30, 0)])
         .unwrap();
     assert_eq!((pins.bytes(), pins.count(), one.id()), (500, 1, 1));
-    let two = pins.pin(2, &[(0x10, 400)]).unwrap();
+    let two = pins.pin(2, vec![(0x10, 400)]).unwrap();
     assert_eq!((pins.bytes(), pins.count()), (500, 2));
     drop(one);
     assert_eq!((pins.bytes(), pins.count()), (400, 1));
@@ -42,11 +42,14 @@ fn a_buffer_that_several_batches_share_is_counted_once() {
 #[test]
 fn beyond_the_limit_nothing_is_pinned_nor_counted() {
     let (pins, released) = pins(1_000);
-    let held = pins.pin(1, &[(0x10, 900)]).unwrap();
-    assert!(pins.pin(2, &[(0x20, 101)]).is_none());
-    assert!(pins.pin(3, &[(0x20, usize::MAX), (0x30, usize::MAX)]).is_none());
+    let held = pins.pin(1, vec![(0x10, 900)]).unwrap();
+    assert!(pins.pin(2, vec![(0x20, 101)]).is_none());
+    assert!(
+        pins.pin(3, vec![(0x20, usize::MAX), (0x30, usize::MAX)])
+            .is_none()
+    );
     assert_eq!((pins.bytes(), pins.count()), (900, 1));
-    assert!(pins.pin(4, &[(0x10, 900), (0x20, 100)]).is_some());
+    assert!(pins.pin(4, vec![(0x10, 900), (0x20, 100)]).is_some());
     drop(held);
     assert_eq!(*released.lock().unwrap(), [4, 1]);
 }
@@ -63,7 +66,7 @@ fn waiting_for_the_last_pin_ends_when_its_release_was_told() {
         }),
     );
     assert!(pins.wait_until_empty(Duration::ZERO));
-    let pin = pins.pin(9, &[(1, 1)]).unwrap();
+    let pin = pins.pin(9, vec![(1, 1)]).unwrap();
     assert!(!pins.wait_until_empty(Duration::from_millis(10)));
     let holder = thread::spawn(move || {
         thread::sleep(Duration::from_millis(30));
@@ -77,7 +80,7 @@ fn waiting_for_the_last_pin_ends_when_its_release_was_told() {
 #[test]
 fn a_release_that_panics_is_a_release() {
     let pins = Pins::new(10, Box::new(|_, _| panic!("as a test does")));
-    drop(pins.pin(1, &[(1, 1)]));
+    drop(pins.pin(1, vec![(1, 1)]));
     assert!(pins.wait_until_empty(Duration::ZERO));
     assert_eq!(pins.bytes(), 0);
 }
@@ -174,7 +177,7 @@ fn a_copied_buffer_is_a_copy() {
     assert_eq!((foreign.digest(), foreign.len()), (digest, 6));
     assert_eq!(digest, crc32c_of(b"before"));
     let (pins, _) = pins(10);
-    let pin = pins.pin(1, &[(1, 6)]).unwrap();
+    let pin = pins.pin(1, vec![(1, 6)]).unwrap();
     // SAFETY: the array outlives the pin.
     let pinned = unsafe { Foreign::pinned(bytes.as_ptr(), bytes.len(), pin) };
     assert_eq!(pinned.digest(), crc32c_of(b"after!"));
