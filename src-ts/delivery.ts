@@ -17,16 +17,20 @@ export class InFlight {
   readonly signal: AbortSignal | undefined;
   /** Telemetry's own, and opaque: its type is of an optional peer, which users of these types may not have. */
   readonly span: object | null;
-  readonly promise: Promise<TransmissionResult>;
-  readonly settle: (result: TransmissionResult) => void;
   sequence = 0;
   packing: Packing | null = null;
   packMs = 0;
   /** Somebody has, or is given, the promise. */
   observed: boolean;
+  /** The outcome, once it is there. */
+  result: TransmissionResult | null = null;
+  /** Called with the outcome, before whoever awaits the promise. */
+  onSettled: (() => void) | undefined;
   /** Called when it is first looked at after it was settled unseen. */
   onObserved: (() => void) | undefined;
   onAbort: (() => void) | undefined;
+  #promise: Promise<TransmissionResult> | undefined;
+  #resolve: ((result: TransmissionResult) => void) | undefined;
 
   constructor(
     cargo: Cargo,
@@ -40,16 +44,37 @@ export class InFlight {
     this.signal = signal;
     this.span = span;
     this.observed = observed;
-    const { promise, resolve } = Promise.withResolvers<TransmissionResult>();
-    this.promise = promise;
-    this.settle = resolve;
+  }
+
+  /** Of the outcome. Made when it is first asked for: it costs the thread a tenth of handing a batch over. */
+  get promise(): Promise<TransmissionResult> {
+    if (this.#promise !== undefined) return this.#promise;
+    if (this.result !== null) {
+      this.#promise = Promise.resolve(this.result);
+    } else {
+      const { promise, resolve } = Promise.withResolvers<TransmissionResult>();
+      this.#promise = promise;
+      this.#resolve = resolve;
+    }
+    return this.#promise;
+  }
+
+  settle(result: TransmissionResult): void {
+    this.result = result;
+    this.onSettled?.();
+    this.#resolve?.(result);
   }
 
   observe(): Promise<TransmissionResult> {
+    this.look();
+    return this.promise;
+  }
+
+  /** Somebody has seen the outcome, or is about to. */
+  look(): void {
     this.observed = true;
     this.onObserved?.();
     this.onObserved = undefined;
-    return this.promise;
   }
 }
 

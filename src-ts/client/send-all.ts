@@ -38,8 +38,8 @@ export async function* sendAll(
     for (;;) {
       const next = reader.take();
       if (next !== undefined) {
-        const result = await next.promise;
-        next.observe();
+        const result = next.result ?? (await next.promise);
+        next.look();
         reader.taken();
         yield result;
       } else if (reader.ended) {
@@ -67,6 +67,9 @@ class Reader {
   #over = false;
   #waiting: readonly InFlight[] | undefined;
   #settledAhead = 0;
+  readonly #onSettled = (): void => {
+    this.#settledAhead++;
+  };
   #wakeWriter: (() => void) | undefined;
   #wakeReader: (() => void) | undefined;
   /** Read from the source, and not yet part of a group. */
@@ -132,10 +135,7 @@ class Reader {
         const admitted = this.#core.admit(group);
         if (admitted !== undefined) await admitted;
         this.#waiting = undefined;
-        for (const inFlight of group) {
-          this.#queue.push(inFlight);
-          void inFlight.promise.then(() => this.#settledAhead++);
-        }
+        for (const inFlight of group) this.#queue.push(inFlight);
         this.#wakeReader?.();
       }
       if (last) this.#flush();
@@ -157,10 +157,13 @@ class Reader {
     let bytes = 0;
     try {
       while (group.length < GROUP_COUNT && bytes < GROUP_BYTES) {
-        const next = await this.#next(group.length === 0);
+        const ready = this.#next(group.length === 0);
+        // Not awaited without need: what is at hand comes at the rate of small batches.
+        const next = ready instanceof Promise ? await ready : ready;
         if (next === undefined) break;
         if (next.done) return { group, last: true };
         const inFlight = this.#core.prepare(next.value, this.#options, "enqueue");
+        inFlight.onSettled = this.#onSettled;
         bytes += measure(inFlight.cargo);
         group.push(inFlight);
       }
@@ -171,24 +174,28 @@ class Reader {
   }
 
   /** The source's next, or undefined if it is not there yet and `wait` is false. */
-  async #next(wait: boolean): Promise<IteratorResult<unknown> | undefined> {
-    const next = await this.#step(wait);
-    if (next?.done) this.#over = true;
-    return next;
-  }
-
-  async #step(wait: boolean): Promise<IteratorResult<unknown> | undefined> {
+  #next(wait: boolean): IteratorResult<unknown> | Promise<IteratorResult<unknown> | undefined> {
     if (this.#pending === undefined) {
       const next = this.#call();
-      if (!("then" in next)) return next;
+      if (!("then" in next)) {
+        if (next.done) this.#over = true;
+        return next;
+      }
       this.#pending = Promise.resolve(next).catch((reason: unknown) => {
         this.#over = true;
         throw reason;
       });
     }
-    const pending = this.#pending;
+    return this.#later(this.#pending, wait);
+  }
+
+  async #later(
+    pending: Promise<IteratorResult<unknown>>,
+    wait: boolean,
+  ): Promise<IteratorResult<unknown> | undefined> {
     const next = wait ? await raceSignal(pending, this.#options?.signal) : await soon(pending);
     if (next !== undefined) this.#pending = undefined;
+    if (next?.done) this.#over = true;
     return next;
   }
 
