@@ -38,6 +38,7 @@ import { askForHeaders } from "./headers.js";
 import { Teller } from "./listeners.js";
 import { askToRetry } from "./retry.js";
 import { type Unread, UnreadOutcomes } from "./unread.js";
+import { Unsettled } from "./unsettled.js";
 
 /** DESIGN.md's default of `close`. Rust takes the deadline as an argument, so it cannot own this one. */
 const CLOSE_DEADLINE_MS = 30_000;
@@ -60,7 +61,7 @@ export class Core implements Listener {
   readonly #retryWhen: RetryPredicate | undefined;
   readonly #listeners: Teller | undefined;
   readonly #packer: Packer;
-  readonly #inFlight = new Map<number, InFlight>();
+  readonly #inFlight = new Unsettled();
   /** Bytes of what is in `#inFlight`. Rust's count is lower by what is settled and not heard of yet. */
   #heldBytes = 0;
   readonly #budgetBytes: number;
@@ -184,9 +185,8 @@ export class Core implements Listener {
   }
 
   settled(outcome: Settled): void {
-    const inFlight = this.#inFlight.get(outcome.sequence);
+    const inFlight = this.#inFlight.take(outcome.sequence);
     if (inFlight === undefined) return;
-    this.#inFlight.delete(outcome.sequence);
     this.#heldBytes -= inFlight.packing?.bytes ?? 0;
     this.#settle(inFlight, toResult(inFlight, outcome), outcome.retries);
     if (outcome.payloadChanged)
@@ -288,7 +288,7 @@ export class Core implements Listener {
     for (let i = 0; i < group.length; i++) {
       const inFlight = group[i]!;
       inFlight.sequence = ++this.#lastSequence;
-      this.#inFlight.set(inFlight.sequence, inFlight);
+      this.#inFlight.add(inFlight);
       this.#heldBytes += inFlight.packing?.bytes ?? 0;
     }
     // Signals are the user's, who may send from within them; by now the books are in order.
@@ -367,12 +367,11 @@ export class Core implements Listener {
   }
 
   #end(): void {
-    for (const [sequence, inFlight] of this.#inFlight) {
-      const message = `the client ended without a word about delivery ${sequence}`;
+    for (const inFlight of this.#inFlight.takeAll()) {
+      const message = `the client ended without a word about delivery ${inFlight.sequence}`;
       const error = ingestError({ code: "INTERNAL", message, operation: "close" });
       this.#settle(inFlight, unknownResult(inFlight, error), 0);
     }
-    this.#inFlight.clear();
     // What the destination was asked and has not answered by now; its answer would find nobody.
     for (const operation of [...this.#operations.keys()]) this.answered(operation, closed("close"));
     this.#lastStats = this.stats();

@@ -149,6 +149,12 @@ describe("R-12 R-32 connecting", () => {
       expect(when.error).toMatchObject({ attempts: 1, elapsedMs: 1_000 });
     });
 
+    test("no wait is longer than retry.maxDelay", async () => {
+      const { tries } = await course([away(), away(), away(), away()], { baseDelay: 5, maxDelay: 6 });
+      expect(tries).toHaveLength(5);
+      for (let i = 1; i < tries.length; i++) expect(tries[i]! - tries[i - 1]!).toBeLessThanOrEqual(6);
+    });
+
     test("R-18 an abort ends the wait that a destination asked for, and leaves no timer behind", async () => {
       stopClock();
       const { times, run } = destination([away(6_000)]);
@@ -160,12 +166,6 @@ describe("R-12 R-32 connecting", () => {
       expect(times).toHaveLength(1);
       expect(vi.getTimerCount()).toBe(0);
     });
-  });
-
-  test("no wait is longer than retry.maxDelay", async () => {
-    const { times, run } = destination([away(), away(), away(), away()]);
-    await run({ baseDelay: 5, maxDelay: 6 });
-    for (let i = 1; i < times.length; i++) expect(times[i]! - times[i - 1]!).toBeLessThan(100);
   });
 
   test("an abort ends the wait between tries with its reason", async () => {
