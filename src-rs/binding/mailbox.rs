@@ -3,10 +3,11 @@
 //! Invariants:
 //! - Posting never blocks and never fails; after the environment is gone it does nothing.
 //! - At most one hop is on its way; it takes all that was posted until it runs.
+//! - A letter is written down by the thread that posts it, which is the one that has made it: what one thread
+//!   allocates and another frees has them wait for each other's allocator, at the rate of small batches.
 //! - References to JavaScript values are deleted here, on their own thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
@@ -38,12 +39,22 @@ pub struct Mailbox {
 struct State {
     function: Option<Function>,
     hop_under_way: bool,
-    letters: Vec<Letter>,
+    letters: Letters,
     released_pins: Vec<u64>,
     /// JavaScript memory that only waits for their references to be dropped.
     released_bytes: usize,
     /// JavaScript waits for something, so a letter is to come.
     awaited: bool,
+}
+
+/// Letters as `specs/boundary.md` has them.
+#[derive(Default)]
+struct Letters {
+    numbers: Vec<f64>,
+    /// What the numbers refer to by index, each as JSON.
+    details: Vec<String>,
+    /// How many of them JavaScript waits for.
+    told: usize,
 }
 
 /// What JavaScript is told.
@@ -82,19 +93,64 @@ unsafe impl Send for Function {}
 /// What only the JavaScript thread may touch.
 pub struct Desk {
     mailbox: Arc<Mailbox>,
-    references: RefCell<HashMap<u64, sys::napi_ref>>,
-    last_pin: Cell<u64>,
+    references: RefCell<References>,
     /// Deliveries, tickets and operations that JavaScript waits for.
     open: Cell<usize>,
     /// The client is done; what is left is to delete references.
     closing: Cell<bool>,
 }
 
+/// References by number; numbers are given again.
+#[derive(Default)]
+struct References {
+    /// Null where there is none.
+    slots: Vec<sys::napi_ref>,
+    free: Vec<usize>,
+    count: usize,
+}
+
+impl References {
+    fn keep(&mut self, reference: sys::napi_ref) -> u64 {
+        self.count += 1;
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id] = reference;
+                id
+            }
+            None => {
+                self.slots.push(reference);
+                self.slots.len() - 1
+            }
+        };
+        id as u64
+    }
+
+    /// A number that is not in use gives nothing: what is deleted twice would be somebody else's.
+    fn give_up(&mut self, id: u64) -> Option<sys::napi_ref> {
+        let slot = self.slots.get_mut(id as usize)?;
+        let reference = std::mem::replace(slot, ptr::null_mut());
+        if reference.is_null() {
+            return None;
+        }
+        self.count -= 1;
+        self.free.push(id as usize);
+        if self.count == 0 && self.slots.len() > 4_096 {
+            // A crowd's places are not kept for ever.
+            *self = References::default();
+        }
+        Some(reference)
+    }
+}
+
 impl Mailbox {
     pub fn post(&self, letter: Letter) {
+        // Not under the lock, which JavaScript's thread takes too: there may be a million refused rows.
+        let detail = letter.detail().map(|detail| detail.to_string());
         let mut state = self.lock();
-        state.letters.push(letter);
+        state.letters.write(&letter, detail);
         state.hop();
+        drop(state);
+        drop(letter);
     }
 
     /// Its reference goes with the next letter: a hop for each would cost the JavaScript thread more than
@@ -148,7 +204,6 @@ impl Desk {
         let desk = Rc::new(Desk {
             mailbox: Arc::default(),
             references: RefCell::default(),
-            last_pin: Cell::new(0),
             open: Cell::new(0),
             closing: Cell::new(false),
         });
@@ -199,10 +254,7 @@ impl Desk {
         if status != sys::Status::napi_ok {
             return Err(napi::Error::from_reason("a batch cannot be held"));
         }
-        let id = self.last_pin.get() + 1;
-        self.last_pin.set(id);
-        self.references.borrow_mut().insert(id, reference);
-        Ok(id)
+        Ok(self.references.borrow_mut().keep(reference))
     }
 
     /// Lets go of what `hold` kept, on the JavaScript thread, when nothing was pinned after all.
@@ -210,7 +262,7 @@ impl Desk {
     /// # Safety
     /// `env` is live on the calling thread, its JavaScript thread.
     pub unsafe fn let_go(&self, env: sys::napi_env, id: u64) {
-        if let Some(reference) = self.references.borrow_mut().remove(&id) {
+        if let Some(reference) = self.references.borrow_mut().give_up(id) {
             // SAFETY: the reference was made in this environment and is deleted once.
             unsafe { sys::napi_delete_reference(env, reference) };
         }
@@ -268,7 +320,7 @@ impl Desk {
     }
 
     fn close_if_done(&self) {
-        if !self.closing.get() || !self.references.borrow().is_empty() {
+        if !self.closing.get() || self.references.borrow().count > 0 {
             return;
         }
         let function = self.mailbox.lock().function.take();
@@ -313,72 +365,86 @@ impl Desk {
         };
         self.delete_released(env);
         self.close_if_done();
-        let mut numbers = Vec::with_capacity(letters.len() * 24);
-        let mut details = Vec::new();
-        let mut told = 0;
-        for letter in letters {
-            match letter {
-                Letter::Transmitter(Event::Settled(outcome)) => {
-                    told += 1;
-                    settled(&outcome, &mut numbers, &mut details);
-                }
-                // A granted ticket stays open until it is redeemed or cancelled.
-                Letter::Transmitter(Event::Granted(ticket)) => numbers.extend([2.0, 3.0, ticket as f64]),
-                Letter::Transmitter(Event::Log(Log {
-                    level,
-                    message,
-                    fields,
-                })) => {
-                    numbers.extend([4.0, 3.0, details.len() as f64]);
-                    details.push(json!({ "level": level, "message": message, "fields": fields }));
-                }
-                Letter::Answered { operation, error } => {
-                    told += 1;
-                    let detail = match error {
-                        None => -1.0,
-                        Some(error) => {
-                            details.push(error.to_json());
-                            (details.len() - 1) as f64
-                        }
-                    };
-                    numbers.extend([3.0, 4.0, operation, detail]);
-                }
-                Letter::HeadersWanted { request, reason } => {
-                    let reason = match reason {
-                        HeadersReason::Connect => 0.0,
-                        HeadersReason::Unauthenticated => 1.0,
-                    };
-                    numbers.extend([5.0, 4.0, request as f64, reason]);
-                }
-                Letter::RetryAsked { request, error } => {
-                    numbers.extend([8.0, 4.0, request as f64, details.len() as f64]);
-                    details.push(error.to_json());
-                }
-                #[cfg(feature = "emulator")]
-                Letter::Replied { operation, value } => {
-                    told += 1;
-                    numbers.extend([6.0, 4.0, operation, details.len() as f64]);
-                    details.push(value);
-                }
-                #[cfg(feature = "emulator")]
-                Letter::Happened(event) => {
-                    numbers.extend([7.0, 3.0, details.len() as f64]);
-                    details.push(event);
-                }
-            }
-        }
-        // SAFETY: as above.
-        unsafe { self.fulfil(env, told) };
-        let details = if details.is_empty() {
-            String::new()
-        } else {
-            Value::Array(details).to_string()
+        // SAFETY: the callers are on the JavaScript thread of `env`.
+        unsafe { self.fulfil(env, letters.told) };
+        let details = match letters.details.as_slice() {
+            [] => String::new(),
+            details => format!("[{}]", details.join(",")),
         };
-        (numbers, details)
+        (letters.numbers, details)
     }
 }
 
-fn settled(outcome: &Outcome, numbers: &mut Vec<f64>, details: &mut Vec<Value>) {
+impl Letter {
+    /// What is told in words, beside the numbers.
+    fn detail(&self) -> Option<Value> {
+        match self {
+            Letter::Transmitter(Event::Settled(outcome)) => {
+                let has_any = outcome.error.is_some() || !outcome.rejections.is_empty();
+                has_any.then(|| {
+                    json!({
+                        "error": outcome.error.as_ref().map(Error::to_json),
+                        "rejections": outcome.rejections,
+                    })
+                })
+            }
+            Letter::Transmitter(Event::Log(Log {
+                level,
+                message,
+                fields,
+            })) => Some(json!({ "level": level, "message": message, "fields": fields })),
+            Letter::Answered { error, .. } => error.as_ref().map(Error::to_json),
+            Letter::RetryAsked { error, .. } => Some(error.to_json()),
+            #[cfg(feature = "emulator")]
+            Letter::Replied { value, .. } | Letter::Happened(value) => Some(value.clone()),
+            Letter::Transmitter(Event::Granted(_)) | Letter::HeadersWanted { .. } => None,
+        }
+    }
+}
+
+impl Letters {
+    fn write(&mut self, letter: &Letter, detail: Option<String>) {
+        let index = match detail {
+            None => -1.0,
+            Some(detail) => {
+                self.details.push(detail);
+                (self.details.len() - 1) as f64
+            }
+        };
+        match letter {
+            Letter::Transmitter(Event::Settled(outcome)) => {
+                self.told += 1;
+                self.numbers.extend(settled(outcome, index));
+            }
+            // A granted ticket stays open until it is redeemed or cancelled.
+            Letter::Transmitter(Event::Granted(ticket)) => self.numbers.extend([2.0, 3.0, *ticket as f64]),
+            Letter::Transmitter(Event::Log(_)) => self.numbers.extend([4.0, 3.0, index]),
+            Letter::Answered { operation, .. } => {
+                self.told += 1;
+                self.numbers.extend([3.0, 4.0, *operation, index]);
+            }
+            Letter::HeadersWanted { request, reason } => {
+                let reason = match reason {
+                    HeadersReason::Connect => 0.0,
+                    HeadersReason::Unauthenticated => 1.0,
+                };
+                self.numbers.extend([5.0, 4.0, *request as f64, reason]);
+            }
+            Letter::RetryAsked { request, .. } => {
+                self.numbers.extend([8.0, 4.0, *request as f64, index]);
+            }
+            #[cfg(feature = "emulator")]
+            Letter::Replied { operation, .. } => {
+                self.told += 1;
+                self.numbers.extend([6.0, 4.0, *operation, index]);
+            }
+            #[cfg(feature = "emulator")]
+            Letter::Happened(_) => self.numbers.extend([7.0, 3.0, index]),
+        }
+    }
+}
+
+fn settled(outcome: &Outcome, detail: f64) -> [f64; 24] {
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     let (kind, position) = match outcome.position {
         Position::None => (0.0, 0.0),
@@ -391,16 +457,7 @@ fn settled(outcome: &Outcome, numbers: &mut Vec<f64>, details: &mut Vec<Value>) 
         Status::Failed => 2.0,
         Status::Unknown => 3.0,
     };
-    let detail = if outcome.error.is_none() && outcome.rejections.is_empty() {
-        -1.0
-    } else {
-        details.push(json!({
-            "error": outcome.error.as_ref().map(Error::to_json),
-            "rejections": outcome.rejections,
-        }));
-        (details.len() - 1) as f64
-    };
-    numbers.extend([
+    [
         1.0,
         24.0,
         outcome.sequence as f64,
@@ -425,7 +482,7 @@ fn settled(outcome: &Outcome, numbers: &mut Vec<f64>, details: &mut Vec<Value>) 
         f64::from(outcome.writes),
         f64::from(u8::from(outcome.payload_changed)),
         0.0,
-    ]);
+    ]
 }
 
 /// Runs on the JavaScript thread for every hop.
