@@ -30,7 +30,9 @@ fi
 node scripts/ensure.mjs dist python servers
 failed=0
 rm -rf coverage target/coverage/c8
-mkdir -p coverage/rust coverage/ts
+mkdir -p coverage/rust coverage/ts target/coverage
+log=target/coverage/log
+: >"$log"
 
 # Its failure is noted and not passed on: tarpaulin throws away what a failed test has covered, and the
 # report would blame files that are well tested.
@@ -41,11 +43,18 @@ export ARROW_INGEST_HOST="bash scripts/check_coverage.sh --in-node"
 RUSTC_WRAPPER="$PWD/scripts/coverage_rustc.sh" "$tarpaulin" tarpaulin \
   --engine llvm --target-dir target/coverage --objects target/coverage/debug/deps/libarrow_ingest.so \
   --include-files 'src-rs/*' --skip-clean --timeout 3600 --no-fail-fast \
-  --out Html --out Xml --out Lcov --output-dir coverage/rust 2>&1 | tee coverage/log || failed=1
+  --out Html --out Xml --out Lcov --output-dir coverage/rust >"$log" 2>&1 &
+run=$!
+# Not through a pipe: a server that a failed test has left behind would keep it open, and this waiting.
+tail -n +1 -f "$log" &
+shown=$!
+wait "$run" || failed=1
+sleep 1
+kill "$shown" || true
 
 if [ -e coverage/node-failed ]; then failed=1; fi
 # Said even when a test failed: who mends the one wants to see the other.
 node scripts/coverage_gate.mjs coverage/ts/lcov.info coverage/rust/lcov.info || failed=1
-node scripts/what_failed.mjs coverage/log
+node scripts/what_failed.mjs "$log"
 if [ "$failed" -ne 0 ]; then echo "✗ the coverage run failed: a test above, or a file below the floor" >&2; fi
 exit "$failed"

@@ -77,11 +77,16 @@ function run(command, args) {
       clearTimeout(limit);
       resolve(text);
     });
-    child.on("close", (code) => {
+    child.on("exit", (code) => {
       if (code !== 0) broken = true;
       clearTimeout(limit);
       process.off("SIGINT", end);
-      resolve(text);
+      // Not "close" alone: a server that a failed test has left behind keeps the pipes open.
+      const late = setTimeout(resolve, 5_000, text);
+      child.once("close", () => {
+        clearTimeout(late);
+        resolve(text);
+      });
     });
   });
 }

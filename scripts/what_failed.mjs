@@ -10,7 +10,7 @@ export function whatFailed(log) {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: what colours a line is taken off.
   const lines = log.replace(/\u001b\[[0-9;]*m/g, "").split("\n");
   const said = [
-    ...lines.filter((line) => /^test .* \.\.\. FAILED|\(signal: \d+/.test(line)),
+    ...lines.filter((line) => /^test .* \.\.\. FAILED|^\s*FAIL |\(signal: \d+|out of memory/.test(line)),
     ...blocks(lines, /^---- .* stdout ----/, /^(---- |failures:|test result:)/),
     ...blocks(lines, /Failed Tests \d+|Failed Suites \d+|Unhandled (Errors?|Rejection)/, /^\s*Test Files /),
   ];
@@ -31,4 +31,4 @@ function blocks(lines, start, end) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
-  console.error(whatFailed(fs.readFileSync(process.argv[2], "utf8")));
+  process.stderr.write(`${whatFailed(fs.readFileSync(process.argv[2], "utf8"))}\n`.trimStart());

@@ -202,7 +202,7 @@ export class IngestClient implements AsyncDisposable {
    * @throws {IngestError} As {@link send}.
    */
   enqueue(batch: BatchInput, options?: SendOptions): Promise<Delivery> {
-    // Not an async function: most calls are admitted at once, and its frame is a good part of what they cost.
+    // Not an async function: most calls are admitted at once, and need no frame to come back to.
     try {
       const inFlight = this.#core.prepare(batch, options, "enqueue");
       const waiting = this.#core.admit([inFlight]);

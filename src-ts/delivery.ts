@@ -46,7 +46,7 @@ export class InFlight {
     this.observed = observed;
   }
 
-  /** Of the outcome. Made when it is first asked for: it costs the thread a tenth of handing a batch over. */
+  /** Of the outcome. Made when it is first asked for: some never are, and of `sendAll` few. */
   get promise(): Promise<TransmissionResult> {
     if (this.#promise !== undefined) return this.#promise;
     if (this.result !== null) {

@@ -77,7 +77,8 @@ for (const shape of shapes) {
   }
   // Batches that are sent again, as the prototype's were: nothing new to look up or to mark, nothing fresh in memory.
   const again = [];
-  const known = Array.from({ length: shape.bytes > 10 * MB ? 2 : 4 }, () => another(first));
+  // As many as a burst has, so that none is handed over while it is still on its way; of the largest, two.
+  const known = Array.from({ length: shape.bytes > 10 * MB ? 2 : BURST }, () => another(first));
   for (let turn = 0; turn < (shape.bytes > 10 * MB ? 8 : 40); turn++) {
     const admitted = [];
     for (let index = 0; index < BURST; index++) {

@@ -145,7 +145,7 @@ impl References {
 impl Mailbox {
     pub fn post(&self, letter: Letter) {
         // Not under the lock, which JavaScript's thread takes too: there may be a million refused rows.
-        let detail = letter.detail().map(|detail| detail.to_string());
+        let detail = letter.detail();
         let mut state = self.lock();
         state.letters.write(&letter, detail);
         state.hop();
@@ -376,27 +376,25 @@ impl Desk {
 }
 
 impl Letter {
-    /// What is told in words, beside the numbers.
-    fn detail(&self) -> Option<Value> {
+    /// What is told in words, beside the numbers, as JSON.
+    fn detail(&self) -> Option<String> {
         match self {
             Letter::Transmitter(Event::Settled(outcome)) => {
                 let has_any = outcome.error.is_some() || !outcome.rejections.is_empty();
                 has_any.then(|| {
-                    json!({
-                        "error": outcome.error.as_ref().map(Error::to_json),
-                        "rejections": outcome.rejections,
-                    })
+                    let error = outcome.error.as_ref().map(Error::to_json);
+                    json!({ "error": error, "rejections": outcome.rejections }).to_string()
                 })
             }
             Letter::Transmitter(Event::Log(Log {
                 level,
                 message,
                 fields,
-            })) => Some(json!({ "level": level, "message": message, "fields": fields })),
-            Letter::Answered { error, .. } => error.as_ref().map(Error::to_json),
-            Letter::RetryAsked { error, .. } => Some(error.to_json()),
+            })) => Some(json!({ "level": level, "message": message, "fields": fields }).to_string()),
+            Letter::Answered { error, .. } => error.as_ref().map(|error| error.to_json().to_string()),
+            Letter::RetryAsked { error, .. } => Some(error.to_json().to_string()),
             #[cfg(feature = "emulator")]
-            Letter::Replied { value, .. } | Letter::Happened(value) => Some(value.clone()),
+            Letter::Replied { value, .. } | Letter::Happened(value) => Some(value.to_string()),
             Letter::Transmitter(Event::Granted(_)) | Letter::HeadersWanted { .. } => None,
         }
     }

@@ -3,14 +3,17 @@
 //! Invariants:
 //! - Its time grows with the number of buffers, never with their bytes (but for those to be copied).
 //! - All deliveries of a call are checked before one is accepted.
-//! - An address is taken only from an ArrayBuffer that a strong reference holds, and only within its
-//!   length at the time of the call.
-//! - Each number is read once: what was checked cannot change before it is used, whoever shares the memory.
+//! - An address is taken only within its ArrayBuffer's length at the time of the call. The strong reference
+//!   holds the array that was given: that its elements are what they were, and stay, is the packer's promise
+//!   (`specs/boundary.md`).
+//! - The numbers are copied before JavaScript can run again, and read from the copy: what was checked is what
+//!   is used, and an accessor in the array cannot take them away.
 //! - Only what a delivery keeps is allocated for it. The rest lies in [`Scratch`], which is reused: every
 //!   allocation here is freed by another thread, and they would wait for each other's allocator.
 
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::mem;
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
@@ -48,6 +51,7 @@ pub struct Handover<'a> {
 /// A call as its numbers describe it, in memory that the next call uses again.
 #[derive(Default)]
 pub struct Scratch {
+    numbers: Vec<f64>,
     elements: Vec<sys::napi_value>,
     regions: Vec<Region>,
     deliveries: Vec<Described>,
@@ -60,10 +64,19 @@ pub struct Scratch {
 impl Scratch {
     /// What a call leaves is forgotten, and what a large one took is given back.
     fn clear(mut self) -> Self {
-        const MOST: usize = 4_096;
-        if self.stretches.capacity().max(self.batches.capacity()) > MOST || self.regions.capacity() > MOST {
+        const MOST: usize = 16_384;
+        let batches = self.batches.capacity().max(self.deliveries.capacity());
+        if self
+            .stretches
+            .capacity()
+            .max(batches)
+            .max(self.regions.capacity())
+            > MOST
+            || self.numbers.capacity() > 4 * MOST
+        {
             return Scratch::default();
         }
+        self.numbers.clear();
         self.elements.clear();
         self.regions.clear();
         self.deliveries.clear();
@@ -129,7 +142,7 @@ impl Handover<'_> {
             unsafe { self.desk.fulfil(self.env, 1) };
             redeemed?;
         }
-        let submissions = self.read(&mut numbers, buffers, start).and_then(|submissions| {
+        let submissions = self.read(&numbers, buffers, start).and_then(|submissions| {
             let bytes: usize = submissions.iter().map(|submission| submission.bytes).sum();
             if bytes != budget {
                 return Err(malformed(format!(
@@ -155,7 +168,7 @@ impl Handover<'_> {
         let mut numbers = Numbers { rest: call };
         numbers.count("ticket")?;
         numbers.count("budgetBytes")?;
-        let submissions = self.read(&mut numbers, buffers, Instant::now())?;
+        let submissions = self.read(&numbers, buffers, Instant::now())?;
         let mut streams = Vec::new();
         for parcel in submissions.into_iter().flat_map(|submission| submission.parcels) {
             let imported = parcel.import(payload, self.pool)?;
@@ -169,13 +182,16 @@ impl Handover<'_> {
 
     fn read(
         &self,
-        numbers: &mut Numbers<'_>,
+        numbers: &Numbers<'_>,
         buffers: sys::napi_value,
         start: Instant,
     ) -> Result<Vec<Submission>> {
         // Taken out: an accessor in place of a buffer may call in once more, and finds an empty one.
         let mut scratch = self.scratch.take();
-        let submissions = self.read_with(&mut scratch, numbers, buffers, start);
+        let mut copy = mem::take(&mut scratch.numbers);
+        copy.extend_from_slice(numbers.rest);
+        let submissions = self.read_with(&mut scratch, &mut Numbers { rest: &copy }, buffers, start);
+        scratch.numbers = copy;
         self.scratch.set(scratch.clear());
         submissions
     }

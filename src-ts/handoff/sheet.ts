@@ -104,7 +104,7 @@ export class Sheet {
     this.call = larger;
   }
 
-  /** The numbers so far. One view serves all calls of a length: making one costs more than walking a column. */
+  /** The numbers so far. One view serves all calls of a length, and a producer's batches have mostly one. */
   written(): Float64Array {
     if (this.#written.length !== this.at || this.#written.buffer !== this.call.buffer)
       this.#written = this.call.subarray(0, this.at);

@@ -363,7 +363,7 @@ describe("R-38 send", () => {
     ];
     const running = start(argv);
     // Listening is the first thing that it does; what it does next cannot be over yet.
-    await vi.waitFor(() => expect(running.listeners()).toBe(1));
+    await vi.waitFor(() => expect(running.listeners()).toBe(1), { timeout: 30_000 });
     running.signal("SIGTERM");
     expect(await running.code).toBe(143);
     expect(running.stdout()).toContain("interrupted");
@@ -371,7 +371,7 @@ describe("R-38 send", () => {
 
   test("R-18 a second signal stops at once", async () => {
     const running = start(["send", "discard:", "-"]);
-    await vi.waitFor(() => expect(running.listeners()).toBe(1));
+    await vi.waitFor(() => expect(running.listeners()).toBe(1), { timeout: 30_000 });
     running.signal("SIGINT");
     running.signal("SIGINT");
     expect(running.exits).toEqual([130]);

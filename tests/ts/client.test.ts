@@ -489,10 +489,13 @@ describe("sendAll", () => {
     })();
     const results = client.sendAll(source);
     await results.next();
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    const stopped = read;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(read).toBe(stopped);
+    // However long the machine takes for them: at some time it reads no further.
+    for (let before = -1; before !== read; ) {
+      before = read;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+    expect(read).toBeGreaterThan(1_000);
+    expect(read).toBeLessThan(2_000);
     await results.next();
     await results.return(undefined);
   });
@@ -596,7 +599,7 @@ describe("connect", () => {
   test("R-05 nothing is pinned once all is settled", async () => {
     await using client = await connect("discard:", quick);
     await all(client.sendAll(Array.from({ length: 50 }, () => batch(1000))));
-    await expect.poll(() => client.stats().pinned.pins).toBe(0);
+    await expect.poll(() => client.stats().pinned.pins, { timeout: 30_000 }).toBe(0);
     expect(client.stats().pinned.bytes).toBe(0);
     expect(client.stats().pinned.peakBytes).toBeGreaterThan(0);
   });

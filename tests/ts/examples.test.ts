@@ -12,7 +12,7 @@ afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
 
 async function run(example: string, ...args: string[]): Promise<string> {
   const node = path.resolve("node_modules/.bin/node");
-  const { stdout } = await promisify(execFile)(node, [`examples/${example}`, ...args], { timeout: 60_000 });
+  const { stdout } = await promisify(execFile)(node, [`examples/${example}`, ...args], { timeout: 240_000 });
   return stdout;
 }
 

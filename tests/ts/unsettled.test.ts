@@ -64,6 +64,17 @@ describe("R-14 what is unsettled", () => {
     );
   });
 
+  test("one that is late is there until it is taken, and then it is not", () => {
+    const unsettled = new Unsettled();
+    for (let sequence = 1; sequence <= 10_000; sequence++) {
+      unsettled.add(delivery(sequence));
+      if (sequence > 1) unsettled.take(sequence);
+    }
+    expect([unsettled.has(1), unsettled.has(2), unsettled.has(10_001)]).toEqual([true, false, false]);
+    expect(unsettled.take(1)).toEqual({ sequence: 1 });
+    expect([unsettled.has(1), unsettled.take(1)]).toEqual([false, undefined]);
+  });
+
   test("R-05 gives back what a crowd took, once all of it is settled", () => {
     const unsettled = new Unsettled();
     for (let sequence = 1; sequence <= 100_000; sequence++) unsettled.add(delivery(sequence));

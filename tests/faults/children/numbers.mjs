@@ -1,6 +1,8 @@
 // Calls into the addon itself, as no packer of ours would make them: each number of a sound call replaced by
 // each of these, and arrays of buffers that are not what they say. Every one is refused by name or imported;
 // nothing of a refused one is kept, and the client goes on.
+
+import { Table } from "apache-arrow";
 import * as addon from "../../../dist/generated/index.js";
 import { Packer } from "../../../dist/handoff.js";
 import { toCargo } from "../../../dist/source.js";
@@ -63,7 +65,8 @@ const held = () => JSON.parse(client.stats());
 // ---- numbers ----------------------------------------------------------------------------------
 
 let refused = 0;
-const { call, buffers } = pack(1, [sound, sound]);
+// Deliveries of one batch and of several.
+const { call, buffers } = pack(1, [sound, new Table([sound, sound])]);
 for (const computed of [false, true])
   for (let at = 0; at < call.length; at++)
     for (const lie of HOSTILE) {
@@ -79,12 +82,14 @@ for (let length = 0; length < call.length; length++)
 check(tried(() => client.echo(new Float64Array([...call, 0]), buffers, true)) !== "", "a number too many");
 
 // What is refused gives back what it took of the budget; what is taken gets its outcome.
-const sequencesAt = [3, 3 + (call.length - 3) / 2];
+// The first delivery is a third of the batches.
+const batchLength = (call.length - 3 - 2 * 3) / 3;
+const sequencesAt = [3, 3 + 3 + batchLength];
 for (let at = 2; at < call.length; at++)
   for (const lie of HOSTILE) {
     // They may skip as many as they like, and would leave none for those that follow.
     if (sequencesAt.includes(at)) continue;
-    const { call: lied, buffers } = pack(sequence + 1, [sound, sound]);
+    const { call: lied, buffers } = pack(sequence + 1, [sound, new Table([sound, sound])]);
     lied[at] = lie;
     submitted(lied, buffers);
   }
@@ -148,6 +153,24 @@ for (const [spoil, why] of wrong) {
   });
   const ended = submitted(call, array);
   check(ended.includes("was it detached?"), `an accessor that takes memory away: ${ended}`);
+}
+
+// An accessor that takes the numbers themselves away.
+{
+  const { call, buffers } = fresh();
+  const array = [...buffers];
+  Object.defineProperty(array, 1, {
+    get() {
+      call.buffer.transfer(8);
+      for (let garbage = 0; garbage < 100; garbage++) new Float64Array(call.length).fill(1e9);
+      return buffers[1];
+    },
+  });
+  const deliveries = call[2];
+  const ended = tried(() => client.submit(call, array));
+  check(ended === "", `an accessor that takes the numbers away: ${ended}`);
+  accepted += deliveries;
+  sequence += deliveries;
 }
 
 // ---- and it goes on ---------------------------------------------------------------------------
