@@ -48,6 +48,8 @@ run=$!
 # Not through a pipe: a server that a failed test has left behind would keep it open, and this waiting.
 tail -n +1 -f "$log" &
 shown=$!
+# In the background they do not hear of an interrupt.
+trap 'kill "$run" "$shown"; exit 130' INT TERM
 wait "$run" || failed=1
 sleep 1
 kill "$shown" || true

@@ -82,7 +82,7 @@ function run(command, args) {
       clearTimeout(limit);
       process.off("SIGINT", end);
       // Not "close" alone: a server that a failed test has left behind keeps the pipes open.
-      const late = setTimeout(resolve, 5_000, text);
+      const late = setTimeout(() => resolve(text), 5_000);
       child.once("close", () => {
         clearTimeout(late);
         resolve(text);

@@ -75,7 +75,7 @@ for (const shape of shapes) {
     }
     for (const delivery of await Promise.all(admitted)) (await delivery.result).orThrow();
   }
-  // Batches that are sent again, as the prototype's were: nothing new to look up or to mark, nothing fresh in memory.
+  // Batches that are sent again: their buffers have been looked up and marked.
   const again = [];
   // As many as a burst has, so that none is handed over while it is still on its way; of the largest, two.
   const known = Array.from({ length: shape.bytes > 10 * MB ? 2 : BURST }, () => another(first));

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::sys;
 use serde_json::{Value, json};
+use slab::Slab;
 
 use crate::destination::Position;
 use crate::destination::headers::HeadersReason;
@@ -26,6 +27,8 @@ use crate::transmitter::{Event, Log};
 /// Pins let go of, and bytes of theirs, whose references may wait for a letter to go along with.
 const MAX_RELEASED: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
+/// Places for references that stay ready while there is none.
+const MAX_PLACES: usize = 4_096;
 
 /// What waits for the JavaScript thread. Shared by all threads.
 #[derive(Default)]
@@ -93,53 +96,12 @@ unsafe impl Send for Function {}
 /// What only the JavaScript thread may touch.
 pub struct Desk {
     mailbox: Arc<Mailbox>,
-    references: RefCell<References>,
+    /// By the number of their pin. A number is given again once it was let go of.
+    references: RefCell<Slab<sys::napi_ref>>,
     /// Deliveries, tickets and operations that JavaScript waits for.
     open: Cell<usize>,
     /// The client is done; what is left is to delete references.
     closing: Cell<bool>,
-}
-
-/// References by number; numbers are given again.
-#[derive(Default)]
-struct References {
-    /// Null where there is none.
-    slots: Vec<sys::napi_ref>,
-    free: Vec<usize>,
-    count: usize,
-}
-
-impl References {
-    fn keep(&mut self, reference: sys::napi_ref) -> u64 {
-        self.count += 1;
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.slots[id] = reference;
-                id
-            }
-            None => {
-                self.slots.push(reference);
-                self.slots.len() - 1
-            }
-        };
-        id as u64
-    }
-
-    /// A number that is not in use gives nothing: what is deleted twice would be somebody else's.
-    fn give_up(&mut self, id: u64) -> Option<sys::napi_ref> {
-        let slot = self.slots.get_mut(id as usize)?;
-        let reference = std::mem::replace(slot, ptr::null_mut());
-        if reference.is_null() {
-            return None;
-        }
-        self.count -= 1;
-        self.free.push(id as usize);
-        if self.count == 0 && self.slots.len() > 4_096 {
-            // A crowd's places are not kept for ever.
-            *self = References::default();
-        }
-        Some(reference)
-    }
 }
 
 impl Mailbox {
@@ -149,8 +111,6 @@ impl Mailbox {
         let mut state = self.lock();
         state.letters.write(&letter, detail);
         state.hop();
-        drop(state);
-        drop(letter);
     }
 
     /// Its reference goes with the next letter: a hop for each would cost the JavaScript thread more than
@@ -254,7 +214,7 @@ impl Desk {
         if status != sys::Status::napi_ok {
             return Err(napi::Error::from_reason("a batch cannot be held"));
         }
-        Ok(self.references.borrow_mut().keep(reference))
+        Ok(self.references.borrow_mut().insert(reference) as u64)
     }
 
     /// Lets go of what `hold` kept, on the JavaScript thread, when nothing was pinned after all.
@@ -262,9 +222,14 @@ impl Desk {
     /// # Safety
     /// `env` is live on the calling thread, its JavaScript thread.
     pub unsafe fn let_go(&self, env: sys::napi_env, id: u64) {
-        if let Some(reference) = self.references.borrow_mut().give_up(id) {
+        let mut references = self.references.borrow_mut();
+        if let Some(reference) = references.try_remove(id as usize) {
             // SAFETY: the reference was made in this environment and is deleted once.
             unsafe { sys::napi_delete_reference(env, reference) };
+        }
+        // A crowd's places are not kept for ever.
+        if references.is_empty() && references.capacity() > MAX_PLACES {
+            *references = Slab::new();
         }
     }
 
@@ -320,7 +285,7 @@ impl Desk {
     }
 
     fn close_if_done(&self) {
-        if !self.closing.get() || self.references.borrow().count > 0 {
+        if !self.closing.get() || !self.references.borrow().is_empty() {
             return;
         }
         let function = self.mailbox.lock().function.take();
