@@ -47,7 +47,8 @@ fn runtime() -> &'static Runtime {
         compute::dedicate_threads();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cores.clamp(2, 8))
+            // Nothing here computes for long, and a processor is left to JavaScript. See `specs/decisions/0006`.
+            .worker_threads((cores - 1).clamp(1, 8))
             .thread_name("arrow-ingest")
             .enable_all()
             .build()

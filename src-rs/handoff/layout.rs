@@ -89,23 +89,34 @@ pub(super) fn shape(data_type: &DataType) -> Result<Shape<'_>, Fault> {
         DataType::Dictionary(keys, values) => Shape::Dictionary { keys, values },
         // Arrow's own table panics at a negative width.
         DataType::FixedSizeBinary(width) if *width < 0 => return Err(negative(data_type)),
-        other => match layout(other).buffers.as_slice() {
-            [
-                BufferSpec::FixedWidth {
-                    byte_width,
-                    alignment,
-                },
-            ] => Shape::Fixed {
-                width: *byte_width,
-                alignment: *alignment,
+        // Their numbers are aligned to less than their width.
+        DataType::Interval(_) => fixed(data_type)?,
+        other => match other.primitive_width() {
+            // Arrow's own table allocates, for each column of each batch.
+            Some(width) if width <= 8 => Shape::Fixed {
+                width,
+                alignment: width,
             },
-            _ => {
-                return Err(Fault::new(format!(
-                    "{other} columns cross as IPC bytes only, not as buffers"
-                )));
-            }
+            _ => fixed(data_type)?,
         },
     })
+}
+
+fn fixed(data_type: &DataType) -> Result<Shape<'static>, Fault> {
+    match layout(data_type).buffers.as_slice() {
+        [
+            BufferSpec::FixedWidth {
+                byte_width,
+                alignment,
+            },
+        ] => Ok(Shape::Fixed {
+            width: *byte_width,
+            alignment: *alignment,
+        }),
+        _ => Err(Fault::new(format!(
+            "{data_type} columns cross as IPC bytes only, not as buffers"
+        ))),
+    }
 }
 
 /// Refuses what arrow-rs would panic at, read wrongly or never return from.

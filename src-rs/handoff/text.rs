@@ -60,7 +60,16 @@ fn check<T: ArrowNativeType>(
         let wanted = (length - position).min(CHUNK);
         let read = values.read(start + position + kept, &mut memory[kept..wanted]);
         let filled = kept + read;
+        if filled == 0 {
+            return Err(piece_at(position));
+        }
         let chunk = &memory[..filled];
+        // Most text: wherever the cuts are, each piece is UTF-8, so nobody has to know where they are.
+        if chunk.is_ascii() {
+            position += filled;
+            kept = 0;
+            continue;
+        }
         let valid = match std::str::from_utf8(chunk) {
             Ok(_) => filled,
             // A character that the end of the chunk cuts in two, unless there is no more to come.
@@ -69,19 +78,17 @@ fn check<T: ArrowNativeType>(
             }
             Err(error) => return Err(piece_at(position + error.valid_up_to())),
         };
-        if filled == 0 {
-            return Err(piece_at(position));
-        }
-        let through = next + offsets[next..].partition_point(|offset| offset.as_usize() < position + valid);
-        if !chunk[..valid].is_ascii() {
-            for (index, offset) in offsets.iter().enumerate().take(through).skip(next) {
-                // The bytes together may be UTF-8 where the pieces are not.
-                if chunk[offset.as_usize() - position] & 0xC0 == 0x80 {
-                    return Err(index.saturating_sub(1));
-                }
+        let until = |end: usize, from: usize| {
+            from + offsets[from..].partition_point(|offset| offset.as_usize() < end)
+        };
+        let first = until(position, next);
+        next = until(position + valid, first);
+        for (index, offset) in offsets.iter().enumerate().take(next).skip(first) {
+            // The bytes together may be UTF-8 where the pieces are not.
+            if chunk[offset.as_usize() - position] & 0xC0 == 0x80 {
+                return Err(index.saturating_sub(1));
             }
         }
-        next = through;
         memory.copy_within(valid..filled, 0);
         kept = filled - valid;
         position += valid;

@@ -225,6 +225,48 @@ fn text_that_is_none() {
     names(&refused(&views, |c| c.buffers[2] = Some(values.clone())), "c", 1);
 }
 
+/// Stretches of ASCII and of other text, longer and shorter than what is read at once.
+#[test]
+fn a_flaw_anywhere_in_mixed_text_is_named_by_its_row() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..300 {
+        let mut rows = Vec::new();
+        for _ in 0..random.usize(1..6) {
+            let word = *random.choice(&["plain ", "naïve ", "漢", "🦀"]).unwrap();
+            let count = random.usize(1..9_000);
+            for _ in 0..random.usize(1..30) {
+                rows.push(word.repeat(count / 30));
+            }
+        }
+        let given = one(StringArray::from(rows.clone()));
+        let mut values = rows.concat().into_bytes();
+        let mut offsets = vec![0_i32];
+        offsets.extend(rows.iter().scan(0, |end, row| {
+            *end += row.len() as i32;
+            Some(*end)
+        }));
+        if random.bool() && !values.is_empty() {
+            let place = random.usize(..values.len());
+            values[place] = *random.choice(&[0xFF, 0x80, 0xC3, b'a']).unwrap();
+        } else {
+            let (index, by) = (random.usize(..rows.len()), random.i32(1..3));
+            if offsets[index] + by <= offsets[index + 1] {
+                offsets[index] += i32::from(index > 0) * by;
+            }
+        }
+        let is_flawed = |cut: &[i32]| std::str::from_utf8(&values[cut[0] as usize..cut[1] as usize]).is_err();
+        let Some(row) = offsets.windows(2).position(is_flawed) else {
+            continue;
+        };
+        let values = Foreign::from_buffer(Buffer::from(values.as_slice()));
+        let lie = |columns: &mut Columns| {
+            columns.buffers[1] = bytes(&offsets);
+            columns.buffers[2] = Some(values.clone());
+        };
+        names(&refused(&given, lie), "c", row as u64);
+    }
+}
+
 fn view(length: u32, prefix: &[u8; 4], buffer: u32, offset: u32) -> u128 {
     ByteView::new(length, prefix)
         .with_buffer_index(buffer)

@@ -15,7 +15,7 @@ use arrow::array::{
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{
     ArrowNativeType, BinaryType, ByteArrayType, DataType, Int16Type, Int32Type, Int64Type, LargeBinaryType,
-    LargeUtf8Type, RunEndIndexType, UnionMode, Utf8Type,
+    LargeUtf8Type, RunEndIndexType, ToByteSlice, UnionMode, Utf8Type,
 };
 
 use super::dictionaries::hydrated_size;
@@ -26,6 +26,14 @@ pub trait Sink {
     fn node(&mut self, length: usize, nulls: usize);
     /// `make` gives exactly `length` bytes. Whoever only measures never calls it.
     fn buffer(&mut self, length: usize, make: impl FnOnce() -> Buffer);
+    /// The same for what has to be written anew: `write` finds `length` zeros.
+    fn written(&mut self, length: usize, write: impl FnOnce(&mut [u8])) {
+        self.buffer(length, || {
+            let mut bytes = vec![0; length];
+            write(&mut bytes);
+            Buffer::from_vec(bytes)
+        });
+    }
     /// How many data buffers a view column has.
     fn variadic(&mut self, count: usize);
     /// Bytes that there will be, though not in this array. Only measuring meets them.
@@ -132,13 +140,14 @@ fn rebased<O: OffsetSizeTrait, S: Sink>(
     then: impl FnOnce((usize, usize), &mut S),
 ) {
     let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
-    sink.buffer(std::mem::size_of_val::<[O]>(offsets), || {
-        if first.as_usize() == 0 {
-            offsets.inner().inner().clone()
-        } else {
-            offsets.iter().map(|offset| *offset - first).collect()
-        }
-    });
+    let length = std::mem::size_of_val::<[O]>(offsets);
+    if first.as_usize() == 0 {
+        sink.buffer(length, || offsets.inner().inner().clone());
+    } else {
+        sink.written(length, |bytes| {
+            put(bytes, offsets.iter().map(|offset| *offset - first));
+        });
+    }
     then((first.as_usize(), last.as_usize() - first.as_usize()), sink);
 }
 
@@ -158,13 +167,13 @@ fn list_view<O: OffsetSizeTrait>(array: &GenericListViewArray<O>, sink: &mut imp
         .max()
         .unwrap_or(0);
     let length = array.len() * size_of::<O>();
-    sink.buffer(length, || {
+    sink.written(length, |bytes| {
         // An empty list may point anywhere, also to what is not sent.
         let rebase = |(offset, size): (&O, &O)| match size.as_usize() {
             0 => O::usize_as(0),
             _ => O::usize_as(offset.as_usize() - first),
         };
-        pairs().map(rebase).collect()
+        put(bytes, pairs().map(rebase));
     });
     sink.buffer(length, || array.sizes().inner().slice_with_length(0, length));
     walk(&array.values().slice(first, last - first), sink);
@@ -188,9 +197,9 @@ fn union(array: &UnionArray, mode: UnionMode, sink: &mut impl Sink) {
         let range = &mut ranges[*id as usize & 127];
         *range = (range.0.min(*offset), range.1.max(*offset));
     }
-    sink.buffer(offsets.len() * 4, || {
+    sink.written(offsets.len() * 4, |bytes| {
         let rebase = |(id, offset): (&i8, &i32)| offset - ranges[*id as usize & 127].0;
-        ids.iter().zip(offsets.iter()).map(rebase).collect()
+        put(bytes, ids.iter().zip(offsets.iter()).map(rebase));
     });
     for (id, _) in fields.iter() {
         let child = match ranges[id as usize & 127] {
@@ -232,6 +241,13 @@ fn runs_of<R: RunEndIndexType + ArrowPrimitiveType>(array: &RunArray<R>) -> (Arr
     let rebased = ends.values()[first..first + count].iter().map(rebase);
     let rebased = PrimitiveArray::<R>::from_iter_values(rebased);
     (std::sync::Arc::new(rebased), array.values().slice(first, count))
+}
+
+/// Writes numbers as the format has them.
+fn put<T: ArrowNativeType>(bytes: &mut [u8], numbers: impl Iterator<Item = T>) {
+    for (bytes, number) in bytes.chunks_exact_mut(size_of::<T>()).zip(numbers) {
+        bytes.copy_from_slice(number.to_byte_slice());
+    }
 }
 
 fn empty() -> Buffer {

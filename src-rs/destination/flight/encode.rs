@@ -112,7 +112,7 @@ impl Encoder {
     }
 
     fn dictionary(&self, id: i64, values: &ArrayRef) -> Result<Message> {
-        let mut gather = Gather::new(self.compression);
+        let mut gather = Gather::new(self.compression, &self.chunks);
         walk(values, &mut gather);
         let mut builder = FlatBufferBuilder::with_capacity(1024);
         let batch = gather.batch(&mut builder, values.len());
@@ -120,13 +120,7 @@ impl Encoder {
         dictionary.add_id(id);
         dictionary.add_data(batch);
         let header = dictionary.finish().as_union_value();
-        gather.finish(
-            &self.chunks,
-            builder,
-            ipc::MessageHeader::DictionaryBatch,
-            header,
-            &[],
-        )
+        gather.finish(builder, ipc::MessageHeader::DictionaryBatch, header, &[])
     }
 
     /// A record batch. Dictionaries of it must have been sent.
@@ -134,7 +128,7 @@ impl Encoder {
     /// # Errors
     /// `BATCH_INVALID` if it does not compress.
     pub fn batch(&self, batch: &RecordBatch, app_metadata: &[u8]) -> Result<Message> {
-        let mut gather = Gather::new(self.compression);
+        let mut gather = Gather::new(self.compression, &self.chunks);
         for column in batch.columns() {
             walk(column, &mut gather);
         }
@@ -160,7 +154,7 @@ impl Encoder {
         {
             return Ok(None);
         }
-        let mut gather = Gather::new(self.compression);
+        let mut gather = Gather::new(self.compression, &self.chunks);
         joined::walk(batches, &mut gather);
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         self.record_batch(gather, rows, app_metadata).map(Some)
@@ -170,7 +164,7 @@ impl Encoder {
         let mut builder = FlatBufferBuilder::with_capacity(1024);
         let header = gather.batch(&mut builder, rows).as_union_value();
         let kind = ipc::MessageHeader::RecordBatch;
-        gather.finish(&self.chunks, builder, kind, header, app_metadata)
+        gather.finish(builder, kind, header, app_metadata)
     }
 }
 
@@ -219,6 +213,7 @@ impl Sink for Measure {
 /// What becomes the body, and what the header says of it.
 struct Gather {
     compression: Compression,
+    chunks: Chunks,
     nodes: Vec<ipc::FieldNode>,
     buffers: Vec<ipc::Buffer>,
     variadic: Vec<i64>,
@@ -227,9 +222,10 @@ struct Gather {
 }
 
 impl Gather {
-    fn new(compression: Compression) -> Gather {
+    fn new(compression: Compression, chunks: &Chunks) -> Gather {
         Gather {
             compression,
+            chunks: chunks.clone(),
             nodes: Vec::new(),
             buffers: Vec::new(),
             variadic: Vec::new(),
@@ -268,7 +264,6 @@ impl Gather {
 
     fn finish(
         self,
-        chunks: &Chunks,
         mut builder: FlatBufferBuilder<'_>,
         kind: ipc::MessageHeader,
         header: WIPOffset<UnionWIPOffset>,
@@ -286,7 +281,7 @@ impl Gather {
         let root = message.finish();
         builder.finish(root, None);
         Ok(frame(
-            chunks,
+            &self.chunks,
             &[],
             builder.finished_data(),
             app_metadata,
@@ -315,6 +310,16 @@ impl Sink for Gather {
         }
         self.buffers.push(ipc::Buffer::new(start, buffer.len() as i64));
         self.body.push(Some(buffer));
+    }
+
+    fn written(&mut self, length: usize, write: impl FnOnce(&mut [u8])) {
+        let chunks = self.chunks.clone();
+        Sink::buffer(self, length, || {
+            let mut chunk = chunks.take(length);
+            chunk.resize(length, 0);
+            write(&mut chunk);
+            Buffer::from(chunks.freeze(chunk))
+        });
     }
 
     fn variadic(&mut self, count: usize) {
