@@ -29,6 +29,8 @@ const MAX_RELEASED: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 /// Places for references that stay ready while there is none.
 const MAX_PLACES: usize = 4_096;
+/// An emptied list that is larger is not kept.
+const SPARE_BYTES: usize = 256 << 10;
 
 /// What waits for the JavaScript thread. Shared by all threads.
 #[derive(Default)]
@@ -102,6 +104,9 @@ pub struct Desk {
     open: Cell<usize>,
     /// The client is done; what is left is to delete references.
     closing: Cell<bool>,
+    /// Emptied lists, for what is posted next: growing them anew each time costs the threads that post.
+    spare_numbers: Cell<Vec<f64>>,
+    spare_pins: Cell<Vec<u64>>,
 }
 
 impl Mailbox {
@@ -166,6 +171,8 @@ impl Desk {
             references: RefCell::default(),
             open: Cell::new(0),
             closing: Cell::new(false),
+            spare_numbers: Cell::default(),
+            spare_pins: Cell::default(),
         });
         let context = Rc::into_raw(desk.clone()).cast_mut().cast::<c_void>();
         let mut name = ptr::null_mut();
@@ -309,16 +316,17 @@ impl Desk {
     }
 
     fn delete_released(&self, env: sys::napi_env) {
-        let released = {
+        let mut released = {
             let mut state = self.mailbox.lock();
             state.released_bytes = 0;
             self.mailbox.has_released.store(false, Ordering::Relaxed);
-            std::mem::take(&mut state.released_pins)
+            std::mem::replace(&mut state.released_pins, self.spare_pins.take())
         };
-        for id in released {
+        for id in released.drain(..) {
             // SAFETY: every caller is on the JavaScript thread of `env`.
             unsafe { self.let_go(env, id) };
         }
+        keep(&self.spare_pins, released);
     }
 
     /// Everything that is ready, as one call's arguments.
@@ -326,7 +334,14 @@ impl Desk {
         let letters = {
             let mut state = self.mailbox.lock();
             state.hop_under_way = false;
-            std::mem::take(&mut state.letters)
+            let numbers = self.spare_numbers.take();
+            std::mem::replace(
+                &mut state.letters,
+                Letters {
+                    numbers,
+                    ..Letters::default()
+                },
+            )
         };
         self.delete_released(env);
         self.close_if_done();
@@ -337,6 +352,14 @@ impl Desk {
             details => format!("[{}]", details.join(",")),
         };
         (letters.numbers, details)
+    }
+}
+
+/// Empties a list and keeps it for the next time, unless a burst has made it huge.
+fn keep<T>(spare: &Cell<Vec<T>>, mut list: Vec<T>) {
+    list.clear();
+    if size_of::<T>() * list.capacity() <= SPARE_BYTES {
+        spare.set(list);
     }
 }
 
@@ -459,18 +482,31 @@ unsafe extern "C" fn on_hop(
     if env.is_null() || on_events.is_null() {
         return;
     }
-    // SAFETY: `context` is the desk that `open` leaked, alive until `finalized`.
-    let desk = unsafe { &*context.cast_const().cast::<Desk>() };
+    let desk = context.cast_const().cast::<Desk>();
+    // SAFETY: `context` is the desk that `open` leaked, alive until `finalized`. JavaScript is called below
+    // and the desk used afterwards, so it is held here as well.
+    let desk = unsafe {
+        Rc::increment_strong_count(desk);
+        Rc::from_raw(desk)
+    };
     // A panic here would cross into C++.
     let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| desk.take(env)));
     let Ok((numbers, details)) = taken else { return };
-    if numbers.is_empty() {
-        return;
+    if !numbers.is_empty() {
+        // SAFETY: `env` is live and this is its thread, inside a handle scope of Node's.
+        unsafe { tell(env, on_events, &numbers, &details) };
     }
-    // SAFETY: `env` is live and this is its thread, inside a handle scope of Node's; `bytes` is what
-    // Node says the new ArrayBuffer has, and nobody else has seen it.
+    keep(&desk.spare_numbers, numbers);
+}
+
+/// Calls `on_events` with the letters.
+///
+/// # Safety
+/// `env` and `on_events` are live on the calling thread, which is the JavaScript thread of `env`.
+unsafe fn tell(env: sys::napi_env, on_events: sys::napi_value, numbers: &[f64], details: &str) {
+    // SAFETY: the caller's; `bytes` is what Node says the new ArrayBuffer has, and nobody else has seen it.
     unsafe {
-        let size = size_of_val(numbers.as_slice());
+        let size = size_of_val(numbers);
         let (mut bytes, mut buffer, mut array, mut text) =
             (ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         if sys::napi_create_arraybuffer(env, size, &mut bytes, &mut buffer) != sys::Status::napi_ok {
@@ -487,7 +523,7 @@ unsafe extern "C" fn on_hop(
         );
         // Longer than a string of JavaScript may be (a row refused is a line, and there may be millions):
         // outcomes without their details are better than none, and than a value that is none.
-        for details in [details.as_str(), ""] {
+        for details in [details, ""] {
             let length = details.len() as isize;
             if sys::napi_create_string_utf8(env, details.as_ptr().cast(), length, &mut text)
                 == sys::Status::napi_ok

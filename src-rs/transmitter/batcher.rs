@@ -181,24 +181,16 @@ impl Batcher {
         self.pieces.front().map(|piece| piece.segment.sequence)
     }
 
-    /// Where a batch is cut so that each part respects both limits, as evenly as rows allow.
-    fn cuts(&self, rows: usize, bytes: usize) -> Vec<(usize, usize)> {
-        if rows == 0 {
-            return Vec::new();
-        }
+    /// Where a batch is cut so that each part respects both limits, as evenly as rows allow: (start, length) of
+    /// each.
+    fn cuts(&self, rows: usize, bytes: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let by_rows = rows.div_ceil(self.limits.max_rows);
         // 128 bits: rows × bytes of a large batch overflow 64.
         let fitting = rows as u128 * self.limits.max_bytes as u128 / bytes.max(1) as u128;
         let by_bytes = rows.div_ceil(usize::try_from(fitting).unwrap_or(usize::MAX).max(1));
         let parts = by_rows.max(by_bytes);
-        let mut cuts = Vec::with_capacity(parts);
-        let mut start = 0;
-        for part in 0..parts {
-            let end = rows * (part + 1) / parts;
-            cuts.push((start, end - start));
-            start = end;
-        }
-        cuts
+        let cut = move |part: usize| rows * part / parts;
+        (0..parts).map(move |part| (cut(part), cut(part + 1) - cut(part)))
     }
 }
 
@@ -255,7 +247,7 @@ fn seal(schema: &SchemaRef, pieces: Vec<Piece>, joins: bool) -> Result<Vec<Recor
     let mut run: Vec<RecordBatch> = Vec::with_capacity(portions.len());
     for portion in portions {
         let small = may_join && is_small(portion.rows(), portion.bytes());
-        let batch = schema::relabel(portion.batch(), schema)?;
+        let batch = schema::relabel(portion.into_batch(), schema)?;
         if !small {
             join(schema, &mut run, &mut sealed)?;
             sealed.push(batch);

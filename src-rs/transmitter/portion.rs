@@ -86,6 +86,13 @@ impl Portion {
             false => self.whole.slice(self.start, self.rows),
         }
     }
+
+    pub fn into_batch(self) -> RecordBatch {
+        match self.rows == self.whole.num_rows() {
+            true => Arc::unwrap_or_clone(self.whole),
+            false => self.batch(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,5 +121,7 @@ mod tests {
             (5, 20, batch.slice(2, 5))
         );
         assert_eq!(Portion::whole(batch.clone(), 0).batch(), batch);
+        assert_eq!(first.into_batch(), batch.slice(2, 5));
+        assert_eq!(Portion::whole(batch.clone(), 0).into_batch(), batch);
     }
 }

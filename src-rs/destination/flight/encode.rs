@@ -14,6 +14,7 @@
 //!
 //! It does not split ([`super::plan`] does) and does not send.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -140,8 +141,12 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`batch`](Self::batch).
-    pub fn joined(&self, batches: &[RecordBatch], app_metadata: &[u8]) -> Result<Option<Message>> {
-        let Some(first) = batches.first() else {
+    pub fn joined<B: Borrow<RecordBatch>>(
+        &self,
+        batches: &[B],
+        app_metadata: &[u8],
+    ) -> Result<Option<Message>> {
+        let Some(first) = batches.first().map(Borrow::borrow) else {
             return Ok(None);
         };
         let types = |batch: &RecordBatch| {
@@ -150,13 +155,13 @@ impl Encoder {
         };
         if !matches!(self.compression, Compression::None | Compression::Snappy)
             || !joined::is_flat(first.schema_ref())
-            || !batches.iter().all(types)
+            || !batches.iter().map(Borrow::borrow).all(types)
         {
             return Ok(None);
         }
         let mut gather = Gather::new(self.compression, &self.chunks);
         joined::walk(batches, &mut gather);
-        let rows = batches.iter().map(RecordBatch::num_rows).sum();
+        let rows = batches.iter().map(|batch| batch.borrow().num_rows()).sum();
         self.record_batch(gather, rows, app_metadata).map(Some)
     }
 

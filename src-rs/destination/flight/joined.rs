@@ -7,6 +7,8 @@
 //!
 //! Flat columns only: those of one or two buffers and no children. The others are joined by arrow first.
 
+use std::borrow::Borrow;
+
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanBufferBuilder, GenericByteArray, RecordBatch, downcast_primitive_array,
 };
@@ -40,10 +42,10 @@ pub fn is_flat(schema: &Schema) -> bool {
 }
 
 /// Walks the columns of batches whose schemas are flat and have the same types.
-pub fn walk(batches: &[RecordBatch], sink: &mut impl Segments) {
-    let columns = batches.first().map_or(0, RecordBatch::num_columns);
+pub fn walk(batches: &[impl Borrow<RecordBatch>], sink: &mut impl Segments) {
+    let columns = batches.first().map_or(0, |batch| batch.borrow().num_columns());
     for index in 0..columns {
-        let arrays: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(index)).collect();
+        let arrays: Vec<&ArrayRef> = batches.iter().map(|batch| batch.borrow().column(index)).collect();
         column(&arrays, sink);
     }
 }

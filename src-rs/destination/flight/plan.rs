@@ -8,6 +8,8 @@
 //!
 //! A row that is too large for any message is refused by itself; the others go.
 
+use std::borrow::Cow;
+
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -66,8 +68,8 @@ impl Part {
         let mut slices = self.slices(batches);
         match slices.len() {
             0 => Ok(RecordBatch::new_empty(schema.clone())),
-            1 => Ok(slices.swap_remove(0)),
-            _ => concat_batches(&slices[0].schema(), &slices).map_err(|error| {
+            1 => Ok(slices.swap_remove(0).into_owned()),
+            _ => concat_batches(&slices[0].schema(), slices.iter().map(Cow::as_ref)).map_err(|error| {
                 Error::new(Code::BatchInvalid, "small batches cannot be joined")
                     .caused_by(&error)
                     .during("write")
@@ -76,13 +78,13 @@ impl Part {
     }
 
     /// The rows of it, as they lie in the batches of the write.
-    pub fn slices(&self, batches: &[RecordBatch]) -> Vec<RecordBatch> {
+    pub fn slices<'a>(&self, batches: &'a [RecordBatch]) -> Vec<Cow<'a, RecordBatch>> {
         let cut = |slice: &Slice| {
             let batch = &batches[slice.batch];
             match slice.rows == batch.num_rows() {
                 // Slicing makes every array anew.
-                true => batch.clone(),
-                false => batch.slice(slice.start, slice.rows),
+                true => Cow::Borrowed(batch),
+                false => Cow::Owned(batch.slice(slice.start, slice.rows)),
             }
         };
         self.slices.iter().map(cut).collect()

@@ -569,7 +569,7 @@ fn what_cannot_be_given_as_it_lies_is_left_to_be_joined() {
     assert!(none.joined(&[nested.clone(), nested], b"").unwrap().is_none());
     assert!(none.joined(&[flat.clone(), other], b"").unwrap().is_none());
     assert!(lz4.joined(&[flat.clone(), flat], b"").unwrap().is_none());
-    assert!(none.joined(&[], b"").unwrap().is_none());
+    assert!(none.joined::<RecordBatch>(&[], b"").unwrap().is_none());
 }
 
 #[test]
