@@ -47,13 +47,17 @@ fn runtime() -> &'static Runtime {
         compute::dedicate_threads();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         tokio::runtime::Builder::new_multi_thread()
-            // Nothing here computes for long, and a processor is left to JavaScript. See `specs/decisions/0006`.
-            .worker_threads((cores - 1).clamp(1, 8))
+            .worker_threads(workers(cores))
             .thread_name("arrow-ingest")
             .enable_all()
             .build()
             .expect("the operating system gives no threads")
     })
+}
+
+/// A processor is left to JavaScript: see `specs/decisions/0006`.
+fn workers(processors: usize) -> usize {
+    processors.saturating_sub(1).clamp(1, 8)
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) {
@@ -68,4 +72,12 @@ fn thrown(error: &Error) -> napi::Error {
 /// A value from JavaScript that is not what `specs/boundary.md` says.
 fn malformed(message: impl Into<String>) -> Error {
     Error::new(Code::BatchInvalid, message).during("handoff")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_processor_is_left_to_javascript() {
+        assert_eq!([1, 2, 3, 9, 64].map(super::workers), [1, 1, 2, 8, 8]);
+    }
 }

@@ -211,7 +211,7 @@ impl Flight {
             lanes,
             since: None,
             commit_interval: flight.commit_interval,
-            commit_bytes: (self.config.inflight.max_bytes / 4 * 3).max(1),
+            commit_bytes: (self.config.inflight.max_bytes / 2).max(1),
         };
         Ok(Opened {
             session: Box::new(session),

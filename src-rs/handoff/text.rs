@@ -70,13 +70,13 @@ fn check<T: ArrowNativeType>(
             kept = 0;
             continue;
         }
-        let valid = match std::str::from_utf8(chunk) {
-            Ok(_) => filled,
-            // A character that the end of the chunk cuts in two, unless there is no more to come.
-            Err(error) if error.error_len().is_none() && position + filled < length && read > 0 => {
-                error.valid_up_to()
+        let (valid, is_broken) = match std::str::from_utf8(chunk) {
+            Ok(_) => (filled, false),
+            // A character that the end of the chunk cuts in two is none, unless there is no more to come.
+            Err(error) => {
+                let is_cut = error.error_len().is_none() && position + filled < length && read > 0;
+                (error.valid_up_to(), !is_cut)
             }
-            Err(error) => return Err(piece_at(position + error.valid_up_to())),
         };
         let until = |end: usize, from: usize| {
             from + offsets[from..].partition_point(|offset| offset.as_usize() < end)
@@ -88,6 +88,9 @@ fn check<T: ArrowNativeType>(
             if chunk[offset.as_usize() - position] & 0xC0 == 0x80 {
                 return Err(index.saturating_sub(1));
             }
+        }
+        if is_broken {
+            return Err(piece_at(position + valid));
         }
         memory.copy_within(valid..filled, 0);
         kept = filled - valid;

@@ -45,8 +45,9 @@ const REREADS: usize = 5;
 pub async fn load(location: &Location) -> Result<Option<DeltaTableState>> {
     let failed = |error| location.secrets.table(&error).during("open");
     if let Some(path) = &location.local
-        && path.join("_delta_log").exists()
-        && !path.join("_delta_log").is_dir()
+        && tokio::fs::metadata(path.join("_delta_log"))
+            .await
+            .is_ok_and(|log| !log.is_dir())
     {
         return Err(Error::new(Code::TableCorrupt, "_delta_log is not a directory").during("open"));
     }

@@ -28,11 +28,7 @@ pub trait Sink {
     fn buffer(&mut self, length: usize, make: impl FnOnce() -> Buffer);
     /// The same for what has to be written anew: `write` finds `length` zeros.
     fn written(&mut self, length: usize, write: impl FnOnce(&mut [u8])) {
-        self.buffer(length, || {
-            let mut bytes = vec![0; length];
-            write(&mut bytes);
-            Buffer::from_vec(bytes)
-        });
+        self.buffer(length, || fresh(length, write));
     }
     /// How many data buffers a view column has.
     fn variadic(&mut self, count: usize);
@@ -241,6 +237,13 @@ fn runs_of<R: RunEndIndexType + ArrowPrimitiveType>(array: &RunArray<R>) -> (Arr
     let rebased = ends.values()[first..first + count].iter().map(rebase);
     let rebased = PrimitiveArray::<R>::from_iter_values(rebased);
     (std::sync::Arc::new(rebased), array.values().slice(first, count))
+}
+
+/// New memory that `write` has filled.
+pub fn fresh(length: usize, write: impl FnOnce(&mut [u8])) -> Buffer {
+    let mut bytes = vec![0; length];
+    write(&mut bytes);
+    Buffer::from_vec(bytes)
 }
 
 /// Writes numbers as the format has them.

@@ -3,14 +3,15 @@
 //! Fresh memory of this size comes from the system page by page, and the page faults cost more than the
 //! copying. A chunk comes back when the socket is done with it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Chunks up to this are kept for the next message.
-const LARGEST: usize = 512 << 10;
-/// As many as a stream has under way.
-const KEPT: usize = 8;
+/// Chunks up to this are kept for the next message: what goes into one piece of a message, and the offsets of
+/// as many rows as a write has by default, 8 bytes each.
+const LARGEST: usize = (512 << 10) + 4096;
+/// A few for each message that waits for the socket.
+const KEPT: usize = 16;
 
 #[derive(Debug, Clone, Default)]
 pub struct Chunks(Arc<Mutex<Vec<Vec<u8>>>>);
@@ -18,13 +19,17 @@ pub struct Chunks(Arc<Mutex<Vec<Vec<u8>>>>);
 impl Chunks {
     /// An empty chunk with room for `capacity` bytes.
     pub fn take(&self, capacity: usize) -> Vec<u8> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.iter().position(|chunk| chunk.capacity() >= capacity);
-        match found {
-            // A large chunk for a few bytes would be missing where it is needed.
-            Some(index) if capacity * 4 >= kept[index].capacity() => kept.swap_remove(index),
-            _ => Vec::with_capacity(capacity),
+        // A large chunk for a few bytes would be missing where it is needed.
+        let fits = |chunk: &Vec<u8>| (capacity..=capacity.saturating_mul(4)).contains(&chunk.capacity());
+        let mut kept = self.lock();
+        match kept.iter().position(fits) {
+            Some(index) => kept.swap_remove(index),
+            None => Vec::with_capacity(capacity),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The chunk as bytes, whose last reader gives it back.
@@ -52,11 +57,17 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut kept = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chunk = std::mem::take(&mut self.chunk);
+        chunk.clear();
+        let mut kept = self.home.lock();
         if kept.len() < KEPT {
-            let mut chunk = std::mem::take(&mut self.chunk);
-            chunk.clear();
-            kept.push(chunk);
+            return kept.push(chunk);
+        }
+        // The smallest goes, or small ones of another time would keep those out that are needed now.
+        if let Some(smallest) = kept.iter_mut().min_by_key(|kept| kept.capacity())
+            && smallest.capacity() < chunk.capacity()
+        {
+            *smallest = chunk;
         }
     }
 }
@@ -83,5 +94,19 @@ mod tests {
         let again = chunks.take(90_000);
         assert_eq!(again.as_ptr(), address);
         assert_eq!(chunks.freeze(vec![0; LARGEST + 1]).len(), LARGEST + 1);
+    }
+    #[test]
+    fn small_chunks_do_not_keep_large_ones_out() {
+        let chunks = Chunks::default();
+        let lent = |capacity: usize| chunks.freeze(chunks.take(capacity));
+        let small: Vec<Bytes> = (0..KEPT).map(|_| lent(100)).collect();
+        let large = lent(200_000);
+        drop(small);
+        drop(large);
+        assert!(chunks.take(200_000).capacity() >= 200_000);
+        assert_eq!(chunks.lock().len(), KEPT - 1);
+        // One that is too large does not hide the one that fits.
+        drop([lent(500_000), lent(1_000)]);
+        assert!(chunks.take(900).capacity() < 4 * 900);
     }
 }

@@ -26,7 +26,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 use prost::Message as _;
 
-use super::arrays::{Sink, walk};
+use super::arrays::{Sink, fresh, walk};
 use super::chunks::Chunks;
 use super::dictionaries::dictionaries;
 use super::joined::{self, Segments};
@@ -320,6 +320,10 @@ impl Sink for Gather {
     fn written(&mut self, length: usize, write: impl FnOnce(&mut [u8])) {
         let chunks = self.chunks.clone();
         Sink::buffer(self, length, || {
+            // Copied into the frame right away, it would only take a chunk's place.
+            if length < SMALL {
+                return fresh(length, write);
+            }
             let mut chunk = chunks.take(length);
             chunk.resize(length, 0);
             write(&mut chunk);

@@ -48,7 +48,7 @@ async fn a_stream_acknowledges_when_the_server_ends_it_well() {
 }
 
 #[tokio::test]
-async fn a_stream_is_due_after_the_interval_and_at_three_quarters_of_the_budget() {
+async fn a_stream_is_due_after_the_interval_and_at_half_the_budget() {
     let server = Server::start(Answers::Nothing).await;
     let flight = server
         .connect(json!({"inflight": {"maxBytes": "64KiB"}, "flight": {"commitInterval": "1h"}}))
@@ -57,11 +57,8 @@ async fn a_stream_is_due_after_the_interval_and_at_three_quarters_of_the_budget(
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
     let due = writer.session.flush_due().unwrap();
     assert!(due > std::time::Instant::now() + Duration::from_secs(3_000));
-    let later = |due: Option<std::time::Instant>| due.unwrap() > std::time::Instant::now();
     writer.write(2, vec![numbers(0..5_000)]).await.unwrap();
-    assert!(later(writer.session.flush_due()), "40 of 64 KiB");
-    writer.write(3, vec![numbers(0..1_500)]).await.unwrap();
-    assert!(!later(writer.session.flush_due()), "52 of 64 KiB");
+    assert!(writer.session.flush_due().unwrap() <= std::time::Instant::now());
 }
 
 #[tokio::test]

@@ -541,6 +541,39 @@ fn large_buffers_are_not_copied_and_small_ones_share_a_piece() {
     assert!(message.length < 2500);
 }
 
+/// Memory for offsets is used again as soon as a message is done, while others still wait for the socket.
+#[test]
+fn messages_that_wait_keep_their_memory_while_others_are_done() {
+    let text: ArrayRef = Arc::new(StringArray::from_iter_values(
+        (0..400_000).map(|i| format!("{i:06}")),
+    ));
+    let large: ArrayRef = Arc::new(LargeStringArray::from_iter_values(
+        (0..400_000).map(|i| i.to_string()),
+    ));
+    let batch = RecordBatch::try_from_iter([("s", text), ("l", large)]).unwrap();
+    let schema = batch.schema();
+    let encoder = Encoder::new(Compression::None, Chunks::default());
+    let mut waiting = Vec::new();
+    // Every third message is done at once, the others after a while.
+    for turn in 1..200 {
+        let slice = batch.slice(turn * 1_000, 20_000 + turn * 100);
+        let message = encoder.batch(&slice, b"").unwrap();
+        if turn % 3 > 0 {
+            waiting.push((slice, message));
+        }
+        if turn % 5 == 0 {
+            let (slice, message) = waiting.remove(turn % waiting.len());
+            let first = encoder.schema(&schema, &arrow_flight::FlightDescriptor::default());
+            assert_eq!(decode(&[first, message]), [slice]);
+        }
+    }
+    assert!(waiting.len() > 90);
+    for (slice, message) in waiting {
+        let first = encoder.schema(&schema, &arrow_flight::FlightDescriptor::default());
+        assert_eq!(decode(&[first, message]), [slice]);
+    }
+}
+
 /// A server refuses what is above its limit, however often it is sent: one null in a neighbour must not do that.
 #[test]
 fn rows_that_share_a_message_fit_with_the_bitmap_that_one_of_them_asks_for() {
