@@ -90,19 +90,20 @@ pub(super) fn shape(data_type: &DataType) -> Result<Shape<'_>, Fault> {
         // Arrow's own table panics at a negative width.
         DataType::FixedSizeBinary(width) if *width < 0 => return Err(negative(data_type)),
         // Their numbers are aligned to less than their width.
-        DataType::Interval(_) => fixed(data_type)?,
+        DataType::Interval(_) => by_arrows_table(data_type)?,
         other => match other.primitive_width() {
             // Arrow's own table allocates, for each column of each batch.
             Some(width) if width <= 8 => Shape::Fixed {
                 width,
                 alignment: width,
             },
-            _ => fixed(data_type)?,
+            _ => by_arrows_table(data_type)?,
         },
     })
 }
 
-fn fixed(data_type: &DataType) -> Result<Shape<'static>, Fault> {
+/// As arrow lays it out, which is what its import will look for.
+fn by_arrows_table(data_type: &DataType) -> Result<Shape<'static>, Fault> {
     match layout(data_type).buffers.as_slice() {
         [
             BufferSpec::FixedWidth {

@@ -81,16 +81,14 @@ impl Portion {
     }
 
     pub fn batch(&self) -> RecordBatch {
-        match self.rows == self.whole.num_rows() {
-            true => RecordBatch::clone(&self.whole),
-            false => self.whole.slice(self.start, self.rows),
-        }
+        self.clone().into_batch()
     }
 
+    /// As [`batch`](Self::batch), without a clone where nobody else has rows of it.
     pub fn into_batch(self) -> RecordBatch {
         match self.rows == self.whole.num_rows() {
             true => Arc::unwrap_or_clone(self.whole),
-            false => self.batch(),
+            false => self.whole.slice(self.start, self.rows),
         }
     }
 }
