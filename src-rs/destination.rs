@@ -84,6 +84,10 @@ pub struct Opened {
     /// writes; `Broken` says nothing here. Rows of a `Partly` or a `Refused` are counted as the write
     /// will be sent next: without those that were acknowledged before.
     pub landed: Vec<Acknowledgement>,
+    /// Whether what is not among these never will be there. False as long as a lost request may still
+    /// arrive: such writes stay in doubt, and the next session is asked again. Where nobody can look,
+    /// this has nothing to say.
+    pub conclusive: bool,
 }
 
 #[async_trait]

@@ -228,6 +228,7 @@ impl Destination for Delta {
         Ok(Opened {
             session: Box::new(session),
             landed,
+            conclusive: true,
         })
     }
 }

@@ -57,6 +57,7 @@ impl Destination for Discard {
         Ok(Opened {
             session: Box::new(session),
             landed: Vec::new(),
+            conclusive: true,
         })
     }
 }

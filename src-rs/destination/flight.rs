@@ -216,6 +216,7 @@ impl Flight {
         Ok(Opened {
             session: Box::new(session),
             landed,
+            conclusive: true,
         })
     }
 }

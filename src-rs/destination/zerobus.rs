@@ -302,6 +302,7 @@ impl Destination for Zerobus {
         Ok(Opened {
             session: Box::new(session),
             landed: Vec::new(),
+            conclusive: true,
         })
     }
 }

@@ -92,7 +92,7 @@ pub struct Engine {
     inbox: UnboundedReceiver<SessionEvent>,
     /// The last write that a flush of the open session covers.
     flushed_through: u64,
-    /// The oldest write that may have landed unseen, asked about at the next `open`.
+    /// The oldest write that may have landed unseen, asked about at each `open` until a look is conclusive.
     resume_from: Option<u64>,
 
     flushes: VecDeque<Flush>,
@@ -362,7 +362,7 @@ impl Engine {
             return;
         }
         match event.kind {
-            Kind::Opened { landed } => self.on_opened(landed),
+            Kind::Opened { landed, conclusive } => self.on_opened(landed, conclusive),
             Kind::Acknowledged(acknowledgement) => self.on_acknowledged(acknowledgement),
             Kind::Taken { id } => self.on_taken(id),
             Kind::Written { id, took } => {
@@ -409,7 +409,7 @@ impl Engine {
         self.counters.writes_sent.add(1);
     }
 
-    fn on_opened(&mut self, landed: Vec<Acknowledgement>) {
+    fn on_opened(&mut self, landed: Vec<Acknowledgement>, conclusive: bool) {
         self.counters.sessions_opened.add(1);
         if let Phase::Opening(driver) = std::mem::replace(&mut self.session, Phase::Closed) {
             self.session = Phase::Open(driver);
@@ -422,6 +422,10 @@ impl Engine {
         }
         // Rows that landed are not sent again with the rest of their write.
         self.window.rewind();
+        if !conclusive {
+            // A request of an earlier session may still arrive: the next session looks for it again.
+            return;
+        }
         // What did not land then never will: the destination has looked.
         if self.resume_from.take().is_some() && self.destination.capabilities().tells_what_landed {
             for pending in self.window.iter_mut() {

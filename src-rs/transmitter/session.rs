@@ -36,6 +36,8 @@ pub struct SessionEvent {
 pub enum Kind {
     Opened {
         landed: Vec<Acknowledgement>,
+        /// As [`Opened::conclusive`](crate::destination::Opened::conclusive).
+        conclusive: bool,
     },
     Acknowledged(Acknowledgement),
     /// The session is about to be given this write.
@@ -155,6 +157,7 @@ impl Drive {
         let opened = self.watching(During::Open, destination.open(opening)).await?;
         self.say(Kind::Opened {
             landed: opened.landed,
+            conclusive: opened.conclusive,
         });
         let mut session = opened.session;
         loop {

@@ -174,7 +174,7 @@ impl Fixture {
             resume_from,
             acknowledgements,
         };
-        let Opened { session, landed } = self.destination.open(opening).await.unwrap();
+        let Opened { session, landed, .. } = self.destination.open(opening).await.unwrap();
         Talk {
             session,
             landed: landed.last().map(id_of),

@@ -222,7 +222,7 @@ impl Writer {
             resume_from,
             acknowledgements,
         };
-        let Opened { session, landed } = delta.open(opening).await?;
+        let Opened { session, landed, .. } = delta.open(opening).await?;
         Ok(Writer {
             session,
             landed: landed.last().map(|last| match last {

@@ -67,6 +67,8 @@ pub struct World {
     pub unwanted: HashSet<String>,
     /// Panics where nobody expects it: when it is asked what it can do.
     pub mad: bool,
+    /// So many sessions look for what landed and cannot tell yet.
+    pub looks_in_vain: usize,
     /// Flushes unasked so long after the first write.
     pub flush_interval: Option<Duration>,
 
@@ -202,7 +204,14 @@ impl Destination for Scripted {
         world.live += 1;
         world.schemas.push(opening.schema.clone());
         let mut landed = Vec::new();
-        if let Some(from) = opening.resume_from.filter(|_| self.tells_what_landed) {
+        let conclusive = opening.resume_from.is_none() || world.looks_in_vain == 0;
+        if !conclusive {
+            world.looks_in_vain -= 1;
+        }
+        if let Some(from) = opening
+            .resume_from
+            .filter(|_| self.tells_what_landed && conclusive)
+        {
             let through = |id| Acknowledgement::Through {
                 id,
                 position: Position::Version(id),
@@ -234,6 +243,7 @@ impl Destination for Scripted {
         Ok(Opened {
             session: Box::new(session),
             landed,
+            conclusive,
         })
     }
 }

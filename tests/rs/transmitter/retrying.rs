@@ -147,6 +147,32 @@ async fn what_was_looked_for_and_not_found_did_not_land() {
     close(rig).await;
 }
 
+/// it looked and could not tell yet, so the write stays in doubt until a look can; aborted
+/// meanwhile it is unknown, and what landed is acknowledged and not sent again.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_cannot_tell_yet_clears_no_doubt() {
+    let spent = rig(Durable::AtWrite, true, json!({ "retry": { "attempts": 2 } }));
+    spent.world().writes = [Act::Fail(transient().ambiguous()), Act::Fail(transient())].into();
+    spent.world().looks_in_vain = 1;
+    let lost = spent.send(&batch(&schema("n"), 0..3));
+    assert_eq!(spent.outcome(lost).await.status, Status::Unknown);
+    close(spent).await;
+
+    // The session that could not tell breaks before it is given the write: the next one looks again.
+    let late = rig(Durable::AtWrite, true, json!({}));
+    late.world().writes = [Act::KeepAndFail(transient().ambiguous())].into();
+    late.world().opens = [Act::Pass, Act::BreakNow(transient())].into();
+    late.world().looks_in_vain = 1;
+    let aborted = late.send(&batch(&schema("n"), 3..6));
+    late.until(|heard| heard.logs.len() == 2).await;
+    late.transmitter.abort(aborted);
+    assert_eq!(late.outcome(aborted).await.status, Status::Unknown);
+    late.flush().await.unwrap();
+    assert_eq!(late.world().held, [3, 4, 5]);
+    assert_eq!(late.world().resumed_from, [None, Some(1), Some(1)]);
+    close(late).await;
+}
+
 /// what was acknowledged is not sent again, to the row.
 #[tokio::test(start_paused = true)]
 async fn replay_goes_on_after_the_last_acknowledged_row() {
