@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use self::file::{OpenFile, Part};
 use crate::config::DeadLetter;
-use crate::destination::Rejection;
+use crate::outcome::Rejection;
 use crate::telemetry::Counters;
 
 /// A file that nothing was added to for so long is closed, so that it can be read.

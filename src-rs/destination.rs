@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use crate::outcome::{Position, Rejection};
 
 /// A place that takes record batches.
 #[async_trait]
@@ -124,17 +125,6 @@ pub struct Write {
     pub bytes: usize,
 }
 
-/// Where in the destination something went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    /// A table version.
-    Version(u64),
-    /// An offset in a stream.
-    Offset(u64),
-    /// The destination has no positions.
-    None,
-}
-
 /// What a session says about its writes.
 #[derive(Debug)]
 pub enum Acknowledgement {
@@ -157,15 +147,6 @@ pub enum Acknowledgement {
     },
     /// The session broke between calls: a connection was lost, a server went away.
     Broken { error: Error },
-}
-
-/// A row that the destination refused.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Rejection {
-    /// Counted from 0, in what it is said of: a write here, a delivery towards the user.
-    pub row: u64,
-    pub code: String,
-    pub message: String,
 }
 
 /// The sending half of a session's acknowledgements; cheap to clone, never blocks.

@@ -16,6 +16,7 @@ mod event;
 mod fault;
 mod flight;
 mod listener;
+mod options;
 mod rest;
 mod schema;
 mod setup;
@@ -47,8 +48,8 @@ use self::listener::Authority;
 use self::table::{Pace, Tables};
 use self::tokens::Tokens;
 pub use self::types::{Column, Type};
-pub use crate::config::emulator::EmulatorConfig;
 use crate::error::{Code, Error, Result};
+pub use options::EmulatorConfig;
 
 /// A running emulator. Dropping it stops it in the midst of things; [`Emulator::shutdown`] ends it well.
 pub struct Emulator {

@@ -6,6 +6,7 @@
 //!
 //! Only `binding` knows of Node; `cargo test --no-default-features` builds without it.
 
+pub mod callbacks;
 pub mod compute;
 pub mod config;
 pub mod dead_letter;

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::destination::{Position, Rejection};
 use crate::error::{Code, Error};
 
 /// What became of one delivery.
@@ -59,6 +58,26 @@ pub struct Timings {
     pub acknowledge: Duration,
     /// From admission to settlement.
     pub latency: Duration,
+}
+
+/// Where in the destination something went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// A table version.
+    Version(u64),
+    /// An offset in a stream.
+    Offset(u64),
+    /// The destination has no positions.
+    None,
+}
+
+/// A row that the destination refused.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Rejection {
+    /// Counted from 0, in what it is said of: a write here, a delivery towards the user.
+    pub row: u64,
+    pub code: String,
+    pub message: String,
 }
 
 /// Some consecutive rows of one delivery.

@@ -17,7 +17,6 @@ mod bisect;
 mod engine;
 mod intake;
 mod portion;
-mod predicate;
 mod retry;
 mod schema;
 mod session;
@@ -33,7 +32,6 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 pub use admission::Admit;
-pub use predicate::RetryPredicate;
 
 use crate::config::Config;
 use crate::destination::Destination;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::mailbox::{Letter, Mailbox};
 use super::questions::Questions;
-use crate::destination::headers::{HeaderProvider, HeadersReason};
+use crate::callbacks::{HeaderProvider, HeadersReason};
 use crate::error::{Code, Error, Result};
 
 type Answer = Result<Vec<(String, String)>>;

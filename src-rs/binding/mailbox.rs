@@ -18,9 +18,9 @@ use napi::sys;
 use serde_json::{Value, json};
 use slab::Slab;
 
-use crate::destination::Position;
-use crate::destination::headers::HeadersReason;
+use crate::callbacks::HeadersReason;
 use crate::error::Error;
+use crate::outcome::Position;
 use crate::outcome::{Outcome, Status};
 use crate::transmitter::{Event, Log};
 

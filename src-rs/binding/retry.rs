@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::mailbox::{Letter, Mailbox};
 use super::questions::Questions;
+use crate::callbacks::RetryPredicate;
 use crate::error::{Code, Error, Result};
-use crate::transmitter::RetryPredicate;
 
 /// The predicate of one client.
 pub struct Predicate {

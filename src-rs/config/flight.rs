@@ -7,7 +7,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{Compression, Group};
+use super::Compression;
+use super::group::Group;
 
 #[derive(Debug, Clone)]
 pub struct Flight {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Group;
+use super::group::Group;
 
 /// How rows that make a destination refuse a write are looked for.
 #[derive(Debug, Clone)]

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::{Compression, Group, Secret};
+use super::group::Group;
+use super::{Compression, Secret};
 
 #[derive(Debug, Clone)]
 pub struct Zerobus {

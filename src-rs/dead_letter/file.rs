@@ -20,7 +20,7 @@ use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
 use uuid::Uuid;
 
 use super::Letter;
-use crate::destination::Rejection;
+use crate::outcome::Rejection;
 
 /// How names begin, and end once the file is whole.
 const START: &str = "rejected-";

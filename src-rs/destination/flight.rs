@@ -47,10 +47,12 @@ use self::plan::Limits;
 use self::session::{FlightSession, Lane, Put, Refusing, Shape, Shared};
 use self::sql::Rollbacks;
 use self::target::{Target, What};
-use super::headers::{Headers, HeadersReason};
-use super::{Acknowledgement, Capabilities, Destination, Opened, Opening, Position};
+use super::headers::Headers;
+use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};
+use crate::callbacks::HeadersReason;
 use crate::config::{Compression, Config, Dictionaries, FlightAcknowledgement, FlightDescriptor};
 use crate::error::{Code, Error, Result};
+use crate::outcome::Position;
 
 /// Room in a message for the application's metadata.
 const METADATA: usize = 512;

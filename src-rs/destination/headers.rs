@@ -13,45 +13,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
+use crate::callbacks::{HeaderProvider, HeadersReason};
 use crate::config::Secret;
 use crate::error::{Code, Error, Result};
-
-/// Why headers are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadersReason {
-    /// A connection is about to be made.
-    Connect,
-    /// The server took the last ones for expired or wrong.
-    Unauthenticated,
-}
-
-impl HeadersReason {
-    /// The reason as users see it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            HeadersReason::Connect => "connect",
-            HeadersReason::Unauthenticated => "unauthenticated",
-        }
-    }
-}
-
-/// Somebody who knows headers that change, such as a token.
-#[async_trait]
-pub trait HeaderProvider: Send + Sync {
-    /// # Errors
-    /// Whatever the provider says; `UNAUTHENTICATED` if there are no credentials to be had.
-    async fn headers(&self, reason: HeadersReason) -> Result<Vec<(String, String)>>;
-}
-
-impl fmt::Debug for dyn HeaderProvider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HeaderProvider")
-    }
-}
 
 type Answer = Result<Vec<(String, String)>>;
 
@@ -136,6 +103,7 @@ async fn ask(provider: &dyn HeaderProvider, reason: HeadersReason, patience: Dur
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Counting(AtomicUsize);

@@ -27,8 +27,9 @@ use super::{TableName, TableSummary};
 use crate::config::Config;
 use crate::destination::delta::Delta;
 use crate::destination::discard::Discard;
-use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Position, Session, Write};
+use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Session, Write};
 use crate::error::{Code, Error, Result};
+use crate::outcome::Position;
 
 pub struct Tables {
     lake: Option<PathBuf>,

@@ -15,8 +15,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
 use super::encode::{Measure, measure};
-use crate::destination::Rejection;
 use crate::error::{Code, Error, Result};
+use crate::outcome::Rejection;
 
 /// Parts smaller than this are filled up from the next batch: per part, servers work as much for ten
 /// rows as for ten thousand. Larger, and the memory to join them in comes fresh from the system.

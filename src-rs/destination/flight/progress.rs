@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 
-use crate::destination::{Acknowledgement, Position, Rejection};
+use crate::destination::Acknowledgement;
+use crate::outcome::{Position, Rejection};
 
 #[derive(Debug)]
 pub struct Progress {

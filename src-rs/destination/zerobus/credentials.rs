@@ -18,8 +18,9 @@ use super::super::flight::status::Secrets;
 use super::http::Http;
 use super::target::{Target, invalid};
 use super::token::{Scope, Tokens};
+use crate::callbacks::HeadersReason;
 use crate::config::{Config, Secret};
-use crate::destination::headers::{Headers, HeadersReason};
+use crate::destination::headers::Headers;
 use crate::error::Result;
 
 const URLS: [&str; 3] = [

@@ -4,9 +4,10 @@ use arrow::array::RecordBatch;
 
 use super::limits::{MESSAGE_BYTES, ROW_BYTES, evened, large_rows};
 use super::normalise::{Misfit, Normalised, Plan, without};
-use crate::destination::{Rejection, Write};
+use crate::destination::Write;
 use crate::error::{Code, Error, Result};
 use crate::handoff::trim;
+use crate::outcome::Rejection;
 
 #[derive(Debug, Default)]
 pub struct Prepared {

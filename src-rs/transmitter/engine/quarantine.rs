@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use super::{CLOSE_GRACE, Engine, Phase, now};
 use crate::dead_letter::Letter;
-use crate::destination::{Position, Rejection, Write};
+use crate::destination::Write;
 use crate::error::Error;
+use crate::outcome::{Position, Rejection};
 use crate::outcome::{Segment, Settled};
 use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
 use crate::transmitter::session::{Call, During, Kind, SessionEvent};

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::{Closing, Engine, Phase, now};
 use crate::config::OnExhausted;
-use crate::destination::Rejection;
 use crate::error::{Code, Error};
+use crate::outcome::Rejection;
 use crate::outcome::{Entered, Outcome, Segment, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::portion::Portion;

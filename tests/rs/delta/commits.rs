@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use arrow_ingest::destination::{Destination as _, Position};
+use arrow_ingest::destination::Destination as _;
 use arrow_ingest::error::Code;
+use arrow_ingest::outcome::Position;
 use serde_json::json;
 use uuid::Uuid;
 

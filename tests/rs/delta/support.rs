@@ -8,9 +8,10 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::delta::Delta;
 use arrow_ingest::destination::{
-    Acknowledgement, Acknowledgements, Destination as _, Opened, Opening, Position, Session, Write,
+    Acknowledgement, Acknowledgements, Destination as _, Opened, Opening, Session, Write,
 };
 use arrow_ingest::error::{Error, Result};
+use arrow_ingest::outcome::Position;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;

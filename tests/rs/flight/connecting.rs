@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arrow_ingest::callbacks::{HeaderProvider, HeadersReason};
 use arrow_ingest::config::Config;
 use arrow_ingest::destination;
 use arrow_ingest::destination::Destination as _;
 use arrow_ingest::destination::flight::Flight;
-use arrow_ingest::destination::headers::{HeaderProvider, HeadersReason};
 use arrow_ingest::error::{Code, Result};
 use serde_json::json;
 use tokio::net::TcpListener;

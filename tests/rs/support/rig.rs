@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow_ingest::callbacks::RetryPredicate;
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::Destination;
 use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{Parcel, Pool};
 use arrow_ingest::outcome::Outcome;
 use arrow_ingest::telemetry::Counters;
-use arrow_ingest::transmitter::{Admit, Event, Log, Reply, RetryPredicate, Submission, Transmitter, Witness};
+use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Submission, Transmitter, Witness};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_ingest::destination::{
-    Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Rejection,
-    Session, Write,
+    Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Session, Write,
 };
 use arrow_ingest::error::{Code, Error, Result};
+use arrow_ingest::outcome::{Position, Rejection};
 use async_trait::async_trait;
 use tokio::time::Instant;
 

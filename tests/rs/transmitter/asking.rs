@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow_ingest::callbacks::RetryPredicate;
 use arrow_ingest::config::Config;
 use arrow_ingest::error::{Code, Error, Result};
 use arrow_ingest::outcome::Status;
-use arrow_ingest::transmitter::RetryPredicate;
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::sync::Notify;

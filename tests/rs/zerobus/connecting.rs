@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrow_ingest::callbacks::{HeaderProvider, HeadersReason};
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::Destination;
-use arrow_ingest::destination::headers::{HeaderProvider, HeadersReason};
 use arrow_ingest::destination::zerobus::Zerobus;
 use arrow_ingest::error::{Code, Result, RetryClass};
 use async_trait::async_trait;

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use crate::destination::Acknowledgement;
 use crate::destination::zerobus::progress::Progress;
 use crate::destination::zerobus::session::Rotations;
-use crate::destination::{Acknowledgement, Rejection};
+use crate::outcome::Rejection;
 
 fn refused(rows: &[usize]) -> Vec<Rejection> {
     let rejection = |row: &usize| Rejection {

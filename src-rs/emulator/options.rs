@@ -1,5 +1,7 @@
 //! The options of the Zerobus emulator.
 
+mod fault;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,9 +9,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::fault::faults;
-use super::{Group, Secret, describe, mistakes};
-use crate::emulator::{Column, Fault, TableName, Type};
+use self::fault::faults;
+use super::{Column, Fault, TableName, Type};
+use crate::config::Secret;
+use crate::config::group::{Group, describe, mistakes};
 use crate::error::{Issue, Result};
 
 /// What an emulator was asked to be.

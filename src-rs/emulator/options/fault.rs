@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Group, describe, mistakes, nearest};
+use crate::config::group::{Group, describe, mistakes, nearest};
 use crate::emulator::{After, Cause, Fault, Grpc, Kind, Rule, TableName, Test};
 use crate::error::{Error, Issue, Result};
 

@@ -1,0 +1,325 @@
+//! Reading one object of options.
+//!
+//! Invariants:
+//! - A mistake never ends the reading: it becomes an [`Issue`] with its path, and the default stands in.
+//! - An option that nobody asked for is a mistake, reported with the nearest name that is known.
+//! - A value that may be a secret is never part of an issue.
+//!
+//! It knows no option by name: those are in the modules that read groups.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Code, Error, Issue};
+
+/// One object of options while it is read: takes what it knows and complains about the rest.
+pub struct Group<'a> {
+    path: String,
+    given: Option<&'a Map<String, Value>>,
+    pub known: Vec<&'static str>,
+    pub issues: &'a mut Vec<Issue>,
+}
+
+impl<'a> Group<'a> {
+    pub fn root(options: &'a Value, issues: &'a mut Vec<Issue>) -> Self {
+        Self::at(String::new(), options, issues)
+    }
+
+    pub fn at(path: String, value: &'a Value, issues: &'a mut Vec<Issue>) -> Self {
+        let given = match value {
+            Value::Object(map) => Some(map),
+            Value::Null => None,
+            other => {
+                let name = if path.is_empty() { "options" } else { &path };
+                issues.push(Issue {
+                    path: name.to_string(),
+                    message: format!("must be an object, not {}", describe(other)),
+                    suggestion: None,
+                });
+                None
+            }
+        };
+        Group {
+            path,
+            given,
+            known: Vec::new(),
+            issues,
+        }
+    }
+
+    pub fn value(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.known.push(name);
+        self.given?.get(name).filter(|value| !value.is_null())
+    }
+
+    pub fn holds_string(&self, name: &str) -> bool {
+        matches!(self.given.and_then(|map| map.get(name)), Some(Value::String(_)))
+    }
+
+    pub fn holds_flag(&self, name: &str) -> bool {
+        matches!(self.given.and_then(|map| map.get(name)), Some(Value::Bool(_)))
+    }
+
+    pub fn holds(&self, name: &str) -> bool {
+        self.given
+            .and_then(|map| map.get(name))
+            .is_some_and(|value| !value.is_null())
+    }
+
+    pub fn holds_true(&self, name: &str, inner: &str) -> bool {
+        let group = self.given.and_then(|map| map.get(name));
+        group.and_then(|group| group.get(inner)) == Some(&Value::Bool(true))
+    }
+
+    pub fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    pub fn issue(&mut self, name: &str, message: String, suggestion: Option<String>) {
+        let path = self.path_of(name);
+        self.issues.push(Issue {
+            path,
+            message,
+            suggestion,
+        });
+    }
+
+    pub fn group<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Group<'_>) -> T) -> T {
+        let value = self.value(name).unwrap_or(&Value::Null);
+        let path = self.path_of(name);
+        let mut group = Group::at(path, value, self.issues);
+        let result = read(&mut group);
+        group.finish();
+        result
+    }
+
+    pub fn count(&mut self, name: &'static str, default: usize, least: usize) -> usize {
+        let Some(value) = self.value(name) else {
+            return default;
+        };
+        match whole(value) {
+            Some(number) if number >= least => number,
+            _ => {
+                self.issue(
+                    name,
+                    format!(
+                        "must be a whole number of at least {least}, not {}",
+                        describe(value)
+                    ),
+                    None,
+                );
+                default
+            }
+        }
+    }
+
+    pub fn bytes(&mut self, name: &'static str, default: usize, least: usize) -> usize {
+        let Some(value) = self.value(name) else {
+            return default;
+        };
+        let parsed = match value {
+            Value::String(text) => text
+                .parse::<bytesize::ByteSize>()
+                .ok()
+                .and_then(|size| usize::try_from(size.as_u64()).ok()),
+            other => whole(other),
+        };
+        match parsed {
+            Some(number) if number >= least => number,
+            _ => {
+                self.issue(
+                    name,
+                    format!(
+                        "must be a number of bytes or a size such as \"8MiB\", at least {least} B, not {}",
+                        describe(value)
+                    ),
+                    None,
+                );
+                default
+            }
+        }
+    }
+
+    pub fn duration(&mut self, name: &'static str, default: Duration) -> Duration {
+        // A year: beyond it timers overflow on some systems, and nobody means it.
+        const MOST: Duration = Duration::from_secs(366 * 24 * 3600);
+        let Some(value) = self.value(name) else {
+            return default;
+        };
+        let parsed = match value {
+            Value::Number(number) => number
+                .as_f64()
+                .and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()),
+            Value::String(text) => humantime::parse_duration(text).ok(),
+            _ => None,
+        };
+        match parsed {
+            Some(duration) if duration <= MOST => duration,
+            _ => {
+                self.issue(
+                    name,
+                    format!(
+                        "must be a number of milliseconds or a duration such as \"50ms\" or \"5m\", not {}",
+                        describe(value)
+                    ),
+                    None,
+                );
+                default
+            }
+        }
+    }
+
+    pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
+        match self.value(name) {
+            None => default,
+            Some(Value::Bool(flag)) => *flag,
+            Some(other) => {
+                let text = format!("must be true or false, not {}", describe(other));
+                self.issue(name, text, None);
+                default
+            }
+        }
+    }
+
+    pub fn choice<T: Copy>(&mut self, name: &'static str, default: T, choices: &[(&'static str, T)]) -> T {
+        let Some(value) = self.value(name) else {
+            return default;
+        };
+        if let Some(text) = value.as_str()
+            && let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text)
+        {
+            return *choice;
+        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let suggestion = value
+            .as_str()
+            .and_then(|text| nearest(text, words.iter().copied()));
+        self.issue(
+            name,
+            format!("must be one of {}, not {}", words.join(", "), describe(value)),
+            suggestion,
+        );
+        default
+    }
+
+    /// The value is not shown when it is wrong: keys and passwords are read here.
+    pub fn text(&mut self, name: &'static str) -> Option<String> {
+        match self.value(name) {
+            None => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => {
+                self.issue(name, "must be a string".into(), None);
+                None
+            }
+        }
+    }
+
+    pub fn names(&mut self, name: &'static str) -> Vec<String> {
+        let Some(value) = self.value(name) else {
+            return Vec::new();
+        };
+        let names: Option<Vec<String>> = value.as_array().and_then(|items| {
+            items
+                .iter()
+                .map(|item| item.as_str().map(str::to_string))
+                .collect()
+        });
+        names.unwrap_or_else(|| {
+            let text = format!("must be an array of column names, not {}", describe(value));
+            self.issue(name, text, None);
+            Vec::new()
+        })
+    }
+
+    pub fn strings(&mut self, name: &'static str) -> BTreeMap<String, String> {
+        let Some(value) = self.value(name) else {
+            return BTreeMap::new();
+        };
+        let Some(map) = value.as_object() else {
+            // What was given is not shown: this group is where secrets are.
+            self.issue(name, "must be an object of strings".into(), None);
+            return BTreeMap::new();
+        };
+        let mut strings = BTreeMap::new();
+        for (key, item) in map {
+            match item {
+                Value::String(text) => {
+                    strings.insert(key.clone(), text.clone());
+                }
+                Value::Bool(_) | Value::Number(_) => {
+                    strings.insert(key.clone(), item.to_string());
+                }
+                _ => self.issue(&format!("{name}.{key}"), "must be a string".into(), None),
+            }
+        }
+        strings
+    }
+
+    pub fn finish(&mut self) {
+        let Some(given) = self.given else { return };
+        for key in given.keys() {
+            if !self.known.contains(&key.as_str()) {
+                let suggestion = nearest(key, self.known.iter().copied());
+                let path = self.path_of(key);
+                self.issues.push(Issue {
+                    path,
+                    message: "is not an option".into(),
+                    suggestion,
+                });
+            }
+        }
+    }
+}
+
+/// All mistakes in one error, `CONFIG_INVALID`.
+pub fn mistakes(issues: Vec<Issue>) -> Error {
+    let lines: Vec<String> = issues
+        .iter()
+        .map(|issue| match &issue.suggestion {
+            Some(name) => format!("{} {} (did you mean {name}?)", issue.path, issue.message),
+            None => format!("{} {}", issue.path, issue.message),
+        })
+        .collect();
+    Error::new(Code::ConfigInvalid, lines.join("; ")).with_issues(issues)
+}
+
+/// A whole number however JSON spelt it: JavaScript knows no other kind than floating point.
+fn whole(value: &Value) -> Option<usize> {
+    if let Some(number) = value.as_u64() {
+        return usize::try_from(number).ok();
+    }
+    let number = value.as_f64()?;
+    (number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number)).then_some(number as usize)
+}
+
+pub fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Array(_) => "an array".into(),
+        Value::Object(_) => "an object".into(),
+        other => {
+            let text = other.to_string();
+            if text.chars().count() > 60 {
+                let head: String = text.chars().take(57).collect();
+                format!("{head}…")
+            } else {
+                text
+            }
+        }
+    }
+}
+
+pub fn nearest<'w>(given: &str, words: impl Iterator<Item = &'w str>) -> Option<String> {
+    let lower = given.to_lowercase();
+    words
+        .map(|word| (strsim::damerau_levenshtein(&lower, &word.to_lowercase()), word))
+        .filter(|(distance, word)| *distance <= 2.max(word.len() / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word.to_string())
+}
