@@ -172,10 +172,10 @@ impl Acknowledgements {
 pub fn validate(target: &str, config: &Config) -> Result<()> {
     match target.split(':').next().unwrap_or_default() {
         "discard" => discard::Discard::new(target).map(|_| ()),
-        "delta" => Ok(()),
+        "delta" => delta::Delta::validate(target),
         scheme if flight::answers_to(scheme) => flight::validate(target, config),
         scheme if zerobus::answers_to(scheme) => zerobus::validate(target, config),
-        scheme => Err(unanswered(scheme)),
+        _ => Err(unanswered(target)),
     }
 }
 
@@ -190,14 +190,20 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
         "delta" => Ok(Arc::new(delta::Delta::connect(target, config).await?)),
         _ if flight::answers_to(scheme) => Ok(Arc::new(flight::Flight::connect(target, config).await?)),
         _ if zerobus::answers_to(scheme) => Ok(Arc::new(zerobus::Zerobus::connect(target, config).await?)),
-        _ => Err(unanswered(scheme)),
+        _ => Err(unanswered(target)),
     }
 }
 
-fn unanswered(scheme: &str) -> Error {
-    let text = format!(
-        "no destination answers to {scheme:?}: use delta:<path or URL>, grpc://host:port/path, flightsql://host:port/table, zerobus://<workspace>.zerobus.<region>.<domain>/<catalog>.<schema>.<table> or discard:"
-    );
+fn unanswered(target: &str) -> Error {
+    let text = match delta::meant(target) {
+        Some(meant) => format!("no destination answers to this target; did you mean \"{meant}\"?"),
+        None => {
+            let scheme = target.split(':').next().unwrap_or_default();
+            format!(
+                "no destination answers to {scheme:?}: use delta:<path or URL>, grpc://host:port/path, flightsql://host:port/table, zerobus://<workspace>.zerobus.<region>.<domain>/<catalog>.<schema>.<table> or discard:"
+            )
+        }
+    };
     Error::new(Code::ConfigInvalid, text).during("connect")
 }
 

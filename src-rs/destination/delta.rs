@@ -23,6 +23,7 @@ mod file;
 mod partitions;
 mod stats;
 mod storage;
+mod target;
 mod types;
 
 use std::collections::{BTreeSet, HashMap};
@@ -44,6 +45,7 @@ use self::file::{Finished, Spec};
 use self::partitions::{Key, Splitter};
 use self::stats::Wanted;
 use self::storage::Location;
+pub use self::target::meant;
 
 use super::{
     Acknowledgement, Acknowledgements, Capabilities, Destination, Opened, Opening, Position, Session, Write,
@@ -79,6 +81,14 @@ impl Delta {
     /// Checkpoints that could not be written. Nothing is lost by it; reading the table gets slower.
     pub fn checkpoint_failures(&self) -> u64 {
         self.checkpoint_failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether the target names a table, without reaching for it.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`.
+    pub fn validate(target: &str) -> Result<()> {
+        target::parse(target).map(|_| ())
     }
 
     async fn load(&self) -> Result<Option<DeltaTableState>> {

@@ -15,5 +15,7 @@ mod commits;
 mod files;
 #[path = "delta/refusals.rs"]
 mod refusals;
+#[path = "delta/targets.rs"]
+mod targets;
 #[path = "delta/types.rs"]
 mod types;

@@ -1,4 +1,4 @@
-//! A target URL → an object store with the table at its root.
+//! Where a table is → an object store with the table at its root.
 //!
 //! Invariants:
 //! - On a local disk every object that this store puts is synced, content first and name second,
@@ -39,6 +39,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::errors::{Secrets, credentials};
+use super::target::{self, Target};
 use crate::error::{Code, Error, Result};
 
 /// Where a table is and how to reach it.
@@ -58,26 +59,15 @@ impl Location {
     /// `CONFIG_INVALID` for a URL or storage option that means nothing.
     pub fn parse(target: &str, storage: &BTreeMap<String, String>) -> Result<Location> {
         let secrets = credentials(storage);
-        let url = table_url(target)?;
+        let Target { url, local } = target::parse(target)?;
         let poisoned = Arc::new(AtomicBool::new(false));
-        let (store, local): (Arc<dyn ObjectStore>, _) = if url.scheme() == "file" {
-            let path = url
-                .to_file_path()
-                .map_err(|()| invalid(format!("{target:?} names no path on this machine")))?;
-            if path.to_string_lossy().contains('%') {
-                // The kernel decodes table paths twice, and would look for another directory.
-                return Err(invalid(format!(
-                    "{}: a table's path cannot hold a %",
-                    path.display()
-                )));
-            }
-            let store = Synced {
+        let store: Arc<dyn ObjectStore> = if local.is_some() {
+            Arc::new(Synced {
                 inner: Arc::new(LocalFileSystem::new()),
                 poisoned: Arc::clone(&poisoned),
-            };
-            (Arc::new(store), Some(path))
+            })
         } else {
-            (cloud(&url, storage, &secrets)?, None)
+            cloud(&url, storage, &secrets)?
         };
         Location::over(url, store, local, secrets, poisoned)
     }
@@ -113,62 +103,6 @@ impl Location {
 
 fn invalid(message: String) -> Error {
     Error::new(Code::ConfigInvalid, message).during("connect")
-}
-
-/// `delta:` and a path or URL → the URL of the table's directory, with a slash at its end.
-fn table_url(target: &str) -> Result<Url> {
-    let rest = target.strip_prefix("delta:").unwrap_or(target);
-    if rest.is_empty() {
-        return Err(invalid("delta: needs a path or a URL after the colon".into()));
-    }
-    // One letter before a colon is a drive, not a scheme.
-    let scheme = rest.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| {
-        scheme.len() > 1
-            && scheme
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-    });
-    let mut url = match scheme {
-        Some(_) if !rest.contains("://") && !rest.starts_with("file:/") => {
-            return Err(invalid(format!("{target:?}: a URL has :// after its scheme")));
-        }
-        Some(_) => Url::parse(rest).map_err(|error| invalid(format!("the target is no URL: {error}")))?,
-        None => {
-            let path = std::path::absolute(rest).map_err(|error| invalid(format!("{rest:?}: {error}")))?;
-            Url::from_directory_path(lexical(&path)).map_err(|()| invalid(format!("{rest:?} is no path")))?
-        }
-    };
-    let container_as_user = matches!(url.scheme(), "abfs" | "abfss") && url.password().is_none();
-    if (!url.username().is_empty() && !container_as_user) || url.password().is_some() || url.query().is_some()
-    {
-        // Not shown: whoever writes this has put a secret there.
-        return Err(invalid(
-            "the target holds credentials or a query; secrets go into delta.storage or the environment"
-                .into(),
-        ));
-    }
-    url.set_fragment(None);
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
-    Ok(url)
-}
-
-/// Without `.` and `..`, which object stores take for names.
-fn lexical(path: &FsPath) -> PathBuf {
-    use std::path::Component;
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::CurDir => {}
-            other => clean.push(other),
-        }
-    }
-    clean
 }
 
 fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Result<Arc<dyn ObjectStore>> {

@@ -42,14 +42,6 @@ fn every_cloud_has_a_store() {
     }
 }
 
-#[test]
-fn paths_are_made_plain() {
-    let here = std::env::current_dir().unwrap();
-    let url = table_url("delta:./a/../b").unwrap();
-    assert_eq!(url.to_file_path().unwrap(), here.join("b"));
-    assert_eq!(lexical(FsPath::new("/a/./b/../c")), PathBuf::from("/a/c"));
-}
-
 /// What deltalake-core may do with the store does what it says, and puts are atomic.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_local_store_is_a_whole_store() {
