@@ -17,7 +17,7 @@ pub mod headers;
 pub mod zerobus;
 
 use std::sync::{Arc, Once};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -44,6 +44,12 @@ pub trait Destination: Send + Sync {
     /// The schema that the user said batches would have, before any came. Most learn all they need from
     /// the batches.
     fn expect(&self, _schema: &SchemaRef) {}
+
+    /// How long rows that were written may wait for others before they are committed together; `None` where
+    /// each write is acknowledged by itself.
+    fn commit_interval(&self) -> Option<Duration> {
+        None
+    }
 
     /// One attempt at a session. Called again, with the same `producer`, after a session broke.
     async fn open(&self, opening: Opening) -> Result<Opened>;

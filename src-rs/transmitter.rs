@@ -20,6 +20,7 @@ mod portion;
 mod retry;
 mod schema;
 mod session;
+mod urgency;
 mod window;
 
 use std::sync::Arc;
@@ -217,6 +218,14 @@ impl Transmitter {
     /// Opens a session for `schema` now, so that what is wrong with it is known before the first batch.
     pub fn prepare(&self, schema: SchemaRef, reply: Reply) {
         self.ask(Inbound::Prepare { schema, reply });
+    }
+
+    /// Somebody waits for the outcome of what was admitted before: it does not linger, and is committed as
+    /// soon as the destination was quiet for its commit interval.
+    pub fn hurry(&self) {
+        // Nobody is told: an intake that rests does so for a moment only, and at the rate of small batches
+        // each turn has somebody who waits.
+        let _ = self.inbound.send(Inbound::Hurry);
     }
 
     /// Answers when everything admitted before is settled.

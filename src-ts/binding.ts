@@ -11,6 +11,7 @@ import { type ErrorCode, errorFromNative, type IngestError, ingestError } from "
 interface NativeClient {
   open(operation: number): void;
   check(operation: number): void;
+  hurry(): void;
   flush(operation: number): void;
   close(operation: number, deadlineMs: number): void;
   dispose(): void;
@@ -124,6 +125,10 @@ export class Binding {
   }
   check(operation: number): void {
     ours(() => this.#native.check(operation));
+  }
+  /** Somebody waits for the outcome of what was admitted before. */
+  hurry(): void {
+    ours(() => this.#native.hurry());
   }
   flush(operation: number): void {
     ours(() => this.#native.flush(operation));

@@ -183,6 +183,12 @@ export class IngestClient implements AsyncDisposable {
   /**
    * Sends one batch or table and waits for its outcome.
    *
+   * It is urgent, because you wait: on a destination that was quiet for its `commitInterval`, it is written and
+   * committed at once, together with everything admitted before and in the same turn of the event loop (a local
+   * Delta table: some milliseconds). Otherwise it is committed at the interval, by default within about a second, so
+   * a loop that awaits each `send` takes an interval for each. For throughput use {@link enqueue} or {@link sendAll};
+   * choose `commitInterval: 0` where every call has to be durable at once and a table version for each is no trouble.
+   *
    * @returns What became of it. A failed delivery is a result, too, and rejects nothing.
    * @throws {IngestError} `BATCH_INVALID`, `HANDOFF_UNSAFE`, `CONFIG_INVALID`, `CLOSED`; or the reason of the
    * signal, if it was aborted before admission. Nothing was sent then.

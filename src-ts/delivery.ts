@@ -15,6 +15,8 @@ export class InFlight {
   readonly cargo: Cargo;
   readonly mode: HandoffMode;
   readonly signal: AbortSignal | undefined;
+  /** Its sender waits for the outcome. */
+  readonly urgent: boolean;
   /** Telemetry's own, and opaque: its type is of an optional peer, which users of these types may not have. */
   readonly span: object | null;
   sequence = 0;
@@ -37,13 +39,14 @@ export class InFlight {
     mode: HandoffMode,
     signal: AbortSignal | undefined,
     span: object | null,
-    observed: boolean,
+    urgent: boolean,
   ) {
     this.cargo = cargo;
     this.mode = mode;
     this.signal = signal;
     this.span = span;
-    this.observed = observed;
+    this.urgent = urgent;
+    this.observed = urgent;
   }
 
   /** Of the outcome. Made when it is first asked for: some never are, and of `sendAll` few. */

@@ -177,7 +177,11 @@ export interface DeltaOptions {
   readonly compression?: "none" | "snappy" | "zstd" | "lz4";
   /** A file is closed, and committed, at this size. Default: 128 MiB. */
   readonly targetFileSize?: ByteSize;
-  /** The longest that rows wait for their commit. Default: 1 s. */
+  /**
+   * The longest that rows wait for their commit. Default: 1 s. A `send` to a table that has been quiet for so long is
+   * committed at once, any other by then. `0` commits each write: every `send` is durable in milliseconds, at the
+   * price of a table version for each. Longer: fewer versions and larger files.
+   */
   readonly commitInterval?: Duration;
   /** `"merge"` adds new nullable columns to the table. Default: `"none"`. */
   readonly schemaEvolution?: "none" | "merge";
@@ -221,7 +225,7 @@ export interface FlightOptions {
     | { readonly path: readonly string[] }
     | { readonly command: string }
     | { readonly commandBase64: string };
-  /** How long rows may wait for the end of their stream. Default: 1 s. */
+  /** How long rows may wait for the end of their stream. Default: 1 s. `send` is urgent, as with `delta`. */
   readonly commitInterval?: Duration;
   /**
    * Promise that the server keeps nothing of what it refuses for its data: of the stream, and by `"part"` of the

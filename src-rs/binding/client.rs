@@ -148,6 +148,14 @@ impl NativeClient {
         });
     }
 
+    /// Somebody waits for the outcome of what was admitted before.
+    #[napi(catch_unwind)]
+    pub fn hurry(&self) {
+        if let Ok(transmitter) = self.core.transmitter() {
+            transmitter.hurry();
+        }
+    }
+
     /// Answered when everything admitted before is settled.
     #[napi(catch_unwind)]
     pub fn flush(&self, env: Env, operation: f64) {

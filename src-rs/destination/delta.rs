@@ -173,6 +173,10 @@ impl Destination for Delta {
         true
     }
 
+    fn commit_interval(&self) -> Option<Duration> {
+        Some(self.config.delta.commit_interval)
+    }
+
     async fn check(&self) -> Result<()> {
         if let Some(path) = self.location.local.clone() {
             let secrets = self.location.secrets.clone();

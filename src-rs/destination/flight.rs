@@ -36,6 +36,7 @@ mod views;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
@@ -239,6 +240,11 @@ impl Destination for Flight {
 
     fn computes_on(&self, _: &Schema) -> bool {
         self.config.flight.compression != Compression::None
+    }
+
+    fn commit_interval(&self) -> Option<Duration> {
+        let flight = &self.config.flight;
+        (flight.acknowledgement == FlightAcknowledgement::Stream).then_some(flight.commit_interval)
     }
 
     async fn check(&self) -> Result<()> {

@@ -31,6 +31,7 @@ use super::intake::{Arrival, Delivered};
 use super::portion::Portion;
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
+use super::urgency::Urgency;
 use super::window::{Pending, Window};
 use super::{Event, Log, Observer, Reply, Witness};
 use crate::config::{Config, Quarantine, Retry};
@@ -68,6 +69,7 @@ pub struct Engine {
 
     ledger: Ledger,
     batcher: Batcher,
+    urgency: Urgency,
     window: Window,
     /// Under way when a destination refused rows without naming them.
     search: Option<Search>,
@@ -145,6 +147,7 @@ impl Engine {
         observer: Observer,
     ) -> Engine {
         let (events, inbox) = unbounded_channel();
+        let urgency = Urgency::new(destination.commit_interval(), config.batching.linger);
         let joins_here = !destination.capabilities().joins;
         let divisible = config.quarantine.enabled && destination.capabilities().refusals_are_atomic;
         let dead_letters = config
@@ -162,6 +165,7 @@ impl Engine {
             observer,
             ledger: Ledger::default(),
             batcher: Batcher::new(config.batching.clone(), joins_here),
+            urgency,
             window: if divisible {
                 Window::divisible()
             } else {
@@ -281,6 +285,7 @@ impl Engine {
                     reply.answer(Ok(()));
                 }
             }
+            Arrival::Hurry => self.urgency.asked(now()),
             Arrival::Flush { reply } => self.flushes.push_back(Flush {
                 barrier: self.last_arrived,
                 reply,
@@ -440,6 +445,7 @@ impl Engine {
         if !matches!(acknowledgement, Acknowledgement::Broken { .. }) {
             // Once, however many writes it covers: one good flush does not wipe out a bad hour.
             self.pace.succeeded();
+            self.urgency.committed(now);
         }
         match acknowledgement {
             Acknowledgement::Through { id, position } => {
@@ -591,6 +597,7 @@ impl Engine {
             self.settle_the_rest(now);
             return self.answer_flushes();
         }
+        self.urgency.expire(now, self.last_arrived);
         self.stop_asking(now);
         if let Phase::Waiting(until) = self.session
             && until <= now
@@ -658,7 +665,7 @@ impl Engine {
             _ => None,
         };
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);
-        [linger, wait, deadline].into_iter().flatten().min()
+        [linger, wait, deadline, self.urgency.due()].into_iter().flatten().min()
     }
 }
 

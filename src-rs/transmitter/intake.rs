@@ -48,6 +48,8 @@ const LINGER: Duration = Duration::from_millis(5);
 pub enum Inbound {
     Deliver(Submission),
     Prepare { schema: SchemaRef, reply: Reply },
+    /// Somebody waits for the outcome of what came before.
+    Hurry,
     Flush { reply: Reply },
     Close { deadline: Duration, reply: Reply },
 }
@@ -56,6 +58,7 @@ pub enum Inbound {
 pub enum Arrival {
     Delivered(Delivered),
     Prepare { schema: SchemaRef, reply: Reply },
+    Hurry,
     Flush { reply: Reply },
     Close { deadline: Duration, reply: Reply },
 }
@@ -387,6 +390,7 @@ impl From<Inbound> for Arrival {
                 Arrival::Delivered(Header::of(&submission).refused(not_imported()))
             }
             Inbound::Prepare { schema, reply } => Arrival::Prepare { schema, reply },
+            Inbound::Hurry => Arrival::Hurry,
             Inbound::Flush { reply } => Arrival::Flush { reply },
             Inbound::Close { deadline, reply } => Arrival::Close { deadline, reply },
         }

@@ -68,6 +68,8 @@ export class Core implements Listener {
   readonly #waiting = new Map<number, Waiter>();
   readonly #operations = new Map<number, (error: IngestError | null) => void>();
   readonly #unread = new UnreadOutcomes();
+  /** Rust is about to be told that somebody waits. */
+  #hurrying = false;
   #lastSequence = 0;
   #lastOperation = 0;
   #lastStats: ClientStats | undefined;
@@ -290,6 +292,7 @@ export class Core implements Listener {
       inFlight.sequence = ++this.#lastSequence;
       this.#inFlight.add(inFlight);
       this.#heldBytes += inFlight.packing?.bytes ?? 0;
+      if (inFlight.urgent) this.#hurry();
     }
     // Signals are the user's, who may send from within them; by now the books are in order.
     for (let i = 0; i < group.length; i++) {
@@ -301,6 +304,16 @@ export class Core implements Listener {
       };
       listen(signal, inFlight.onAbort);
     }
+  }
+
+  /** Once for all who send in this turn of the event loop: told one by one, they would have a commit each. */
+  #hurry(): void {
+    if (this.#hurrying) return;
+    this.#hurrying = true;
+    setImmediate(() => {
+      this.#hurrying = false;
+      this.binding.hurry();
+    });
   }
 
   #wait(ticket: number, group: readonly InFlight[]): Promise<void> {

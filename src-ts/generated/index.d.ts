@@ -15,6 +15,8 @@ export declare class NativeClient {
   open(operation: number): void
   /** Tries connection, credentials and table without writing. Answered by an event. */
   check(operation: number): void
+  /** Somebody waits for the outcome of what was admitted before. */
+  hurry(): void
   /** Answered when everything admitted before is settled. */
   flush(operation: number): void
   /** Answered when everything is settled and the destination let go of. */

@@ -298,6 +298,34 @@ for (const target of ["discard:", "delta:"])
 
 const bytesOf = (): Uint8Array => tableToIPC(numbers(10));
 
+describe("R-10 send is urgent", () => {
+  const patient: ConnectOptions = { batching: { linger: "1h" }, delta: { commitInterval: "1h" } };
+
+  test.each([1, 10, 100])("%d that are sent together are one commit, at once", async (count) => {
+    await using client = await connect(lake(), patient);
+    const enqueued = await client.enqueue(batch(1));
+    const results = await Promise.all(Array.from({ length: count }, (_, i) => client.send(batch(1, i))));
+    const versions = new Set([await enqueued.result, ...results].map(({ position }) => position?.value));
+    expect(versions).toEqual(new Set([1n]));
+  });
+
+  test("enqueue and sendAll are not: they wait for the interval, or for whoever asks", async () => {
+    await using client = await connect(lake(), patient);
+    const delivery = await client.enqueue(batch(1));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(client.stats().deliveries.unsettled).toBe(1);
+    await client.flush();
+    expect((await delivery.result).status).toBe("acknowledged");
+  });
+
+  test("one that waited for room is, once it is let in", async () => {
+    const options = { ...patient, delta: { commitInterval: "50ms" }, inflight: { maxBytes: 1 } };
+    await using client = await connect(lake(), options);
+    const results = await Promise.all([client.send(batch(1)), client.send(batch(2)), client.send(batch(3))]);
+    expect(results.map(({ status }) => status)).toEqual(Array(3).fill("acknowledged"));
+  });
+});
+
 describe("R-18 R-30 the end of a client", () => {
   test("a failure that nobody looked at makes close reject, once", async () => {
     const client = await connect(lake(), quick);

@@ -52,7 +52,10 @@ impl Engine {
         let Some(head) = self.batcher.head() else {
             return false;
         };
-        self.flushes.iter().any(|flush| head <= flush.barrier) || self.closing.is_some() || self.is_stalled()
+        head <= self.urgency.through()
+            || self.flushes.iter().any(|flush| head <= flush.barrier)
+            || self.closing.is_some()
+            || self.is_stalled()
     }
 
     /// Callers wait for bytes that only acknowledgements free, and nothing else is on its way.
@@ -105,6 +108,10 @@ impl Engine {
         let (Some(front), Some(last)) = (self.window.front(), self.window.last_id()) else {
             return;
         };
+        let hurried = self.urgency.commit_through();
+        let first = front.segments.first().map(|segment| segment.sequence);
+        // Looked for only where there is one: the window is walked for it, after every event.
+        let hurried = hurried.filter(|through| first.is_some_and(|first| first <= *through));
         let front = front.write.id;
         if !self.batcher.is_empty() && self.window.len() >= self.max_writes {
             return self.flush_session(front);
@@ -114,6 +121,7 @@ impl Engine {
             return;
         }
         let barrier = self.flushes.back().map(|flush| flush.barrier);
+        let barrier = barrier.max(hurried);
         let wanted = barrier.and_then(|barrier| self.window.last_id_up_to(barrier));
         let stalled = (self.batcher.is_empty() && self.is_stalled()).then_some(front);
         let closing = self.closing.as_ref().is_some_and(|closing| closing.arrived);

@@ -171,6 +171,10 @@ impl Destination for Scripted {
         false
     }
 
+    fn commit_interval(&self) -> Option<Duration> {
+        (self.durable == Durable::AtFlush).then(|| self.world().flush_interval.unwrap_or(Duration::ZERO))
+    }
+
     fn expect(&self, _: &SchemaRef) {
         let mad = self.world().mad;
         assert!(!mad, "mad");

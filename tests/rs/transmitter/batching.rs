@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::rig::Rig;
-use crate::support::scripted::{Durable, Scripted};
+use crate::support::scripted::{Act, Durable, Scripted};
 use crate::support::{batch, ipc, schema};
 
 fn at_write(options: serde_json::Value) -> Rig {
@@ -303,4 +303,98 @@ fn rows_without_columns_can_be_cut() {
     let options = RecordBatchOptions::new().with_row_count(Some(9));
     let batch = RecordBatch::try_new_with_options(Schema::empty().into(), vec![], &options).unwrap();
     assert_eq!(batch.slice(2, 5).num_rows(), 5);
+}
+
+fn at_flush(interval: &str) -> Rig {
+    let scripted = Scripted::new(Durable::AtFlush, false);
+    scripted.world().flush_interval = Some(match interval {
+        "1s" => Duration::from_secs(1),
+        _ => Duration::from_secs(3600),
+    });
+    Rig::new(scripted, json!({ "batching": { "linger": "50ms" } }))
+}
+
+/// on a destination that was quiet, a caller who waits is not kept waiting for the commit interval: what
+/// came before goes along, and so does what comes within two milliseconds.
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_committed_at_once_where_it_was_quiet() {
+    let rig = at_flush("1h");
+    let schema = schema("n");
+    let start = Instant::now();
+    let before = rig.send(&batch(&schema, 0..10));
+    let urgent = rig.send(&batch(&schema, 10..20));
+    rig.transmitter.hurry();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let after = rig.send(&batch(&schema, 20..30));
+    for sequence in [before, urgent, after] {
+        let outcome = rig.outcome(sequence).await;
+        assert_eq!(outcome.status, Status::Acknowledged);
+    }
+    assert!(
+        start.elapsed() <= Duration::from_millis(4),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(rig.world().held, (0..30).collect::<Vec<_>>());
+    assert_eq!(rig.world().calls_like("flush").len(), 1);
+    // Who sends right after has to wait for the interval, and for no longer than it took before.
+    let next = rig.send(&batch(&schema, 30..40));
+    rig.transmitter.hurry();
+    rig.flush().await.unwrap();
+    rig.outcome(next).await;
+    rig.close(Duration::from_secs(1)).await.unwrap();
+    rig.check_the_end();
+}
+
+/// where commits follow one another, callers who wait add none.
+#[tokio::test(start_paused = true)]
+async fn who_waits_adds_no_commit_to_a_busy_destination() {
+    let mut counts = Vec::new();
+    for hurries in [false, true] {
+        let rig = at_flush("1s");
+        let schema = schema("n");
+        for turn in 0..1_000 {
+            rig.send(&batch(&schema, turn..turn + 1));
+            if hurries {
+                rig.transmitter.hurry();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        counts.push(rig.world().calls_like("flush").len());
+        rig.close(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(rig.world().held, (0..1_000).collect::<Vec<_>>());
+        rig.check_the_end();
+    }
+    // But for the first, which is not kept waiting.
+    assert!(counts[1] <= counts[0] + 1, "{counts:?}");
+    assert!(counts[0] >= 8, "{counts:?}");
+}
+
+/// what was hurried is hurried again when its write has to be sent once more.
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_hurried_again_after_a_lost_session() {
+    let rig = at_flush("1h");
+    rig.world()
+        .flushes
+        .push_back(Act::Fail(crate::support::scripted::transient()));
+    let urgent = rig.send(&batch(&schema("n"), 0..10));
+    rig.transmitter.hurry();
+    let start = Instant::now();
+    assert_eq!(rig.outcome(urgent).await.status, Status::Acknowledged);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(rig.world().calls_like("flush").len(), 2);
+}
+
+/// where each write is acknowledged by itself there is no flush to ask for, only no linger to wait for.
+#[tokio::test(start_paused = true)]
+async fn who_waits_does_not_linger_where_writes_are_acknowledged_alone() {
+    let rig = at_write(json!({ "batching": { "linger": "1h" } }));
+    let start = Instant::now();
+    let urgent = rig.send(&batch(&schema("n"), 0..10));
+    rig.transmitter.hurry();
+    assert_eq!(rig.outcome(urgent).await.status, Status::Acknowledged);
+    assert!(start.elapsed() <= Duration::from_millis(4));
+    assert!(rig.world().calls_like("flush").is_empty());
+    rig.close(Duration::from_secs(1)).await.unwrap();
+    rig.check_the_end();
 }
