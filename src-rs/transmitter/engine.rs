@@ -665,7 +665,10 @@ impl Engine {
             _ => None,
         };
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);
-        [linger, wait, deadline, self.urgency.due()].into_iter().flatten().min()
+        [linger, wait, deadline, self.urgency.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -47,11 +47,19 @@ const LINGER: Duration = Duration::from_millis(5);
 /// What the user's side asks for, in order.
 pub enum Inbound {
     Deliver(Submission),
-    Prepare { schema: SchemaRef, reply: Reply },
+    Prepare {
+        schema: SchemaRef,
+        reply: Reply,
+    },
     /// Somebody waits for the outcome of what came before.
     Hurry,
-    Flush { reply: Reply },
-    Close { deadline: Duration, reply: Reply },
+    Flush {
+        reply: Reply,
+    },
+    Close {
+        deadline: Duration,
+        reply: Reply,
+    },
 }
 
 /// The same, with deliveries imported.

@@ -319,7 +319,11 @@ describe("R-10 send is urgent", () => {
   });
 
   test("one that waited for room is, once it is let in", async () => {
-    const options = { ...patient, delta: { commitInterval: "50ms" }, inflight: { maxBytes: 1 } };
+    const options: ConnectOptions = {
+      ...patient,
+      delta: { commitInterval: "50ms" },
+      inflight: { maxBytes: 1 },
+    };
     await using client = await connect(lake(), options);
     const results = await Promise.all([client.send(batch(1)), client.send(batch(2)), client.send(batch(3))]);
     expect(results.map(({ status }) => status)).toEqual(Array(3).fill("acknowledged"));
