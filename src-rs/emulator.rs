@@ -19,7 +19,6 @@ mod listener;
 mod options;
 mod rest;
 mod schema;
-mod setup;
 mod status;
 mod stream;
 mod table;

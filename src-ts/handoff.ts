@@ -14,8 +14,7 @@ import type { ArrowBatch, ArrowData } from "./handoff/arrow.js";
 import * as plans from "./handoff/plan.js";
 import { type Plan, planOf, type SchemaPlan, sameSchema, sameType } from "./handoff/plan.js";
 import { emptyBatch, writeIpc } from "./handoff/rebuild.js";
-import { invalid, refuseDetached, Sheet } from "./handoff/sheet.js";
-import type { HandoffMode } from "./options.js";
+import { type HandoffMode, invalid, refuseDetached, Sheet } from "./handoff/sheet.js";
 
 /** What one delivery holds: batches of columns, or Arrow IPC bytes, stream or file. */
 export type Cargo =

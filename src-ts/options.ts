@@ -7,6 +7,7 @@
 
 import type { Schema } from "apache-arrow";
 import { type ConfigIssue, type IngestError, ingestError } from "./errors.js";
+import type { HandoffMode } from "./handoff/sheet.js";
 import type { TransmissionResult } from "./result.js";
 
 /**
@@ -25,17 +26,7 @@ export type ByteSize =
   | number
   | `${number}${"" | " "}${"B" | "KB" | "MB" | "GB" | "TB" | "KiB" | "MiB" | "GiB" | "TiB" | "k" | "M" | "G"}`;
 
-/**
- * How a batch crosses into Rust.
- *
- * - `auto`: pinned where that is sound, else copied; the result says which, and why.
- * - `pin`: its memory is lent to Rust, never copied on the JavaScript thread. From then on its ArrayBuffers
- *   can no longer be transferred, and their bytes must not change before the result is there. Where pinning
- *   is not sound: `HANDOFF_UNSAFE`.
- * - `copy`: one copy on the JavaScript thread. The batch is yours again as soon as the call returns.
- * - `ipc`: written as Arrow IPC on the JavaScript thread. Slowest; for comparison and debugging.
- */
-export type HandoffMode = "auto" | "pin" | "copy" | "ipc";
+export type { HandoffMode };
 
 /** When rows that were admitted become a write. A write is full at whichever comes first. */
 export interface BatchingOptions {

@@ -14,8 +14,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use super::listener::Link;
-use super::setup::Caller;
 use super::stream;
+use super::stream::Caller;
 
 pub fn service(shared: Arc<Shared>) -> FlightServiceServer<Flight> {
     let limit = shared.config.max_message_size;

@@ -7,6 +7,8 @@
 //!   of that batch nothing is kept unless the fault says so.
 //! - A batch that is refused is refused whole.
 
+mod setup;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,11 +23,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
+pub use self::setup::Caller;
+use self::setup::set_up;
 use super::event::Event;
 use super::fault::{Kind, Seen};
 use super::listener::Link;
 use super::schema;
-use super::setup::{Caller, set_up};
 use super::table::{self, Durable, Table};
 use super::{Shared, status};
 use crate::error::Code;

@@ -7,7 +7,6 @@
 // - `undo` leaves no trace of what was written after `mark`.
 
 import { type IngestError, ingestError } from "../errors.js";
-import type { HandoffMode } from "../options.js";
 import type { ArrowData } from "./arrow.js";
 import { type Kind, know, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
 import type { Plan } from "./plan.js";
@@ -21,6 +20,18 @@ const MAX_REASONS = 8;
 
 /** Of all sheets of this thread: tells the buffers of this call from those of an earlier one. */
 let generations = 0;
+
+/**
+ * How a batch crosses into Rust.
+ *
+ * - `auto`: pinned where that is sound, else copied; the result says which, and why.
+ * - `pin`: its memory is lent to Rust, never copied on the JavaScript thread. From then on its ArrayBuffers
+ *   can no longer be transferred, and their bytes must not change before the result is there. Where pinning
+ *   is not sound: `HANDOFF_UNSAFE`.
+ * - `copy`: one copy on the JavaScript thread. The batch is yours again as soon as the call returns.
+ * - `ipc`: written as Arrow IPC on the JavaScript thread. Slowest; for comparison and debugging.
+ */
+export type HandoffMode = "auto" | "pin" | "copy" | "ipc";
 
 export interface Mark {
   readonly at: number;

@@ -20,7 +20,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use super::arrays::{Sink, runs, walk};
+use super::arrays::runs;
 
 /// Whether there is a dictionary anywhere in it.
 pub fn has_dictionary(data_type: &DataType) -> bool {
@@ -217,63 +217,6 @@ fn rebased<O: OffsetSizeTrait>(offsets: &OffsetBuffer<O>) -> (OffsetBuffer<O>, u
         first.as_usize(),
         last.as_usize() - first.as_usize(),
     )
-}
-
-/// Counts what a dictionary column comes to once it is hydrated, without hydrating it.
-pub fn hydrated_size(array: &dyn Array, sink: &mut impl Sink) {
-    let dictionary = array.as_any_dictionary();
-    let (keys, values) = (dictionary.keys(), dictionary.values());
-    // The shape of the column: as many nodes and buffers as its values have.
-    walk(&values.slice(0, 0), sink);
-    let mut sizes = vec![None; values.len()];
-    let mut bytes = keys.len().div_ceil(8);
-    for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
-        if keys.is_null(row) || key >= sizes.len() {
-            bytes += null_width(values.data_type());
-            continue;
-        }
-        bytes += *sizes[key].get_or_insert_with(|| {
-            let mut one = Bare::default();
-            walk(&values.slice(key, 1), &mut one);
-            one.bytes
-        });
-    }
-    // Views may keep a quarter of their buffers unused.
-    let views = matches!(values.data_type(), DataType::Utf8View | DataType::BinaryView);
-    sink.extra(if views { bytes + bytes / 4 } else { bytes });
-}
-
-/// What a null takes: the width of a value where values have one, and else what points at it.
-fn null_width(data_type: &DataType) -> usize {
-    match data_type {
-        DataType::FixedSizeBinary(width) => *width as usize,
-        DataType::FixedSizeList(field, size) => (null_width(field.data_type()) + 1) * *size as usize,
-        DataType::Struct(fields) => fields.iter().map(|field| null_width(field.data_type()) + 1).sum(),
-        other => other.primitive_width().unwrap_or(16),
-    }
-}
-
-/// Bytes of buffers, without the padding that a single value would not have in company.
-#[derive(Default)]
-struct Bare {
-    bytes: usize,
-}
-
-impl Sink for Bare {
-    fn node(&mut self, length: usize, _: usize) {
-        // In company it has a validity bitmap though it has no null itself.
-        self.bytes += length / 8 + 1;
-    }
-    fn buffer(&mut self, length: usize, _: impl FnOnce() -> arrow::buffer::Buffer) {
-        self.bytes += length;
-    }
-    fn variadic(&mut self, _: usize) {}
-    fn hydrates(&self) -> bool {
-        true
-    }
-    fn extra(&mut self, bytes: usize) {
-        self.bytes += bytes;
-    }
 }
 
 /// Every dictionary of a batch with its number, inner ones before those that use them.

@@ -11,8 +11,7 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::super::flight::arrays::{Sink, walk};
-use super::matching::mismatch;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 pub const COLUMNS: usize = 2_000;
 pub const ROW_BYTES: usize = 4_194_285;
@@ -155,4 +154,17 @@ impl Sink for Scale {
         self.0 += length;
     }
     fn variadic(&mut self, _: usize) {}
+}
+
+/// Everything that is wrong with a schema, in one error that names the first column in `field`.
+pub fn mismatch(mistakes: &[(String, String)]) -> Error {
+    let lines: Vec<String> = mistakes
+        .iter()
+        .map(|(field, text)| format!("{field}: {text}"))
+        .collect();
+    let error = Error::new(Code::SchemaMismatch, lines.join("; ")).during("open");
+    match mistakes.first() {
+        Some((field, _)) => error.in_field(field),
+        None => error,
+    }
 }

@@ -7,20 +7,6 @@
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 
 use super::types::{Rule, rule};
-use crate::error::{Code, Error};
-
-/// Everything that is wrong with a schema, in one error that names the first column in `field`.
-pub fn mismatch(mistakes: &[(String, String)]) -> Error {
-    let lines: Vec<String> = mistakes
-        .iter()
-        .map(|(field, text)| format!("{field}: {text}"))
-        .collect();
-    let error = Error::new(Code::SchemaMismatch, lines.join("; ")).during("open");
-    match mistakes.first() {
-        Some((field, _)) => error.in_field(field),
-        None => error,
-    }
-}
 
 /// But for labels, which nothing here goes by.
 pub fn same(one: &Schema, other: &Schema) -> bool {

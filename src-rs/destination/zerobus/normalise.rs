@@ -20,7 +20,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
 
-use super::matching::{matched, mismatch, same, under};
+use super::limits::mismatch;
+use super::matching::{matched, same, under};
 use super::types::{Rule, rule};
 use crate::error::{Code, Error, Result};
 use crate::handoff::{can_own, own};

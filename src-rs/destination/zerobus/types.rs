@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
 
-use super::matching::mismatch;
+use super::limits::mismatch;
 use crate::error::Result;
 
 /// How one type becomes another.

@@ -9,14 +9,14 @@ use arrow::datatypes::Schema;
 use arrow_flight::FlightData;
 use tonic::{Status, Streaming};
 
-use super::event::Event;
-use super::fault::Kind;
-use super::listener::Link;
-use super::schema::{self, Mismatch};
-use super::stream::{Answers, Opened, Stream, by_fault, shutting_down, tell_fault};
-use super::table::Table;
-use super::tokens::Scope;
-use super::{Shared, TableName, status};
+use super::super::event::Event;
+use super::super::fault::Kind;
+use super::super::listener::Link;
+use super::super::schema::{self, Mismatch};
+use super::super::table::Table;
+use super::super::tokens::Scope;
+use super::super::{Shared, TableName, status};
+use super::{Answers, Opened, Stream, by_fault, shutting_down, tell_fault};
 use crate::error::{Code, Error};
 
 /// Who asks for a stream, and how.
