@@ -16,6 +16,12 @@ async function run(example: string, ...args: string[]): Promise<string> {
   return stdout;
 }
 
+test("R-20 00-first: README's program, in a folder of its own", async () => {
+  const node = path.resolve("node_modules/.bin/node");
+  const { stdout } = await promisify(execFile)(node, [path.resolve("examples/00-first.mjs")], { cwd: home });
+  expect(stdout).toBe("acknowledged 3 { kind: 'version', value: 1n }\n");
+});
+
 test("R-30 01-first-table", async () => {
   const said = await run("01-first-table.ts", `delta:${path.join(home, "first")}`);
   expect(said).toMatch(/TransmissionResult #1 acknowledged: 3 rows/);

@@ -1,0 +1,80 @@
+// R-35 R-53: what README and docs/ show compiles or is what an example runs, and what they link to is in the package.
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { blocks, links, pages, region } from "../../scripts/docs.mjs";
+
+const root = path.resolve(import.meta.dirname, "../..");
+const read = (page: string) => fs.readFileSync(path.join(root, page), "utf8");
+
+/** Below the repository, so that `apache-arrow` and the package itself are found. */
+fs.mkdirSync(path.join(root, "target"), { recursive: true });
+const scratch = fs.mkdtempSync(path.join(root, "target/docs-"));
+afterAll(() => fs.rmSync(scratch, { recursive: true, force: true }));
+
+describe.each(pages())("%s", (page) => {
+  test("shows what its examples say", () => {
+    for (const { example, text, line } of blocks(read(page))) {
+      if (example) expect(text, `${page}:${line}; node scripts/docs.mjs mends it`).toBe(region(example));
+    }
+  });
+
+  test("links to files that are there, and in the package", () => {
+    const { files } = JSON.parse(read("package.json")) as { files: string[] };
+    for (const link of links(read(page))) {
+      const target = path.posix.join(path.posix.dirname(page), link);
+      expect(fs.existsSync(path.join(root, target)), `${page} links to ${target}`).toBe(true);
+      const packed = files.some((entry) => target === entry || target.startsWith(`${entry}/`));
+      expect(packed || target === "LICENSE", `${target} is in the package`).toBe(true);
+    }
+  });
+});
+
+test("every block of TypeScript compiles as it stands, under strict", () => {
+  let count = 0;
+  for (const page of pages()) {
+    for (const { language, text, line } of blocks(read(page))) {
+      if (language !== "ts") continue;
+      count += 1;
+      const name = `${page.replaceAll(/\W/g, "-")}-${line}.ts`;
+      // `export` makes a module of a block without imports, so that names of two blocks do not meet.
+      fs.writeFileSync(path.join(scratch, name), `${text}\nexport {};\n`);
+    }
+  }
+  expect(count).toBeGreaterThan(8);
+  const config = {
+    extends: "../../tsconfig.base.json",
+    compilerOptions: {
+      noEmit: true,
+      noUnusedLocals: false,
+      noUnusedParameters: false,
+      typeRoots: ["../../node_modules/@types"],
+    },
+    include: ["./*.ts"],
+  };
+  fs.writeFileSync(path.join(scratch, "tsconfig.json"), JSON.stringify(config));
+  const tsc = path.join(root, "node_modules/.bin/tsc");
+  try {
+    execFileSync(tsc, ["-p", path.join(scratch, "tsconfig.json")], { encoding: "utf8" });
+  } catch (error) {
+    throw new Error(`a block does not compile:\n${(error as { stdout: string }).stdout}`);
+  }
+});
+
+test("README is at most 900 words", () => {
+  const words = read("README.md")
+    .replaceAll(/^```.*?^```$/gms, "")
+    .split(/\s+/)
+    .filter((word) => /\w/.test(word));
+  expect(words.length).toBeLessThanOrEqual(900);
+});
+
+test("every code of specs/errors.md has a line in docs/errors.md, and no other code has", () => {
+  const codes = (page: string) =>
+    [...read(page).matchAll(/^\| `([A-Z_]+)` \|.*\|.*\|/gm)].map(([, code]) => code).sort();
+  const specified = read("specs/errors.md").split("## Codes")[1]?.split("\n## ")[0] ?? "";
+  const wanted = [...specified.matchAll(/^\| `([A-Z_]+)` \|/gm)].map(([, code]) => code).sort();
+  expect(wanted.length).toBeGreaterThan(15);
+  expect(codes("docs/errors.md")).toEqual(wanted);
+});
