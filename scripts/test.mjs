@@ -1,5 +1,6 @@
 // Every test of both languages, and one line at the end that sums them: `N passed, N failed, N skipped`.
 // Arguments are handed to vitest, and then only vitest runs: `npm test -- tests/ts/client.test.ts`.
+// `--quick` (npm run test:quick) leaves out what needs other programs or a package: interop, faults, package.
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
@@ -8,7 +9,8 @@ import { root } from "./ensure.mjs";
 import { whatFailed } from "./what_failed.mjs";
 
 const MINUTES = 20;
-const filter = process.argv.slice(2);
+const quick = process.argv.includes("--quick");
+const filter = process.argv.slice(2).filter((argument) => argument !== "--quick");
 const total = { passed: 0, failed: 0, skipped: 0 };
 let broken = false;
 let log = "";
@@ -31,7 +33,8 @@ if (filter.length === 0) {
 
 const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-test-")), "vitest.json");
 const outputs = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-await run("node", ["node_modules/vitest/vitest.mjs", "run", ...outputs, ...filter]);
+const slow = quick ? ["interop", "faults", "package"].map((name) => `--exclude=tests/${name}/**`) : [];
+await run("node", ["node_modules/vitest/vitest.mjs", "run", ...outputs, ...slow, ...filter]);
 if (fs.existsSync(report)) {
   const counts = JSON.parse(fs.readFileSync(report, "utf8"));
   total.passed += counts.numPassedTests;

@@ -40,7 +40,7 @@ import { askToRetry } from "./retry.js";
 import { type Unread, UnreadOutcomes } from "./unread.js";
 import { Unsettled } from "./unsettled.js";
 
-/** DESIGN.md's default of `close`. Rust takes the deadline as an argument, so it cannot own this one. */
+/** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
 const CLOSE_DEADLINE_MS = 30_000;
 
 interface Waiter {

@@ -1,6 +1,6 @@
 // Which memory may be lent to a native thread, and what is done with the rest.
 //
-// Everything here was tried (FACTS.md, "JavaScript memory under native code"). This is the one table:
+// Everything here was tried (specs/javascript-memory.md). This is the one table:
 //
 //   memory                    auto              pin              copy            why
 //   ------------------------  ----------------  ---------------  --------------  ------------------------------
