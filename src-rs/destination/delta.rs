@@ -14,37 +14,42 @@
 //! It does not delete, update, compact or vacuum, and it never changes a table's properties; it widens
 //! a schema only when `delta.schemaEvolution` is `"merge"`.
 
+mod checkpoint;
 mod commit;
 mod conform;
 mod encoder;
 mod errors;
 mod features;
 mod file;
+mod log;
 mod partitions;
 mod stats;
 mod storage;
+mod table;
 mod target;
 mod types;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
-use deltalake_core::table::state::DeltaTableState;
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
+use uuid::Uuid;
 
+use self::checkpoint::Checkpoints;
+use self::commit::{Append, Done, View};
 use self::conform::Plan;
 use self::encoder::{Encoders, Part};
 use self::file::{Finished, Spec};
 use self::partitions::{Key, Splitter};
 use self::stats::Wanted;
 use self::storage::Location;
+use self::table::{Table, Transaction};
 pub use self::target::meant;
 
 use super::{
@@ -54,11 +59,21 @@ use crate::compute;
 use crate::config::{Config, SchemaEvolution};
 use crate::error::{Code, Error, Result};
 
+/// Producers whose view of the table is remembered between their sessions. One that is forgotten reads the log
+/// again.
+const PRODUCERS: usize = 32;
+
 pub struct Delta {
     location: Location,
     config: Config,
-    checkpoint_failures: Arc<AtomicU64>,
+    checkpoints: Checkpoints,
+    /// The table as it was found, before any producer had to do with it.
+    found: Mutex<Option<Table>>,
+    producers: Mutex<HashMap<Uuid, Arc<Shared>>>,
 }
+
+/// What a producer knows, for whichever of its sessions is open.
+type Shared = tokio::sync::Mutex<View>;
 
 impl Delta {
     /// Finds the table, or the place where it is to be. One attempt.
@@ -69,18 +84,25 @@ impl Delta {
     /// `TABLE_CORRUPT`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `UNAVAILABLE`.
     pub async fn connect(target: &str, config: &Config) -> Result<Delta> {
         super::install_crypto();
-        let delta = Delta {
-            location: Location::parse(target, &config.delta.storage)?,
-            config: config.clone(),
-            checkpoint_failures: Arc::default(),
-        };
+        let location = Location::parse(target, &config.delta.storage)?;
+        let delta = Delta::over(location, config.clone());
         delta.check().await?;
         Ok(delta)
     }
 
+    fn over(location: Location, config: Config) -> Delta {
+        Delta {
+            checkpoints: Checkpoints::new(location.clone()),
+            location,
+            config,
+            found: Mutex::default(),
+            producers: Mutex::default(),
+        }
+    }
+
     /// Checkpoints that could not be written. Nothing is lost by it; reading the table gets slower.
     pub fn checkpoint_failures(&self) -> u64 {
-        self.checkpoint_failures.load(Ordering::Relaxed)
+        self.checkpoints.failures()
     }
 
     /// Whether the target names a table, without reaching for it.
@@ -91,34 +113,61 @@ impl Delta {
         target::parse(target).map(|_| ())
     }
 
-    async fn load(&self) -> Result<Option<DeltaTableState>> {
-        if self.location.poisoned() {
-            let text = "syncing the table's log failed before; what the disk holds is not known until it is looked at";
-            return Err(Error::new(Code::Unavailable, text).during("open"));
+    fn refuse_if_poisoned(&self) -> Result<()> {
+        if !self.location.poisoned() {
+            return Ok(());
         }
-        let Some(state) = commit::load(&self.location).await? else {
+        let text = "syncing the table's log failed before; what the disk holds is not known until it is looked at";
+        Err(Error::new(Code::Unavailable, text).during("open"))
+    }
+
+    /// Whether the table is one that this client can append to; none if it may be created.
+    fn accept(&self, table: Option<Table>) -> Result<Option<Table>> {
+        let Some(table) = table else {
             if self.config.create_if_missing {
                 return Ok(None);
             }
             let text = format!("there is no Delta table at {}", self.location.url);
             return Err(Error::new(Code::NotFound, text).during("open"));
         };
-        features::check(&state)?;
+        features::check(&table)?;
         let (asked, found) = (
             &self.config.delta.partition_by,
-            state.metadata().partition_columns(),
+            table.metadata().partition_columns(),
         );
         if !asked.is_empty() && asked != found {
             let text = format!("the table is partitioned by {found:?}, not by {asked:?}");
             return Err(Error::new(Code::SchemaMismatch, text).during("open"));
         }
-        Ok(Some(state))
+        Ok(Some(table))
+    }
+
+    /// What is remembered of a producer. A fresh one has landed nothing and looks nothing up.
+    fn producer(&self, opening: &Opening) -> Arc<Shared> {
+        let mut producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        if producers.len() >= PRODUCERS && !producers.contains_key(&opening.producer) {
+            producers.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        let known = producers.entry(opening.producer).or_insert_with(|| {
+            let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::new(Shared::new(View {
+                table: found.clone(),
+                looked: opening.resume_from.is_none(),
+                ..View::default()
+            }))
+        });
+        Arc::clone(known)
     }
 
     /// The table and how batches of this schema become its rows, created or widened if need be.
-    async fn prepare(&self, opening: &Opening) -> Result<(DeltaTableState, Plan)> {
-        let mut state = match self.load().await? {
-            Some(state) => state,
+    async fn prepare(&self, opening: &Opening, view: &mut View, app: &str) -> Result<(Table, Plan)> {
+        self.refuse_if_poisoned()?;
+        let now = match view.looked {
+            true => view.catch_up(&self.location, app).await?,
+            false => view.look_back(&self.location, app).await?,
+        };
+        let mut table = match self.accept(now)? {
+            Some(table) => table,
             None => {
                 let columns = types::table_schema(&opening.schema)?;
                 let by = &self.config.delta.partition_by;
@@ -133,18 +182,17 @@ impl Delta {
                 }
                 commit::create(&self.location, columns, by).await?;
                 // Another writer may have been first, with a table of another kind.
-                self.load()
-                    .await?
+                self.accept(view.catch_up(&self.location, app).await?)?
                     .ok_or_else(|| Error::new(Code::Internal, "the new table cannot be found"))?
             }
         };
         let grow = self.config.delta.schema_evolution == SchemaEvolution::Merge;
-        let mut plan = Plan::new(&opening.schema, state.schema().as_ref(), grow)?;
+        let mut plan = Plan::new(&opening.schema, table.schema(), grow)?;
         if !plan.unknown.is_empty() {
-            state = commit::widen(&self.location, state, &plan.unknown).await?;
-            plan = Plan::new(&opening.schema, state.schema().as_ref(), grow)?;
+            table = commit::widen(&self.location, view, app, &plan.unknown).await?;
+            plan = Plan::new(&opening.schema, table.schema(), grow)?;
         }
-        Ok((state, plan))
+        Ok((table, plan))
     }
 }
 
@@ -185,24 +233,32 @@ impl Destination for Delta {
             })
             .await?;
         }
-        self.load().await.map(|_| ())
+        self.refuse_if_poisoned()?;
+        let known = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = match known {
+            Some(table) if table.is_current(&self.location).await? => {
+                table.catch_up(&self.location, None, None).await?.map(|(table, _)| table)
+            }
+            _ => Table::read(&self.location, None).await?.map(|(table, _)| table),
+        };
+        let accepted = self.accept(now)?;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = accepted;
+        Ok(())
     }
 
     async fn open(&self, opening: Opening) -> Result<Opened> {
-        let (state, plan) = self.prepare(&opening).await?;
         let app = format!("arrow-ingest-{}", opening.producer);
-        let landed = match opening.resume_from {
-            Some(first) => commit::landed(&self.location, &state, &app)
-                .await?
-                .filter(|(last, _)| *last >= first)
-                .map(|(id, version)| Acknowledgement::Through {
-                    id,
-                    position: version.map_or(Position::None, Position::Version),
-                }),
-            None => None,
-        };
+        let producer = self.producer(&opening);
+        let mut view = producer.lock().await;
+        let (table, plan) = self.prepare(&opening, &mut view, &app).await?;
+        let landed = opening.resume_from.and_then(|first| {
+            let landed = view.last.filter(|landed| landed.id >= first)?;
+            Some(landed.acknowledged())
+        });
+        let conclusive = view.is_conclusive();
+        drop(view);
         let landed = landed.into_iter().collect();
-        let by = state.metadata().partition_columns().to_vec();
+        let by = table.metadata().partition_columns().to_vec();
         let splitter = match by.is_empty() {
             true => None,
             false => Some(Arc::new(Mutex::new(Splitter::new(&plan.target, &by)?))),
@@ -221,28 +277,30 @@ impl Destination for Delta {
             runtime: Handle::current(),
             schema: Arc::new(schema),
             compression: self.config.delta.compression,
-            wanted: Wanted::of(state.metadata().configuration()),
+            wanted: Wanted::of(table.metadata().configuration()),
             secrets: self.location.secrets.clone(),
         });
         let session = DeltaSession {
             location: self.location.clone(),
             encoders: Encoders::new(spec, self.config.delta.target_file_size),
-            state: Some(state),
+            view: producer,
             plan: Arc::new(plan),
+            by,
             splitter,
             app,
+            landed: None,
             acknowledgements: opening.acknowledgements,
             pending: None,
             commit_interval: self.config.delta.commit_interval,
             commit_bytes: (self.config.inflight.max_bytes / 2).max(1),
             target_file_size: self.config.delta.target_file_size,
-            checkpoint_failures: Arc::clone(&self.checkpoint_failures),
+            checkpoints: self.checkpoints.clone(),
             checkpoint: None,
         };
         Ok(Opened {
             session: Box::new(session),
             landed,
-            conclusive: true,
+            conclusive,
         })
     }
 }
@@ -250,23 +308,27 @@ impl Destination for Delta {
 struct DeltaSession {
     location: Location,
     encoders: Encoders,
-    /// The table as last read; none if reading it after a commit failed.
-    state: Option<DeltaTableState>,
+    view: Arc<Shared>,
     plan: Arc<Plan>,
+    /// The columns that files are partitioned by.
+    by: Vec<String>,
     splitter: Option<Arc<Mutex<Splitter>>>,
     app: String,
+    /// The last write that an earlier session has landed, as far as this one had to find out.
+    landed: Option<u64>,
     acknowledgements: Acknowledgements,
     pending: Option<Pending>,
     commit_interval: Duration,
     commit_bytes: usize,
     target_file_size: usize,
-    checkpoint_failures: Arc<AtomicU64>,
+    checkpoints: Checkpoints,
     checkpoint: Option<JoinHandle<()>>,
 }
 
 /// What was written and not committed.
 struct Pending {
     since: Instant,
+    first: u64,
     last: u64,
     bytes: usize,
 }
@@ -274,6 +336,10 @@ struct Pending {
 #[async_trait]
 impl Session for DeltaSession {
     async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        if self.landed.is_some_and(|landed| write.id <= landed) {
+            // It was on its way here when it was acknowledged through what the log says.
+            return Ok(());
+        }
         self.encoders.check()?;
         let (plan, splitter, given) = (Arc::clone(&self.plan), self.splitter.clone(), Arc::clone(&write));
         let parts = over(compute::spawn(move || {
@@ -285,6 +351,7 @@ impl Session for DeltaSession {
         }
         let pending = self.pending.get_or_insert_with(|| Pending {
             since: Instant::now(),
+            first: write.id,
             last: write.id,
             bytes: 0,
         });
@@ -301,19 +368,16 @@ impl Session for DeltaSession {
         self.sync_directories(&files).await?;
         let version = if files.is_empty() {
             // Writes without a row leave nothing to commit.
-            self.state.as_ref().map(DeltaTableState::version)
+            self.view.lock().await.table.as_ref().map(Table::version)
         } else {
             let adds = files.iter().map(|file| file.add.clone()).collect();
             // Before the commit: if this call is cancelled in the midst of it, nobody knows.
             files.iter_mut().for_each(|file| file.staged.keep());
-            let (state, plan) = (&mut self.state, &self.plan);
-            match commit::commit(&self.location, state, plan, adds, &self.app, pending.last).await {
-                Ok(landed) => {
-                    if landed.checkpoint && self.checkpoint.as_ref().is_none_or(|task| task.is_finished()) {
-                        let failures = Arc::clone(&self.checkpoint_failures);
-                        self.checkpoint = Some(commit::checkpoint(self.location.clone(), failures));
-                    }
-                    landed.version
+            match self.commit(adds, &pending).await {
+                Ok(Done::Landed(version)) => Some(version),
+                Ok(Done::Earlier(landed)) => {
+                    files.into_iter().for_each(|file| file.staged.discard());
+                    return self.acknowledge_earlier(landed, &pending);
                 }
                 Err(failed) => {
                     if !failed.may_land {
@@ -349,6 +413,41 @@ impl Session for DeltaSession {
 }
 
 impl DeltaSession {
+    async fn commit(
+        &mut self,
+        adds: Vec<deltalake_core::kernel::Add>,
+        pending: &Pending,
+    ) -> std::result::Result<Done, commit::Failed> {
+        let mut view = self.view.lock().await;
+        let before = view.table.as_ref().map(Table::version);
+        let append = Append {
+            plan: &self.plan,
+            by: &self.by,
+            adds,
+            app: &self.app,
+            first: pending.first,
+            last: pending.last,
+        };
+        let done = commit::commit(&self.location, &mut view, append).await?;
+        if let (Some(before), Some(table), Done::Landed(_)) = (before, &view.table, &done) {
+            let begun = self.checkpoints.committed(before, table);
+            self.checkpoint = begun.or(self.checkpoint.take());
+        }
+        Ok(done)
+    }
+
+    /// A commit of an earlier session, of which the answer was lost, holds writes that this one was given too.
+    fn acknowledge_earlier(&mut self, landed: Transaction, pending: &Pending) -> Result<()> {
+        self.landed = Some(landed.id);
+        self.acknowledgements.send(landed.acknowledged());
+        if landed.id >= pending.last {
+            return Ok(());
+        }
+        // The files mix what landed with what did not. Nothing has failed: the next session is given the rest.
+        let text = "an earlier commit of this client landed late, with a part of these rows";
+        Err(Error::new(Code::Conflict, text).during("commit").graceful())
+    }
+
     async fn sync_directories(&self, files: &[Finished]) -> Result<()> {
         let directories: BTreeSet<PathBuf> = files
             .iter()
@@ -427,6 +526,9 @@ async fn over<T>(task: impl Future<Output = std::result::Result<Result<T>, JoinE
     })
 }
 
+#[cfg(test)]
+#[path = "../../tests/rs/delta/simulated.rs"]
+mod simulated;
 #[cfg(test)]
 #[path = "../../tests/rs/delta/remote.rs"]
 mod tests;

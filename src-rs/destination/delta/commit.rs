@@ -1,97 +1,130 @@
-//! The table's log: loading, creating, widening, committing, checkpointing.
+//! Committing: creating a table, widening it, appending to it.
 //!
 //! Invariants:
-//! - A commit carries the producer's application transaction, so whether it landed can always be read
-//!   from the log; an error is only reported after that was tried.
+//! - A version is taken by a conditional put, so it is somebody's for good, and every attempt at it that is
+//!   still under way can never land any more.
+//! - A commit goes on to the next version only when it is known who holds the one before: what this producer
+//!   has landed is never committed again, whichever session's request it was.
+//! - "It did not land" is said only where that is so: the request was refused, or somebody else holds the
+//!   version. Until then the version is in doubt, and the producer remembers it over its sessions.
 //! - Files are deleted only when it is known that no version names them.
-//! - Checkpoints come after the acknowledgement and apart from it: one that fails is counted, and the
-//!   next one covers its versions.
+//!
+//! Another writer's versions are no conflict for an append, whatever they add or remove. What they change of
+//! protocol and metadata is looked at before the next try (`specs/delivery.md`).
 //!
 //! It does not wait and try again at leisure: optimistic retries against other writers end here, all
 //! else is the transmitter's.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use deltalake_core::DeltaTable;
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitData, CommitProperties, TransactionError};
+use bytes::Bytes;
+use deltalake_core::TableProperty;
+use deltalake_core::kernel::transaction::CommitData;
 use deltalake_core::kernel::{
-    Action, Add, MetadataExt as _, StructField, StructType, Transaction, new_metadata,
+    Action, Add, MetadataExt as _, StructField, StructType, Transaction as Txn, new_metadata,
 };
-use deltalake_core::logstore::CommitOrBytes;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::table::state::DeltaTableState;
-use futures::StreamExt as _;
-use object_store::ObjectStore as _;
-use uuid::Uuid;
+use object_store::{PutMode, PutOptions};
 
 use super::conform::Plan;
 use super::errors;
-use super::features::{self, Honoured};
+use super::features;
+use super::log;
 use super::storage::Location;
+use super::table::{Table, Transaction};
 use crate::error::{Code, Error, Result};
 
 /// Rounds against other writers before a commit gives up as `CONFLICT`.
 const ROUNDS: usize = 20;
-/// Rounds against writers that change the schema, which is rare.
-const REREADS: usize = 5;
+/// A store that says a version is taken and then does not have it is about to decide between two writers.
+const UNDECIDED: Duration = Duration::from_millis(20);
+/// How long a client's transaction is of use: it is looked for after a lost answer. Kept for ever, the clients
+/// that were would fill every checkpoint.
+const TRANSACTION_RETENTION: &str = "interval 7 days";
 
-/// The table as it is now; none if there is none.
-///
-/// # Errors
-/// `TABLE_CORRUPT` if there is a log that cannot be read.
-pub async fn load(location: &Location) -> Result<Option<DeltaTableState>> {
-    let failed = |error| location.secrets.table(&error).during("open");
-    if let Some(path) = &location.local
-        && tokio::fs::metadata(path.join("_delta_log"))
-            .await
-            .is_ok_and(|log| !log.is_dir())
-    {
-        return Err(Error::new(Code::TableCorrupt, "_delta_log is not a directory").during("open"));
+/// What one producer knows of the table and of its own commits, over all its sessions.
+#[derive(Debug, Default)]
+pub struct View {
+    pub table: Option<Table>,
+    /// The last of its transactions that the log is known to hold.
+    pub last: Option<Transaction>,
+    /// The highest version that a commit of it may still take, though no answer came.
+    pub doubt: Option<u64>,
+    /// Whether `last` covers all that the log holds, up to the table's version.
+    pub looked: bool,
+}
+
+impl View {
+    /// Brings the table forward. None if there is no table any more.
+    pub async fn catch_up(&mut self, location: &Location, app: &str) -> Result<Option<Table>> {
+        self.look(location, app, None).await?;
+        Ok(self.table.clone())
     }
-    if !location.log.is_delta_table_location().await.map_err(failed)? {
-        return Ok(None);
+
+    /// Reads the log for what this producer has landed, which nobody has done before.
+    pub async fn look_back(&mut self, location: &Location, app: &str) -> Result<Option<Table>> {
+        let found = Table::read(location, Some(app)).await?;
+        self.looked = true;
+        let Some((table, own)) = found else {
+            self.table = None;
+            return Ok(None);
+        };
+        self.last = own.max_by_id(self.last);
+        // A request that this process knows nothing of can only be at the next version. On a disk there is none:
+        // who made it is gone.
+        self.doubt = location.local.is_none().then(|| table.version() + 1);
+        self.table = Some(table.clone());
+        Ok(Some(table))
     }
-    match DeltaTableState::try_new(location.log.as_ref(), None).await {
-        Ok(state) => {
-            whole(location, &state).await?;
-            Ok(Some(state))
-        }
-        Err(error) => {
-            let found = failed(error);
-            // There is a log, so "not found" means that a part of it is missing.
-            Err(match found.code() {
-                Code::NotFound => Error::new(Code::TableCorrupt, found.message()).during("open"),
-                _ => found,
-            })
-        }
+
+    /// Whether nothing of this producer can land any more that the log does not hold.
+    pub fn is_conclusive(&self) -> bool {
+        self.doubt.is_none()
+    }
+
+    /// Returns the version that is `commit`, if one of those that came is.
+    async fn look(&mut self, location: &Location, app: &str, commit: Option<&[u8]>) -> Result<Option<u64>> {
+        // Kept until there is a newer one: an error on the way loses nothing that was seen.
+        let (found, news) = match self.table.clone() {
+            Some(table) => match table.catch_up(location, Some(app), commit).await? {
+                Some((table, news)) => (Some(table), Some(news)),
+                None => (None, None),
+            },
+            None => match Table::read(location, Some(app)).await? {
+                Some((table, own)) => {
+                    self.last = own.max_by_id(self.last);
+                    (Some(table), None)
+                }
+                None => (None, None),
+            },
+        };
+        self.table = found;
+        let news = news.unwrap_or_default();
+        self.last = news.own.max_by_id(self.last);
+        self.settle_doubt();
+        Ok(news.ours)
+    }
+
+    /// A version that is there can be taken by nobody any more.
+    fn settle_doubt(&mut self) {
+        let version = self.table.as_ref().map(Table::version);
+        self.doubt = self.doubt.filter(|doubt| Some(*doubt) > version);
     }
 }
 
-/// The kernel takes a log that begins anywhere for a whole one, and the rows before it for never written.
-async fn whole(location: &Location, state: &DeltaTableState) -> Result<()> {
-    let failed = |error| location.secrets.table(&error).during("open");
-    if location.log.read_commit_entry(0).await.map_err(failed)?.is_some() {
-        return Ok(());
-    }
-    let mut entries = location.store().list(Some(location.log.log_path()));
-    while let Some(entry) = entries.next().await {
-        let entry = entry.map_err(|error| location.secrets.store(&error).during("open"))?;
-        if entry
-            .location
-            .filename()
-            .is_some_and(|name| name.contains(".checkpoint."))
-        {
-            return Ok(());
+trait Newest {
+    fn max_by_id(self, other: Self) -> Self;
+}
+
+impl Newest for Option<Transaction> {
+    fn max_by_id(self, other: Self) -> Self {
+        match (self, other) {
+            (Some(one), Some(other)) if (other.id, other.version) >= (one.id, one.version) => Some(other),
+            (None, other) => other,
+            (one, _) => one,
         }
     }
-    let text = format!(
-        "the log up to version {} has neither its first version nor a checkpoint",
-        state.version()
-    );
-    Err(Error::new(Code::TableCorrupt, text).during("open"))
 }
 
 /// Creates the table, or finds that somebody else just did.
@@ -106,8 +139,11 @@ pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String
         )
     };
     let schema = StructType::try_new(columns).map_err(|error| internal(error.to_string()))?;
-    let none: [(String, String); 0] = [];
-    let metadata = new_metadata(&schema, by, none).map_err(|error| internal(error.to_string()))?;
+    let properties = [(
+        TableProperty::SetTransactionRetentionDuration.as_ref(),
+        TRANSACTION_RETENTION,
+    )];
+    let metadata = new_metadata(&schema, by, properties).map_err(|error| internal(error.to_string()))?;
     let protocol = features::fresh(&schema);
     let operation = DeltaOperation::Create {
         mode: SaveMode::ErrorIfExists,
@@ -116,278 +152,233 @@ pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String
         metadata: metadata.clone(),
     };
     let actions = vec![Action::Protocol(protocol), Action::Metadata(metadata)];
-    let entry = CommitData::new(actions, operation, HashMap::new(), Vec::new())
-        .get_bytes()
-        .map_err(|error| internal(error.to_string()))?;
-    match location
-        .log
-        .write_commit_entry(0, CommitOrBytes::LogBytes(entry), Uuid::new_v4())
-        .await
-    {
+    let entry = entry(actions, operation)?;
+    match put(location, 0, entry).await {
         // Another writer's table: the caller loads it and checks whether it fits.
-        Ok(()) | Err(TransactionError::VersionAlreadyExists(_)) => Ok(()),
-        Err(error) => Err(location.secrets.table(&error.into()).during("open")),
+        Err(error) if !is_taken(&error) => Err(location.secrets.store(&error).during("open")),
+        _ => Ok(()),
     }
 }
 
 /// Adds nullable columns to the table, as a version of its own.
-pub async fn widen(
-    location: &Location,
-    mut state: DeltaTableState,
-    fields: &[StructField],
-) -> Result<DeltaTableState> {
-    let failed = |error| location.secrets.table(&error).during("open");
-    for _ in 0..REREADS {
-        let schema = state.schema();
+pub async fn widen(location: &Location, view: &mut View, app: &str, fields: &[StructField]) -> Result<Table> {
+    for _ in 0..ROUNDS {
+        let Some(table) = view.table.clone() else {
+            return Err(Error::new(Code::NotFound, "the table is gone").during("open"));
+        };
+        let schema = table.schema();
         let missing: Vec<StructField> = fields
             .iter()
             .filter(|field| schema.field(&field.name).is_none())
             .cloned()
             .collect();
         if missing.is_empty() {
-            return Ok(state);
+            return Ok(table);
         }
         let internal =
             |error: String| Error::new(Code::Internal, format!("the wider schema is invalid: {error}"));
         let wide = StructType::try_new(schema.fields().cloned().chain(missing.iter().cloned()))
             .map_err(|error| internal(error.to_string()))?;
-        let metadata = state
+        let metadata = table
             .metadata()
             .clone()
             .with_schema(&wide)
             .map_err(|error| internal(error.to_string()))?;
-        let mut actions = vec![Action::Metadata(metadata)];
-        actions.extend(features::upgrade(state.protocol(), &wide).map(Action::Protocol));
-        let honoured = Honoured::new(&state);
-        let commit = CommitBuilder::from(CommitProperties::default().with_max_retries(ROUNDS))
-            .with_actions(actions)
-            .build(
-                Some(&honoured),
-                Arc::clone(&location.log),
-                DeltaOperation::AddColumn { fields: missing },
-            );
-        let result = match commit.into_prepared_commit_future().await {
-            Ok(prepared) => prepared.await.map(|_| ()),
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(()) => {}
-            Err(error) if errors::table_changed(&error) => {}
-            Err(error) => return Err(failed(error)),
-        }
-        state = load(location)
-            .await?
-            .ok_or_else(|| Error::new(Code::TableCorrupt, "the table is gone").during("open"))?;
-        features::check(&state)?;
-    }
-    Err(Error::new(Code::Conflict, "other writers keep changing the table's schema").during("open"))
-}
-
-/// What of a producer has landed: its last write, and the version that holds it if that is near.
-pub async fn landed(
-    location: &Location,
-    state: &DeltaTableState,
-    app: &str,
-) -> Result<Option<(u64, Option<u64>)>> {
-    let version = state
-        .transaction_version(location.log.as_ref(), app)
-        .await
-        .map_err(|error| location.secrets.table(&error).during("open"))?;
-    let Some(id) = version.and_then(|version| u64::try_from(version).ok()) else {
-        return Ok(None);
-    };
-    Ok(Some((id, find(location, state.version(), app, id).await)))
-}
-
-/// Looks for the version of a transaction among the last ones.
-async fn find(location: &Location, latest: u64, app: &str, id: u64) -> Option<u64> {
-    const FAR: u64 = 256;
-    for version in (latest.saturating_sub(FAR)..=latest).rev() {
-        let Ok(Some(entry)) = location.log.read_commit_entry(version).await else {
-            continue;
-        };
-        let holds = entry.split(|byte| *byte == b'\n').any(|line| {
-            serde_json::from_slice::<serde_json::Value>(line)
-                .is_ok_and(|action| action["txn"]["appId"] == app && action["txn"]["version"] == id)
-        });
-        if holds {
-            return Some(version);
+        let protocol = features::upgrade(table.protocol(), &wide);
+        let mut actions = vec![Action::Metadata(metadata.clone())];
+        actions.extend(protocol.clone().map(Action::Protocol));
+        let entry = entry(actions, DeltaOperation::AddColumn { fields: missing })?;
+        match put(location, table.version() + 1, entry).await {
+            Ok(()) => {
+                let table = table.next(protocol, Some(metadata))?;
+                view.table = Some(table.clone());
+                view.settle_doubt();
+                return Ok(table);
+            }
+            Err(error) if is_taken(&error) => {
+                // Whoever was first may have added the same columns, or changed what they are added to.
+                if let Some(table) = view.catch_up(location, app).await? {
+                    features::check(&table)?;
+                }
+            }
+            // Should it land after all, the next attempt finds the columns there.
+            Err(error) => return Err(location.secrets.store(&error).during("open")),
         }
     }
-    None
+    Err(Error::new(Code::Conflict, "other writers keep taking the next version").during("open"))
 }
 
-/// A commit that landed.
-pub struct Landed {
-    /// Unknown only if the log moved on so far that looking was given up.
-    pub version: Option<u64>,
-    /// Whether a checkpoint is due by the table's own interval.
-    pub checkpoint: bool,
+/// What is to be committed.
+pub struct Append<'a> {
+    pub plan: &'a Plan,
+    /// The columns that its files are partitioned by.
+    pub by: &'a [String],
+    pub adds: Vec<Add>,
+    pub app: &'a str,
+    /// The first and the last write that the files hold.
+    pub first: u64,
+    pub last: u64,
 }
 
-/// A commit that did not, and whether it may still.
+/// A commit that is settled.
+pub enum Done {
+    /// The files are this version's.
+    Landed(u64),
+    /// A commit of an earlier session held some of these writes and has landed; no version names these files.
+    Earlier(Transaction),
+}
+
+/// A commit that did not land, and whether it may still.
 pub struct Failed {
     pub error: Error,
     pub may_land: bool,
 }
 
-/// Commits files as one version that carries `(app, id)`.
-///
-/// `state` is the table as last read; it is brought up to date, or emptied if that fails.
+impl Failed {
+    fn sure(error: Error) -> Failed {
+        Failed {
+            error: error.during("commit"),
+            may_land: false,
+        }
+    }
+
+    fn in_doubt(error: Error) -> Failed {
+        Failed {
+            error: error.during("commit").ambiguous(),
+            may_land: true,
+        }
+    }
+}
+
+/// Commits files as the next version.
 pub async fn commit(
     location: &Location,
-    state: &mut Option<DeltaTableState>,
-    plan: &Plan,
-    adds: Vec<Add>,
-    app: &str,
-    id: u64,
-) -> std::result::Result<Landed, Failed> {
-    let sure = |error: Error| Failed {
-        error: error.during("commit"),
-        may_land: false,
+    view: &mut View,
+    append: Append<'_>,
+) -> std::result::Result<Done, Failed> {
+    let txn = Txn::new_with_last_update(append.app, append.last.cast_signed(), now());
+    let operation = DeltaOperation::Write {
+        mode: SaveMode::Append,
+        partition_by: Some(append.by.to_vec()).filter(|by| !by.is_empty()),
+        predicate: None,
     };
-    let by = state
-        .as_ref()
-        .map(|state| state.metadata().partition_columns().to_vec());
-    for _ in 0..REREADS {
-        let current = match state.take() {
-            Some(current) => current,
-            None => load(location)
-                .await
-                .map_err(sure)?
-                .ok_or_else(|| sure(Error::new(Code::NotFound, "the table is gone")))?,
-        };
-        features::check(&current).map_err(sure)?;
-        let same_partitions = by
-            .as_deref()
-            .is_none_or(|by| by == current.metadata().partition_columns());
-        if !plan.fits(current.schema().as_ref()) || !same_partitions {
-            let text = "the table's schema or partitioning was changed by another writer";
-            return Err(sure(Error::new(Code::SchemaMismatch, text)));
-        }
-        let before = current.version();
-        let transaction = Transaction::new_with_last_update(app, id.cast_signed(), now());
-        let properties = CommitProperties::default()
-            .with_max_retries(ROUNDS)
-            .with_create_checkpoint(false)
-            .with_cleanup_expired_logs(Some(false))
-            .with_application_transaction(transaction);
-        let honoured = Honoured::new(&current);
-        let prepared = CommitBuilder::from(properties)
-            .with_actions(adds.iter().cloned().map(Action::Add).collect())
-            .build(
-                Some(&honoured),
-                Arc::clone(&location.log),
-                DeltaOperation::Write {
-                    mode: SaveMode::Append,
-                    partition_by: by.clone().filter(|by| !by.is_empty()),
-                    predicate: None,
-                },
-            )
-            .into_prepared_commit_future();
-        // The commit itself and nothing after it: the hooks would report their failures as its own.
-        let result = match prepared.await {
-            Ok(prepared) => prepared.await.map(|done| done.version),
-            Err(error) => Err(error),
-        };
-        let error = match result {
-            Ok(version) => {
-                let interval = features::checkpoint_interval(&current);
-                *state = refreshed(location, current, version).await;
-                return Ok(Landed {
-                    version: Some(version),
-                    checkpoint: version / interval > before / interval,
-                });
-            }
-            Err(error) => error,
-        };
-        if errors::table_changed(&error) {
-            continue;
-        }
-        let found = location.secrets.table(&error).during("commit");
-        if !errors::may_have_landed(&error) {
-            return Err(sure(found));
-        }
-        return settle(location, state, app, id, found).await;
+    let actions = append.adds.into_iter().map(Action::Add).chain([Action::Txn(txn)]);
+    let entry = entry(actions.collect(), operation).map_err(Failed::sure)?;
+    let current = match &view.table {
+        Some(table) => table.is_current(location).await.map_err(Failed::sure)?,
+        None => false,
+    };
+    if !current {
+        view.table = None;
+        view.look(location, append.app, None).await.map_err(Failed::sure)?;
     }
-    Err(sure(Error::new(
-        Code::Conflict,
-        "other writers keep changing the table's schema",
-    )))
+    for _ in 0..ROUNDS {
+        if let Some(landed) = view.last.filter(|last| last.id >= append.first) {
+            return Ok(Done::Earlier(landed));
+        }
+        let Some(table) = view.table.clone() else {
+            return Err(Failed::sure(Error::new(Code::NotFound, "the table is gone")));
+        };
+        fits(&table, append.plan, append.by).map_err(Failed::sure)?;
+        let version = table.version() + 1;
+        if take(location, view, version, &entry).await? {
+            view.table = Some(table.later());
+            view.last = Some(Transaction {
+                id: append.last,
+                version: Some(version),
+            });
+            view.settle_doubt();
+            return Ok(Done::Landed(version));
+        }
+        // Whoever holds it, perhaps this very commit: it is the first version that is read.
+        let ours = view.look(location, append.app, Some(&entry)).await;
+        if let Some(version) = ours.map_err(Failed::in_doubt)? {
+            return Ok(Done::Landed(version));
+        }
+        if view.table.as_ref().is_some_and(|table| table.version() < version) {
+            tokio::time::sleep(UNDECIDED).await;
+        }
+    }
+    let text = "other writers keep taking the next version";
+    Err(Failed::sure(Error::new(Code::Conflict, text)))
 }
 
-/// An error that does not say whether the commit landed: the log does.
-async fn settle(
+/// What another writer may change under an append, and what it may not.
+fn fits(table: &Table, plan: &Plan, by: &[String]) -> Result<()> {
+    features::check(table)?;
+    if plan.fits(table.schema()) && by == table.metadata().partition_columns() {
+        return Ok(());
+    }
+    let text = "the table's schema or partitioning was changed by another writer";
+    Err(Error::new(Code::SchemaMismatch, text))
+}
+
+/// Tries to take a version. False if it is held by somebody, who may be this producer.
+async fn take(
     location: &Location,
-    state: &mut Option<DeltaTableState>,
-    app: &str,
-    id: u64,
-    error: Error,
-) -> std::result::Result<Landed, Failed> {
+    view: &mut View,
+    version: u64,
+    entry: &Bytes,
+) -> std::result::Result<bool, Failed> {
+    // Before the request: if this call is cancelled in the midst of it, nobody knows. What was in doubt before
+    // is at this version too, or it would be settled.
+    let before = view.doubt.replace(version);
+    let error = match put(location, version, entry.clone()).await {
+        Ok(()) => return Ok(true),
+        Err(error) if is_taken(&error) => return Ok(false),
+        Err(error) => error,
+    };
+    let found = location.secrets.store(&error);
     if location.poisoned() {
         // It may be visible and still be gone after a power cut.
-        return Err(Failed {
-            error: error.ambiguous(),
-            may_land: true,
-        });
+        return Err(Failed::in_doubt(found));
     }
-    let now = async {
-        let now = load(location).await?;
-        let found = match &now {
-            Some(now) => landed(location, now, app).await?,
-            None => None,
-        };
-        Ok::<_, Error>((now, found))
-    };
-    match now.await {
-        Ok((now, Some((last, version)))) if last >= id => {
-            *state = now;
-            Ok(Landed {
-                version,
-                checkpoint: false,
-            })
+    if location.local.is_none() && errors::is_refusal(&error) {
+        view.doubt = before;
+        return Err(Failed::sure(found));
+    }
+    match log::read_commit(location, version).await {
+        Ok(Some(_)) => Ok(false),
+        Err(_) => Err(Failed::in_doubt(found)),
+        // A disk answers when it is done: what is not there now never will be.
+        Ok(None) if location.local.is_some() => {
+            view.doubt = before;
+            Err(Failed::sure(found))
         }
-        // A request that timed out can arrive after this look; only a local disk or a clear refusal is sure.
-        Ok(_) => Err(Failed {
-            may_land: location.local.is_none() && error.code() != Code::Conflict,
-            error,
-        }),
-        Err(_) => Err(Failed {
-            error: error.ambiguous(),
-            may_land: true,
-        }),
+        // A request that timed out can arrive after any look. Taking the version settles it, either way.
+        Ok(None) => match put(location, version, entry.clone()).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(_) => Err(Failed::in_doubt(found)),
+        },
     }
 }
 
-async fn refreshed(location: &Location, mut state: DeltaTableState, version: u64) -> Option<DeltaTableState> {
-    // Without it the next commit would take this one for a rival's: the transaction is the same.
-    match state.update(location.log.as_ref(), Some(version)).await {
-        Ok(()) => Some(state),
-        Err(_) => None,
-    }
+fn is_taken(error: &object_store::Error) -> bool {
+    use object_store::Error as Store;
+    matches!(error, Store::AlreadyExists { .. } | Store::Precondition { .. })
+}
+
+/// Writes a version, unless there is one.
+async fn put(location: &Location, version: u64, entry: Bytes) -> object_store::Result<()> {
+    let path = log::path(location, &log::name(version));
+    let options = PutOptions::from(PutMode::Create);
+    location.store().put_opts(&path, entry.into(), options).await.map(|_| ())
+}
+
+/// The bytes of a version.
+fn entry(actions: Vec<Action>, operation: DeltaOperation) -> Result<Bytes> {
+    CommitData::new(actions, operation, HashMap::new(), Vec::new())
+        .get_bytes()
+        .map_err(|error| {
+            let text = "the commit cannot be written down";
+            Error::new(Code::Internal, text).caused_by(&error)
+        })
 }
 
 fn now() -> Option<i64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok()
-}
-
-/// Writes a checkpoint in the background. Its failure harms no write and is counted.
-pub fn checkpoint(location: Location, failures: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        // The kernel computes and blocks in here; on a worker of the runtime it would stall others.
-        let runtime = tokio::runtime::Handle::current();
-        let work = tokio::task::spawn_blocking(move || {
-            runtime.block_on(async {
-                let mut table = DeltaTable::new(Arc::clone(&location.log));
-                table.load().await?;
-                deltalake_core::checkpoints::create_checkpoint(&table, None).await
-            })
-        });
-        if !matches!(work.await, Ok(Ok(()))) {
-            failures.fetch_add(1, Ordering::Relaxed);
-        }
-    })
 }
 
 #[cfg(test)]

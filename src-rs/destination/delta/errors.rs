@@ -1,19 +1,16 @@
 //! Foreign failures → our codes, in one place.
 //!
 //! Invariants:
-//! - The matches over `object_store::Error` and `DeltaTableError` name every variant, so that an
-//!   upgrade which adds one has to be decided here.
+//! - The match over `object_store::Error` names every variant, so that an upgrade which adds one is looked at here.
 //! - Nothing that a storage option or a credential in the environment holds is in a message:
 //!   servers quote keys and signed strings back in their answers.
 //!
-//! It does not decide whether a write landed; `commit` reads the log for that.
+//! It does not decide whether a write landed, `commit` reads the log for that; nor whether a log is damaged, which
+//! `log` does.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-
-use deltalake_core::DeltaTableError;
-use deltalake_core::kernel::transaction::{CommitConflictError, TransactionError};
 
 use crate::error::{Code, Error};
 
@@ -58,10 +55,6 @@ impl Secrets {
 
     pub fn store(&self, error: &object_store::Error) -> Error {
         self.report(of_store(error), error)
-    }
-
-    pub fn table(&self, error: &DeltaTableError) -> Error {
-        self.report(of_table(error), error)
     }
 
     pub fn parquet(&self, error: &parquet::errors::ParquetError) -> Error {
@@ -137,37 +130,18 @@ impl std::error::Error for Scrubbed {
     }
 }
 
-/// Whether another writer of the same application transaction was seen, or may have been.
-pub fn may_have_landed(error: &DeltaTableError) -> bool {
-    match error {
-        DeltaTableError::Transaction { source } => match source {
-            TransactionError::CommitConflict(conflict) => {
-                matches!(conflict, CommitConflictError::ConcurrentTransaction)
-            }
-            TransactionError::MaxCommitAttempts(_)
-            | TransactionError::VersionAlreadyExists(_)
-            | TransactionError::ObjectStore { .. }
-            | TransactionError::LogStoreError { .. } => true,
-            TransactionError::SerializeLogJson { .. }
-            | TransactionError::DeltaTableAppendOnly
-            | TransactionError::UnsupportedTableFeatures(_)
-            | TransactionError::TableFeaturesRequired(_) => false,
-        },
-        DeltaTableError::SerializeLogJson { .. } => false,
-        _ => true,
-    }
-}
-
-/// Whether the table's schema or protocol moved under a commit.
-pub fn table_changed(error: &DeltaTableError) -> bool {
-    matches!(
-        error,
-        DeltaTableError::Transaction {
-            source: TransactionError::CommitConflict(
-                CommitConflictError::MetadataChanged | CommitConflictError::ProtocolChanged(_)
-            )
-        }
-    )
+/// Whether a store has refused a request outright: it was not carried out and never will be.
+pub fn is_refusal(error: &object_store::Error) -> bool {
+    let refused = matches!(
+        of_store(error),
+        Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::NotFound
+            | Code::ConfigInvalid
+            | Code::Unsupported
+    );
+    // The store below tries again by itself, and only the last try was refused then.
+    refused && !error.to_string().contains(" retries, ")
 }
 
 pub fn of_io(error: &io::Error) -> Code {
@@ -255,82 +229,6 @@ fn of_answer(text: &str) -> Option<Code> {
         "404" => Some(Code::NotFound),
         "429" | "503" => Some(Code::ResourceExhausted),
         _ => None,
-    }
-}
-
-fn of_transaction(error: &TransactionError) -> Code {
-    match error {
-        TransactionError::VersionAlreadyExists(_) | TransactionError::MaxCommitAttempts(_) => Code::Conflict,
-        TransactionError::CommitConflict(conflict) => match conflict {
-            CommitConflictError::UnsupportedWriterVersion(_)
-            | CommitConflictError::UnsupportedReaderVersion(_) => Code::Unsupported,
-            CommitConflictError::MetadataChanged => Code::SchemaMismatch,
-            CommitConflictError::ProtocolChanged(_) => Code::Unsupported,
-            CommitConflictError::CorruptedState { .. } => Code::TableCorrupt,
-            _ => Code::Conflict,
-        },
-        TransactionError::ObjectStore { source } => of_store(source),
-        TransactionError::UnsupportedTableFeatures(_) | TransactionError::TableFeaturesRequired(_) => {
-            Code::Unsupported
-        }
-        TransactionError::LogStoreError { .. } => Code::Unavailable,
-        TransactionError::SerializeLogJson { .. } | TransactionError::DeltaTableAppendOnly => Code::Internal,
-    }
-}
-
-fn of_table(error: &DeltaTableError) -> Code {
-    use DeltaTableError as Table;
-    match error {
-        Table::ObjectStore { source } => of_store(source),
-        Table::Io { source } => of_io(source),
-        Table::Transaction { source } => of_transaction(source),
-        Table::VersionAlreadyExists(_) => Code::Conflict,
-        Table::NotATable(_) | Table::InvalidVersion(_) => Code::NotFound,
-        Table::SchemaMismatch { .. } => Code::SchemaMismatch,
-        Table::InvalidTableLocation(_) => Code::ConfigInvalid,
-        Table::UnsupportedColumnMapping { .. } | Table::MissingFeature { .. } => Code::Unsupported,
-        // The log is read by the kernel, whose errors wrap those of the store.
-        Table::KernelError(source) => of_kernel(source),
-        Table::Kernel { source } => in_chain(source).unwrap_or(Code::TableCorrupt),
-        Table::Parquet { source } => in_chain(source).unwrap_or(Code::TableCorrupt),
-        Table::Arrow { source } => in_chain(source).unwrap_or(Code::TableCorrupt),
-        Table::GenericError { source } => in_chain(source.as_ref()).unwrap_or(Code::TableCorrupt),
-        Table::InvalidJsonLog { .. }
-        | Table::InvalidStatsJson { .. }
-        | Table::InvalidData { .. }
-        | Table::NoSchema
-        | Table::PartitionError { .. }
-        | Table::MetadataError(_)
-        | Table::Generic(_)
-        | Table::VersionMismatch(_, _) => Code::TableCorrupt,
-        Table::VersionDowngrade { .. }
-        | Table::InvalidDateTimeString { .. }
-        | Table::InvalidPartitionFilter { .. }
-        | Table::CommitValidation { .. }
-        | Table::SerializeLogJson { .. }
-        | Table::NotInitialized
-        | Table::NotInitializedWithFiles(_)
-        | Table::ChangeDataNotRecorded { .. }
-        | Table::ChangeDataNotEnabled { .. }
-        | Table::ChangeDataInvalidVersionRange { .. }
-        | Table::ChangeDataTimestampGreaterThanCommit { .. }
-        | Table::NoStartingVersionOrTimestamp => Code::Internal,
-    }
-}
-
-/// The kernel reads the log; what is wrong with the way there is not the log's fault.
-fn of_kernel(error: &delta_kernel::Error) -> Code {
-    use delta_kernel::Error as Kernel;
-    match error {
-        Kernel::Backtraced { source, .. } => of_kernel(source),
-        Kernel::ObjectStore(source) => of_store(source),
-        Kernel::IOError(source) => in_chain(source).unwrap_or_else(|| of_io(source)),
-        Kernel::GenericError { source } => in_chain(source.as_ref()).unwrap_or(Code::TableCorrupt),
-        Kernel::Reqwest(_) => Code::Unavailable,
-        Kernel::Unsupported(_) => Code::Unsupported,
-        Kernel::InternalError(_) => Code::Internal,
-        // All that is left says that the log does not hold what the protocol asks for.
-        _ => Code::TableCorrupt,
     }
 }
 
@@ -457,128 +355,18 @@ mod tests {
         assert_eq!(of_io(&io::Error::from_raw_os_error(24)), Code::ResourceExhausted);
     }
 
+    /// What a store refused is not there; what was refused after another try may be.
     #[test]
-    fn every_error_of_the_table_has_a_code() {
-        let transaction = |source| DeltaTableError::Transaction { source };
-        let conflict = |error| transaction(TransactionError::CommitConflict(error));
-        let lost: Box<dyn std::error::Error + Send + Sync> = "lost".into();
-        for (error, code) in [
-            (DeltaTableError::NotATable("x".into()), Code::NotFound),
-            (DeltaTableError::NoSchema, Code::TableCorrupt),
-            (
-                DeltaTableError::MissingFeature {
-                    feature: "x",
-                    url: "y".into(),
-                },
-                Code::Unsupported,
-            ),
-            (
-                transaction(TransactionError::LogStoreError {
-                    msg: "x".into(),
-                    source: "y".into(),
-                }),
-                Code::Unavailable,
-            ),
-            (
-                conflict(CommitConflictError::CorruptedState { source: "x".into() }),
-                Code::TableCorrupt,
-            ),
-            (
-                DeltaTableError::KernelError(delta_kernel::Error::GenericError { source: "x".into() }),
-                Code::TableCorrupt,
-            ),
-            (DeltaTableError::NotInitialized, Code::Internal),
-            (DeltaTableError::VersionAlreadyExists(1), Code::Conflict),
-            (
-                DeltaTableError::InvalidTableLocation("x".into()),
-                Code::ConfigInvalid,
-            ),
-            (
-                DeltaTableError::SchemaMismatch { msg: "x".into() },
-                Code::SchemaMismatch,
-            ),
-            (DeltaTableError::GenericError { source: lost }, Code::TableCorrupt),
-            (
-                io::Error::from(io::ErrorKind::StorageFull).into(),
-                Code::ResourceExhausted,
-            ),
-            (generic("status code: 401").into(), Code::Unauthenticated),
-            (
-                DeltaTableError::Kernel {
-                    source: deltalake_core::kernel::Error::MissingVersion,
-                },
-                Code::TableCorrupt,
-            ),
-            (
-                parquet::errors::ParquetError::General("x".into()).into(),
-                Code::TableCorrupt,
-            ),
-            (
-                arrow::error::ArrowError::ParseError("x".into()).into(),
-                Code::TableCorrupt,
-            ),
-            (
-                transaction(TransactionError::MaxCommitAttempts(3)),
-                Code::Conflict,
-            ),
-            (
-                transaction(TransactionError::DeltaTableAppendOnly),
-                Code::Internal,
-            ),
-            (
-                transaction(TransactionError::UnsupportedTableFeatures(Vec::new())),
-                Code::Unsupported,
-            ),
-            (
-                transaction(TransactionError::ObjectStore {
-                    source: generic("gone"),
-                }),
-                Code::Unavailable,
-            ),
-            (
-                conflict(CommitConflictError::MetadataChanged),
-                Code::SchemaMismatch,
-            ),
-            (
-                conflict(CommitConflictError::ProtocolChanged("x".into())),
-                Code::Unsupported,
-            ),
-            (
-                conflict(CommitConflictError::UnsupportedWriterVersion(9)),
-                Code::Unsupported,
-            ),
-            (
-                conflict(CommitConflictError::ConcurrentTransaction),
-                Code::Conflict,
-            ),
-            (
-                DeltaTableError::KernelError(delta_kernel::Error::Unsupported("x".into())),
-                Code::Unsupported,
-            ),
-            (
-                DeltaTableError::KernelError(delta_kernel::Error::InternalError("x".into())),
-                Code::Internal,
-            ),
-            (
-                DeltaTableError::KernelError(delta_kernel::Error::ObjectStore(generic("x"))),
-                Code::Unavailable,
-            ),
-            (
-                DeltaTableError::KernelError(delta_kernel::Error::IOError(io::ErrorKind::StorageFull.into())),
-                Code::ResourceExhausted,
-            ),
+    fn only_what_was_refused_at_once_is_a_refusal() {
+        for (text, refusal) in [
+            ("status code: 403 Forbidden", true),
+            ("status code: 404 Not Found: NoSuchBucket", true),
+            ("after 2 retries, max_retries: 3 - status code: 403 Forbidden", false),
+            ("status code: 503 SlowDown", false),
+            ("connection reset", false),
         ] {
-            assert_eq!(of_table(&error), code, "{error}");
+            assert_eq!(is_refusal(&generic(text)), refusal, "{text}");
         }
-        assert!(may_have_landed(&conflict(
-            CommitConflictError::ConcurrentTransaction
-        )));
-        assert!(!may_have_landed(&conflict(CommitConflictError::MetadataChanged)));
-        assert!(!may_have_landed(&transaction(
-            TransactionError::DeltaTableAppendOnly
-        )));
-        assert!(may_have_landed(&generic("timed out").into()));
-        assert!(table_changed(&conflict(CommitConflictError::MetadataChanged)));
     }
 
     #[test]

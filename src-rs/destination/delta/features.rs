@@ -2,23 +2,19 @@
 //!
 //! A feature that is merely listed and not in use asks nothing of an append; one that is in use, or
 //! that obliges every writer once listed, is refused by its name. deltalake-core's own check goes by
-//! the list alone, and without datafusion it would refuse every table that Databricks makes; it is
-//! told the protocol that is left ([`Honoured`]) after this check has passed.
+//! the list alone, and without datafusion it would refuse every table that Databricks makes.
 
-use delta_kernel::table_properties::TableProperties;
-use deltalake_core::TableProperty;
-use deltalake_core::kernel::transaction::TableReference;
 use deltalake_core::kernel::{
-    DataType, EagerSnapshot, Metadata, Protocol, StructField, StructType, contains_timestampntz,
+    DataType, Metadata, Protocol, StructField, StructType, contains_timestampntz,
 };
-use deltalake_core::table::state::DeltaTableState;
 
+use super::table::Table;
 use crate::error::{Code, Error, Result};
 
 /// # Errors
 /// `UNSUPPORTED` naming every feature that stands in the way.
-pub fn check(state: &DeltaTableState) -> Result<()> {
-    let found = refused(state.protocol(), state.metadata(), state.schema().as_ref());
+pub fn check(table: &Table) -> Result<()> {
+    let found = refused(table.protocol(), table.metadata(), table.schema());
     if found.is_empty() {
         return Ok(());
     }
@@ -191,48 +187,4 @@ pub fn upgrade(protocol: &Protocol, schema: &StructType) -> Option<Protocol> {
         "writerFeatures": writer,
     });
     serde_json::from_value(upgraded).ok()
-}
-
-/// A table as deltalake-core's protocol check is to see it, after [`check`] has passed.
-pub struct Honoured<'a> {
-    state: &'a DeltaTableState,
-    protocol: Protocol,
-}
-
-impl<'a> Honoured<'a> {
-    pub fn new(state: &'a DeltaTableState) -> Self {
-        Honoured {
-            state,
-            protocol: plain(),
-        }
-    }
-}
-
-impl TableReference for Honoured<'_> {
-    fn config(&self) -> &TableProperties {
-        self.state.table_config()
-    }
-
-    fn protocol(&self) -> &Protocol {
-        &self.protocol
-    }
-
-    fn metadata(&self) -> &Metadata {
-        self.state.metadata()
-    }
-
-    fn eager_snapshot(&self) -> &EagerSnapshot {
-        self.state.snapshot()
-    }
-}
-
-/// The table's checkpoint interval, by its own property or the protocol's default.
-pub fn checkpoint_interval(state: &DeltaTableState) -> u64 {
-    state
-        .metadata()
-        .configuration()
-        .get(TableProperty::CheckpointInterval.as_ref())
-        .and_then(|text| text.parse().ok())
-        .filter(|interval| *interval > 0)
-        .unwrap_or(10)
 }

@@ -1,0 +1,178 @@
+//! What a client keeps of a table: what an append needs, and nothing that grows with the table.
+//!
+//! Invariants:
+//! - A [`Table`] is a version with the protocol and metadata that hold at it. It knows no data files.
+//! - It is brought forward by reading the versions that came since; only where these are many, old or gone is
+//!   the log read anew.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deltalake_core::kernel::{Metadata, Protocol, StructType};
+
+use super::log::{self, Actions, corrupt};
+use super::storage::Location;
+use crate::destination::{Acknowledgement, Position};
+use crate::error::Result;
+
+/// Versions that are read one by one before it is cheaper to begin from the last checkpoint.
+const STEPS: u64 = 32;
+/// After this long without a look, a version that is missing may have been there and been cleaned up.
+const STALE: Duration = Duration::from_secs(600);
+
+/// A version of the table, as far as an append has to know it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Table {
+    version: u64,
+    protocol: Arc<Protocol>,
+    metadata: Arc<Metadata>,
+    schema: Arc<StructType>,
+    /// When this was the newest version.
+    seen: Instant,
+}
+
+/// A transaction of the producer that was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transaction {
+    pub id: u64,
+    /// The version that holds it, unless it was found in a checkpoint.
+    pub version: Option<u64>,
+}
+
+impl Transaction {
+    /// Every write up to this one is in the table.
+    pub fn acknowledged(&self) -> Acknowledgement {
+        Acknowledgement::Through {
+            id: self.id,
+            position: self.version.map_or(Position::None, Position::Version),
+        }
+    }
+}
+
+/// What the versions that came since held.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The last transaction of the producer among them.
+    pub own: Option<Transaction>,
+    /// The version that is, byte for byte, the commit that was asked about.
+    pub ours: Option<u64>,
+}
+
+impl Table {
+    /// # Errors
+    /// `TABLE_CORRUPT` if the metadata holds no schema.
+    pub fn new(version: u64, protocol: Protocol, metadata: Metadata) -> Result<Table> {
+        let schema = metadata
+            .parse_schema()
+            .map_err(|error| corrupt(&format!("the metadata at version {version}"), &error))?;
+        Ok(Table {
+            version,
+            protocol: Arc::new(protocol),
+            metadata: Arc::new(metadata),
+            schema: Arc::new(schema),
+            seen: Instant::now(),
+        })
+    }
+
+    /// The newest version of the table, none if there is no table, and the last transaction of `app`.
+    ///
+    /// # Errors
+    /// `TABLE_CORRUPT` naming the file, if the log was read and cannot be understood; otherwise the store's.
+    pub async fn read(
+        location: &Location,
+        app: Option<&str>,
+    ) -> Result<Option<(Table, Option<Transaction>)>> {
+        log::read(location, app).await
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    pub fn schema(&self) -> &Arc<StructType> {
+        &self.schema
+    }
+
+    /// Whether the version after this one cannot have been written and cleaned up since: a table that was
+    /// dropped, or a log of which this end is gone, would take a commit that nobody ever reads.
+    pub async fn is_current(&self, location: &Location) -> Result<bool> {
+        Ok(self.seen.elapsed() < STALE && log::exists(location, self.version).await?)
+    }
+
+    /// Brings it forward to the newest version; none if there is no table any more. `commit` is looked for
+    /// among the versions that came.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub async fn catch_up(
+        mut self,
+        location: &Location,
+        app: Option<&str>,
+        commit: Option<&[u8]>,
+    ) -> Result<Option<(Table, News)>> {
+        let mut news = News::default();
+        for _ in 0..STEPS {
+            let version = self.version + 1;
+            let Some(bytes) = log::read_commit(location, version).await? else {
+                self.seen = Instant::now();
+                return Ok(Some((self, news)));
+            };
+            if commit.is_some_and(|commit| commit == bytes) {
+                news.ours = Some(version);
+            }
+            let actions = log::actions(&log::name(version), bytes, app).await?;
+            if let Some(id) = actions.own {
+                news.own = Some(Transaction {
+                    id,
+                    version: Some(version),
+                });
+            }
+            self = self.with(version, actions)?;
+        }
+        let Some((table, own)) = Table::read(location, app).await? else {
+            return Ok(None);
+        };
+        news.own = own.or(news.own);
+        Ok(Some((table, news)))
+    }
+
+    /// This table one version later, with nothing changed that it knows of.
+    pub fn later(&self) -> Table {
+        Table {
+            version: self.version + 1,
+            seen: Instant::now(),
+            ..self.clone()
+        }
+    }
+
+    /// This table one version later.
+    pub fn next(&self, protocol: Option<Protocol>, metadata: Option<Metadata>) -> Result<Table> {
+        let actions = Actions {
+            protocol,
+            metadata,
+            own: None,
+        };
+        self.clone().with(self.version + 1, actions)
+    }
+
+    fn with(mut self, version: u64, actions: Actions) -> Result<Table> {
+        if let Some(metadata) = actions.metadata {
+            let protocol = actions.protocol.unwrap_or_else(|| (*self.protocol).clone());
+            return Table::new(version, protocol, metadata);
+        }
+        if let Some(protocol) = actions.protocol {
+            self.protocol = Arc::new(protocol);
+        }
+        self.version = version;
+        self.seen = Instant::now();
+        Ok(self)
+    }
+}
