@@ -117,7 +117,8 @@ impl Delta {
         if !self.location.poisoned() {
             return Ok(());
         }
-        let text = "syncing the table's log failed before; what the disk holds is not known until it is looked at";
+        let text =
+            "syncing the table's log failed before; what the disk holds is not known until it is looked at";
         Err(Error::new(Code::Unavailable, text).during("open"))
     }
 
@@ -236,9 +237,10 @@ impl Destination for Delta {
         self.refuse_if_poisoned()?;
         let known = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = match known {
-            Some(table) if table.is_current(&self.location).await? => {
-                table.catch_up(&self.location, None, None).await?.map(|(table, _)| table)
-            }
+            Some(table) if table.is_current(&self.location).await? => table
+                .catch_up(&self.location, None, None)
+                .await?
+                .map(|(table, _)| table),
             _ => Table::read(&self.location, None).await?.map(|(table, _)| table),
         };
         let accepted = self.accept(now)?;

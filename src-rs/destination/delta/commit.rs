@@ -270,7 +270,9 @@ pub async fn commit(
     };
     if !current {
         view.table = None;
-        view.look(location, append.app, None).await.map_err(Failed::sure)?;
+        view.look(location, append.app, None)
+            .await
+            .map_err(Failed::sure)?;
     }
     for _ in 0..ROUNDS {
         if let Some(landed) = view.last.filter(|last| last.id >= append.first) {
@@ -363,7 +365,11 @@ fn is_taken(error: &object_store::Error) -> bool {
 async fn put(location: &Location, version: u64, entry: Bytes) -> object_store::Result<()> {
     let path = log::path(location, &log::name(version));
     let options = PutOptions::from(PutMode::Create);
-    location.store().put_opts(&path, entry.into(), options).await.map(|_| ())
+    location
+        .store()
+        .put_opts(&path, entry.into(), options)
+        .await
+        .map(|_| ())
 }
 
 /// The bytes of a version.

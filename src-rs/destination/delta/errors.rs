@@ -361,7 +361,10 @@ mod tests {
         for (text, refusal) in [
             ("status code: 403 Forbidden", true),
             ("status code: 404 Not Found: NoSuchBucket", true),
-            ("after 2 retries, max_retries: 3 - status code: 403 Forbidden", false),
+            (
+                "after 2 retries, max_retries: 3 - status code: 403 Forbidden",
+                false,
+            ),
             ("status code: 503 SlowDown", false),
             ("connection reset", false),
         ] {

@@ -4,9 +4,7 @@
 //! that obliges every writer once listed, is refused by its name. deltalake-core's own check goes by
 //! the list alone, and without datafusion it would refuse every table that Databricks makes.
 
-use deltalake_core::kernel::{
-    DataType, Metadata, Protocol, StructField, StructType, contains_timestampntz,
-};
+use deltalake_core::kernel::{DataType, Metadata, Protocol, StructField, StructType, contains_timestampntz};
 
 use super::table::Table;
 use crate::error::{Code, Error, Result};

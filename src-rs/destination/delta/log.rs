@@ -50,10 +50,7 @@ pub struct Actions {
 }
 
 /// See [`Table::read`].
-pub async fn read(
-    location: &Location,
-    app: Option<&str>,
-) -> Result<Option<(Table, Option<Transaction>)>> {
+pub async fn read(location: &Location, app: Option<&str>) -> Result<Option<(Table, Option<Transaction>)>> {
     if let Some(path) = &location.local
         && tokio::fs::metadata(path.join("_delta_log"))
             .await
@@ -112,7 +109,11 @@ pub fn path(location: &Location, name: &str) -> Path {
 
 /// A file of the log that was read whole and cannot be understood.
 pub fn corrupt(what: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::new(Code::TableCorrupt, format!("{what} cannot be understood: {error}")).during("open")
+    Error::new(
+        Code::TableCorrupt,
+        format!("{what} cannot be understood: {error}"),
+    )
+    .during("open")
 }
 
 /// What a commit, or a checkpoint that is JSON, holds.
@@ -169,11 +170,7 @@ async fn hint(location: &Location) -> Result<Option<u64>> {
         version: u64,
     }
     let bytes = whole(location, &path(location, "_last_checkpoint")).await?;
-    Ok(bytes.and_then(|bytes| {
-        serde_json::from_slice(&bytes)
-            .ok()
-            .map(|hint: Hint| hint.version)
-    }))
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok().map(|hint: Hint| hint.version)))
 }
 
 /// The bytes of a file, all of them.
@@ -233,7 +230,10 @@ impl Files {
             },
             _ => return,
         };
-        self.checkpoints.entry(version).or_default().push(Part { meta, of });
+        self.checkpoints
+            .entry(version)
+            .or_default()
+            .push(Part { meta, of });
     }
 
     fn has_checkpoint_from(&self, version: u64) -> bool {
@@ -310,8 +310,7 @@ async fn replay(
     let first = checkpoint.as_ref().map_or(0, |(version, _)| version + 1);
     let commits: Vec<(u64, ObjectMeta)> = files.commits.into_iter().filter(|(at, _)| *at >= first).collect();
     if checkpoint.is_none() && commits.first().is_none_or(|(version, _)| *version != 0) {
-        let text =
-            format!("the log up to version {newest} has neither its first version nor a checkpoint");
+        let text = format!("the log up to version {newest} has neither its first version nor a checkpoint");
         return Err(Error::new(Code::TableCorrupt, text).during("open"));
     }
     if let Some((missing, _)) = (first..).zip(&commits).find(|(at, (version, _))| at != version) {
@@ -319,7 +318,10 @@ async fn replay(
         if exists(location, missing).await? {
             return Ok(None);
         }
-        let text = format!("_delta_log/{} is missing, and later versions are there", name(missing));
+        let text = format!(
+            "_delta_log/{} is missing, and later versions are there",
+            name(missing)
+        );
         return Err(Error::new(Code::TableCorrupt, text).during("open"));
     }
     let mut protocol = None;
@@ -379,7 +381,11 @@ async fn replay(
 }
 
 /// What a Parquet file of a checkpoint holds. None if it is gone.
-async fn checkpoint_part(location: &Location, part: &ObjectMeta, app: Option<&str>) -> Result<Option<Actions>> {
+async fn checkpoint_part(
+    location: &Location,
+    part: &ObjectMeta,
+    app: Option<&str>,
+) -> Result<Option<Actions>> {
     match columns(location, part, app).await {
         Ok(actions) => Ok(Some(actions)),
         Err(ParquetError::External(error)) => match error.downcast_ref::<object_store::Error>() {
@@ -422,7 +428,10 @@ async fn columns(
         .filter(|(_, group)| {
             // Files fill most of a checkpoint: where none of these columns has a value, nothing is fetched.
             !leaves.iter().all(|leaf| {
-                let nulls = group.column(*leaf).statistics().and_then(|known| known.null_count_opt());
+                let nulls = group
+                    .column(*leaf)
+                    .statistics()
+                    .and_then(|known| known.null_count_opt());
                 nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(group.column(*leaf).num_values()))
             })
         })

@@ -130,7 +130,9 @@ async fn a_version_that_is_taken_settles_a_lost_request() {
     // By another writer.
     let info = object_store::PutPayload::from_static(br#"{"commitInfo":{}}"#);
     let path = object_store::path::Path::from("table/_delta_log/00000000000000000003.json");
-    object_store::ObjectStoreExt::put(&*bench.store.held, &path, info).await.unwrap();
+    object_store::ObjectStoreExt::put(&*bench.store.held, &path, info)
+        .await
+        .unwrap();
     bench.view.catch_up(&bench.location, "app").await.unwrap();
     assert!(bench.view.is_conclusive());
     bench.store.land().await;
@@ -147,7 +149,9 @@ async fn a_refused_commit_is_known_to_have_failed() {
     assert_eq!(failed.error.code(), Code::PermissionDenied);
     assert!(!failed.may_land && !failed.error.is_ambiguous());
     assert!(bench.view.is_conclusive());
-    bench.store.faults(Op::Commit, [Fault::Late(9), Fault::Request, Fault::Refused]);
+    bench
+        .store
+        .faults(Op::Commit, [Fault::Late(9), Fault::Request, Fault::Refused]);
     bench.fails(1, 1).await;
     bench.fails(1, 1).await;
     assert!(!bench.view.is_conclusive());
@@ -169,7 +173,10 @@ async fn a_commit_that_lands_late_is_not_written_again() {
     // One that knows nothing of it finds the same.
     bench.view = View::default();
     bench.view.look_back(&bench.location, "app").await.unwrap();
-    let last = Transaction { id: 14, version: Some(2) };
+    let last = Transaction {
+        id: 14,
+        version: Some(2),
+    };
     assert_eq!(bench.view.last, Some(last));
 }
 
@@ -188,7 +195,9 @@ async fn what_cannot_be_settled_is_ambiguous() {
             other.catch_up(&bench.location, "other").await.unwrap();
             let path = object_store::path::Path::from("table/_delta_log/00000000000000000001.json");
             let info = object_store::PutPayload::from_static(br#"{"commitInfo":{}}"#);
-            object_store::ObjectStoreExt::put(&*bench.store.held, &path, info).await.unwrap();
+            object_store::ObjectStoreExt::put(&*bench.store.held, &path, info)
+                .await
+                .unwrap();
         }
         bench.store.faults(Op::Commit, faults);
         bench.store.faults(Op::Get, [Fault::Reset]);
@@ -231,10 +240,16 @@ async fn a_wider_schema_is_agreed_on_by_all_writers() {
     widen(&location, &mut one, "one", &column("b")).await.unwrap();
     assert_eq!(bench.versions().await, 3);
     bench.store.faults(Op::Commit, [Fault::Request]);
-    let failed = widen(&location, &mut one, "one", &column("c")).await.err().unwrap();
+    let failed = widen(&location, &mut one, "one", &column("c"))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(failed.code(), Code::Unavailable);
     let mut none = View::default();
-    let gone = widen(&location, &mut none, "none", &column("c")).await.err().unwrap();
+    let gone = widen(&location, &mut none, "none", &column("c"))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(gone.code(), Code::NotFound);
     // Who commits with what was read before all that is told of it by the log, and goes on.
     assert_eq!(bench.lands(1, 1).await, 3);
@@ -246,7 +261,9 @@ async fn a_table_that_cannot_be_created_is_said_so() {
     let mut bench = bench(false, false).await;
     bench.view.catch_up(&bench.location, "app").await.unwrap();
     let log = object_store::path::Path::from("table/_delta_log/00000000000000000000.json");
-    object_store::ObjectStoreExt::delete(&*bench.store.held, &log).await.unwrap();
+    object_store::ObjectStoreExt::delete(&*bench.store.held, &log)
+        .await
+        .unwrap();
     let gone = bench.fails(1, 1).await;
     assert_eq!(gone.error.code(), Code::NotFound);
     bench.store.faults(Op::Commit, [Fault::Request]);

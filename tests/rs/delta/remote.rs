@@ -83,7 +83,10 @@ async fn a_table_in_a_store_is_written_like_a_local_one() {
         let commit = log::read_commit(&delta.location, 1).await.unwrap().unwrap();
         let actions = commit.split(|byte| *byte == b'\n').map(serde_json::from_slice);
         let actions: Vec<serde_json::Value> = actions.collect::<Result<_, _>>().unwrap();
-        let logged: i64 = actions.iter().filter_map(|action| action["add"]["size"].as_i64()).sum();
+        let logged: i64 = actions
+            .iter()
+            .filter_map(|action| action["add"]["size"].as_i64())
+            .sum();
         let stored: u64 = parquet_files(&store).await.iter().map(|file| file.size).sum();
         assert_eq!(u64::try_from(logged).unwrap(), stored);
         session.close().await.unwrap();
