@@ -51,6 +51,11 @@ pub trait Destination: Send + Sync {
         None
     }
 
+    /// Whether credentials that were refused may be others at the next try.
+    fn renews_credentials(&self) -> bool {
+        true
+    }
+
     /// One attempt at a session. Called again, with the same `producer`, after a session broke.
     async fn open(&self, opening: Opening) -> Result<Opened>;
 }

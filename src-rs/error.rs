@@ -178,6 +178,7 @@ struct Facts {
     refusal: Option<&'static str>,
     graceful: bool,
     issues: Vec<Issue>,
+    others: Vec<Error>,
 }
 
 /// One mistake in the options: where, what, and the nearest valid name if there is one.
@@ -207,6 +208,7 @@ impl Error {
             refusal: None,
             graceful: false,
             issues: Vec::new(),
+            others: Vec::new(),
         }))
     }
 
@@ -265,6 +267,31 @@ impl Error {
     pub fn ambiguous(mut self) -> Self {
         self.0.ambiguous = true;
         self
+    }
+
+    /// The same, with a say on whether it is [`ambiguous`](Error::ambiguous).
+    pub fn with_ambiguity(mut self, ambiguous: bool) -> Self {
+        self.0.ambiguous = ambiguous;
+        self
+    }
+
+    /// Other rows of the same write are at fault too, each with an error of its own that names it.
+    pub fn with_others(mut self, others: Vec<Error>) -> Self {
+        self.0.others = others;
+        self
+    }
+
+    /// Without what `with_others` was told of.
+    pub fn alone(mut self) -> Self {
+        self.0.others.clear();
+        self
+    }
+
+    /// Takes out what is at fault: itself, and what `with_others` was told of.
+    pub fn into_faults(mut self) -> Vec<Error> {
+        let mut faults = std::mem::take(&mut self.0.others);
+        faults.push(self);
+        faults
     }
 
     /// The destination's own word for why it refuses rows.

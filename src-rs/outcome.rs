@@ -249,6 +249,24 @@ impl Ledger {
         self.entries.keys().next().copied()
     }
 
+    /// When this delivery was let in.
+    pub fn admitted(&self, sequence: u64) -> Option<Instant> {
+        let entry = self.entries.get(&sequence)?;
+        Some(entry.entered.admitted)
+    }
+
+    pub fn oldest_admitted(&self) -> Option<Instant> {
+        let entry = self.entries.values().next()?;
+        Some(entry.entered.admitted)
+    }
+
+    /// The unsettled deliveries that were let in before `limit`, the oldest first.
+    pub fn admitted_before(&self, limit: Instant) -> Vec<u64> {
+        let older = |(_, entry): &(&u64, &Entry)| entry.entered.admitted < limit;
+        let older = self.entries.iter().take_while(older);
+        older.map(|(sequence, _)| *sequence).collect()
+    }
+
     pub fn sequences(&self) -> Vec<u64> {
         self.entries.keys().copied().collect()
     }

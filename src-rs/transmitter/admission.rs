@@ -6,10 +6,12 @@
 //! - First come, first admitted: while a ticket is queued, or granted and not yet redeemed, nobody
 //!   passes it. A small delivery that overtook a large one would starve it and break the order.
 //!
+//! - Nothing costs more because others wait: a ticket is found, granted and taken back by its number.
+//!
 //! It does not wait: a caller gets a ticket and is told later. So it can be called from a thread
 //! that must never block.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Code, Error, Result};
@@ -29,16 +31,11 @@ pub enum Admit {
 #[derive(Default)]
 struct State {
     in_flight_bytes: usize,
-    waiting: VecDeque<Ticket>,
-    granted: VecDeque<Ticket>,
+    /// Bytes by ticket, the first come first.
+    waiting: BTreeMap<u64, usize>,
+    granted: BTreeMap<u64, usize>,
     last_ticket: u64,
     closed: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Ticket {
-    number: u64,
-    bytes: usize,
 }
 
 impl Admission {
@@ -65,7 +62,7 @@ impl Admission {
         }
         state.last_ticket += 1;
         let number = state.last_ticket;
-        state.waiting.push_back(Ticket { number, bytes });
+        state.waiting.insert(number, bytes);
         Ok(Admit::Queued(number))
     }
 
@@ -76,7 +73,7 @@ impl Admission {
     /// `INTERNAL` for a ticket that was not granted; `CLOSED` once nothing is taken.
     pub fn redeem(&self, number: u64, bytes: usize) -> Result<Vec<u64>> {
         let mut state = self.lock();
-        let Some(index) = state.granted.iter().position(|ticket| ticket.number == number) else {
+        let Some(granted) = state.granted.remove(&number) else {
             if state.closed {
                 return Err(closed());
             }
@@ -85,23 +82,16 @@ impl Admission {
                 format!("ticket {number} was not granted"),
             ));
         };
-        if let Some(ticket) = state.granted.remove(index) {
-            state.in_flight_bytes = state.in_flight_bytes - ticket.bytes + bytes;
-        }
+        state.in_flight_bytes = state.in_flight_bytes - granted + bytes;
         Ok(state.grant(self.max_bytes))
     }
 
     /// Takes a ticket back. Returns whether there was one, and whom that lets in.
     pub fn cancel(&self, number: u64) -> (bool, Vec<u64>) {
         let mut state = self.lock();
-        let mut found = false;
-        if let Some(index) = state.waiting.iter().position(|ticket| ticket.number == number) {
-            state.waiting.remove(index);
-            found = true;
-        } else if let Some(index) = state.granted.iter().position(|ticket| ticket.number == number)
-            && let Some(ticket) = state.granted.remove(index)
-        {
-            state.in_flight_bytes -= ticket.bytes;
+        let mut found = state.waiting.remove(&number).is_some();
+        if let Some(bytes) = state.granted.remove(&number) {
+            state.in_flight_bytes -= bytes;
             found = true;
         }
         (found, state.grant(self.max_bytes))
@@ -120,15 +110,9 @@ impl Admission {
         let mut state = self.lock();
         state.closed = true;
         let granted = std::mem::take(&mut state.granted);
-        for ticket in &granted {
-            state.in_flight_bytes -= ticket.bytes;
-        }
+        state.in_flight_bytes -= granted.values().sum::<usize>();
         let waiting = std::mem::take(&mut state.waiting);
-        granted
-            .into_iter()
-            .chain(waiting)
-            .map(|ticket| ticket.number)
-            .collect()
+        granted.into_keys().chain(waiting.into_keys()).collect()
     }
 
     pub fn in_flight_bytes(&self) -> usize {
@@ -159,14 +143,15 @@ impl State {
 
     fn grant(&mut self, max_bytes: usize) -> Vec<u64> {
         let mut numbers = Vec::new();
-        while let Some(ticket) = self.waiting.front().copied() {
-            if !self.fits(ticket.bytes, max_bytes) {
+        while let Some((number, bytes)) = self.waiting.first_key_value() {
+            let (number, bytes) = (*number, *bytes);
+            if !self.fits(bytes, max_bytes) {
                 break;
             }
-            self.waiting.pop_front();
-            self.in_flight_bytes += ticket.bytes;
-            self.granted.push_back(ticket);
-            numbers.push(ticket.number);
+            self.waiting.remove(&number);
+            self.in_flight_bytes += bytes;
+            self.granted.insert(number, bytes);
+            numbers.push(number);
         }
         numbers
     }

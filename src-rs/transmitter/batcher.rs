@@ -3,7 +3,8 @@
 //! Invariants:
 //! - Rows leave in the order in which they came; a draft never spans two schemas.
 //! - Nothing is copied here but the rows of small batches, and those only when their draft is taken:
-//!   until then a delivery can be taken back whole.
+//!   until then a delivery can be taken back whole, at a cost that is its own and not that of the others.
+//! - The piece at the front is never one that was taken back; behind it those are no more than the others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Batcher {
     /// Whether small batches are joined here.
     joins: bool,
     pieces: VecDeque<Piece>,
+    /// Of the pieces: those that were taken back and still have their place.
+    gone: usize,
     /// How far the next draft has been looked for. Thousands of small batches come in hundreds of turns, and
     /// each turn would count all of them again.
     begun: Option<Begun>,
@@ -33,6 +36,7 @@ pub struct Batcher {
 /// The front of the queue that fits one schema and the limits.
 struct Begun {
     schema: SchemaRef,
+    /// Places in the queue, those of what was taken back included.
     taken: usize,
     rows: usize,
     bytes: usize,
@@ -51,20 +55,20 @@ pub struct Draft {
 }
 
 struct Piece {
-    portion: Portion,
+    /// None once it was taken back.
+    portion: Option<Portion>,
     segment: Segment,
     since: Instant,
 }
 
-impl Piece {
-    /// As [`schema::fit`].
-    fn fit(&self, schema: &SchemaRef) -> Fit {
-        match schema::fit(self.portion.of_whole(), schema) {
-            // It may be the rows of another delivery that do not fit.
-            Fit::Different => schema::fit(&self.portion.batch(), schema),
-            fit => fit,
-        }
-    }
+/// As [`schema::fit`].
+fn fits(portion: &Portion, schema: &SchemaRef) -> bool {
+    let fit = match schema::fit(portion.of_whole(), schema) {
+        // It may be the rows of another delivery that do not fit.
+        Fit::Different => schema::fit(&portion.batch(), schema),
+        fit => fit,
+    };
+    fit != Fit::Different
 }
 
 impl Batcher {
@@ -73,6 +77,7 @@ impl Batcher {
             limits,
             joins,
             pieces: VecDeque::new(),
+            gone: 0,
             begun: None,
         }
     }
@@ -84,7 +89,7 @@ impl Batcher {
             let rows = portion.rows();
             for (offset, length) in self.cuts(rows, portion.bytes()) {
                 self.pieces.push_back(Piece {
-                    portion: portion.slice(offset, length),
+                    portion: Some(portion.slice(offset, length)),
                     segment: Segment {
                         sequence,
                         first_row: first_row + offset,
@@ -112,7 +117,7 @@ impl Batcher {
     ) -> Option<std::result::Result<Draft, (Vec<Segment>, Error)>> {
         let schema = self.next_schema(current)?;
         let mut begun = match self.begun.take() {
-            Some(begun) if Arc::ptr_eq(&begun.schema, &schema) => begun,
+            Some(begun) if Arc::ptr_eq(&begun.schema, &schema) || begun.schema == schema => begun,
             _ => Begun::new(schema),
         };
         begun.extend(&self.pieces, &self.limits);
@@ -129,9 +134,18 @@ impl Batcher {
             bytes,
             ..
         } = begun;
-        let pieces: Vec<Piece> = self.pieces.drain(..taken).collect();
-        let segments: Vec<Segment> = pieces.iter().map(|piece| piece.segment).collect();
-        match seal(&schema, pieces, self.joins) {
+        let mut segments: Vec<Segment> = Vec::with_capacity(taken);
+        let mut portions: Vec<Portion> = Vec::with_capacity(taken);
+        for piece in self.pieces.drain(..taken) {
+            if let Some(portion) = piece.portion {
+                segments.push(piece.segment);
+                portions.push(portion);
+            } else {
+                self.gone -= 1;
+            }
+        }
+        self.drop_gone();
+        match seal(&schema, portions, self.joins) {
             Ok(batches) => Some(Ok(Draft {
                 schema,
                 batches,
@@ -145,10 +159,10 @@ impl Batcher {
 
     /// The schema of the next draft.
     pub fn next_schema(&self, current: Option<&SchemaRef>) -> Option<SchemaRef> {
-        let head = self.pieces.front()?;
+        let head = self.pieces.front()?.portion.as_ref()?;
         match current {
-            Some(current) if head.fit(current) != Fit::Different => Some(current.clone()),
-            _ => Some(head.portion.of_whole().schema()),
+            Some(current) if fits(head, current) => Some(current.clone()),
+            _ => Some(head.of_whole().schema()),
         }
     }
 
@@ -160,16 +174,68 @@ impl Batcher {
 
     /// Takes back what is left of a delivery; returns the rows.
     pub fn take_back(&mut self, sequence: u64) -> Vec<Segment> {
+        let start = self
+            .pieces
+            .partition_point(|piece| piece.segment.sequence < sequence);
+        let mut taken = Vec::new();
+        for (place, piece) in self.pieces.range_mut(start..).enumerate() {
+            if piece.segment.sequence != sequence {
+                break;
+            }
+            let Some(portion) = piece.portion.take() else {
+                continue;
+            };
+            self.gone += 1;
+            taken.push(piece.segment);
+            if let Some(begun) = &mut self.begun {
+                // Others may follow now that could not because of it.
+                begun.full = false;
+                if start + place < begun.taken {
+                    begun.rows -= portion.rows();
+                    begun.bytes -= portion.bytes();
+                }
+            }
+        }
+        self.drop_gone();
+        taken
+    }
+
+    /// Takes back everything from the front that fits a session of this schema.
+    pub fn take_fitting(&mut self, schema: &SchemaRef) -> Vec<Segment> {
+        let fitting = |piece: &Piece| piece.portion.as_ref().is_none_or(|portion| fits(portion, schema));
+        let count = self.pieces.iter().take_while(|piece| fitting(piece)).count();
         self.begun = None;
         let mut taken = Vec::new();
-        self.pieces.retain(|piece| {
-            let own = piece.segment.sequence == sequence;
-            if own {
-                taken.push(piece.segment);
+        for piece in self.pieces.drain(..count) {
+            match piece.portion {
+                Some(_) => taken.push(piece.segment),
+                None => self.gone -= 1,
             }
-            !own
-        });
+        }
+        self.drop_gone();
         taken
+    }
+
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.gone = 0;
+        self.begun = None;
+    }
+
+    /// Gives up places that nobody has any more: at the front, and everywhere once they are the most.
+    fn drop_gone(&mut self) {
+        let is_gone = |piece: &mut Piece| piece.portion.is_none();
+        while self.pieces.pop_front_if(is_gone).is_some() {
+            self.gone -= 1;
+            if let Some(begun) = &mut self.begun {
+                begun.taken = begun.taken.saturating_sub(1);
+            }
+        }
+        if self.gone * 2 > self.pieces.len() {
+            self.pieces.retain(|piece| piece.portion.is_some());
+            self.gone = 0;
+            self.begun = None;
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -207,27 +273,31 @@ impl Begun {
 
     fn extend(&mut self, pieces: &VecDeque<Piece>, limits: &Batching) {
         for piece in pieces.range(self.taken..) {
+            self.full |= self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
             if self.full {
                 return;
             }
-            let fits = piece.fit(&self.schema) != Fit::Different;
-            let over = self.taken > 0
-                && (self.rows + piece.segment.rows > limits.max_rows
-                    || self.bytes + piece.portion.bytes() > limits.max_bytes);
-            if !fits || over {
+            let Some(portion) = &piece.portion else {
+                self.taken += 1;
+                continue;
+            };
+            let over = self.rows > 0
+                && (self.rows + portion.rows() > limits.max_rows
+                    || self.bytes + portion.bytes() > limits.max_bytes);
+            if over || !fits(portion, &self.schema) {
                 self.full = true;
                 return;
             }
             self.taken += 1;
-            self.rows += piece.segment.rows;
-            self.bytes += piece.portion.bytes();
-            self.full = self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
+            self.rows += portion.rows();
+            self.bytes += portion.bytes();
         }
+        self.full |= self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
     }
 }
 
 /// Relabels every piece with the schema and, if `joins`, copies runs of small ones into one batch each.
-fn seal(schema: &SchemaRef, pieces: Vec<Piece>, joins: bool) -> Result<Vec<RecordBatch>> {
+fn seal(schema: &SchemaRef, pieces: Vec<Portion>, joins: bool) -> Result<Vec<RecordBatch>> {
     // Joining dictionaries computes on their values, which JavaScript may still write to.
     let may_join = joins
         && !schema
@@ -236,11 +306,8 @@ fn seal(schema: &SchemaRef, pieces: Vec<Piece>, joins: bool) -> Result<Vec<Recor
             .any(|field| holds_dictionary(field.data_type()));
     let mut portions: Vec<Portion> = Vec::new();
     for piece in pieces {
-        if !portions
-            .last_mut()
-            .is_some_and(|last| last.extend(&piece.portion))
-        {
-            portions.push(piece.portion);
+        if !portions.last_mut().is_some_and(|last| last.extend(&piece)) {
+            portions.push(piece);
         }
     }
     let mut sealed = Vec::with_capacity(portions.len());

@@ -13,7 +13,7 @@
 
 use std::time::Instant;
 
-use crate::outcome::Segment;
+use super::window::Share;
 
 #[derive(Debug)]
 pub struct Search {
@@ -32,7 +32,7 @@ pub struct Search {
 }
 
 /// An unsettled write: its id, and whose rows it holds.
-pub type Suspect<'a> = (u64, &'a [Segment]);
+pub type Suspect<'a> = (u64, &'a [Share]);
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,8 +97,8 @@ impl Search {
         let mut run = suspects.take_while(|(id, _)| *id <= given);
         let first = run.next();
         let alone = first.filter(|_| run.next().is_none());
-        let delivery = alone.and_then(|(_, segments)| match segments {
-            [only] => Some(*only),
+        let delivery = alone.and_then(|(_, shares)| match shares {
+            [only] => Some(only.segment),
             _ => None,
         });
         if let Some(delivery) = delivery {
@@ -132,7 +132,7 @@ impl Search {
         if self.probe.take().is_some() && self.guilty.is_none() {
             self.stride = self.stride.saturating_mul(2);
         }
-        let Some((first, segments)) = run.first() else {
+        let Some((first, shares)) = run.first() else {
             return Step::Done;
         };
         let guilty = self.guilty.filter(|guilty| guilty >= first);
@@ -143,7 +143,7 @@ impl Search {
                 let writes = run.partition_point(|(id, _)| *id <= guilty);
                 if writes > 1 {
                     run[writes / 2 - 1].0
-                } else if let Some(rows) = middle(segments) {
+                } else if let Some(rows) = middle(shares) {
                     return Step::Cut { id: *first, rows };
                 } else {
                     *first
@@ -157,11 +157,11 @@ impl Search {
 
 /// Where to cut: between two deliveries if there are several, as near to the middle as can be, so that
 /// the others are out of it first. None for a single row.
-fn middle(segments: &[Segment]) -> Option<usize> {
-    let rows: usize = segments.iter().map(|segment| segment.rows).sum();
+fn middle(shares: &[Share]) -> Option<usize> {
+    let rows: usize = shares.iter().map(|share| share.segment.rows).sum();
     let mut end = 0;
-    let ends = segments.iter().map(|segment| {
-        end += segment.rows;
+    let ends = shares.iter().map(|share| {
+        end += share.segment.rows;
         end
     });
     let between = ends.filter(|end| *end < rows);
@@ -176,10 +176,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::outcome::Segment;
 
     /// Rows by number, in writes of deliveries; what is refused is so whole.
     struct Bench {
-        writes: Vec<(u64, Vec<Segment>)>,
+        writes: Vec<(u64, Vec<Share>)>,
         bad: Vec<usize>,
         accepted: Vec<usize>,
         refused: Vec<usize>,
@@ -196,18 +197,19 @@ mod tests {
                 let segments = counts.iter().map(|rows| {
                     sequence += 1;
                     row += rows;
-                    Segment {
+                    let segment = Segment {
                         sequence,
                         first_row: row - rows,
                         rows: *rows,
-                    }
+                    };
+                    Share { segment, gone: false }
                 });
-                let segments: Vec<Segment> = segments.collect();
+                let segments: Vec<Share> = segments.collect();
                 (row as u64, segments)
             });
             // Ids are the numbers of their last rows, as the window gives them out.
             let writes = writes.map(|(_, segments)| {
-                let last = segments.last().unwrap();
+                let last = segments.last().unwrap().segment;
                 ((last.first_row + last.rows) as u64, segments)
             });
             Bench {
@@ -228,7 +230,7 @@ mod tests {
         fn take(&mut self, through: u64, sequence: Option<u64>) -> Vec<usize> {
             let mut taken = Vec::new();
             self.writes.retain_mut(|(id, segments)| {
-                segments.retain(|segment| {
+                segments.retain(|Share { segment, .. }| {
                     let out = *id <= through && sequence.is_none_or(|sequence| segment.sequence == sequence);
                     if out {
                         taken.extend(segment.first_row..segment.first_row + segment.rows);
@@ -243,24 +245,25 @@ mod tests {
         fn cut(&mut self, id: u64, mut rows: usize) {
             let index = self.writes.iter().position(|write| write.0 == id).unwrap();
             let (mut left, mut right) = (Vec::new(), Vec::new());
-            for segment in std::mem::take(&mut self.writes[index].1) {
+            for Share { segment, gone } in std::mem::take(&mut self.writes[index].1) {
                 let count = segment.rows.min(rows);
                 rows -= count;
-                if count > 0 {
-                    left.push(Segment {
-                        rows: count,
+                let part = |first_row, rows| Share {
+                    segment: Segment {
+                        first_row,
+                        rows,
                         ..segment
-                    });
+                    },
+                    gone,
+                };
+                if count > 0 {
+                    left.push(part(segment.first_row, count));
                 }
                 if segment.rows > count {
-                    right.push(Segment {
-                        first_row: segment.first_row + count,
-                        rows: segment.rows - count,
-                        ..segment
-                    });
+                    right.push(part(segment.first_row + count, segment.rows - count));
                 }
             }
-            let count: usize = right.iter().map(|segment| segment.rows).sum();
+            let count: usize = right.iter().map(|share| share.segment.rows).sum();
             assert!(count > 0 && !left.is_empty());
             self.writes[index].1 = right;
             self.writes.insert(index, (id - count as u64, left));
@@ -276,7 +279,8 @@ mod tests {
                         assert_eq!(search.probe(), Some(through));
                         let given = self.suspects().take_while(|(id, _)| *id <= through);
                         let rows = given.flat_map(|(_, segments)| segments);
-                        let mut rows = rows.flat_map(|s| s.first_row..s.first_row + s.rows);
+                        let mut rows =
+                            rows.flat_map(|Share { segment: s, .. }| s.first_row..s.first_row + s.rows);
                         if !rows.any(|row| self.bad.contains(&row)) {
                             drop(rows);
                             let passed = self.take(through, None);

@@ -32,7 +32,7 @@ use super::portion::Portion;
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
 use super::urgency::Urgency;
-use super::window::{Pending, Window};
+use super::window::{Leaving, Window};
 use super::{Event, Log, Observer, Reply, Witness};
 use crate::config::{Config, Quarantine, Retry};
 use crate::dead_letter::{DeadLetters, Warn};
@@ -42,7 +42,7 @@ use crate::outcome::Position;
 use crate::outcome::{Entered, Ledger, Segment, Settled};
 use crate::telemetry::Counters;
 use asking::Question;
-use settling::{aborted, by_segment, deadline_passed};
+use settling::{aborted, deadline_passed};
 
 /// How long a session that has nothing left to deliver may take to close.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -77,6 +77,10 @@ pub struct Engine {
     /// Settled deliveries of which refused rows are on their way to the disk.
     unkept: BTreeMap<u64, Settled>,
     pace: Pace,
+    /// When the destination last acknowledged something, or broke off for the first time after it had.
+    alive: Option<Instant>,
+    /// Why it is away, since it last acknowledged something.
+    outage: Option<Error>,
     dice: fastrand::Rng,
     /// Checks that the development option asks for, by sequence of unsettled deliveries.
     witnesses: HashMap<u64, Witness>,
@@ -175,6 +179,8 @@ impl Engine {
             dead_letters,
             unkept: BTreeMap::new(),
             pace: Pace::new(&config.retry),
+            alive: None,
+            outage: None,
             dice: fastrand::Rng::new(),
             witnesses: HashMap::new(),
             aborted: HashSet::new(),
@@ -372,15 +378,15 @@ impl Engine {
             Kind::Acknowledged(acknowledgement) => self.on_acknowledged(acknowledgement),
             Kind::Taken { id } => self.on_taken(id),
             Kind::Written { id, took } => {
-                if let Some(pending) = self.window.find(id) {
-                    for segment in &pending.segments {
+                if let Some(pending) = self.window.get(id) {
+                    for segment in pending.segments() {
                         self.ledger.encoded(segment, took);
                     }
                 }
             }
             Kind::Flushed { through } => {
-                let forgotten = |pending: &&Pending| pending.taken && pending.write.id <= through;
-                if self.window.front().filter(forgotten).is_some() {
+                let front = self.window.front();
+                if front.is_some_and(|pending| pending.is_given() && pending.id() <= through) {
                     // Nobody would ever ask for them again, and their callers would wait for ever.
                     self.session_number += 1;
                     self.on_broke(unacknowledged(), During::Flush);
@@ -400,17 +406,14 @@ impl Engine {
     fn on_taken(&mut self, id: u64) {
         self.given = true;
         let now = now();
-        let Some(pending) = self.window.find(id) else {
-            return;
-        };
-        pending.taken = true;
         // Counted here and not when it was queued: a session that breaks on one write must not use
         // up the attempts of those behind it.
-        pending.attempts += 1;
-        pending.first_sent.get_or_insert(now);
-        let anew = !std::mem::replace(&mut pending.ever_taken, true);
-        for segment in &pending.segments {
-            self.ledger.sent(segment, pending.attempts, anew, now);
+        let Some(given) = self.window.given(id, now) else {
+            return;
+        };
+        let attempts = given.pending.attempts();
+        for segment in given.pending.segments() {
+            self.ledger.sent(segment, attempts, given.anew, now);
         }
         self.counters.writes_sent.add(1);
     }
@@ -426,17 +429,13 @@ impl Engine {
         for acknowledgement in landed {
             self.on_acknowledged(acknowledgement);
         }
-        // Rows that landed are not sent again with the rest of their write.
-        self.window.rewind();
         if !conclusive {
             // A request of an earlier session may still arrive: the next session looks for it again.
             return;
         }
         // What did not land then never will: the destination has looked.
         if self.resume_from.take().is_some() && self.destination.capabilities().tells_what_landed {
-            for pending in self.window.iter_mut() {
-                pending.maybe_landed = false;
-            }
+            self.window.looked_for();
         }
     }
 
@@ -446,43 +445,31 @@ impl Engine {
             // Once, however many writes it covers: one good flush does not wipe out a bad hour.
             self.pace.succeeded();
             self.urgency.committed(now);
+            self.alive = Some(now);
+            self.outage = None;
         }
         match acknowledgement {
             Acknowledgement::Through { id, position } => {
                 for pending in self.window.through(id) {
                     self.counters.writes_acknowledged.add(1);
-                    let segments = pending.segments;
                     // The memory goes before the budget that stood for it.
-                    drop(pending.write);
-                    for segment in &segments {
-                        let settled = self.ledger.accept(segment, position, now);
-                        self.finish(settled);
+                    for share in pending.into_shares() {
+                        self.accept(&share, position, now);
                     }
                 }
             }
             Acknowledgement::Partly { id, rows } => {
-                for segment in self.window.partly(id, rows) {
-                    let settled = self.ledger.accept(&segment, Position::None, now);
-                    self.finish(settled);
+                for share in self.window.partly(id, rows) {
+                    self.accept(&share, Position::None, now);
                 }
             }
             Acknowledgement::PartlyRefused { id, rows, rejections } => {
-                let Some(pending) = self.window.find(id) else {
+                let Some(pending) = self.window.get(id) else {
                     return;
                 };
                 let (write, done_rows) = (Arc::clone(&pending.write), pending.done_rows());
-                let segments = self.window.partly(id, rows);
-                let parted = by_segment(&segments, done_rows, rejections);
-                let mut start = done_rows;
-                for (segment, rejections) in &parted {
-                    self.keep_refused(&write, segment, start, rejections);
-                    start += segment.rows;
-                }
-                drop(write);
-                for (segment, rejections) in parted {
-                    let settled = self.ledger.refuse(&segment, rejections, Position::None, now);
-                    self.finish(settled);
-                }
+                let shares = self.window.partly(id, rows);
+                self.refuse_rows(write, &shares, done_rows, rejections, Position::None, now);
             }
             Acknowledgement::Refused {
                 id,
@@ -493,19 +480,9 @@ impl Engine {
                     return;
                 };
                 self.counters.writes_acknowledged.add(1);
-                let done_rows = pending.done_rows();
-                let segments = pending.segments;
-                let parted = by_segment(&segments, done_rows, rejections);
-                let mut start = done_rows;
-                for (segment, rejections) in &parted {
-                    self.keep_refused(&pending.write, segment, start, rejections);
-                    start += segment.rows;
-                }
-                drop(pending.write);
-                for (segment, rejections) in parted {
-                    let settled = self.ledger.refuse(&segment, rejections, position, now);
-                    self.finish(settled);
-                }
+                let (write, done_rows) = (Arc::clone(&pending.write), pending.done_rows());
+                let shares = pending.into_shares();
+                self.refuse_rows(write, &shares, done_rows, rejections, position, now);
             }
             // The driver turns this one into the end of the session.
             Acknowledgement::Broken { .. } => {}
@@ -517,7 +494,7 @@ impl Engine {
         self.counters.sessions_broken.add(1);
         let was_draining = matches!(self.session, Phase::Draining(_));
         self.session = Phase::Closed;
-        self.schema = None;
+        let schema = self.schema.take();
         if let Some(reply) = self.prepare.take() {
             reply.answer(Err(error));
             return;
@@ -533,56 +510,70 @@ impl Engine {
         } else {
             During::Open
         };
-        for pending in self.window.iter_mut() {
-            if during == During::Open {
-                pending.attempts += 1;
-                pending.first_sent.get_or_insert(now);
-            } else if pending.taken {
-                pending.maybe_landed |= error.is_ambiguous();
-                // A session that ends because it was asked to has not failed anybody.
-                pending.attempts -= u32::from(error.is_graceful());
-            }
+        if during == During::Open {
+            self.window.count_try(now);
         }
         if error.is_graceful() {
-            self.rewind();
+            // A session that ends because it was asked to has not failed anybody.
+            self.window.refund_tries();
+            self.rewind(error.is_ambiguous());
             return self.log("info", "a session was rotated", &error, Duration::ZERO);
         }
         if self.look_for_rows(&error, during, now) {
             return;
         }
         if error.retry_class() == RetryClass::Never {
-            let mut error = error;
-            let failed = match during {
-                During::Open => self.window.take_all(),
-                During::Write(id) => match error.row().and_then(|row| self.window.blame(id, row)) {
-                    // One delivery is to blame: those that it happened to travel with go on.
-                    Some((refused, row)) => {
-                        error = error.at_row(row);
-                        vec![refused]
-                    }
-                    None => self.window.remove(id).into_iter().collect(),
-                },
-                During::Flush | During::Close | During::Idle => self.window.take_taken(),
-            };
-            self.rewind();
-            self.log(
-                "error",
-                "the destination refused for good",
-                &error,
-                Duration::ZERO,
-            );
-            self.fail_all(failed, &error, now);
-            return;
+            return self.refused_for_good(error, during, schema, now);
+        }
+        if during != During::Open && self.outage.is_none() {
+            // Until now it was there.
+            self.alive = Some(now);
         }
         let tried = self.tried_through(during);
-        self.rewind();
+        self.rewind(error.is_ambiguous());
         let delay = self.pace.failed(&error, &mut self.dice);
-        let end = self.closing.as_ref().map(|closing| closing.deadline);
-        let exhausted = self.window.exhausted(&self.retry, now + delay, end);
-        let level = if exhausted.is_empty() { "warn" } else { "error" };
+        let ended = self.end_what_may_not_be_tried(now + delay, &error, now);
+        let level = if ended { "error" } else { "warn" };
         self.log(level, "a session broke", &error, delay);
-        self.fail_all(exhausted, &error, now);
+        self.outage = Some(error.clone());
         self.session = self.wait_or_ask(now + delay, error, tried);
+    }
+
+    /// The same again would fail again: what the error is about ends, and everything else is replayed.
+    fn refused_for_good(&mut self, error: Error, during: During, schema: Option<SchemaRef>, now: Instant) {
+        let (mut failed, mut leaving) = (Vec::new(), Vec::new());
+        let faults = error.clone().into_faults();
+        let error = error.alone();
+        match during {
+            During::Open => failed = self.window.take_all(),
+            During::Write(id) => {
+                // Some deliveries are to blame: those that they happened to travel with go on.
+                leaving = self.window.blame(id, faults, now);
+                if leaving.is_empty() {
+                    failed.extend(self.window.remove(id));
+                }
+                // It was not their fault, and a replay that is another's fault is no try.
+                self.window.refund_tries();
+            }
+            During::Flush | During::Close | During::Idle => failed = self.window.take_given(),
+        }
+        let text = "the destination refused for good";
+        self.log("error", text, &error, Duration::ZERO);
+        let ends = !failed.is_empty() || !leaving.is_empty();
+        let failed = failed.into_iter().map(|pending| pending.ending(&error, now));
+        for leaving in failed.chain(leaving).collect::<Vec<_>>() {
+            self.end(leaving, now);
+        }
+        self.rewind(error.is_ambiguous());
+        if let Some(schema) = schema.filter(|_| during == During::Open) {
+            // They wait for the same session, which cannot be had.
+            let segments = self.batcher.take_fitting(&schema);
+            let error = error.clone().with_ambiguity(false);
+            self.end(Leaving { segments, error }, now);
+        }
+        if ends {
+            self.stop_if_asked(&error, now);
+        }
     }
 
     // ---- what can be done ---------------------------------------------------------------------
@@ -599,6 +590,7 @@ impl Engine {
         }
         self.urgency.expire(now, self.last_arrived);
         self.stop_asking(now);
+        self.end_what_waits_in_vain(now);
         if let Phase::Waiting(until) = self.session
             && until <= now
         {
@@ -662,6 +654,7 @@ impl Engine {
         let wait = match &self.session {
             Phase::Waiting(until) => Some(*until),
             Phase::Asking(question) => Some(self.patience(question)),
+            Phase::Opening(_) | Phase::Draining(_) => self.too_late_at(),
             _ => None,
         };
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);

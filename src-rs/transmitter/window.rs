@@ -3,49 +3,48 @@
 //! Invariants:
 //! - All writes in the window have one schema: the session is drained before another is opened.
 //! - A write keeps its id in every replay; only rows that were acknowledged alone are cut off,
-//!   and rows of a delivery that was aborted or refused, while no session holds them.
+//!   and rows of a delivery that was aborted, refused or too late, while no session holds them.
 //! - Where writes may be cut in two, an id is the number of rows up to the end of its write, so that any
 //!   part of it has an id of its own between those of its neighbours, and the last part keeps the id of
 //!   the whole: an id names a last row, whatever was cut before it.
+//! - Ids and sequences grow together, so a write is found by either without looking at the others.
+//! - A write of which everything is settled is not here.
+//!
+//! What a write may be, and what comes after what, is the table in [`pending`].
 
-use std::collections::VecDeque;
+mod pending;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use std::time::Instant;
 
 use super::batcher::Draft;
-use crate::config::Retry;
 use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::Segment;
 
+pub use pending::{Leaving, Pending, Share, pick, runs};
+
 #[derive(Default)]
 pub struct Window {
-    writes: VecDeque<Pending>,
+    writes: BTreeMap<u64, Pending>,
+    /// The first delivery of each write as it came, and the write's id. Rows leave from the front, so what
+    /// is first may be later by now, and is never earlier.
+    begins: BTreeSet<(u64, u64)>,
+    /// Of which rows were marked as gone.
+    marked: BTreeSet<u64>,
+    /// Writes before it are on their way to the open session, or there.
+    unqueued: u64,
     last_id: u64,
     /// Whether writes may be cut in two.
     divisible: bool,
 }
 
-pub struct Pending {
-    pub write: Arc<Write>,
-    pub schema: SchemaRef,
-    pub segments: Vec<Segment>,
-    /// Tries so far, the one under way included.
-    pub attempts: u32,
-    pub first_sent: Option<Instant>,
-    /// On its way to the session that is open now.
-    pub sent: bool,
-    /// That session was given it: what becomes of the session concerns it.
-    pub taken: bool,
-    /// Some session was given it.
-    pub ever_taken: bool,
-    /// An attempt ended in such a way that the write may have landed.
-    pub maybe_landed: bool,
-    /// Rows at its start that are durable and already settled.
-    done_rows: usize,
+/// What a session is given.
+pub struct Given<'a> {
+    pub pending: &'a Pending,
+    /// No earlier session was given it.
+    pub anew: bool,
 }
 
 impl Window {
@@ -59,224 +58,247 @@ impl Window {
 
     pub fn push(&mut self, draft: Draft) {
         self.last_id += if self.divisible { draft.rows as u64 } else { 1 };
-        self.writes.push_back(Pending {
-            write: Arc::new(Write {
-                id: self.last_id,
-                batches: draft.batches,
-                rows: draft.rows,
-                bytes: draft.bytes,
-            }),
-            schema: draft.schema,
-            segments: draft.segments,
-            attempts: 0,
-            first_sent: None,
-            sent: false,
-            taken: false,
-            ever_taken: false,
-            maybe_landed: false,
-            done_rows: 0,
-        });
+        self.insert(Pending::new(self.last_id, draft));
     }
+
+    // ---- the session --------------------------------------------------------------------------
+
+    /// The next write for the session, up to the one with the id `through`. What is gone is not sent.
+    pub fn queue_next(&mut self, through: u64) -> Option<Arc<Write>> {
+        let mut rest = self.writes.range_mut(self.unqueued..);
+        let (id, pending) = rest.find(|(_, pending)| pending.is_waiting())?;
+        if *id > through {
+            return None;
+        }
+        self.unqueued = *id + 1;
+        pending.tidy();
+        pending.queue();
+        Some(Arc::clone(&pending.write))
+    }
+
+    /// The session is about to be given this write.
+    pub fn given(&mut self, id: u64, now: Instant) -> Option<Given<'_>> {
+        let pending = self.writes.get_mut(&id)?;
+        let anew = pending.give(now);
+        Some(Given { pending, anew })
+    }
+
+    /// The last write that the session was given.
+    pub fn last_given(&self) -> Option<u64> {
+        let mut writes = self.writes.values().rev();
+        writes.find(|pending| pending.is_given()).map(Pending::id)
+    }
+
+    /// The first write that the session was given, or may have been.
+    pub fn first_sent(&self) -> Option<u64> {
+        let mut writes = self.writes.values();
+        writes.find(|pending| !pending.is_waiting()).map(Pending::id)
+    }
+
+    /// The session is gone: everything is to be sent again, but for the rows that were acknowledged.
+    /// `ambiguous` says that what it was given may be held.
+    pub fn rewind(&mut self, ambiguous: bool) {
+        self.unqueued = 0;
+        for pending in self.writes.values_mut() {
+            pending.rewind(ambiguous);
+        }
+    }
+
+    /// The destination has looked: what it does not name is not there.
+    pub fn looked_for(&mut self) {
+        self.writes.values_mut().for_each(Pending::looked_for);
+    }
+
+    /// No session can be had, which counts for all that wait for one.
+    pub fn count_try(&mut self, now: Instant) {
+        for pending in self.writes.values_mut() {
+            pending.count_try(now);
+        }
+    }
+
+    /// What ended the session was no failure of what it was given.
+    pub fn refund_tries(&mut self) {
+        let given = self.writes.values_mut().filter(|pending| pending.is_given());
+        given.for_each(Pending::refund_try);
+    }
+
+    // ---- what leaves --------------------------------------------------------------------------
 
     /// Takes out every write up to `id`.
     pub fn through(&mut self, id: u64) -> Vec<Pending> {
-        let count = self.writes.partition_point(|pending| pending.write.id <= id);
-        self.writes.drain(..count).collect()
+        let mut out = Vec::new();
+        while let Some(first) = self.writes.first_entry().filter(|first| *first.key() <= id) {
+            out.push(first.remove());
+        }
+        for pending in &out {
+            self.forget(pending);
+        }
+        out
     }
 
     pub fn remove(&mut self, id: u64) -> Option<Pending> {
-        let index = self.writes.iter().position(|pending| pending.write.id == id)?;
-        self.writes.remove(index)
+        let pending = self.writes.remove(&id)?;
+        self.forget(&pending);
+        Some(pending)
     }
 
     /// The first `rows` rows of write `id`, counted as it was sent, are durable. Returns the
-    /// segments that this settles; the write stays for the rest.
-    pub fn partly(&mut self, id: u64, rows: usize) -> Vec<Segment> {
-        let Some(index) = self.writes.iter().position(|pending| pending.write.id == id) else {
+    /// shares that this settles; the write stays for the rest.
+    pub fn partly(&mut self, id: u64, rows: usize) -> Vec<Share> {
+        let Some(pending) = self.writes.get_mut(&id) else {
             return Vec::new();
         };
-        let pending = &mut self.writes[index];
-        let fresh = rows.min(pending.write.rows).saturating_sub(pending.done_rows);
-        pending.done_rows += fresh;
-        let segments = take_rows(&mut pending.segments, fresh);
-        if pending.segments.is_empty() {
-            // Left in the window, it would wait for an acknowledgement that has nothing more to say.
-            self.writes.remove(index);
-        }
-        segments
+        let shares = pending.partly(rows);
+        self.remove_settled(id);
+        shares
     }
 
     /// Takes the rows of a delivery out of the writes that no session holds, now or perhaps.
     pub fn take_back(&mut self, sequence: u64) -> Vec<Segment> {
         let mut taken = Vec::new();
-        for pending in &mut self.writes {
-            let is_own = |segment: &Segment| segment.sequence == sequence;
-            if pending.sent || pending.maybe_landed || !pending.segments.iter().any(is_own) {
-                continue;
+        for id in self.of_delivery(sequence) {
+            if let Some(pending) = self.writes.get_mut(&id).filter(|pending| pending.is_free()) {
+                taken.extend(pending.mark(sequence));
+                self.after_mark(id);
             }
-            let mut batches = Vec::new();
-            let mut start = 0;
-            for segment in &pending.segments {
-                if !is_own(segment) {
-                    batches.extend(rows_of(&pending.write.batches, start, segment.rows));
-                }
-                start += segment.rows;
-            }
-            let (own, kept) = pending.segments.iter().partition(|segment| is_own(segment));
-            pending.write = Arc::new(rest_of(&pending.write, batches));
-            pending.segments = kept;
-            taken.extend::<Vec<Segment>>(own);
         }
-        self.writes.retain(|pending| pending.write.rows > 0);
         taken
     }
 
-    /// Takes the delivery that holds row `row` of write `id`, counted as it was sent, out of that write,
-    /// which stays for the others. The row comes back as one of the delivery. The session is gone.
-    pub fn blame(&mut self, id: u64, row: u64) -> Option<(Pending, u64)> {
-        let row = usize::try_from(row).ok()?;
-        let index = self.writes.iter().position(|pending| pending.write.id == id)?;
-        let pending = &mut self.writes[index];
-        let mut end = pending.done_rows;
-        let (sequence, own_row) = pending.segments.iter().find_map(|segment| {
-            let start = end;
-            end += segment.rows;
-            (start..end)
-                .contains(&row)
-                .then(|| (segment.sequence, row - start + segment.first_row))
-        })?;
-        let is_own = |segment: &Segment| segment.sequence == sequence;
-        if pending.segments.iter().all(is_own) {
-            return Some((self.writes.remove(index)?, own_row as u64));
-        }
-        let mut batches = rows_of(&pending.write.batches, 0, pending.done_rows);
-        let mut start = pending.done_rows;
-        for segment in &pending.segments {
-            if !is_own(segment) {
-                batches.extend(rows_of(&pending.write.batches, start, segment.rows));
+    /// Takes out what is left of a delivery, which ends with `error`. The session is gone. Rows that may be
+    /// held stay in their write, where others may be found by their place, and are nobody's.
+    pub fn give_up(&mut self, sequence: u64, error: &Error, now: Instant) -> Vec<Leaving> {
+        let mut out = Vec::new();
+        for id in self.of_delivery(sequence) {
+            if let Some(pending) = self.writes.get_mut(&id) {
+                let error = pending.verdict(error, now);
+                let segments = pending.mark(sequence);
+                out.push(Leaving { segments, error });
+                self.after_mark(id);
             }
-            start += segment.rows;
         }
-        let kept = Arc::new(rest_of(&pending.write, batches));
-        let (own, others) = pending.segments.iter().partition(|segment| is_own(segment));
-        pending.segments = others;
-        let refused = Pending {
-            write: std::mem::replace(&mut pending.write, kept),
-            schema: Arc::clone(&pending.schema),
-            segments: own,
-            ..*pending
+        out
+    }
+
+    /// Takes the deliveries that hold rows at fault out of write `id`, which stays for the others. `faults`
+    /// name rows of the write, counted as it was sent; they come back naming rows of the delivery, one for
+    /// each. The session is gone, or about to be.
+    pub fn blame(&mut self, id: u64, mut faults: Vec<Error>, now: Instant) -> Vec<Leaving> {
+        let Some(pending) = self.writes.get_mut(&id) else {
+            return Vec::new();
         };
-        Some((refused, own_row as u64))
+        faults.sort_by_key(|fault| fault.row());
+        let mut faults = faults.into_iter().peekable();
+        let mut blamed: BTreeMap<u64, Leaving> = BTreeMap::new();
+        let mut end = pending.done_rows() as u64;
+        for share in pending.shares() {
+            let start = end;
+            end += share.segment.rows as u64;
+            while let Some(fault) = faults.next_if(|fault| fault.row().is_none_or(|row| row < end)) {
+                let Some(row) = fault.row().filter(|row| *row >= start) else {
+                    continue;
+                };
+                let own_row = row - start + share.segment.first_row as u64;
+                blamed.entry(share.segment.sequence).or_insert_with(|| Leaving {
+                    segments: Vec::new(),
+                    error: pending.verdict(&fault, now).at_row(own_row),
+                });
+            }
+        }
+        if blamed.is_empty() {
+            return Vec::new();
+        }
+        for share in pending.take_out(|sequence| blamed.contains_key(&sequence)) {
+            let leaving = blamed.get_mut(&share.segment.sequence).filter(|_| !share.gone);
+            if let Some(leaving) = leaving {
+                leaving.segments.push(share.segment);
+            }
+        }
+        self.remove_settled(id);
+        blamed.into_values().collect()
     }
 
     /// Cuts write `id` in two after `rows` rows. The session is gone.
     pub fn cut(&mut self, id: u64, rows: usize) {
-        let Some(index) = self.writes.iter().position(|pending| pending.write.id == id) else {
+        let Some(pending) = self.writes.get_mut(&id) else {
             return;
         };
-        let pending = &mut self.writes[index];
         let left = pending.write.rows.saturating_sub(rows);
         if !self.divisible || rows == 0 || left == 0 {
             return;
         }
-        let write = Arc::clone(&pending.write);
-        pending.write = Arc::new(rest_of(&write, rows_of(&write.batches, rows, left)));
-        let front = Pending {
-            write: Arc::new(Write {
-                id: id - left as u64,
-                ..rest_of(&write, rows_of(&write.batches, 0, rows))
-            }),
-            schema: Arc::clone(&pending.schema),
-            segments: take_rows(&mut pending.segments, rows),
-            ..*pending
-        };
-        self.writes.insert(index, front);
+        let front = pending.split_front(id - left as u64, rows);
+        for half in [front.id(), id] {
+            self.remove_settled(half);
+        }
+        if !front.is_settled() {
+            self.insert(front);
+        }
     }
 
-    /// Takes out what writes up to `id` hold of a delivery. The session is gone.
+    /// Takes out what writes up to `id` hold of a delivery alone. The session is gone.
     pub fn take_delivery(&mut self, sequence: u64, id: u64) -> Vec<Pending> {
-        self.take_if(|pending| {
-            pending.write.id <= id
-                && pending
-                    .segments
-                    .iter()
-                    .all(|segment| segment.sequence == sequence)
-        })
+        let is_own = |share: &Share| share.segment.sequence == sequence;
+        let mut ids = self.of_delivery(sequence);
+        ids.retain(|own| *own <= id && self.writes[own].shares().iter().all(is_own));
+        ids.into_iter().filter_map(|own| self.remove(own)).collect()
     }
 
-    /// The session is gone: everything is to be sent again, but for the rows that were acknowledged.
-    pub fn rewind(&mut self) {
-        for pending in &mut self.writes {
-            pending.sent = false;
-            pending.taken = false;
-            if pending.done_rows > 0 {
-                let left = pending.write.rows - pending.done_rows;
-                let batches = rows_of(&pending.write.batches, pending.done_rows, left);
-                pending.write = Arc::new(rest_of(&pending.write, batches));
-                pending.done_rows = 0;
+    /// Takes out what was tried as often as it may be.
+    pub fn exhausted(&mut self, attempts: u32) -> Vec<Pending> {
+        self.take_if(|pending| pending.attempts() >= attempts)
+    }
+
+    /// Takes out what the session that is open now was given.
+    pub fn take_given(&mut self) -> Vec<Pending> {
+        self.take_if(Pending::is_given)
+    }
+
+    pub fn take_all(&mut self) -> Vec<Pending> {
+        self.begins.clear();
+        self.marked.clear();
+        std::mem::take(&mut self.writes).into_values().collect()
+    }
+
+    /// Cuts out what is gone, wherever nobody counts rows by their place.
+    pub fn tidy(&mut self) {
+        for id in std::mem::take(&mut self.marked) {
+            if let Some(pending) = self.writes.get_mut(&id) {
+                pending.tidy();
             }
         }
     }
 
-    /// Takes out what may not be tried again: too many attempts, or too late for another one. `end`
-    /// is when there is nobody left to try.
-    pub fn exhausted(&mut self, retry: &Retry, next_try: Instant, end: Option<Instant>) -> Vec<Pending> {
-        let over = end.is_some_and(|end| next_try > end);
-        let spent = |pending: &Pending| {
-            let late = pending
-                .first_sent
-                .is_some_and(|first| next_try.saturating_duration_since(first) > retry.deadline);
-            over || late || pending.attempts >= retry.attempts
-        };
-        self.take_if(spent)
+    // ---- what is here -------------------------------------------------------------------------
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pending> {
+        self.writes.values()
     }
 
-    /// Takes out what the session that is open now was given.
-    pub fn take_taken(&mut self) -> Vec<Pending> {
-        self.take_if(|pending| pending.taken)
-    }
-
-    fn take_if(&mut self, out: impl Fn(&Pending) -> bool) -> Vec<Pending> {
-        let (out, kept) = std::mem::take(&mut self.writes).into_iter().partition(out);
-        self.writes = kept;
-        Vec::from(out)
-    }
-
-    pub fn take_all(&mut self) -> Vec<Pending> {
-        std::mem::take(&mut self.writes).into_iter().collect()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Pending> {
-        self.writes.iter()
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
-        self.writes.iter_mut()
-    }
-
-    pub fn find(&mut self, id: u64) -> Option<&mut Pending> {
-        self.writes.iter_mut().find(|pending| pending.write.id == id)
+    pub fn get(&self, id: u64) -> Option<&Pending> {
+        self.writes.get(&id)
     }
 
     pub fn contains(&self, id: u64) -> bool {
-        self.writes.iter().any(|pending| pending.write.id == id)
+        self.writes.contains_key(&id)
     }
 
     pub fn front(&self) -> Option<&Pending> {
-        self.writes.front()
+        self.writes.values().next()
     }
 
     pub fn last_id(&self) -> Option<u64> {
-        self.writes.back().map(|pending| pending.write.id)
+        self.writes.keys().next_back().copied()
     }
 
     /// The last write with rows of deliveries up to `barrier`.
     pub fn last_id_up_to(&self, barrier: u64) -> Option<u64> {
-        let reaches = |pending: &&Pending| {
-            let first = pending.segments.first();
-            first.is_some_and(|segment| segment.sequence <= barrier)
-        };
-        self.writes.iter().rfind(reaches).map(|pending| pending.write.id)
+        let began = self.begins.range(..=(barrier, u64::MAX)).rev();
+        let mut ids = began.map(|(_, id)| *id);
+        ids.find(|id| {
+            let first = self.writes.get(id).and_then(|pending| pending.shares().first());
+            first.is_some_and(|share| share.segment.sequence <= barrier)
+        })
     }
 
     pub fn len(&self) -> usize {
@@ -286,106 +308,99 @@ impl Window {
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
-}
 
-impl Pending {
-    /// Rows at its start, counted as it was sent, that are durable and already settled.
-    pub fn done_rows(&self) -> usize {
-        self.done_rows
+    // ---- the books ----------------------------------------------------------------------------
+
+    fn insert(&mut self, pending: Pending) {
+        self.begins.insert((pending.began(), pending.id()));
+        self.writes.insert(pending.id(), pending);
     }
 
-    /// The error that its rows end with, carrying what its tries came to.
-    pub fn verdict(&self, error: &Error, now: Instant) -> Error {
-        let elapsed = self
-            .first_sent
-            .map_or(Duration::ZERO, |first| now.saturating_duration_since(first));
-        let error = error.clone().after(self.attempts, elapsed);
-        if self.maybe_landed {
-            error.ambiguous()
-        } else {
-            error
+    fn forget(&mut self, pending: &Pending) {
+        self.begins.remove(&(pending.began(), pending.id()));
+        self.marked.remove(&pending.id());
+    }
+
+    fn after_mark(&mut self, id: u64) {
+        self.marked.insert(id);
+        self.remove_settled(id);
+    }
+
+    /// Left in the window, it would wait for an acknowledgement that has nothing more to say.
+    fn remove_settled(&mut self, id: u64) {
+        if self.writes.get(&id).is_some_and(Pending::is_settled) {
+            self.remove(id);
         }
     }
-}
 
-/// Cuts `rows` rows off the front of some segments.
-fn take_rows(segments: &mut Vec<Segment>, mut rows: usize) -> Vec<Segment> {
-    let mut taken = Vec::new();
-    while rows > 0 && !segments.is_empty() {
-        let first = &mut segments[0];
-        let count = first.rows.min(rows);
-        taken.push(Segment {
-            rows: count,
-            ..*first
+    /// The writes that hold rows of a delivery, settled or not, in order.
+    fn of_delivery(&self, sequence: u64) -> Vec<u64> {
+        let began = self.begins.range(..=(sequence, u64::MAX)).rev();
+        let ids = began.map(|(_, id)| *id).take_while(|id| {
+            let last = self.writes.get(id).and_then(|pending| pending.shares().last());
+            last.is_some_and(|share| share.segment.sequence >= sequence)
         });
-        rows -= count;
-        first.first_row += count;
-        first.rows -= count;
-        if first.rows == 0 {
-            segments.remove(0);
-        }
+        let mut ids: Vec<u64> = ids.collect();
+        ids.reverse();
+        ids
     }
-    taken
-}
 
-/// Some consecutive rows of a row of batches, not copied.
-pub fn rows_of(batches: &[RecordBatch], mut skip: usize, mut rows: usize) -> Vec<RecordBatch> {
-    let mut found = Vec::new();
-    for batch in batches {
-        let start = batch.num_rows().min(skip);
-        let length = (batch.num_rows() - start).min(rows);
-        skip -= start;
-        rows -= length;
-        if length > 0 {
-            found.push(batch.slice(start, length));
-        }
-    }
-    found
-}
-
-/// The same write with fewer rows.
-fn rest_of(write: &Write, batches: Vec<RecordBatch>) -> Write {
-    let rows = batches.iter().map(RecordBatch::num_rows).sum();
-    Write {
-        id: write.id,
-        batches,
-        rows,
-        bytes: (write.bytes as u128 * rows as u128 / write.rows.max(1) as u128) as usize,
+    fn take_if(&mut self, out: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+        let ids = self
+            .writes
+            .values()
+            .filter(|pending| out(pending))
+            .map(Pending::id);
+        let ids: Vec<u64> = ids.collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use proptest::prelude::*;
 
+    use super::pending::{Past, State};
     use super::*;
 
     #[derive(Debug, Clone)]
     enum Step {
         Push(Vec<usize>),
-        Send,
+        /// So many writes are put on their way, and so many of those are given.
+        Send(usize, usize),
         Partly(usize, usize),
         Through(usize),
         Remove(usize),
         Rewind(bool),
+        LookedFor,
         TakeBack(u64),
-        Blame(usize, u64),
+        GiveUp(u64),
+        Blame(usize, Vec<u64>),
         Cut(usize, usize),
+        Refund,
+        Exhausted(u32),
+        Tidy,
     }
 
     fn step() -> impl Strategy<Value = Step> {
+        let rows = prop::collection::vec(0u64..30, 1..5);
         prop_oneof![
             4 => prop::collection::vec(1usize..9, 1..4).prop_map(Step::Push),
-            3 => Just(Step::Send),
+            4 => (0usize..4, 0usize..4).prop_map(|(queued, given)| Step::Send(queued, given)),
             3 => (0usize..3, 0usize..30).prop_map(|(which, rows)| Step::Partly(which, rows)),
             2 => (0usize..4).prop_map(Step::Through),
             1 => (0usize..4).prop_map(Step::Remove),
             2 => any::<bool>().prop_map(Step::Rewind),
-            1 => (1u64..30).prop_map(Step::TakeBack),
-            1 => (0usize..4, 0u64..30).prop_map(|(which, row)| Step::Blame(which, row)),
+            1 => Just(Step::LookedFor),
+            2 => (1u64..30).prop_map(Step::TakeBack),
+            1 => (1u64..30).prop_map(Step::GiveUp),
+            1 => (0usize..4, rows).prop_map(|(which, rows)| Step::Blame(which, rows)),
             1 => (0usize..4, 0usize..30).prop_map(|(which, rows)| Step::Cut(which, rows)),
+            1 => Just(Step::Refund),
+            1 => (2u32..6).prop_map(Step::Exhausted),
+            1 => Just(Step::Tidy),
         ]
     }
 
@@ -417,11 +432,16 @@ mod tests {
         }
     }
 
-    fn rows_in(segments: &[Segment]) -> Vec<i64> {
+    fn rows_in<'a>(segments: impl IntoIterator<Item = &'a Segment>) -> Vec<i64> {
         segments
-            .iter()
+            .into_iter()
             .flat_map(|s| (s.first_row..s.first_row + s.rows).map(|row| s.sequence as i64 * 100 + row as i64))
             .collect()
+    }
+
+    fn open_rows(shares: &[Share]) -> Vec<i64> {
+        let open = shares.iter().filter(|share| !share.gone);
+        rows_in(open.map(|share| &share.segment))
     }
 
     fn rows_written(write: &Write) -> Vec<i64> {
@@ -432,77 +452,141 @@ mod tests {
             .collect()
     }
 
+    fn fault(row: u64) -> Error {
+        Error::new(crate::error::Code::BatchInvalid, "not like this").at_row(row)
+    }
+
+    fn id_of(window: &Window, which: usize) -> u64 {
+        window.iter().nth(which).map_or(0, Pending::id)
+    }
+
     proptest! {
-        /// every row leaves once, and a write says truly which rows it holds.
+        /// every row leaves once, whatever its neighbours do, and a write says truly which rows it holds.
         #[test]
         fn every_row_leaves_once(steps in prop::collection::vec(step(), 1..60)) {
+            let now = Instant::now();
             let mut window = Window::divisible();
             let mut sequence = 0;
             let (mut entered, mut left) = (Vec::new(), Vec::new());
             for step in steps {
-                let id = |window: &Window, which: usize| window.writes.get(which).map_or(0, |p| p.write.id);
                 match step {
                     Step::Push(counts) => {
                         let draft = draft(&mut sequence, &counts);
                         entered.extend(rows_in(&draft.segments));
                         window.push(draft);
                     }
-                    Step::Send => window.iter_mut().for_each(|pending| pending.sent = true),
-                    Step::Partly(which, rows) => {
-                        let id = id(&window, which);
-                        if window.find(id).is_some_and(|pending| pending.sent) {
-                            left.extend(rows_in(&window.partly(id, rows)));
+                    Step::Send(queued, given) => {
+                        let mut ids = Vec::new();
+                        while ids.len() < queued && let Some(write) = window.queue_next(u64::MAX) {
+                            prop_assert!(ids.is_empty() || ids.last() < Some(&write.id));
+                            ids.push(write.id);
+                        }
+                        let untaken = window.iter().find(|p| matches!(p.state(), State::Queued(_))).map(Pending::id);
+                        let ids: Vec<u64> = window.iter().map(Pending::id).filter(|id| Some(*id) >= untaken && untaken.is_some()).collect();
+                        for id in ids.into_iter().take(given) {
+                            if matches!(window.get(id).unwrap().state(), State::Queued(_)) {
+                                let past = window.get(id).unwrap().state();
+                                let attempts = window.get(id).unwrap().attempts();
+                                let given = window.given(id, now).unwrap();
+                                prop_assert_eq!(given.anew, past == State::Queued(Past::Untried));
+                                prop_assert_eq!(given.pending.attempts(), attempts + 1);
+                            }
                         }
                     }
+                    Step::Partly(which, rows) => {
+                        let id = id_of(&window, which);
+                        let queued = window.get(id).is_some_and(|p| matches!(p.state(), State::Queued(_)));
+                        let shares = window.partly(id, rows);
+                        prop_assert!(!queued || shares.is_empty(), "the session cannot know of it");
+                        left.extend(open_rows(&shares));
+                    }
                     Step::Through(which) => {
-                        let id = id(&window, which);
+                        let id = id_of(&window, which);
                         for pending in window.through(id) {
-                            prop_assert!(pending.write.id <= id);
-                            left.extend(rows_in(&pending.segments));
+                            prop_assert!(pending.id() <= id);
+                            left.extend(open_rows(&pending.into_shares()));
                         }
                     }
                     Step::Remove(which) => {
-                        let id = id(&window, which);
-                        left.extend(window.remove(id).iter().flat_map(|p| rows_in(&p.segments)));
+                        let id = id_of(&window, which);
+                        left.extend(window.remove(id).iter().flat_map(|p| rows_in(p.segments())));
                     }
                     Step::Rewind(ambiguous) => {
-                        window.iter_mut().for_each(|p| p.maybe_landed |= p.sent && ambiguous);
-                        window.rewind();
-                        prop_assert!(window.iter_mut().all(|p| !p.sent && p.done_rows == 0));
+                        let doubt: Vec<(u64, bool)> = window
+                            .iter()
+                            .map(|p| (p.id(), p.is_in_doubt() || ambiguous && p.is_given()))
+                            .collect();
+                        window.rewind(ambiguous);
+                        prop_assert!(window.iter().all(|p| p.is_waiting() && p.done_rows() == 0));
+                        let now: Vec<_> = window.iter().map(|p| (p.id(), p.is_in_doubt())).collect();
+                        prop_assert_eq!(now, doubt);
+                        prop_assert!(window.first_sent().is_none() && window.last_given().is_none());
                     }
-                    Step::Blame(which, row) => {
-                        let id = id(&window, which);
-                        let rows = window.find(id).map_or(Vec::new(), |p| rows_written(&p.write));
-                        if let Some((refused, own_row)) = window.blame(id, row) {
-                            let sequence = refused.segments[0].sequence;
-                            prop_assert_eq!(rows[row as usize], (sequence * 100 + own_row) as i64);
-                            prop_assert!(refused.segments.iter().all(|s| s.sequence == sequence));
-                            left.extend(rows_in(&refused.segments));
+                    Step::LookedFor => {
+                        window.looked_for();
+                        prop_assert!(!window.iter().any(|p| p.is_waiting() && p.is_in_doubt()));
+                    }
+                    Step::Blame(which, rows) => {
+                        let id = id_of(&window, which);
+                        let written = window.get(id).map_or(Vec::new(), |p| rows_written(&p.write));
+                        let before: Vec<i64> = window.get(id).map_or(Vec::new(), |p| rows_in(p.segments()));
+                        let faults = rows.iter().map(|row| fault(*row)).collect();
+                        let mut out = Vec::new();
+                        for leaving in window.blame(id, faults, now) {
+                            out.extend(rows_in(&leaving.segments));
+                            let own_row = leaving.error.row().unwrap();
+                            for segment in &leaving.segments {
+                                let named = segment.sequence as i64 * 100 + own_row as i64;
+                                prop_assert!(rows.iter().any(|row| written.get(*row as usize) == Some(&named)));
+                            }
                         }
-                        window.iter_mut().for_each(|p| p.sent = false);
-                        window.rewind();
+                        // Nobody else left.
+                        let after: Vec<i64> = window.get(id).map_or(Vec::new(), |p| rows_in(p.segments()));
+                        prop_assert_eq!(after.len() + out.len(), before.len());
+                        left.extend(out);
+                        window.rewind(false);
                     }
                     Step::Cut(which, rows) => {
-                        let id = id(&window, which);
-                        window.rewind();
+                        let id = id_of(&window, which);
+                        window.rewind(false);
                         window.cut(id, rows);
                     }
                     Step::TakeBack(sequence) => {
                         let taken = window.take_back(sequence);
                         prop_assert!(taken.iter().all(|segment| segment.sequence == sequence));
                         left.extend(rows_in(&taken));
+                        let free = window.iter().filter(|p| p.is_free()).flat_map(Pending::segments);
+                        prop_assert!(!free.into_iter().any(|segment| segment.sequence == sequence));
                     }
+                    Step::GiveUp(sequence) => {
+                        window.rewind(true);
+                        for leaving in window.give_up(sequence, &fault(0), now) {
+                            left.extend(rows_in(&leaving.segments));
+                        }
+                        prop_assert!(!window.iter().flat_map(Pending::segments).any(|s| s.sequence == sequence));
+                    }
+                    Step::Refund => window.refund_tries(),
+                    Step::Exhausted(attempts) => {
+                        for pending in window.exhausted(attempts) {
+                            prop_assert!(pending.attempts() >= attempts);
+                            left.extend(rows_in(pending.segments()));
+                        }
+                    }
+                    Step::Tidy => window.tidy(),
                 }
-                let ids: Vec<u64> = window.writes.iter().map(|p| p.write.id).collect();
+                let ids: Vec<u64> = window.iter().map(Pending::id).collect();
                 prop_assert!(ids.is_sorted_by(|a, b| a < b) && window.last_id() == ids.last().copied());
-                for pending in &window.writes {
+                prop_assert_eq!(window.begins.len(), window.len());
+                prop_assert!(window.marked.iter().all(|id| window.contains(*id)));
+                for pending in window.iter() {
                     let rows = rows_written(&pending.write);
                     prop_assert_eq!(rows.len(), pending.write.rows);
-                    prop_assert_eq!(&rows[pending.done_rows..], &rows_in(&pending.segments)[..]);
-                    prop_assert!(!pending.segments.is_empty());
+                    let shares = pending.shares().iter().map(|share| &share.segment);
+                    prop_assert_eq!(&rows[pending.done_rows()..], &rows_in(shares)[..]);
+                    prop_assert!(!pending.is_settled());
                 }
             }
-            left.extend(window.take_all().iter().flat_map(|p| rows_in(&p.segments)));
+            left.extend(window.take_all().iter().flat_map(|p| rows_in(p.segments())));
             left.sort_unstable();
             prop_assert_eq!(left, entered);
             prop_assert!(window.is_empty() && window.front().is_none());
@@ -510,23 +594,21 @@ mod tests {
     }
 
     #[test]
-    fn exhausted_by_attempts_by_time_and_by_the_end() {
+    fn exhausted_by_attempts() {
         let now = Instant::now();
-        let mut retry = crate::config::Config::default().retry;
-        retry.attempts = 3;
-        retry.deadline = Duration::from_secs(10);
         let mut sequence = 0;
         let mut window = Window::default();
-        for (attempts, age) in [(3, 0), (1, 11), (1, 9), (0, 0)] {
+        for _ in 0..3 {
             window.push(draft(&mut sequence, &[1]));
-            let pending = window.writes.back_mut().unwrap();
-            pending.attempts = attempts;
-            pending.first_sent = now.checked_sub(Duration::from_secs(age)).filter(|_| attempts > 0);
         }
-        let ids = |out: Vec<Pending>| out.iter().map(|p| p.write.id).collect::<Vec<_>>();
-        assert_eq!(ids(window.exhausted(&retry, now, Some(now))), [1, 2]);
-        let before = now.checked_sub(Duration::from_secs(1));
-        assert_eq!(ids(window.exhausted(&retry, now, before)), [3, 4]);
+        window.queue_next(u64::MAX);
+        for _ in 0..2 {
+            window.count_try(now);
+        }
+        window.given(1, now);
+        let ids = |out: Vec<Pending>| out.iter().map(Pending::id).collect::<Vec<_>>();
+        assert_eq!(ids(window.exhausted(3)), [1]);
+        assert_eq!(ids(window.exhausted(2)), [2, 3]);
     }
 
     #[test]
@@ -534,15 +616,43 @@ mod tests {
         let now = Instant::now();
         let mut window = Window::default();
         window.push(draft(&mut 0, &[2]));
-        let pending = window.find(1).unwrap();
-        let error = Error::new(crate::error::Code::Unavailable, "away");
-        assert!(!pending.verdict(&error, now).is_ambiguous());
-        pending.attempts = 4;
-        pending.maybe_landed = true;
-        let verdict = pending.verdict(&error, now);
-        assert!(verdict.is_ambiguous() && verdict.attempts() == 4);
+        let error = Error::new(crate::error::Code::Unavailable, "away").ambiguous();
+        let verdict = |window: &Window| window.get(1).unwrap().verdict(&error, now);
+        // No session was given it, whatever may have become of others.
+        assert!(!verdict(&window).is_ambiguous());
+        for _ in 0..4 {
+            window.queue_next(u64::MAX);
+            window.given(1, now);
+            assert!(verdict(&window).is_ambiguous());
+            window.rewind(true);
+        }
+        assert!(verdict(&window).is_ambiguous() && verdict(&window).attempts() == 4);
+        window.looked_for();
+        assert!(!verdict(&window).is_ambiguous());
         assert_eq!(window.last_id_up_to(0), None);
         assert_eq!(window.last_id_up_to(1), Some(1));
         assert!(window.partly(9, 1).is_empty());
+    }
+
+    /// what is counted is what is looked at, not time.
+    #[test]
+    fn taking_back_all_deliveries_of_a_write_one_by_one_costs_what_they_are() {
+        let mut window = Window::default();
+        let mut sequence = 0;
+        const N: usize = 4_000;
+        window.push(draft(&mut sequence, &[1; N]));
+        let mut cuts = 0;
+        let mut write = Arc::downgrade(&window.get(1).unwrap().write);
+        for sequence in 1..=N as u64 {
+            assert_eq!(window.take_back(sequence).len(), 1);
+            let now = window.get(1).map(|pending| Arc::downgrade(&pending.write));
+            if let Some(now) = now.filter(|now| !now.ptr_eq(&write)) {
+                write = now;
+                cuts += 1;
+            }
+        }
+        assert!(window.is_empty());
+        // Each time half of what is left.
+        assert!(cuts <= N.ilog2() + 1, "the write was cut {cuts} times");
     }
 }

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Asked are only tries that the retry class and the limits allow; the answers can only end them.
 //! - A question that is not answered, in time or at all, is answered by the retry class: yes.
-//! - No answer is waited for past `retry.deadline` of the write that it is about.
+//! - No answer is waited for past `retry.deadline` of the oldest delivery.
 //! - Nobody is asked about a write that the broken session was not given.
 //! - Whatever else becomes of the phase takes the questions with it.
 
@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 use super::{Engine, Phase, now};
 use crate::error::{Code, Error, Result};
 use crate::transmitter::session::{During, Kind, SessionEvent};
-use crate::transmitter::window::Pending;
 
 /// What is asked after one failure: once for all writes that were tried equally often, since that is all
 /// that a predicate can tell them apart by.
@@ -36,9 +35,10 @@ pub(super) struct Question {
 impl Engine {
     /// The last write that a failure is of. To be called before the window forgets what was taken.
     pub(super) fn tried_through(&self, during: During) -> Option<u64> {
-        let tried = |pending: &&Pending| during == During::Open || pending.taken;
-        let last = self.window.iter().filter(tried).last();
-        last.map(|pending| pending.write.id)
+        match during {
+            During::Open => self.window.last_id(),
+            _ => self.window.last_given(),
+        }
     }
 
     /// What comes after a failure that may pass: a wait until `due`, and a question if there is somebody to ask.
@@ -50,12 +50,12 @@ impl Engine {
         let tried: Vec<_> = self
             .window
             .iter()
-            .take_while(|pending| pending.write.id <= through)
+            .take_while(|pending| pending.id() <= through)
             .collect();
         let mut unanswered = Vec::new();
         let mut asking = JoinSet::new();
-        for equals in tried.chunk_by(|one, next| one.attempts == next.attempts) {
-            let ids: Vec<u64> = equals.iter().map(|pending| pending.write.id).collect();
+        for equals in tried.chunk_by(|one, next| one.attempts() == next.attempts()) {
+            let ids: Vec<u64> = equals.iter().map(|pending| pending.id()).collect();
             let (oldest, session) = (ids[0], self.session_number);
             // The oldest was tried for the longest time.
             let verdict = equals[0].verdict(&error, now);
@@ -108,10 +108,8 @@ impl Engine {
 
     /// When to look again at a question that is not answered by then.
     pub(super) fn patience(&self, question: &Question) -> Instant {
-        let oldest = self.window.iter().filter_map(|pending| pending.first_sent).min();
-        // The first instant at which it is too late.
-        let too_late = oldest.map(|first| first + self.retry.deadline + Duration::from_millis(1));
-        too_late.map_or(question.patience, |too_late| too_late.min(question.patience))
+        self.too_late_at()
+            .map_or(question.patience, |too_late| too_late.min(question.patience))
     }
 
     /// Goes on once all is answered, or nobody waits for the answers any more.
@@ -141,13 +139,10 @@ impl Engine {
         let Phase::Asking(question) = &self.session else {
             return;
         };
-        let end = self.closing.as_ref().map(|closing| closing.deadline);
-        let exhausted = self.window.exhausted(&self.retry, question.due.max(now), end);
-        if !exhausted.is_empty() {
-            let error = question.error.clone();
+        let (due, error) = (question.due.max(now), question.error.clone());
+        if self.end_what_may_not_be_tried(due, &error, now) {
             let text = "it became too late for another try while retry.when was asked";
             self.log("error", text, &error, Duration::ZERO);
-            self.fail_all(exhausted, &error, now);
         }
     }
 

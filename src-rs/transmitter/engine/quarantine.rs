@@ -19,7 +19,7 @@ use crate::outcome::{Position, Rejection};
 use crate::outcome::{Segment, Settled};
 use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
 use crate::transmitter::session::{Call, During, Kind, SessionEvent};
-use crate::transmitter::window::{Pending, Window, rows_of};
+use crate::transmitter::window::{Leaving, Pending, Window, pick, runs};
 
 impl Engine {
     /// Whether the rows behind a refusal can be looked for.
@@ -35,17 +35,15 @@ impl Engine {
 
     /// Begins or goes on with a search, if this error calls for one. The session is gone.
     pub(super) fn look_for_rows(&mut self, error: &Error, during: During, now: Instant) -> bool {
-        let taken = self.window.iter_mut().filter(|pending| pending.taken);
-        let Some(given) = taken.map(|pending| pending.write.id).last() else {
+        let Some(given) = self.window.last_given() else {
             return false;
         };
         if !self.is_searchable(error, during) {
             return false;
         }
-        for pending in self.window.iter_mut().filter(|pending| pending.taken) {
-            pending.attempts = pending.attempts.saturating_sub(1);
-        }
-        self.rewind();
+        self.window.refund_tries();
+        self.rewind(error.is_ambiguous());
+        self.window.tidy();
         self.counters.writes_refused.add(1);
         let options = &self.quarantine;
         if self.search.is_none() {
@@ -79,13 +77,14 @@ impl Engine {
         let (Some(search), Phase::Open(driver)) = (&mut self.search, &self.session) else {
             return self.search.is_some();
         };
-        let front = self.window.front().map(|pending| pending.write.id);
+        let front = self.window.front().map(Pending::id);
         if search
             .probe()
             .is_some_and(|probe| front.is_some_and(|front| front <= probe))
         {
             return true;
         }
+        self.window.tidy();
         loop {
             match search.next(suspects(&self.window)) {
                 Step::Done => {
@@ -94,11 +93,8 @@ impl Engine {
                 }
                 Step::Cut { id, rows } => self.window.cut(id, rows),
                 Step::Probe { through } => {
-                    for pending in self.window.iter_mut() {
-                        if pending.write.id <= through && !pending.sent {
-                            pending.sent = true;
-                            driver.call(Call::Write(pending.write.clone()));
-                        }
+                    while let Some(write) = self.window.queue_next(through) {
+                        driver.call(Call::Write(write));
                     }
                     driver.call(Call::Flush);
                     return true;
@@ -122,16 +118,13 @@ impl Engine {
         if rejections.is_empty() {
             return;
         }
-        let rows: Vec<usize> = rejections
-            .iter()
-            .map(|rejection| start + rejection.row as usize - segment.first_row)
-            .collect();
-        let runs = rows.chunk_by(|row, next| row + 1 == *next);
+        let rows = rejections.iter().map(|rejection| {
+            let row = start + rejection.row as usize - segment.first_row;
+            row..row + 1
+        });
         dead_letters.keep(Letter {
             schema: first.schema(),
-            batches: runs
-                .flat_map(|run| rows_of(&write.batches, run[0], run.len()))
-                .collect(),
+            batches: pick(&write.batches, runs(rows)),
             sequence: segment.sequence,
             rejections: rejections.to_vec(),
         });
@@ -186,7 +179,7 @@ impl Engine {
 
     /// One row, refused alone.
     fn refuse_row(&mut self, pending: Pending, error: &Error, now: Instant) {
-        let Some(segment) = pending.segments.first().copied() else {
+        let Some(segment) = pending.segments().next().copied() else {
             return;
         };
         let rejection = Rejection {
@@ -203,15 +196,16 @@ impl Engine {
     /// What is left undecided fails with the refusal, and says which rows.
     fn give_up(&mut self, undecided: Vec<Pending>, bound: &str, error: &Error, now: Instant) {
         let mut ranges: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
-        for segment in undecided.iter().flat_map(|pending| &pending.segments) {
+        for segment in undecided.iter().flat_map(Pending::segments) {
             let (first, end) = (segment.first_row, segment.first_row + segment.rows);
             let range = ranges.entry(segment.sequence).or_insert((first, end));
             *range = (range.0.min(first), range.1.max(end));
         }
         for pending in undecided {
-            let verdict = pending.verdict(error, now);
-            let segments = pending.segments;
-            drop(pending.write);
+            let Leaving {
+                segments,
+                error: verdict,
+            } = pending.ending(error, now);
             for segment in &segments {
                 let (first, end) = ranges[&segment.sequence];
                 let text = format!(
@@ -229,7 +223,5 @@ impl Engine {
 }
 
 fn suspects(window: &Window) -> impl Iterator<Item = Suspect<'_>> {
-    window
-        .iter()
-        .map(|pending| (pending.write.id, &pending.segments[..]))
+    window.iter().map(|pending| (pending.id(), pending.shares()))
 }

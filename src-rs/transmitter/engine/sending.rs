@@ -52,8 +52,9 @@ impl Engine {
         let Some(head) = self.batcher.head() else {
             return false;
         };
+        // The last barrier is the largest.
         head <= self.urgency.through()
-            || self.flushes.iter().any(|flush| head <= flush.barrier)
+            || self.flushes.back().is_some_and(|flush| head <= flush.barrier)
             || self.closing.is_some()
             || self.is_stalled()
     }
@@ -88,9 +89,8 @@ impl Engine {
         let Phase::Open(driver) = &self.session else {
             return;
         };
-        for pending in self.window.iter_mut().filter(|pending| !pending.sent) {
-            pending.sent = true;
-            driver.call(Call::Write(pending.write.clone()));
+        while let Some(write) = self.window.queue_next(u64::MAX) {
+            driver.call(Call::Write(write));
         }
     }
 
@@ -109,10 +109,10 @@ impl Engine {
             return;
         };
         let hurried = self.urgency.commit_through();
-        let first = front.segments.first().map(|segment| segment.sequence);
-        // Looked for only where there is one: the window is walked for it, after every event.
+        let first = front.shares().first().map(|share| share.segment.sequence);
+        // Looked for only where there is one.
         let hurried = hurried.filter(|through| first.is_some_and(|first| first <= *through));
-        let front = front.write.id;
+        let front = front.id();
         if !self.batcher.is_empty() && self.window.len() >= self.max_writes {
             return self.flush_session(front);
         }

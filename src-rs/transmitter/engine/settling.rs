@@ -6,27 +6,28 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{Closing, Engine, Phase, now};
 use crate::config::OnExhausted;
-use crate::error::{Code, Error};
-use crate::outcome::Rejection;
-use crate::outcome::{Entered, Outcome, Segment, Settled, Status};
+use crate::destination::Write;
+use crate::error::{Code, Error, RetryClass};
+
+use crate::outcome::{Entered, Outcome, Position, Rejection, Segment, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::portion::Portion;
-use crate::transmitter::window::Pending;
+use crate::transmitter::window::{Leaving, Pending, Share};
 use crate::transmitter::{Event, Log};
 
 impl Engine {
-    pub(super) fn rewind(&mut self) {
-        if let Some(oldest) = self.window.iter_mut().find(|pending| pending.sent) {
-            let id = oldest.write.id;
+    pub(super) fn rewind(&mut self, ambiguous: bool) {
+        if let Some(id) = self.window.first_sent() {
             self.resume_from = Some(self.resume_from.map_or(id, |earlier| earlier.min(id)));
         }
-        self.window.rewind();
+        self.window.rewind(ambiguous);
         if let Some(search) = &mut self.search {
             search.rewind();
         }
@@ -37,9 +38,97 @@ impl Engine {
             return;
         }
         for pending in failed {
-            self.fail_pending(pending, error, now);
+            self.end(pending.ending(error, now), now);
         }
         self.stop_if_asked(error, now);
+    }
+
+    /// Ends what may not be tried again: too many attempts, or too late for another one at `next_try`.
+    /// Returns whether there was any.
+    pub(super) fn end_what_may_not_be_tried(
+        &mut self,
+        next_try: Instant,
+        error: &Error,
+        now: Instant,
+    ) -> bool {
+        let exhausted = self.window.exhausted(self.retry.attempts);
+        // The next one would be refused as this one was, and so would all that wait behind it.
+        let in_vain = !exhausted.is_empty()
+            && error.retry_class() == RetryClass::Reauthenticate
+            && !self.destination.renews_credentials();
+        // Nobody is left for another try.
+        let over = self
+            .closing
+            .as_ref()
+            .is_some_and(|closing| next_try > closing.deadline);
+        let mut ends = !exhausted.is_empty();
+        for pending in exhausted {
+            self.end(pending.ending(error, now), now);
+        }
+        let late = if in_vain || over {
+            self.ledger.sequences()
+        } else {
+            self.too_late(next_try)
+        };
+        ends |= !late.is_empty();
+        self.give_up_on(late, error, now);
+        if ends {
+            self.stop_if_asked(error, now);
+        }
+        ends
+    }
+
+    /// Nobody has to wait for a session past its deadline, whatever it is that takes so long.
+    pub(super) fn end_what_waits_in_vain(&mut self, now: Instant) {
+        if !matches!(self.session, Phase::Opening(_) | Phase::Draining(_)) {
+            return;
+        }
+        let late = self.too_late(now);
+        if late.is_empty() {
+            return;
+        }
+        let error = self.outage.clone().unwrap_or_else(no_session);
+        let text = "deliveries waited in vain for a session";
+        self.log("error", text, &error, Duration::ZERO);
+        self.give_up_on(late, &error, now);
+        self.stop_if_asked(&error, now);
+    }
+
+    /// Deliveries for which a try at `next_try` comes too late. The clock of a delivery runs from its
+    /// admission, or from when the destination was last there.
+    fn too_late(&self, next_try: Instant) -> Vec<u64> {
+        let Some(limit) = next_try.checked_sub(self.retry.deadline) else {
+            return Vec::new();
+        };
+        match self.alive {
+            Some(alive) if alive >= limit => Vec::new(),
+            _ => self.ledger.admitted_before(limit),
+        }
+    }
+
+    /// The first instant at which it is too late for the oldest delivery.
+    pub(super) fn too_late_at(&self) -> Option<Instant> {
+        let admitted = self.ledger.oldest_admitted()?;
+        let began = self.alive.map_or(admitted, |alive| alive.max(admitted));
+        began.checked_add(self.retry.deadline + Duration::from_millis(1))
+    }
+
+    /// Ends deliveries of which no session holds anything now.
+    fn give_up_on(&mut self, sequences: Vec<u64>, error: &Error, now: Instant) {
+        for sequence in sequences {
+            for leaving in self.window.give_up(sequence, error, now) {
+                self.end(leaving, now);
+            }
+            let segments = self.batcher.take_back(sequence);
+            if segments.is_empty() {
+                continue;
+            }
+            // Not one of its rows was in any try.
+            let began = self.ledger.admitted(sequence).max(self.alive).unwrap_or(now);
+            let elapsed = now.saturating_duration_since(began);
+            let error = error.clone().after(0, elapsed).with_ambiguity(false);
+            self.end(Leaving { segments, error }, now);
+        }
     }
 
     /// After something failed for good.
@@ -49,12 +138,39 @@ impl Engine {
         }
     }
 
-    fn fail_pending(&mut self, pending: Pending, error: &Error, now: Instant) {
-        let verdict = pending.verdict(error, now);
-        let segments = pending.segments;
-        drop(pending.write);
-        for segment in &segments {
-            let settled = self.ledger.fail(segment, &verdict, now);
+    pub(super) fn end(&mut self, leaving: Leaving, now: Instant) {
+        for segment in &leaving.segments {
+            let settled = self.ledger.fail(segment, &leaving.error, now);
+            self.finish(settled);
+        }
+    }
+
+    pub(super) fn accept(&mut self, share: &Share, position: Position, now: Instant) {
+        if !share.gone {
+            let settled = self.ledger.accept(&share.segment, position, now);
+            self.finish(settled);
+        }
+    }
+
+    /// Rows of a write are settled, of which some are refused. They begin after `done_rows`, which were
+    /// settled before; the rejections count rows of the write.
+    pub(super) fn refuse_rows(
+        &mut self,
+        write: Arc<Write>,
+        shares: &[Share],
+        done_rows: usize,
+        rejections: Vec<Rejection>,
+        position: Position,
+        now: Instant,
+    ) {
+        let parted = by_share(shares, done_rows, rejections);
+        for part in &parted {
+            self.keep_refused(&write, &part.segment, part.start, &part.rejections);
+        }
+        // The memory goes before the budget that stood for it.
+        drop(write);
+        for part in parted {
+            let settled = self.ledger.refuse(&part.segment, part.rejections, position, now);
             self.finish(settled);
         }
     }
@@ -68,10 +184,10 @@ impl Engine {
         let stopped = Error::new(error.code(), text).during("write");
         self.stopped = Some(stopped.clone());
         for pending in self.window.take_all() {
-            self.fail_pending(pending, &stopped, now);
+            self.end(pending.ending(&stopped, now), now);
         }
+        self.batcher.clear();
         for sequence in self.ledger.sequences() {
-            self.batcher.take_back(sequence);
             let settled = self.ledger.fail_rest(sequence, &stopped, now);
             self.finish(settled);
         }
@@ -138,17 +254,16 @@ impl Engine {
     /// The deadline of `close` has passed: what was sent may have landed, the rest did not.
     pub(super) fn settle_the_rest(&mut self, now: Instant) {
         self.session = Phase::Closed;
-        let maybe_there = |pending: &Pending| pending.sent || pending.maybe_landed;
-        let sent: HashSet<u64> = self
-            .window
-            .take_all()
-            .into_iter()
-            .filter(maybe_there)
-            .flat_map(|pending| pending.segments)
+        let writes = self.window.take_all();
+        let maybe_there = writes.iter().filter(|pending| pending.may_be_held());
+        let sent: HashSet<u64> = maybe_there
+            .flat_map(Pending::segments)
             .map(|segment| segment.sequence)
             .collect();
+        // The memory goes before the budget that stood for it.
+        drop(writes);
+        self.batcher.clear();
         for sequence in self.ledger.sequences() {
-            self.batcher.take_back(sequence);
             let error = if sent.contains(&sequence) {
                 deadline_passed().ambiguous()
             } else {
@@ -248,32 +363,47 @@ impl Engine {
     }
 }
 
-/// Splits rejections of a write among its segments, rows counted within each delivery. The segments
-/// begin after `done_rows`, which were settled before.
-pub(super) fn by_segment(
-    segments: &[Segment],
-    done_rows: usize,
-    mut rejections: Vec<Rejection>,
-) -> Vec<(Segment, Vec<Rejection>)> {
-    let mut start = done_rows as u64;
+/// What is refused of some rows of a delivery.
+struct Part {
+    segment: Segment,
+    /// Its first row in the write.
+    start: usize,
+    /// Rows counted within the delivery.
+    rejections: Vec<Rejection>,
+}
+
+/// Splits rejections of a write among its shares. The shares begin after `done_rows`, which were settled
+/// before.
+fn by_share(shares: &[Share], done_rows: usize, mut rejections: Vec<Rejection>) -> Vec<Part> {
+    let mut start = done_rows;
     // What was acknowledged cannot be refused any more.
-    rejections.retain(|rejection| rejection.row >= start);
+    rejections.retain(|rejection| rejection.row >= start as u64);
     rejections.sort_by_key(|rejection| rejection.row);
     rejections.dedup_by_key(|rejection| rejection.row);
     let mut rejections = rejections.into_iter().peekable();
-    segments
-        .iter()
-        .map(|segment| {
-            let end = start + segment.rows as u64;
-            let mut own = Vec::new();
-            while let Some(mut rejection) = rejections.next_if(|rejection| rejection.row < end) {
-                rejection.row = rejection.row - start + segment.first_row as u64;
-                own.push(rejection);
-            }
-            start = end;
-            (*segment, own)
-        })
-        .collect()
+    let mut parts = Vec::with_capacity(shares.len());
+    for Share { segment, gone } in shares {
+        let end = start + segment.rows;
+        let mut own = Vec::new();
+        while let Some(mut rejection) = rejections.next_if(|rejection| rejection.row < end as u64) {
+            rejection.row = rejection.row - start as u64 + segment.first_row as u64;
+            own.push(rejection);
+        }
+        if !gone {
+            parts.push(Part {
+                segment: *segment,
+                start,
+                rejections: own,
+            });
+        }
+        start = end;
+    }
+    parts
+}
+
+fn no_session() -> Error {
+    let text = "no session could be had before retry.deadline";
+    Error::new(Code::Unavailable, text).during("open")
 }
 
 pub(super) fn aborted() -> Error {

@@ -218,8 +218,15 @@ async fn the_deadline_does_not_wait_for_an_answer() {
     let about_other = Says::After(secs(5), true);
     let predicate = Scripter::saying([Says::Verdict(true), Says::Nothing, about_other]);
     let retry = json!({ "baseDelay": 0, "maxDelay": 0, "whenTimeout": "1h", "deadline": "10s" });
-    let (rig, [late, other]) = tried_unequally(&predicate, retry);
     let start = tokio::time::Instant::now();
+    let options = json!({ "batching": { "maxRows": 3 }, "inflight": { "maxWrites": 2 }, "retry": retry });
+    let rig = Rig::asking(Scripted::new(Durable::AtFlush, false), options, predicate.clone());
+    let first = transient().retry_after(secs(8));
+    rig.world().writes = [Act::Fail(first), Act::Pass, Act::Fail(transient())].into();
+    let late = rig.send(&batch(&schema("n"), 0..3));
+    // Let in later, so that its clock began later.
+    tokio::time::sleep(secs(5)).await;
+    let other = rig.send(&batch(&schema("n"), 3..6));
     let flush = rig.ask(|reply| rig.transmitter.flush(reply));
     let outcome = rig.outcome(late).await;
     assert_eq!(start.elapsed().as_secs(), 10);
