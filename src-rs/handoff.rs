@@ -71,8 +71,28 @@ pub struct Node {
     pub null_count: i64,
     /// In bits, of the validity bitmap and of boolean values only.
     pub offset: usize,
-    /// Data buffers of a view column.
+    /// Data buffers of a view column. Of text, binary and lists: how many bytes or items come before the first
+    /// that was handed over; offsets count them all the same.
     pub variadic: usize,
+}
+
+/// What of the budget a delivery takes beside its payload: its entries in the books and its outcome, and the
+/// structures that its batches are imported through. Without it, deliveries of one row would be free.
+const DELIVERY_FLOOR: usize = 1_024;
+/// The same for each batch, node and buffer.
+const ENTRY_FLOOR: usize = 128;
+
+/// What a delivery takes of the budget, in bytes, as `specs/boundary.md` has it.
+pub fn charge(parcels: &[Parcel]) -> usize {
+    parcels.iter().fold(DELIVERY_FLOOR, |sum, parcel| {
+        let entries = match parcel {
+            Parcel::Columns(columns) => 1 + columns.nodes.len() + columns.buffers.len(),
+            // Whether it is there or not.
+            Parcel::Ipc(_) => 2,
+        };
+        sum.saturating_add(parcel.bytes())
+            .saturating_add(ENTRY_FLOOR * entries)
+    })
 }
 
 /// An IPC stream or file, whole.

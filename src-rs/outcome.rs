@@ -94,6 +94,8 @@ pub struct Entered {
     pub sequence: u64,
     pub rows: usize,
     pub bytes: usize,
+    /// What it takes of the budget until it is settled.
+    pub charge: usize,
     pub admitted: Instant,
     pub handoff: Duration,
     pub buffers_copied_for_pin_limit: usize,
@@ -112,6 +114,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// The caller was already told (an aborted delivery that went on); only the budget is freed.
     pub silent: bool,
+    /// What of the budget is free now.
+    pub charge: usize,
 }
 
 #[derive(Debug)]
@@ -293,6 +297,7 @@ impl Ledger {
         Some(Settled {
             outcome: entry.outcome(now),
             silent: entry.told,
+            charge: entry.entered.charge,
         })
     }
 }
@@ -389,6 +394,7 @@ mod tests {
             sequence,
             rows,
             bytes: rows * 8,
+            charge: rows * 9,
             admitted: Instant::now(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,
@@ -404,6 +410,7 @@ mod tests {
             told_after in prop::option::of(0usize..12),
         ) {
             let now = Instant::now();
+            let rows_given: usize = parts.iter().map(|(rows, _)| rows).sum();
             let rows = parts.iter().map(|(rows, _)| rows).sum();
             let mut ledger = Ledger::default();
             ledger.enter(entered(5, rows));
@@ -442,7 +449,8 @@ mod tests {
                 };
                 first_row += rows;
                 prop_assert_eq!(settled.is_some(), first_row == parts.iter().map(|(rows, _)| rows).sum::<usize>());
-                let Some(Settled { outcome, silent }) = settled else { continue };
+                let Some(Settled { outcome, silent, charge }) = settled else { continue };
+                prop_assert_eq!(charge, rows_given * 9);
                 if !refused.is_empty() && worst == Status::Acknowledged {
                     worst = if accepted == 0 { Status::Failed } else { Status::Partial };
                 }

@@ -109,8 +109,10 @@ pub struct Submission {
     /// Strictly increasing in the order of admission.
     pub sequence: u64,
     pub parcels: Vec<Parcel>,
-    /// What it takes of the budget.
+    /// Of its buffers.
     pub bytes: usize,
+    /// What it takes of the budget.
+    pub charge: usize,
     pub admitted: Instant,
     /// Time spent on the caller's thread.
     pub handoff: Duration,
@@ -241,6 +243,7 @@ impl Transmitter {
             sequence: submission.sequence,
             rows: 0,
             bytes: submission.bytes,
+            charge: submission.charge,
             admitted: submission.admitted,
             handoff: submission.handoff,
             buffers_copied_for_pin_limit: submission.buffers_copied_for_pin_limit,
@@ -252,7 +255,7 @@ impl Transmitter {
         if let Some(settled) = ledger.fail_rest(submission.sequence, &error, Instant::now()) {
             (self.observer)(Event::Settled(Box::new(settled.outcome)));
         }
-        self.give_back(submission.bytes);
+        self.give_back(submission.charge);
     }
 
     /// Lets nobody in any more, delivers what was admitted until `deadline`, then settles the rest as

@@ -23,8 +23,10 @@ export type Cargo =
 
 /** How one delivery was packed. */
 export interface Packing {
-  /** Of its buffers, each counted once: what it takes from the budget. */
+  /** Of its buffers. */
   readonly bytes: number;
+  /** What it takes from the budget. */
+  readonly charge: number;
   /** Buffers lent. */
   readonly pinned: number;
   /** Buffers copied. */
@@ -34,6 +36,11 @@ export interface Packing {
   /** What did not go the fastest way, and why; null when everything did. */
   readonly reason: string | null;
 }
+
+/** As `specs/boundary.md` has them, and `src-rs/handoff.rs`: what a delivery takes from the budget beside its bytes. */
+const DELIVERY_FLOOR = 1_024;
+/** For each batch, node and buffer; four numbers describe each of them. */
+const ENTRY_FLOOR = 128;
 
 interface Registered {
   readonly plan: SchemaPlan;
@@ -50,6 +57,7 @@ export class Packer {
 
   readonly #sheet = new Sheet();
   #count = 0;
+  #charge = 0;
   /** Where the next node of the batch under way is written. */
   #node = 0;
   /** The most that the sheet's `slot` can come to in this batch. */
@@ -74,12 +82,13 @@ export class Packer {
     if (this.#packing) throw invalid("a getter of another batch sends it while that one is packed");
     this.#sheet.begin(ticket);
     this.#count = 0;
+    this.#charge = 0;
   }
 
   /** The numbers of the call. Valid until the next `begin`. */
   finish(): Float64Array {
-    const { call, bytes } = this.#sheet;
-    call[1] = bytes;
+    const { call } = this.#sheet;
+    call[1] = this.#charge;
     call[2] = this.#count;
     return this.#sheet.written();
   }
@@ -121,8 +130,12 @@ export class Packer {
       this.#packing = false;
     }
     this.#count++;
+    const bytes = sheet.bytes - mark.bytes;
+    const charge = bytes + DELIVERY_FLOOR + (ENTRY_FLOOR * (sheet.at - mark.at - 3)) / 4;
+    this.#charge += charge;
     return {
-      bytes: sheet.bytes - mark.bytes,
+      bytes,
+      charge,
       pinned: sheet.pinned,
       copied: sheet.copied,
       ipc: this.#ipc,
@@ -243,11 +256,12 @@ export class Packer {
         const offsets = data.valueOffsets;
         const first = offsetAt(offsets, 0);
         const last = offsetAt(offsets, length);
-        if (sheet.copying && mostlyOthers(first, last)) {
-          sheet.own(rebase(offsets!, length, first));
+        sheet.put(offsets, 0, (length + 1) * (plan.kind === plans.BYTES ? 4 : 8), plan);
+        if (first > 0 && last >= first) {
+          // What comes before belongs to rows that are not handed over.
+          call[node + 3] = first;
           sheet.put(data.values, first, last - first, plan);
         } else {
-          sheet.put(offsets, 0, (length + 1) * (plan.kind === plans.BYTES ? 4 : 8), plan);
           // Where offsets lie, everything is handed over, and Rust names the row.
           sheet.put(data.values, 0, last >= 0 ? last : Number.MAX_SAFE_INTEGER, plan);
         }
@@ -270,11 +284,10 @@ export class Packer {
         const first = offsetAt(offsets, 0);
         const last = offsetAt(offsets, length);
         let items = children[0]!;
-        if (sheet.copying && mostlyOthers(first, last)) {
-          sheet.own(rebase(offsets!, length, first));
+        sheet.put(offsets, 0, (length + 1) * (plan.kind === plans.LIST ? 4 : 8), plan);
+        if (first > 0 && last >= first && last <= items.length) {
+          call[node + 3] = first;
           items = (items as Sliceable).slice(first, last - first);
-        } else {
-          sheet.put(offsets, 0, (length + 1) * (plan.kind === plans.LIST ? 4 : 8), plan);
         }
         this.#walk(items, plan.children[0]!);
         return;
@@ -380,25 +393,34 @@ export class Packer {
   }
 }
 
-/** About as many bytes as packing would take from the budget; nothing is packed. */
+/** About as much as packing would take from the budget; nothing is packed. */
 export function measure(cargo: Cargo): number {
-  if (cargo.batches === undefined) return cargo.bytes.byteLength;
-  let sum = 0;
-  for (const batch of cargo.batches) for (const child of batch.data.children) sum += sizeOf(child);
+  if (cargo.batches === undefined) return DELIVERY_FLOOR + 2 * ENTRY_FLOOR + cargo.bytes.byteLength;
+  let sum = DELIVERY_FLOOR;
+  for (const batch of cargo.batches) {
+    sum += ENTRY_FLOOR;
+    for (const child of batch.data.children) sum += sizeOf(child);
+  }
   return sum;
 }
 
 function sizeOf(data: ArrowData): number {
-  const { nullBitmap, valueOffsets, values, typeIds, children, dictionary, variadicBuffers } = data;
+  const { nullBitmap, valueOffsets, values, typeIds, children, dictionary, variadicBuffers, length } = data;
+  // Of text and lists, what the rows refer to, or all of it where offsets lie.
+  const first = offsetAt(valueOffsets, 0);
+  const used = offsetAt(valueOffsets, length) - first;
+  const isSlice = typeIds == null && first >= 0 && used >= 0;
   let sum =
-    (nullBitmap?.byteLength ?? 0) +
+    4 * ENTRY_FLOOR +
+    Math.min(nullBitmap?.byteLength ?? 0, (length >>> 3) + 2) +
     (valueOffsets?.byteLength ?? 0) +
-    (values?.byteLength ?? 0) +
+    Math.min(values?.byteLength ?? 0, isSlice ? used : Number.MAX_SAFE_INTEGER) +
     (typeIds?.byteLength ?? 0);
-  for (const child of children) sum += sizeOf(child);
+  for (const child of children)
+    sum += sizeOf(child) * (isSlice && child.length > used ? used / child.length : 1);
   for (const chunk of dictionary?.data ?? []) sum += sizeOf(chunk);
-  for (const buffer of variadicBuffers ?? []) sum += buffer.byteLength;
-  return sum;
+  for (const buffer of variadicBuffers ?? []) sum += ENTRY_FLOOR + buffer.byteLength;
+  return Math.ceil(sum);
 }
 
 function plan(schema: object): SchemaPlan {
@@ -420,21 +442,3 @@ function offsetAt(offsets: Offsets | null | undefined, index: number): number {
 // Not `>> 3`: beyond 2³¹ rows it gives negative numbers, and a bitmap that is not there has no nulls.
 const firstByte = (bit: number): number => Math.floor(bit / 8);
 const bytesOfBits = (bit: number, bits: number): number => Math.ceil(((bit & 7) + bits) / 8);
-
-/** Whether copying from the start of what a slice refers into would mostly copy what it does not refer to. */
-function mostlyOthers(first: number, last: number): boolean {
-  return first > 0 && last >= first && first > last - first;
-}
-
-/** Offsets of `length` rows, moved to start at 0. */
-function rebase(offsets: Offsets, length: number, first: number): ArrayBufferView {
-  if (typeof offsets[0] === "bigint") {
-    const rebased = new BigInt64Array(length + 1);
-    const base = BigInt(first);
-    for (let i = 0; i <= length; i++) rebased[i] = (offsets[i] as bigint) - base;
-    return rebased;
-  }
-  const rebased = new Int32Array(length + 1);
-  for (let i = 0; i <= length; i++) rebased[i] = (offsets[i] as number) - first;
-  return rebased;
-}

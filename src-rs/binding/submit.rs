@@ -29,7 +29,7 @@ use napi::sys;
 use super::mailbox::Desk;
 use super::malformed;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pin, Pins, Pool};
+use crate::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pin, Pins, Pool, charge};
 use crate::transmitter::{Admit, Submission, Transmitter, Witness};
 
 const PIN: f64 = 0.0;
@@ -143,10 +143,12 @@ impl Handover<'_> {
             redeemed?;
         }
         let submissions = self.read(&numbers, buffers, start).and_then(|submissions| {
-            let bytes: usize = submissions.iter().map(|submission| submission.bytes).sum();
-            if bytes != budget {
+            let charge = submissions
+                .iter()
+                .fold(0_usize, |sum, submission| sum.saturating_add(submission.charge));
+            if charge != budget {
                 return Err(malformed(format!(
-                    "budgetBytes is {budget}, the buffers have {bytes}"
+                    "budgetBytes is {budget}, the deliveries take {charge}"
                 )));
             }
             Ok(submissions)
@@ -424,6 +426,7 @@ impl Handover<'_> {
         Submission {
             sequence: delivery.sequence,
             bytes: parcels.iter().map(Parcel::bytes).sum(),
+            charge: charge(&parcels),
             parcels,
             admitted: start,
             handoff: std::time::Duration::ZERO,

@@ -259,15 +259,19 @@ impl Walk<'_> {
     fn bytes<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, text: bool) -> Result<Taken, Fault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
+        let from = handed_over(&cuts, node.variadic)?;
         let values = self.buffer()?;
-        let available = values.as_ref().map_or(0, Foreign::len);
+        let available = values
+            .as_ref()
+            .map_or(0, Foreign::len)
+            .saturating_add(node.variadic);
         if cuts.last > available {
             return Err(
                 Fault::new(format!("its offsets reach to byte {} of {available}", cuts.last))
                     .at(past_the_end::<T>(&cuts, available)),
             );
         }
-        let values = self.payload(values, cuts.first, cuts.last - cuts.first, 1)?;
+        let values = self.payload(values, from, cuts.last - cuts.first, 1)?;
         if text && let Some(values) = &values {
             let numbers: &[T] = cuts.buffer.typed_data();
             self.text
@@ -311,7 +315,7 @@ impl Walk<'_> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
         let want = Want::Only(Rows {
-            start: cuts.first,
+            start: handed_over(&cuts, node.variadic)?,
             length: cuts.last - cuts.first,
         });
         let child = self.child(item, want, |_| true, |index| cuts.row_of::<T>(index))?;
@@ -506,6 +510,20 @@ fn finish(
             dictionary: None,
         },
         nulls,
+    }
+}
+
+/// Where the first value that is referred to is, among those that were handed over.
+fn handed_over(cuts: &Offsets, before: usize) -> Result<usize, Fault> {
+    match cuts.first.checked_sub(before) {
+        Some(from) => Ok(from),
+        // It refers to none.
+        None if cuts.first == cuts.last => Ok(0),
+        None => Err(Fault::new(format!(
+            "its offsets begin at {}, before {before}, where its values begin",
+            cuts.first
+        ))
+        .at(0)),
     }
 }
 

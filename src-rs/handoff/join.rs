@@ -262,7 +262,7 @@ impl<'a> SideBySide<'a> {
         let mut used = Vec::with_capacity(self.batches.len());
         let (mut before, mut end) = (0, 0_usize);
         for (index, part) in self.next().enumerate() {
-            let (batch, _, offsets) = part?;
+            let (batch, node, offsets) = part?;
             if batch.rows == 0 {
                 used.push((0, 0));
                 continue;
@@ -288,7 +288,12 @@ impl<'a> SideBySide<'a> {
             for number in numbers {
                 *number = *number - start + begin;
             }
-            used.push((first, length));
+            // Values of which the first ones were not handed over; `take` looks at the other end.
+            let from = match length {
+                0 => 0,
+                _ => first.checked_sub(node.variadic)?,
+            };
+            used.push((from, length));
             before += batch.rows;
         }
         let mut values = self.pool.room(end).ok()?;

@@ -333,6 +333,7 @@ impl Engine {
             sequence,
             rows,
             bytes: delivered.bytes,
+            charge: delivered.charge,
             admitted: delivered.admitted,
             handoff: delivered.handoff,
             buffers_copied_for_pin_limit: delivered.buffers_copied_for_pin_limit,

@@ -74,6 +74,7 @@ pub enum Arrival {
 pub struct Delivered {
     pub sequence: u64,
     pub bytes: usize,
+    pub charge: usize,
     pub admitted: std::time::Instant,
     pub handoff: Duration,
     pub buffers_copied_for_pin_limit: usize,
@@ -420,6 +421,7 @@ fn not_imported() -> Error {
 struct Header {
     sequence: u64,
     bytes: usize,
+    charge: usize,
     admitted: std::time::Instant,
     handoff: Duration,
     buffers_copied_for_pin_limit: usize,
@@ -430,6 +432,7 @@ impl Header {
         Header {
             sequence: submission.sequence,
             bytes: submission.bytes,
+            charge: submission.charge,
             admitted: submission.admitted,
             handoff: submission.handoff,
             buffers_copied_for_pin_limit: submission.buffers_copied_for_pin_limit,
@@ -440,6 +443,7 @@ impl Header {
         Delivered {
             sequence: self.sequence,
             bytes: self.bytes,
+            charge: self.charge,
             admitted: self.admitted,
             handoff: self.handoff,
             buffers_copied_for_pin_limit: self.buffers_copied_for_pin_limit,

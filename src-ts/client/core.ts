@@ -62,7 +62,7 @@ export class Core implements Listener {
   readonly #listeners: Teller | undefined;
   readonly #packer: Packer;
   readonly #inFlight = new Unsettled();
-  /** Bytes of what is in `#inFlight`. Rust's count is lower by what is settled and not heard of yet. */
+  /** What all in `#inFlight` take of the budget. Rust's count is lower by what is settled and not heard of yet. */
   #heldBytes = 0;
   readonly #budgetBytes: number;
   readonly #waiting = new Map<number, Waiter>();
@@ -189,7 +189,7 @@ export class Core implements Listener {
   settled(outcome: Settled): void {
     const inFlight = this.#inFlight.take(outcome.sequence);
     if (inFlight === undefined) return;
-    this.#heldBytes -= inFlight.packing?.bytes ?? 0;
+    this.#heldBytes -= inFlight.packing?.charge ?? 0;
     this.#settle(inFlight, toResult(inFlight, outcome), outcome.retries);
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
@@ -256,7 +256,7 @@ export class Core implements Listener {
     if (ticket === 0 && this.#waiting.size > 0) {
       let bytes = 0;
       for (const inFlight of group) bytes += measure(inFlight.cargo);
-      if (bytes > 0) return this.binding.submit(Float64Array.of(0, bytes, 0), []);
+      return this.binding.submit(Float64Array.of(0, bytes, 0), []);
     }
     try {
       this.#pack(ticket, group);
@@ -291,7 +291,7 @@ export class Core implements Listener {
       const inFlight = group[i]!;
       inFlight.sequence = ++this.#lastSequence;
       this.#inFlight.add(inFlight);
-      this.#heldBytes += inFlight.packing?.bytes ?? 0;
+      this.#heldBytes += inFlight.packing?.charge ?? 0;
       if (inFlight.urgent) this.#hurry();
     }
     // Signals are the user's, who may send from within them; by now the books are in order.

@@ -48,7 +48,7 @@ export class Sheet {
   /** Where the next buffer of the batch under way is written. */
   slot = 0;
   buffers: ArrayBuffer[] = [];
-  /** Of all buffers: what the call takes from the budget. */
+  /** Of all buffers. */
   bytes = 0;
 
   /** Columns of the batch under way: where to look for memory like that which is asked about. */

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayData, RecordBatch, layout};
+use arrow::array::{Array, ArrayData, RecordBatch, layout, make_array};
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, UnionMode};
 use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Pin, Pins};
@@ -98,6 +98,18 @@ impl Heap {
         }
     }
 
+    /// How many values are not handed over, because no row refers to them: where bitmaps are shifted too.
+    fn before(&self, offsets: &[u8], width: usize) -> usize {
+        match offsets.get(..width) {
+            Some(first) if self.shape.shift > 0 => {
+                let mut bytes = [0; 8];
+                bytes[..width].copy_from_slice(first);
+                u64::from_le_bytes(bytes) as usize
+            }
+            _ => 0,
+        }
+    }
+
     fn array(&mut self, data: &ArrayData, out: &mut Columns) {
         let kind = data.data_type();
         let length = data.len();
@@ -137,8 +149,10 @@ impl Heap {
                     8
                 };
                 let validity = self.validity(data);
-                let offsets = self.place(&part(0, 1, width));
-                let values = self.place(&data.buffers()[1]);
+                let (offsets, before) = (part(0, 1, width), self.before(&part(0, 1, width), width));
+                out.nodes.last_mut().unwrap().variadic = before;
+                let offsets = self.place(&offsets);
+                let values = self.place(&data.buffers()[1][before..]);
                 out.buffers.extend([validity, Some(offsets), Some(values)]);
             }
             DataType::Utf8View | DataType::BinaryView => {
@@ -157,9 +171,14 @@ impl Heap {
                     4
                 };
                 let validity = self.validity(data);
-                let offsets = self.place(&part(0, 1, width));
+                let (offsets, before) = (part(0, 1, width), self.before(&part(0, 1, width), width));
+                out.nodes.last_mut().unwrap().variadic = before;
+                let offsets = self.place(&offsets);
                 out.buffers.extend([validity, Some(offsets)]);
-                self.array(&data.child_data()[0], out);
+                let items = &data.child_data()[0];
+                // Not `ArrayData::slice`, which leaves an offset beside children that are cut already.
+                let items = make_array(items.clone()).slice(before, items.len() - before);
+                self.array(&items.to_data(), out);
             }
             DataType::FixedSizeList(_, size) => {
                 let validity = self.validity(data);

@@ -6,7 +6,7 @@ use arrow::array::*;
 use arrow::buffer::Buffer;
 use arrow::datatypes::*;
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Payload, Pins, Pool};
+use arrow_ingest::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pins, Pool, charge, join};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;
@@ -518,4 +518,49 @@ fn a_refused_batch_lets_go_of_everything() {
         Parcel::Columns(columns).import(payload, &pool).unwrap_err();
         assert_eq!((pins.count(), pool.stats().in_use), (0, 0));
     }
+}
+
+/// `firstValue` of `specs/boundary.md`: values that are said to begin where the offsets do not.
+#[test]
+fn values_that_begin_elsewhere() {
+    let text = one(StringArray::from(vec!["ab", "cd"]));
+    for before in [1, 3, usize::MAX] {
+        names(&refused(&text, |c| c.nodes[0].variadic = before), "c", 0);
+    }
+    // The offsets of no rows refer to nothing, wherever values begin.
+    let none = Heap::owned(Shape::default()).columns(&text.slice(0, 0));
+    let nodes = vec![Node {
+        variadic: usize::MAX,
+        ..none.nodes[0]
+    }];
+    let columns = Columns { nodes, ..none };
+    let imported = Parcel::Columns(columns)
+        .import(Payload::Moved, &Pool::new(0))
+        .unwrap();
+    assert_eq!(imported.batches[0].num_rows(), 0);
+    let lists = one(ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(
+        vec![Some(1), Some(2)],
+    )]));
+    names(&refused(&lists, |c| c.nodes[0].variadic = 1), "c", 0);
+    // Between honest ones, none is joined.
+    let shape = Heap::owned(Shape::default()).columns(&text);
+    let mut liar = Heap::owned(Shape::default()).columns(&text);
+    liar.nodes[0].variadic = 2;
+    assert!(join(&[shape, liar], &Pool::new(0)).is_none());
+}
+
+/// What the budget is charged for a delivery has a floor for all that is described of it.
+#[test]
+fn a_delivery_is_charged_for_more_than_its_payload() {
+    let text = one(StringArray::from(vec!["ab", "cd"]));
+    let columns = || Heap::owned(Shape::default()).parcel(&text);
+    let payload = columns().bytes();
+    assert_eq!(charge(&[columns()]), 1_024 + 128 * (1 + 1 + 3) + payload);
+    assert_eq!(charge(&[columns(), columns()]), 1_024 + 2 * (128 * 5 + payload));
+    let ipc = Parcel::Ipc(IpcBytes {
+        bytes: Foreign::from_buffer(vec![0_u8; 7].into()),
+        rows: None,
+    });
+    assert_eq!(charge(&[ipc]), 1_024 + 128 * 2 + 7);
+    assert_eq!(charge(&[]), 1_024);
 }

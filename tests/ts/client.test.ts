@@ -6,12 +6,15 @@ import {
   Field,
   Float64,
   Int32,
+  List,
+  Null,
   type RecordBatch,
   Schema,
   Table,
   tableFromArrays,
   tableToIPC,
   Utf8,
+  vectorFromArray,
 } from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
@@ -21,6 +24,7 @@ import {
   type IngestError,
   type TransmissionResult,
 } from "../../dist/index.js";
+import { tableOf } from "./support/table.js";
 
 let home = "";
 let made = 0;
@@ -297,6 +301,52 @@ for (const target of ["discard:", "delta:"])
   });
 
 const bytesOf = (): Uint8Array => tableToIPC(numbers(10));
+
+describe("R-05 R-11 the budget counts what a delivery costs", () => {
+  const held: ConnectOptions = { inflight: { maxBytes: "1MiB" }, batching: { linger: "1h" } };
+
+  test.each([
+    ["one byte", () => tableOf({ b: Uint8Array.of(1) })],
+    ["a null", () => tableOf({ n: vectorFromArray([null], new Null()) })],
+  ])("deliveries of %s wait for room, too", async (_, make) => {
+    const client = await connect("discard:", held);
+    const calls = Array.from({ length: 3_000 }, () => client.enqueue(make()).catch(() => {}));
+    const { deliveries, bytes } = client.stats();
+    expect(bytes.inFlight).toBeLessThanOrEqual(2 ** 20);
+    expect(deliveries.admitted).toBeLessThan(900);
+    expect(deliveries.admitted + deliveries.waiting).toBe(3_000);
+    await client.close({ deadline: "10s" }).catch(() => {});
+    await Promise.all(calls);
+  });
+
+  test("a budget below one floor lets in one after the other", async () => {
+    await using client = await connect("discard:", { inflight: { maxBytes: 1 }, batching: { linger: 0 } });
+    const results = await all(client.sendAll(Array.from({ length: 20 }, () => batch(1))));
+    expect(results.map(({ status }) => status)).toEqual(Array(20).fill("acknowledged"));
+  });
+
+  test("a slice takes what it uses, and pins what it holds", async () => {
+    const rows = 200_000;
+    const texts = Array.from({ length: rows }, (_, i) => `text number ${i}, and some more of it`);
+    const lists = vectorFromArray(
+      texts.slice(0, 20_000).map((text) => [text, text]),
+      new List(new Field("item", new Utf8(), true)),
+    );
+    const t = vectorFromArray(texts, new Utf8());
+    const big = tableOf({ n: new Float64Array(rows), t }).batches[0]!;
+    await using client = await connect(lake(), quick);
+    const slice = big.slice(rows - 10, rows);
+    const delivery = await client.enqueue(slice);
+    const { bytes, pinned } = client.stats();
+    expect(bytes.admitted).toBeLessThan(1_000);
+    expect(pinned.peakBytes).toBeGreaterThan(rows * 8);
+    const result = await delivery.result;
+    expect(result).toMatchObject({ status: "acknowledged", rows: 10 });
+    expect(result.batchBytes).toBeLessThan(1_000);
+    const ofLists = await client.send(tableOf({ n: lists }).slice(19_990, 20_000));
+    expect(ofLists.batchBytes).toBeLessThan(2_000);
+  });
+});
 
 describe("R-10 send is urgent", () => {
   const patient: ConnectOptions = { batching: { linger: "1h" }, delta: { commitInterval: "1h" } };

@@ -40,7 +40,8 @@ describe("R-01 R-04 what is pinned", () => {
     const { values, packing, buffers } = pack(column(buffer));
     expect(values).toMatchObject({ mode: PIN, offset: 0, length: 400 });
     expect(buffers[values.index]).toBe(buffer);
-    expect(packing).toEqual({ bytes: 400, pinned: 1, copied: 0, ipc: 0, reason: null });
+    const charge = 400 + 1_024 + 128 * 4;
+    expect(packing).toEqual({ bytes: 400, charge, pinned: 1, copied: 0, ipc: 0, reason: null });
     expect(() => buffer.transfer()).toThrow();
     expect(() => structuredClone(buffer, { transfer: [buffer] })).toThrow();
     expect(buffer.byteLength).toBe(400);
@@ -201,6 +202,7 @@ describe("IPC bytes as given", () => {
       ]);
       expect(packing).toEqual({
         bytes: view.byteLength,
+        charge: view.byteLength + 1_024 + 128 * 2,
         pinned: 0,
         copied: 0,
         ipc: 1,

@@ -287,6 +287,7 @@ impl Engine {
             sequence: delivered.sequence,
             rows,
             bytes: delivered.bytes,
+            charge: delivered.charge,
             admitted: delivered.admitted,
             handoff: delivered.handoff,
             buffers_copied_for_pin_limit: delivered.buffers_copied_for_pin_limit,
@@ -304,7 +305,11 @@ impl Engine {
     }
 
     pub(super) fn conclude(&mut self, settled: Settled) {
-        let Settled { mut outcome, silent } = settled;
+        let Settled {
+            mut outcome,
+            silent,
+            charge,
+        } = settled;
         if let Some(unchanged) = self.witnesses.remove(&outcome.sequence)
             && !unchanged()
         {
@@ -318,12 +323,11 @@ impl Engine {
                 outcome.status = Status::Unknown;
             }
         }
-        let bytes = outcome.bytes;
         self.counters.unsettled.sub(1);
         if !silent {
             self.tell(outcome);
         }
-        for ticket in self.admission.release(bytes) {
+        for ticket in self.admission.release(charge) {
             (self.observer)(Event::Granted(ticket));
         }
     }

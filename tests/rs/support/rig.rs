@@ -153,6 +153,7 @@ impl Rig {
             sequence,
             parcels,
             bytes,
+            charge: bytes,
             admitted: tokio::time::Instant::now().into_std(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,

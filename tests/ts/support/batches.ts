@@ -311,6 +311,19 @@ export interface PackedDelivery {
   readonly batches: readonly PackedBatch[];
 }
 
+/** What deliveries take of the budget, by the formula of `specs/boundary.md`. */
+export function chargeOf(deliveries: readonly PackedDelivery[]): number {
+  let sum = 0;
+  for (const { batches } of deliveries) {
+    sum += 1_024;
+    for (const { nodes, buffers } of batches) {
+      sum += 128 * (1 + nodes.length + buffers.length);
+      for (const { length } of buffers) sum += length;
+    }
+  }
+  return sum;
+}
+
 /** `specs/boundary.md`, read back. */
 export function parse(call: Float64Array): { ticket: number; budget: number; deliveries: PackedDelivery[] } {
   let at = 0;
@@ -370,23 +383,32 @@ export function unpack(packed: PackedBatch, buffers: readonly ArrayBuffer[], sch
         [parts.offsets, parts.values, parts.valid, parts.ids] as never,
         kids,
       );
+    /** Values before the first that was handed over are counted by offsets all the same. */
+    const from0 = <T extends Int32Array | BigInt64Array>(offsets: T): T => {
+      const first = offsets instanceof Int32Array ? variadic : BigInt(variadic);
+      return (offsets as Int32Array).map((offset) => offset - (first as number)) as T;
+    };
     const kids = () => (type.children as Field[]).map((field) => read(field.type));
     switch (type.typeId) {
       case 1:
         return new Data(type, 0, length, nullCount);
       case 4:
       case 5:
-        return make({ valid: bytes(), offsets: as(Int32Array), values: bytes() ?? new Uint8Array(0) });
+        return make({ valid: bytes(), offsets: from0(as(Int32Array)), values: bytes() ?? new Uint8Array(0) });
       case 19:
       case 20:
-        return make({ valid: bytes(), offsets: as(BigInt64Array), values: bytes() ?? new Uint8Array(0) });
+        return make({
+          valid: bytes(),
+          offsets: from0(as(BigInt64Array)),
+          values: bytes() ?? new Uint8Array(0),
+        });
       case 12:
       case 17: {
-        const parts = { valid: bytes(), offsets: as(Int32Array) };
+        const parts = { valid: bytes(), offsets: from0(as(Int32Array)) };
         return make(parts, kids());
       }
       case 21: {
-        const parts = { valid: bytes(), offsets: as(BigInt64Array) };
+        const parts = { valid: bytes(), offsets: from0(as(BigInt64Array)) };
         return make(parts, kids());
       }
       case 13:
