@@ -22,6 +22,7 @@ mod errors;
 mod features;
 mod file;
 mod log;
+mod pace;
 mod partitions;
 mod stats;
 mod storage;

@@ -155,7 +155,7 @@ pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String
     let entry = entry(actions, operation)?;
     match put(location, 0, entry).await {
         // Another writer's table: the caller loads it and checks whether it fits.
-        Err(error) if !is_taken(&error) => Err(location.secrets.store(&error).during("open")),
+        Err(error) if !errors::is_taken(&error) => Err(location.secrets.store(&error).during("open")),
         _ => Ok(()),
     }
 }
@@ -195,7 +195,7 @@ pub async fn widen(location: &Location, view: &mut View, app: &str, fields: &[St
                 view.settle_doubt();
                 return Ok(table);
             }
-            Err(error) if is_taken(&error) => {
+            Err(error) if errors::is_taken(&error) => {
                 // Whoever was first may have added the same columns, or changed what they are added to.
                 if let Some(table) = view.catch_up(location, app).await? {
                     features::check(&table)?;
@@ -327,7 +327,7 @@ async fn take(
     let before = view.doubt.replace(version);
     let error = match put(location, version, entry.clone()).await {
         Ok(()) => return Ok(true),
-        Err(error) if is_taken(&error) => return Ok(false),
+        Err(error) if errors::is_taken(&error) => return Ok(false),
         Err(error) => error,
     };
     let found = location.secrets.store(&error);
@@ -350,15 +350,10 @@ async fn take(
         // A request that timed out can arrive after any look. Taking the version settles it, either way.
         Ok(None) => match put(location, version, entry.clone()).await {
             Ok(()) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) if errors::is_taken(&error) => Ok(false),
             Err(_) => Err(Failed::in_doubt(found)),
         },
     }
-}
-
-fn is_taken(error: &object_store::Error) -> bool {
-    use object_store::Error as Store;
-    matches!(error, Store::AlreadyExists { .. } | Store::Precondition { .. })
 }
 
 /// Writes a version, unless there is one.

@@ -1,7 +1,10 @@
-//! Foreign failures → our codes, in one place.
+//! Foreign failures → our codes, in one place; `specs/errors.md` has the tables.
 //!
 //! Invariants:
-//! - The match over `object_store::Error` names every variant, so that an upgrade which adds one is looked at here.
+//! - One classifier for every request: a data file, the log, a checkpoint and a listing that are
+//!   answered the same way are told the same way.
+//! - What the world outside said (a disk, a network, a server) goes before what a library made of it: a
+//!   connection that breaks off is never damage.
 //! - Nothing that a storage option or a credential in the environment holds is in a message:
 //!   servers quote keys and signed strings back in their answers.
 //!
@@ -9,47 +12,68 @@
 //! `log` does.
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use object_store::client::HttpError;
+
+use super::pace::{Pace, Pause};
 use crate::error::{Code, Error};
 
-/// What must never be shown, taken from options and environment.
+/// What must never be shown, taken from options and environment; and when the store wants to be asked again,
+/// which goes with its errors.
 #[derive(Clone, Default)]
-pub struct Secrets(Vec<String>);
+pub struct Secrets {
+    hidden: Vec<String>,
+    pace: Pace,
+}
 
 impl Secrets {
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
-        let mut secrets: Vec<String> = pairs
+        let mut hidden: Vec<String> = pairs
             .into_iter()
             .filter(|(key, value)| value.len() >= 4 && !harmless(key))
             .map(|(_, value)| value.clone())
             .collect();
         // Longest first: a secret that contains another must not leave its tail behind.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Secrets(secrets)
+        hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Secrets {
+            hidden,
+            ..Secrets::default()
+        }
+    }
+
+    /// What the store asks of the pace of its requests.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     fn scrub(&self, text: String) -> String {
-        self.0
+        self.hidden
             .iter()
             .fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
     }
 
     /// An error of ours that carries the scrubbed chain of a foreign one.
-    fn report(&self, code: Code, cause: &(dyn std::error::Error + 'static)) -> Error {
-        let chain = self.chain(cause);
-        let message = chain.text.clone();
-        match chain.source {
-            Some(inner) => Error::new(code, message).caused_by(inner.as_ref()),
-            None => Error::new(code, message),
-        }
+    fn report(&self, code: Code, cause: &(dyn StdError + 'static)) -> Error {
+        // Around the store's own words the libraries put theirs: "failed to read" of what was written.
+        let cause = chain(cause)
+            .find(|error| error.is::<object_store::Error>())
+            .unwrap_or(cause);
+        self.paced(Error::new(code, self.scrub(cause.to_string())), cause)
     }
 
-    fn chain(&self, cause: &(dyn std::error::Error + 'static)) -> Scrubbed {
-        Scrubbed {
-            text: self.scrub(cause.to_string()),
-            source: cause.source().map(|inner| Box::new(self.chain(inner))),
+    /// With its causes, and the hint when to come back.
+    fn paced(&self, error: Error, cause: &(dyn StdError + 'static)) -> Error {
+        let causes: Vec<String> = chain(cause).skip(1).map(|error| self.scrub(error.to_string())).collect();
+        let error = error.with_causes(distinct(causes));
+        let pause = chain(cause).find_map(|error| error.downcast_ref::<Pause>()).map(|pause| pause.0);
+        match pause.or_else(|| self.pace.pause()) {
+            Some(pause) if matches!(error.code(), Code::ResourceExhausted | Code::Unavailable) => {
+                error.retry_after(pause)
+            }
+            _ => error,
         }
     }
 
@@ -58,12 +82,13 @@ impl Secrets {
     }
 
     pub fn parquet(&self, error: &parquet::errors::ParquetError) -> Error {
-        self.report(in_chain(error).unwrap_or(Code::Internal), error)
+        self.report(told(error).unwrap_or(Code::Internal), error)
     }
 
     /// `what` names the file or directory: an `io::Error` alone never does.
     pub fn io(&self, what: impl fmt::Display, error: &io::Error) -> Error {
-        Error::new(of_io(error), self.scrub(format!("{what}: {error}")))
+        let code = told(error).unwrap_or_else(|| of_io(error));
+        self.paced(Error::new(code, self.scrub(format!("{what}: {error}"))), error)
     }
 }
 
@@ -71,6 +96,12 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secrets]")
     }
+}
+
+/// Many libraries repeat the inner text as the outer one; twice the same line helps nobody.
+fn distinct(mut causes: Vec<String>) -> Vec<String> {
+    causes.dedup();
+    causes
 }
 
 /// Names of options whose values help in a message and are no secret.
@@ -112,24 +143,6 @@ pub fn credentials(storage: &BTreeMap<String, String>) -> Secrets {
     )
 }
 
-#[derive(Debug)]
-struct Scrubbed {
-    text: String,
-    source: Option<Box<Scrubbed>>,
-}
-
-impl fmt::Display for Scrubbed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Scrubbed {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|inner| inner as _)
-    }
-}
-
 /// Whether a store has refused a request outright: it was not carried out and never will be.
 pub fn is_refusal(error: &object_store::Error) -> bool {
     let refused = matches!(
@@ -144,6 +157,73 @@ pub fn is_refusal(error: &object_store::Error) -> bool {
     refused && !error.to_string().contains(" retries, ")
 }
 
+/// An error and what is below it. Libraries leave some of it out of their own `source()`.
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| below(*error))
+}
+
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>() {
+        // Its own `source()` skips what it wraps.
+        Some(io) => io.get_ref().map(|inner| inner as _),
+        None => error.source(),
+    }
+}
+
+/// What a disk, a network or a server said, if the error comes from there.
+fn told(error: &(dyn StdError + 'static)) -> Option<Code> {
+    chain(error).find_map(|error| {
+        if let Some(store) = error.downcast_ref::<object_store::Error>() {
+            return Some(of_store(store));
+        }
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(match io.get_ref() {
+                // The kind of a wrapped error is a guess of whoever wrapped it.
+                Some(inner) => told(inner).unwrap_or_else(|| of_transport(of_io(io))),
+                None => of_io(io),
+            });
+        }
+        of_wire(error)
+    })
+}
+
+/// What goes wrong between here and a server, before it has answered whole.
+fn of_wire(error: &(dyn StdError + 'static)) -> Option<Code> {
+    if error.is::<Pause>() {
+        return Some(Code::ResourceExhausted);
+    }
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(of_tls(tls));
+    }
+    if let Some(http) = error.downcast_ref::<HttpError>() {
+        return Some(http.source().and_then(told).map_or(Code::Unavailable, of_transport));
+    }
+    None
+}
+
+/// A connection that ends too early, or holds what is no HTTP, says nothing of a table.
+fn of_transport(code: Code) -> Code {
+    match code {
+        Code::Unauthenticated | Code::ResourceExhausted | Code::ConfigInvalid | Code::PermissionDenied => code,
+        _ => Code::Unavailable,
+    }
+}
+
+/// Who is at the other end does not change by trying again.
+fn of_tls(error: &rustls::Error) -> Code {
+    use rustls::Error as Tls;
+    match error {
+        Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented | Tls::PeerIncompatible(_) => {
+            Code::ConfigInvalid
+        }
+        // TLS spoken to a port that speaks plain text.
+        Tls::InvalidMessage(_) => Code::ConfigInvalid,
+        _ => Code::Unavailable,
+    }
+}
+
 pub fn of_io(error: &io::Error) -> Code {
     use io::ErrorKind as Kind;
     match error.kind() {
@@ -155,32 +235,12 @@ pub fn of_io(error: &io::Error) -> Code {
         Kind::NotADirectory | Kind::IsADirectory | Kind::InvalidFilename | Kind::InvalidInput => {
             Code::ConfigInvalid
         }
-        Kind::InvalidData | Kind::UnexpectedEof => Code::TableCorrupt,
+        Kind::Unsupported | Kind::CrossesDevices => Code::Unsupported,
+        Kind::InvalidData => Code::TableCorrupt,
         // EMFILE has no kind of its own on stable; it passes when others close their files.
         _ if matches!(error.raw_os_error(), Some(23 | 24)) => Code::ResourceExhausted,
         _ => Code::Unavailable,
     }
-}
-
-/// The code of the innermost I/O error, if there is one below.
-fn in_chain(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            // Wrapped foreign errors have no kind worth reading; their own chain goes on below.
-            match io.get_ref() {
-                Some(inner) if io.raw_os_error().is_none() => {
-                    return in_chain(inner).or_else(|| Some(of_io(io)));
-                }
-                _ => return Some(of_io(io)),
-            }
-        }
-        if let Some(store) = error.downcast_ref::<object_store::Error>() {
-            return Some(of_store(store));
-        }
-        next = error.source();
-    }
-    None
 }
 
 fn of_store(error: &object_store::Error) -> Code {
@@ -188,10 +248,10 @@ fn of_store(error: &object_store::Error) -> Code {
     match error {
         Store::NotFound { source, .. } => match source.downcast_ref::<io::Error>() {
             Some(io) => of_io(io),
-            None => Code::NotFound,
+            None => answered(source.as_ref()).unwrap_or(Code::NotFound),
         },
         Store::PermissionDenied { source, .. } => {
-            of_answer(&source.to_string()).unwrap_or(Code::PermissionDenied)
+            answered(source.as_ref()).unwrap_or(Code::PermissionDenied)
         }
         Store::Unauthenticated { .. } => Code::Unauthenticated,
         Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => {
@@ -200,36 +260,114 @@ fn of_store(error: &object_store::Error) -> Code {
         Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => Code::ConfigInvalid,
         Store::NotSupported { .. } | Store::NotImplemented { .. } => Code::Unsupported,
         Store::JoinError { .. } => Code::Internal,
-        Store::Generic { source, .. } => of_answer(&source.to_string())
-            .or_else(|| in_chain(source.as_ref()))
+        Store::Generic { source, .. } => answered(source.as_ref())
+            .or_else(|| told(source.as_ref()))
             .unwrap_or(Code::Unavailable),
         // The enum may grow; what is unknown is at least worth a second try.
         _ => Code::Unavailable,
     }
 }
 
-/// What a server said. Its status is in a type that object_store keeps to itself, so text it is.
-fn of_answer(text: &str) -> Option<Code> {
-    const BAD_KEYS: [&str; 6] = [
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "ExpiredToken",
-        "InvalidToken",
-        "TokenRefreshRequired",
-        "AuthenticationFailed",
-    ];
-    // S3 answers 403 to wrong keys as well as to missing rights.
-    if BAD_KEYS.iter().any(|word| text.contains(word)) {
+/// A server's refusal as object_store writes it down; it keeps the type to itself, so text it is.
+struct Answer<'a> {
+    status: u16,
+    /// The word of S3, Azure or Google for it, where the answer has a body.
+    word: Option<&'a str>,
+    listing: bool,
+}
+
+impl<'a> Answer<'a> {
+    fn of(text: &'a str) -> Option<Answer<'a>> {
+        let (before, after) = text
+            .split_once("non-2xx status code: ")
+            .or_else(|| text.split_once("Server returned error response: "))?;
+        let word = between(after, "<Code>", "</Code>").or_else(|| {
+            // Google and Azure's data lake answer in JSON.
+            let json = after.split_once("\"code\":")?.1;
+            between(json.trim_start(), "\"", "\"")
+        });
+        Some(Answer {
+            // S3 may say 200 and put the failure into the body.
+            status: after.get(..3).and_then(|status| status.parse().ok()).unwrap_or(200),
+            word,
+            listing: before.contains("list request"),
+        })
+    }
+
+    fn code(&self) -> Code {
+        self.word.and_then(of_word).unwrap_or_else(|| self.of_status())
+    }
+
+    fn of_status(&self) -> Code {
+        match (self.status, self.word) {
+            (401, _) => Code::Unauthenticated,
+            (403, _) => Code::PermissionDenied,
+            // A store answers a listing of nothing with an empty one; 404 without a word is somebody else's.
+            (404, None) if self.listing => Code::Unavailable,
+            (404, _) => Code::NotFound,
+            (405 | 501, _) => Code::Unsupported,
+            (412, _) => Code::Conflict,
+            (429 | 503 | 507 | 509, _) => Code::ResourceExhausted,
+            // An object store says in a word what it does not understand; a proxy in between does not.
+            (400, Some(_)) => Code::ConfigInvalid,
+            _ => Code::Unavailable,
+        }
+    }
+}
+
+/// What object stores say with more than one status, or with a status that says something else.
+fn of_word(word: &str) -> Option<Code> {
+    Some(match word {
+        // S3 answers 403 or 400 to wrong and expired keys as well as to missing rights.
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken"
+        | "TokenRefreshRequired" | "RequestTimeTooSkewed" | "RequestExpired" | "AuthenticationFailed"
+        | "InvalidAuthenticationInfo" | "NoAuthenticationInformation" => Code::Unauthenticated,
+        "SlowDown" | "ServerBusy" | "TooManyRequests" | "RequestLimitExceeded" | "Throttling"
+        | "ThrottlingException" | "QuotaExceeded" | "XMinioStorageFull" => Code::ResourceExhausted,
+        "RequestTimeout" | "OperationTimedOut" | "InternalError" | "IncompleteBody" | "BadDigest"
+        | "Md5Mismatch" | "XAmzContentSHA256Mismatch" | "NoSuchUpload" | "OperationAborted"
+        | "ConditionalRequestConflict" => Code::Unavailable,
+        "NoSuchBucket" | "ContainerNotFound" | "FilesystemNotFound" => Code::NotFound,
+        "AuthorizationHeaderMalformed" | "InvalidBucketName" | "PermanentRedirect"
+        | "TemporaryRedirect" | "IllegalLocationConstraintException" => Code::ConfigInvalid,
+        _ => return None,
+    })
+}
+
+fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
+    Some(text.split_once(from)?.1.split_once(to)?.0)
+}
+
+fn answered(error: &(dyn StdError + 'static)) -> Option<Code> {
+    let text = error.to_string();
+    // Without keys the machine's own metadata is asked for some, and most machines have none.
+    if ["169.254.169.254", "169.254.170.2", "metadata.google.internal"]
+        .iter()
+        .any(|host| text.contains(&format!("http://{host}")))
+    {
         return Some(Code::Unauthenticated);
     }
-    let status = text.split_once("status code: ")?.1.get(..3)?;
-    match status {
-        "401" => Some(Code::Unauthenticated),
-        "403" => Some(Code::PermissionDenied),
-        "404" => Some(Code::NotFound),
-        "429" | "503" => Some(Code::ResourceExhausted),
-        _ => None,
+    if text.contains("redirect without LOCATION") {
+        return Some(Code::ConfigInvalid);
     }
+    Answer::of(&text).map(|answer| answer.code())
+}
+
+/// Whether the store says that somebody holds the name. A conflict of the moment (two requests that met, a
+/// container that is being deleted) is no proof of that, as object_store has it.
+pub fn is_taken(error: &object_store::Error) -> bool {
+    use object_store::Error as Store;
+    match error {
+        Store::AlreadyExists { source, .. } => !is_busy(&source.to_string()),
+        Store::Precondition { .. } => true,
+        _ => false,
+    }
+}
+
+fn is_busy(text: &str) -> bool {
+    Answer::of(text).is_some_and(|answer| {
+        answer.status == 409 && answer.word.is_some_and(|word| !word.ends_with("AlreadyExists"))
+    })
 }
 
 #[cfg(test)]
@@ -248,25 +386,37 @@ mod tests {
     fn what_a_server_says_has_a_code() {
         for (text, code) in [
             (
-                "Server returned non-2xx status code: 404 Not Found: NoSuchBucket",
+                "Error performing list request: status code: 404 Not Found: <Code>NoSuchBucket</Code>",
                 Code::NotFound,
             ),
-            ("status code: 403 Forbidden", Code::PermissionDenied),
-            (
-                "status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code>",
-                Code::Unauthenticated,
-            ),
-            ("status code: 401 Unauthorized", Code::Unauthenticated),
-            ("status code: 503 SlowDown", Code::ResourceExhausted),
+            ("Error performing list request: status code: 404 Not Found: ", Code::Unavailable),
+            ("status code: 403 Forbidden: <Code>AccessDenied</Code>", Code::PermissionDenied),
+            ("status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code>", Code::Unauthenticated),
+            ("status code: 400 Bad Request: <Code>ExpiredToken</Code>", Code::Unauthenticated),
+            ("status code: 400 Bad Request: <Code>InvalidRequest</Code>", Code::ConfigInvalid),
+            ("status code: 400 Bad Request: <html>", Code::Unavailable),
+            ("status code: 400 Bad Request: <Code>RequestTimeout</Code>", Code::Unavailable),
+            ("status code: 401 Unauthorized: ", Code::Unauthenticated),
+            ("status code: 404 Not Found: <Code>NoSuchKey</Code>", Code::NotFound),
+            ("status code: 404 Not Found: <Code>NoSuchUpload</Code>", Code::Unavailable),
+            ("status code: 405 Method Not Allowed: ", Code::Unsupported),
+            ("status code: 409 Conflict: <Code>OperationAborted</Code>", Code::Unavailable),
+            ("status code: 412 Precondition Failed: ", Code::Conflict),
+            ("status code: 429 Too Many Requests: ", Code::ResourceExhausted),
+            ("status code: 500 Internal Server Error: {\"error\": {\"code\": \"ServerBusy\"}}", Code::ResourceExhausted),
+            ("status code: 502 Bad Gateway: ", Code::Unavailable),
+            ("status code: 503 Service Unavailable: <Code>SlowDown</Code>", Code::ResourceExhausted),
+            ("Server returned error response: <Code>InternalError</Code>", Code::Unavailable),
+            ("Server returned error response: <Code>SlowDown</Code>", Code::ResourceExhausted),
+            ("Received redirect without LOCATION, this normally", Code::ConfigInvalid),
+            ("Error performing PUT http://169.254.169.254/latest/api/token in 1s", Code::Unauthenticated),
+            // What a key is called is no word of the server.
+            ("Error performing GET http://h/InvalidToken/x: status code: 404 Not Found: ", Code::NotFound),
             ("connection refused", Code::Unavailable),
         ] {
-            assert_eq!(of_store(&generic(text)), code, "{text}");
+            let text = text.replace("status code: ", "Server returned non-2xx status code: ");
+            assert_eq!(of_store(&generic(&text)), code, "{text}");
         }
-        let denied = Store::PermissionDenied {
-            path: "x".into(),
-            source: "InvalidAccessKeyId".into(),
-        };
-        assert_eq!(of_store(&denied), Code::Unauthenticated);
     }
 
     #[test]
@@ -325,11 +475,12 @@ mod tests {
                 Code::ConfigInvalid,
             ),
             (Store::NotSupported { source: why() }, Code::Unsupported),
+            (Store::NotImplemented { operation: "o".into(), implementer: "i".into() }, Code::Unsupported),
             (generic("status code: 500"), Code::Unavailable),
         ] {
             assert_eq!(of_store(&error), code, "{error}");
             let outer = io::Error::other(error);
-            assert_eq!(in_chain(&outer), Some(code), "{outer}");
+            assert_eq!(told(&outer), Some(code), "{outer}");
         }
     }
 
@@ -342,6 +493,7 @@ mod tests {
             (Kind::NotFound, Code::NotFound),
             (Kind::NotADirectory, Code::ConfigInvalid),
             (Kind::InvalidData, Code::TableCorrupt),
+            (Kind::Unsupported, Code::Unsupported),
             (Kind::TimedOut, Code::Unavailable),
         ] {
             assert_eq!(of_io(&kind.into()), code);
@@ -355,12 +507,74 @@ mod tests {
         assert_eq!(of_io(&io::Error::from_raw_os_error(24)), Code::ResourceExhausted);
     }
 
+    /// A connection that breaks is no damage of the table, however deep it is buried and by whatever name.
+    #[test]
+    fn a_broken_connection_is_never_corruption() {
+        let broken = |kind| {
+            let http = HttpError::new(object_store::client::HttpErrorKind::Interrupted, io::Error::from(kind));
+            Store::Generic {
+                store: "S3",
+                source: Box::new(http),
+            }
+        };
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData, io::ErrorKind::NotFound] {
+            assert_eq!(of_store(&broken(kind)), Code::Unavailable, "{kind}");
+            let parquet = parquet::errors::ParquetError::External(Box::new(io::Error::from(broken(kind))));
+            assert_eq!(Secrets::default().parquet(&parquet).code(), Code::Unavailable, "{kind}");
+        }
+        let cut = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert_eq!(of_io(&cut), Code::Unavailable);
+        let plain = io::Error::new(
+            io::ErrorKind::InvalidData,
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+        );
+        assert_eq!(told(&plain), Some(Code::ConfigInvalid));
+        let dropped = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        assert_eq!(told(&dropped), Some(Code::Unavailable));
+    }
+
+    /// Two requests that met are not told as "somebody else holds this version".
+    #[test]
+    fn a_conflict_of_the_moment_is_not_a_name_that_is_taken() {
+        let said = |text: &str| Store::AlreadyExists {
+            path: "p".into(),
+            source: text.into(),
+        };
+        for taken in [
+            "status code: 412 Precondition Failed: ",
+            "non-2xx status code: 409 Conflict: <Code>BlobAlreadyExists</Code>",
+            "non-2xx status code: 409 Conflict: ",
+            "File exists (os error 17)",
+        ] {
+            assert!(is_taken(&said(taken)), "{taken}");
+            assert_eq!(of_store(&said(taken)), Code::Conflict, "{taken}");
+        }
+        let busy = said("non-2xx status code: 409 Conflict: <Code>ConditionalRequestConflict</Code>");
+        assert!(!is_taken(&busy) && !is_refusal(&busy));
+        assert_eq!(of_store(&busy), Code::Unavailable);
+        assert!(!is_taken(&generic("connection reset")));
+    }
+
+    /// What a long pause was asked for is told as such, with the time.
+    #[test]
+    fn a_pause_that_was_asked_for_is_a_hint() {
+        let pause = Pause(std::time::Duration::from_secs(7));
+        let http = HttpError::new(object_store::client::HttpErrorKind::Unknown, pause);
+        let error = Store::Generic {
+            store: "S3",
+            source: Box::new(http),
+        };
+        let found = Secrets::default().store(&error);
+        assert_eq!(found.code(), Code::ResourceExhausted);
+        assert_eq!(found.hint(), Some(std::time::Duration::from_secs(7)));
+    }
+
     /// What a store refused is not there; what was refused after another try may be.
     #[test]
     fn only_what_was_refused_at_once_is_a_refusal() {
         for (text, refusal) in [
             ("status code: 403 Forbidden", true),
-            ("status code: 404 Not Found: NoSuchBucket", true),
+            ("status code: 404 Not Found: <Code>NoSuchBucket</Code>", true),
             (
                 "after 2 retries, max_retries: 3 - status code: 403 Forbidden",
                 false,
@@ -368,7 +582,8 @@ mod tests {
             ("status code: 503 SlowDown", false),
             ("connection reset", false),
         ] {
-            assert_eq!(is_refusal(&generic(text)), refusal, "{text}");
+            let text = text.replace("status code: ", "Server returned non-2xx status code: ");
+            assert_eq!(is_refusal(&generic(&text)), refusal, "{text}");
         }
     }
 

@@ -39,6 +39,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::errors::{Secrets, credentials};
+use super::pace::Connector;
 use super::target::{self, Target};
 use crate::error::{Code, Error, Result};
 
@@ -125,6 +126,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
             builder
                 .with_url(root)
                 .with_retry(retry)
+                .with_http_connector(Connector(secrets.pace().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
@@ -136,6 +138,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
             builder
                 .with_url(root)
                 .with_retry(retry)
+                .with_http_connector(Connector(secrets.pace().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
@@ -147,6 +150,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
             builder
                 .with_url(root)
                 .with_retry(retry)
+                .with_http_connector(Connector(secrets.pace().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
