@@ -6,9 +6,13 @@
 // In a test an unwrap is an assertion.
 #![allow(clippy::unwrap_used)]
 
+#[path = "delta/stand_in.rs"]
+mod stand_in;
 #[path = "delta/support.rs"]
 mod support;
 
+#[path = "delta/answers.rs"]
+mod answers;
 #[path = "delta/commits.rs"]
 mod commits;
 #[path = "delta/files.rs"]

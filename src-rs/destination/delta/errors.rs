@@ -254,6 +254,7 @@ fn of_store(error: &object_store::Error) -> Code {
             answered(source.as_ref()).unwrap_or(Code::PermissionDenied)
         }
         Store::Unauthenticated { .. } => Code::Unauthenticated,
+        Store::AlreadyExists { source, .. } if is_busy(&source.to_string()) => Code::Unavailable,
         Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => {
             Code::Conflict
         }
