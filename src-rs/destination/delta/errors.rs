@@ -66,9 +66,14 @@ impl Secrets {
 
     /// With its causes, and the hint when to come back.
     fn paced(&self, error: Error, cause: &(dyn StdError + 'static)) -> Error {
-        let causes: Vec<String> = chain(cause).skip(1).map(|error| self.scrub(error.to_string())).collect();
+        let causes: Vec<String> = chain(cause)
+            .skip(1)
+            .map(|error| self.scrub(error.to_string()))
+            .collect();
         let error = error.with_causes(distinct(causes));
-        let pause = chain(cause).find_map(|error| error.downcast_ref::<Pause>()).map(|pause| pause.0);
+        let pause = chain(cause)
+            .find_map(|error| error.downcast_ref::<Pause>())
+            .map(|pause| pause.0);
         match pause.or_else(|| self.pace.pause()) {
             Some(pause) if matches!(error.code(), Code::ResourceExhausted | Code::Unavailable) => {
                 error.retry_after(pause)
@@ -158,9 +163,7 @@ pub fn is_refusal(error: &object_store::Error) -> bool {
 }
 
 /// An error and what is below it. Libraries leave some of it out of their own `source()`.
-fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| below(*error))
 }
 
@@ -198,7 +201,11 @@ fn of_wire(error: &(dyn StdError + 'static)) -> Option<Code> {
         return Some(of_tls(tls));
     }
     if let Some(http) = error.downcast_ref::<HttpError>() {
-        return Some(http.source().and_then(told).map_or(Code::Unavailable, of_transport));
+        return Some(
+            http.source()
+                .and_then(told)
+                .map_or(Code::Unavailable, of_transport),
+        );
     }
     None
 }
@@ -206,7 +213,9 @@ fn of_wire(error: &(dyn StdError + 'static)) -> Option<Code> {
 /// A connection that ends too early, or holds what is no HTTP, says nothing of a table.
 fn of_transport(code: Code) -> Code {
     match code {
-        Code::Unauthenticated | Code::ResourceExhausted | Code::ConfigInvalid | Code::PermissionDenied => code,
+        Code::Unauthenticated | Code::ResourceExhausted | Code::ConfigInvalid | Code::PermissionDenied => {
+            code
+        }
         _ => Code::Unavailable,
     }
 }
@@ -250,9 +259,7 @@ fn of_store(error: &object_store::Error) -> Code {
             Some(io) => of_io(io),
             None => answered(source.as_ref()).unwrap_or(Code::NotFound),
         },
-        Store::PermissionDenied { source, .. } => {
-            answered(source.as_ref()).unwrap_or(Code::PermissionDenied)
-        }
+        Store::PermissionDenied { source, .. } => answered(source.as_ref()).unwrap_or(Code::PermissionDenied),
         Store::Unauthenticated { .. } => Code::Unauthenticated,
         Store::AlreadyExists { source, .. } if is_busy(&source.to_string()) => Code::Unavailable,
         Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => {
@@ -289,7 +296,10 @@ impl<'a> Answer<'a> {
         });
         Some(Answer {
             // S3 may say 200 and put the failure into the body.
-            status: after.get(..3).and_then(|status| status.parse().ok()).unwrap_or(200),
+            status: after
+                .get(..3)
+                .and_then(|status| status.parse().ok())
+                .unwrap_or(200),
             word,
             listing: before.contains("list request"),
         })
@@ -320,17 +330,40 @@ impl<'a> Answer<'a> {
 fn of_word(word: &str) -> Option<Code> {
     Some(match word {
         // S3 answers 403 or 400 to wrong and expired keys as well as to missing rights.
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken"
-        | "TokenRefreshRequired" | "RequestTimeTooSkewed" | "RequestExpired" | "AuthenticationFailed"
-        | "InvalidAuthenticationInfo" | "NoAuthenticationInformation" => Code::Unauthenticated,
-        "SlowDown" | "ServerBusy" | "TooManyRequests" | "RequestLimitExceeded" | "Throttling"
-        | "ThrottlingException" | "QuotaExceeded" | "XMinioStorageFull" => Code::ResourceExhausted,
-        "RequestTimeout" | "OperationTimedOut" | "InternalError" | "IncompleteBody" | "BadDigest"
-        | "Md5Mismatch" | "XAmzContentSHA256Mismatch" | "NoSuchUpload" | "OperationAborted"
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired"
+        | "RequestTimeTooSkewed"
+        | "RequestExpired"
+        | "AuthenticationFailed"
+        | "InvalidAuthenticationInfo"
+        | "NoAuthenticationInformation" => Code::Unauthenticated,
+        "SlowDown"
+        | "ServerBusy"
+        | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "Throttling"
+        | "ThrottlingException"
+        | "QuotaExceeded"
+        | "XMinioStorageFull" => Code::ResourceExhausted,
+        "RequestTimeout"
+        | "OperationTimedOut"
+        | "InternalError"
+        | "IncompleteBody"
+        | "BadDigest"
+        | "Md5Mismatch"
+        | "XAmzContentSHA256Mismatch"
+        | "NoSuchUpload"
+        | "OperationAborted"
         | "ConditionalRequestConflict" => Code::Unavailable,
         "NoSuchBucket" | "ContainerNotFound" | "FilesystemNotFound" => Code::NotFound,
-        "AuthorizationHeaderMalformed" | "InvalidBucketName" | "PermanentRedirect"
-        | "TemporaryRedirect" | "IllegalLocationConstraintException" => Code::ConfigInvalid,
+        "AuthorizationHeaderMalformed"
+        | "InvalidBucketName"
+        | "PermanentRedirect"
+        | "TemporaryRedirect"
+        | "IllegalLocationConstraintException" => Code::ConfigInvalid,
         _ => return None,
     })
 }
@@ -390,29 +423,77 @@ mod tests {
                 "Error performing list request: status code: 404 Not Found: <Code>NoSuchBucket</Code>",
                 Code::NotFound,
             ),
-            ("Error performing list request: status code: 404 Not Found: ", Code::Unavailable),
-            ("status code: 403 Forbidden: <Code>AccessDenied</Code>", Code::PermissionDenied),
-            ("status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code>", Code::Unauthenticated),
-            ("status code: 400 Bad Request: <Code>ExpiredToken</Code>", Code::Unauthenticated),
-            ("status code: 400 Bad Request: <Code>InvalidRequest</Code>", Code::ConfigInvalid),
+            (
+                "Error performing list request: status code: 404 Not Found: ",
+                Code::Unavailable,
+            ),
+            (
+                "status code: 403 Forbidden: <Code>AccessDenied</Code>",
+                Code::PermissionDenied,
+            ),
+            (
+                "status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code>",
+                Code::Unauthenticated,
+            ),
+            (
+                "status code: 400 Bad Request: <Code>ExpiredToken</Code>",
+                Code::Unauthenticated,
+            ),
+            (
+                "status code: 400 Bad Request: <Code>InvalidRequest</Code>",
+                Code::ConfigInvalid,
+            ),
             ("status code: 400 Bad Request: <html>", Code::Unavailable),
-            ("status code: 400 Bad Request: <Code>RequestTimeout</Code>", Code::Unavailable),
+            (
+                "status code: 400 Bad Request: <Code>RequestTimeout</Code>",
+                Code::Unavailable,
+            ),
             ("status code: 401 Unauthorized: ", Code::Unauthenticated),
-            ("status code: 404 Not Found: <Code>NoSuchKey</Code>", Code::NotFound),
-            ("status code: 404 Not Found: <Code>NoSuchUpload</Code>", Code::Unavailable),
+            (
+                "status code: 404 Not Found: <Code>NoSuchKey</Code>",
+                Code::NotFound,
+            ),
+            (
+                "status code: 404 Not Found: <Code>NoSuchUpload</Code>",
+                Code::Unavailable,
+            ),
             ("status code: 405 Method Not Allowed: ", Code::Unsupported),
-            ("status code: 409 Conflict: <Code>OperationAborted</Code>", Code::Unavailable),
+            (
+                "status code: 409 Conflict: <Code>OperationAborted</Code>",
+                Code::Unavailable,
+            ),
             ("status code: 412 Precondition Failed: ", Code::Conflict),
             ("status code: 429 Too Many Requests: ", Code::ResourceExhausted),
-            ("status code: 500 Internal Server Error: {\"error\": {\"code\": \"ServerBusy\"}}", Code::ResourceExhausted),
+            (
+                "status code: 500 Internal Server Error: {\"error\": {\"code\": \"ServerBusy\"}}",
+                Code::ResourceExhausted,
+            ),
             ("status code: 502 Bad Gateway: ", Code::Unavailable),
-            ("status code: 503 Service Unavailable: <Code>SlowDown</Code>", Code::ResourceExhausted),
-            ("Server returned error response: <Code>InternalError</Code>", Code::Unavailable),
-            ("Server returned error response: <Code>SlowDown</Code>", Code::ResourceExhausted),
-            ("Received redirect without LOCATION, this normally", Code::ConfigInvalid),
-            ("Error performing PUT http://169.254.169.254/latest/api/token in 1s", Code::Unauthenticated),
+            (
+                "status code: 503 Service Unavailable: <Code>SlowDown</Code>",
+                Code::ResourceExhausted,
+            ),
+            (
+                "Server returned error response: <Code>InternalError</Code>",
+                Code::Unavailable,
+            ),
+            (
+                "Server returned error response: <Code>SlowDown</Code>",
+                Code::ResourceExhausted,
+            ),
+            (
+                "Received redirect without LOCATION, this normally",
+                Code::ConfigInvalid,
+            ),
+            (
+                "Error performing PUT http://169.254.169.254/latest/api/token in 1s",
+                Code::Unauthenticated,
+            ),
             // What a key is called is no word of the server.
-            ("Error performing GET http://h/InvalidToken/x: status code: 404 Not Found: ", Code::NotFound),
+            (
+                "Error performing GET http://h/InvalidToken/x: status code: 404 Not Found: ",
+                Code::NotFound,
+            ),
             ("connection refused", Code::Unavailable),
         ] {
             let text = text.replace("status code: ", "Server returned non-2xx status code: ");
@@ -476,7 +557,13 @@ mod tests {
                 Code::ConfigInvalid,
             ),
             (Store::NotSupported { source: why() }, Code::Unsupported),
-            (Store::NotImplemented { operation: "o".into(), implementer: "i".into() }, Code::Unsupported),
+            (
+                Store::NotImplemented {
+                    operation: "o".into(),
+                    implementer: "i".into(),
+                },
+                Code::Unsupported,
+            ),
             (generic("status code: 500"), Code::Unavailable),
         ] {
             assert_eq!(of_store(&error), code, "{error}");
@@ -512,16 +599,27 @@ mod tests {
     #[test]
     fn a_broken_connection_is_never_corruption() {
         let broken = |kind| {
-            let http = HttpError::new(object_store::client::HttpErrorKind::Interrupted, io::Error::from(kind));
+            let http = HttpError::new(
+                object_store::client::HttpErrorKind::Interrupted,
+                io::Error::from(kind),
+            );
             Store::Generic {
                 store: "S3",
                 source: Box::new(http),
             }
         };
-        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData, io::ErrorKind::NotFound] {
+        for kind in [
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::InvalidData,
+            io::ErrorKind::NotFound,
+        ] {
             assert_eq!(of_store(&broken(kind)), Code::Unavailable, "{kind}");
             let parquet = parquet::errors::ParquetError::External(Box::new(io::Error::from(broken(kind))));
-            assert_eq!(Secrets::default().parquet(&parquet).code(), Code::Unavailable, "{kind}");
+            assert_eq!(
+                Secrets::default().parquet(&parquet).code(),
+                Code::Unavailable,
+                "{kind}"
+            );
         }
         let cut = io::Error::from(io::ErrorKind::UnexpectedEof);
         assert_eq!(of_io(&cut), Code::Unavailable);
