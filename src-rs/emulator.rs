@@ -27,7 +27,7 @@ mod types;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -138,16 +138,28 @@ impl Emulator {
     /// `zerobus://localhost:PORT/a.b.c`.
     pub fn url(&self, table: &str) -> String {
         match self.authority {
-            Some(_) => format!("zerobus://localhost:{}/{table}", self.address.port()),
+            Some(_) => format!("zerobus://{}/{table}", self.named()),
             None => format!("zerobus+http://{}/{table}", self.address),
         }
     }
 
-    /// Where tokens and tables are. With TLS, `http://` at [`Emulator::address`] answers as well.
+    /// Where tokens and tables are, and streams too. With TLS, `http://` at [`Emulator::address`] answers the
+    /// former as well.
     pub fn unity_catalog_url(&self) -> String {
         match self.authority {
-            Some(_) => format!("https://localhost:{}", self.address.port()),
+            Some(_) => format!("https://{}", self.named()),
             None => format!("http://{}", self.address),
+        }
+    }
+
+    /// The address under a name that it answers to and that its certificate has. `localhost` is that of
+    /// 127.0.0.1 alone: where it means another address first, or only, nobody would be there.
+    fn named(&self) -> String {
+        let host = &self.shared.config.host;
+        match self.address.ip() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST) => format!("localhost:{}", self.address.port()),
+            _ if host.parse::<IpAddr>().is_ok() => self.address.to_string(),
+            _ => format!("{host}:{}", self.address.port()),
         }
     }
 

@@ -22,7 +22,7 @@ export interface EmulatorOptions {
   readonly tables?: Readonly<
     Record<string, readonly EmulatorColumn[] | { readonly schema: readonly EmulatorColumn[] }>
   >;
-  /** Makes a table that is not declared from the schema of its first stream. Default: true. */
+  /** Makes a table that is not declared from the schema of its first stream. Default: true, unless `tables` names some. */
   readonly autoCreate?: boolean;
   /** What goes wrong on purpose. */
   readonly faults?: readonly EmulatorFault[];

@@ -317,9 +317,11 @@ pub fn describe(value: &Value) -> String {
 
 pub fn nearest<'w>(given: &str, words: impl Iterator<Item = &'w str>) -> Option<String> {
     let lower = given.to_lowercase();
+    // A word that is only begun, as `batch` of `batching`, is further off than letters that are mixed up.
+    let begins = |word: &str| lower.len() > 2 && word.to_lowercase().starts_with(&lower);
     words
         .map(|word| (strsim::damerau_levenshtein(&lower, &word.to_lowercase()), word))
-        .filter(|(distance, word)| *distance <= 2.max(word.len() / 3))
+        .filter(|(distance, word)| *distance <= 2.max(word.len() / 3) || begins(word))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word.to_string())
 }

@@ -27,6 +27,11 @@ pub enum Event {
         status: u16,
         reason: String,
     },
+    /// A path or a method that nothing answers to: another road of the service, or a wrong URL.
+    RequestRefused {
+        path: String,
+        reason: String,
+    },
     TableRead {
         table: String,
     },
@@ -105,6 +110,7 @@ impl fmt::Display for Event {
                 )
             }
             Event::TokenRefused { status, reason } => write!(f, "token refused with {status}: {reason}"),
+            Event::RequestRefused { path, reason } => write!(f, "request for {path:?} refused: {reason}"),
             Event::TableRead { table } => write!(f, "{table}: described"),
             Event::TableCreated { table, columns } => write!(f, "{table}: created with {columns} columns"),
             Event::StreamOpened {

@@ -24,7 +24,8 @@ pub struct EmulatorConfig {
     /// Where the Delta tables are; without it rows are decoded, checked, counted and forgotten.
     pub lake: Option<PathBuf>,
     pub tables: BTreeMap<TableName, Vec<Column>>,
-    /// A table that nobody declared is made from the schema of its first stream.
+    /// A table that nobody declared is made from the schema of its first stream. Unless told otherwise: where
+    /// none is declared.
     pub auto_create: bool,
     pub faults: Vec<Fault>,
     pub tls: bool,
@@ -79,8 +80,9 @@ fn read(mut root: Group<'_>) -> EmulatorConfig {
         host,
         port,
         lake,
+        // Whoever declares tables has a misspelt name refused, as the service does, and no table made of it.
+        auto_create: root.flag("autoCreate", tables.is_empty()),
         tables,
-        auto_create: root.flag("autoCreate", true),
         faults,
         tls: root.flag("tls", false),
         client_id,

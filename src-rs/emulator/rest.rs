@@ -1,17 +1,22 @@
-//! The two HTTP endpoints: tokens, and tables as Unity Catalog describes them.
+//! The two HTTP endpoints: tokens, and tables as Unity Catalog describes them; and the answer to whatever
+//! asks for something else.
+//!
+//! Invariant: a gRPC call that nothing serves is answered by a gRPC status. Clients take a bare HTTP 404 for a
+//! failure of the moment and try again for as long as their patience lasts.
 
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::{Path, RawForm, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use tonic::Status;
 
 use super::event::Event;
 use super::table::Table;
@@ -19,10 +24,52 @@ use super::tokens::Scope;
 use super::{Shared, TableName};
 
 pub fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/oidc/v1/token", post(token))
-        .route("/api/2.1/unity-catalog/tables/{name}", get(table))
+    let mut router = Router::new();
+    // The second: of a catalog's URL that ends in a slash, behind which clients put the path.
+    for root in ["", "/"] {
+        router = router.route(&format!("{root}/oidc/v1/token"), post(token)).route(
+            &format!("{root}/api/2.1/unity-catalog/tables/{{name}}"),
+            get(table),
+        );
+    }
+    router
+        .fallback(unserved)
+        .method_not_allowed_fallback(unserved)
         .with_state(shared)
+}
+
+/// What nothing here answers to.
+async fn unserved(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let is_grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let path = uri.path();
+    let reason = match is_grpc {
+        true => format!(
+            "the emulator does not serve {path}: it takes Arrow streams \
+             (arrow.flight.protocol.FlightService/DoPut), and no streams of single records"
+        ),
+        false => format!(
+            "{method} {path} is not served here: tokens are at POST /oidc/v1/token, tables at \
+             GET /api/2.1/unity-catalog/tables/<catalog>.<schema>.<table>"
+        ),
+    };
+    shared.observer.tell(Event::RequestRefused {
+        path: path.into(),
+        reason: reason.clone(),
+    });
+    match is_grpc {
+        true => Status::unimplemented(reason).into_http(),
+        false => {
+            let body = json!({ "error_code": "ENDPOINT_NOT_FOUND", "message": reason });
+            (StatusCode::NOT_FOUND, Json(body)).into_response()
+        }
+    }
 }
 
 /// Why no token is given, in OAuth's words.
@@ -186,7 +233,9 @@ fn scope(form: &HashMap<String, String>) -> Result<Scope, Refusal> {
             return Err(bad(format!("{privilege} on {kind} {path} is not asked for")));
         }
     }
-    if !holds(&asked["operations"], "zerobuswrite") {
+    // Official clients of some languages send no operations; those that do must ask for this one.
+    let operations = &asked["operations"];
+    if !operations.is_null() && !holds(operations, "zerobuswrite") {
         return Err(bad("the operation zerobuswrite is not asked for".into()));
     }
     Ok(Scope::Table(table))

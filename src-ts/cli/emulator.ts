@@ -19,6 +19,8 @@ const FLAGS = {
   lake: { type: "string" },
   table: { type: "string", multiple: true, default: [] as string[] },
   fault: { type: "string", multiple: true, default: [] as string[] },
+  "auto-create": { type: "boolean" },
+  "no-auto-create": { type: "boolean" },
   tls: { type: "boolean" },
   ca: { type: "string" },
   "client-id": { type: "string" },
@@ -32,6 +34,8 @@ export async function emulator(args: readonly string[], io: Io): Promise<number>
   const { values } = parseArgs({ args: [...args], options: FLAGS });
   const options = optionsOf(values, io);
   if (values.ca !== undefined && options.tls !== true) throw new Misuse("--ca needs --tls");
+  if (values["auto-create"] && values["no-auto-create"])
+    throw new Misuse("--auto-create and --no-auto-create exclude each other");
   const onEvent = ({ line, ...facts }: EmulatorEvent): void => {
     const now = new Date().toISOString();
     if (values.json) io.stdout.write(`${JSON.stringify({ time: now, ...facts })}\n`);
@@ -68,6 +72,8 @@ interface Values {
   readonly lake?: string | undefined;
   readonly table: readonly string[];
   readonly fault: readonly string[];
+  readonly "auto-create"?: boolean | undefined;
+  readonly "no-auto-create"?: boolean | undefined;
   readonly tls?: boolean | undefined;
   readonly ca?: string | undefined;
   readonly "client-id"?: string | undefined;
@@ -84,6 +90,7 @@ function optionsOf(values: Values, io: Io): EmulatorOptions {
     host: values.host,
     port: values.port === undefined ? undefined : Number(values.port),
     lake: values.lake,
+    autoCreate: values["no-auto-create"] ? false : values["auto-create"],
     tls: values.tls,
     clientId: values["client-id"],
     clientSecret: secret === undefined ? undefined : resolve("--client-secret", secret, io),
@@ -110,6 +117,7 @@ const EXAMPLE = "main.default.events";
 const ready = (emulator: Emulator): object => ({
   event: "ready",
   url: emulator.url(""),
+  endpoint: emulator.options.zerobus.unityCatalogUrl,
   unityCatalogUrl: emulator.options.zerobus.unityCatalogUrl,
   ca: emulator.options.tls?.ca ?? null,
 });
@@ -123,6 +131,9 @@ function greeting(emulator: Emulator, values: Values, options: EmulatorOptions):
   const below = tls === undefined || values.ca !== undefined ? "" : `${tls.ca.trimEnd()}\n\n`;
   return (
     `Zerobus emulator at ${emulator.url("<catalog>.<schema>.<table>")}\n` +
+    `for clients that take two URLs, of Arrow streams:\n` +
+    `  Zerobus endpoint   ${zerobus.unityCatalogUrl}\n` +
+    `  Unity Catalog URL  ${zerobus.unityCatalogUrl}\n` +
     `${options.lake === undefined ? "rows are counted and forgotten (--lake keeps them)" : `tables in ${options.lake}`}\n\n` +
     `await connect(${JSON.stringify(emulator.url(name))}, {\n` +
     `  zerobus: {\n` +

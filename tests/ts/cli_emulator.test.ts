@@ -43,6 +43,7 @@ describe("R-38 emulator", () => {
     await running.says("clientSecret");
     const url = urlIn(running.stdout());
     expect(running.stdout()).toContain(`Zerobus emulator at zerobus+http://127.0.0.1:`);
+    expect(running.stdout()).toContain(`  Zerobus endpoint   ${url}\n  Unity Catalog URL  ${url}\n`);
     expect(running.stdout()).toMatch(/await connect\("zerobus\+http:\/\/127\.0\.0\.1:\d+\/a\.b\.c", \{/);
     expect(fs.existsSync(at("lake/a/b/c/_delta_log"))).toBe(true);
     expect([await token(url, "x:y"), await token(url, "x:y")]).toEqual([503, 200]);
@@ -107,8 +108,37 @@ describe("R-38 emulator", () => {
     }
   });
 
+  test("--no-auto-create makes no table that is not declared", async () => {
+    const rows = tableFromArrays({ id: BigInt64Array.of(1n) });
+    fs.writeFileSync(at("rows.arrow"), tableToIPC(rows, "file"));
+    const declared = ["--table", `a.b.c=${file("c.json", columns)}`];
+    for (const [flags, code] of [
+      [["--no-auto-create"], 1],
+      [[], 0],
+      [declared, 1],
+      [[...declared, "--auto-create"], 0],
+    ] as const) {
+      const running = start(["emulator", "--json", ...flags]);
+      await running.says('"ready"');
+      const { url, endpoint, unityCatalogUrl } = running
+        .stdout()
+        .split("\n")
+        .filter((line) => line.includes('"ready"'))
+        .map((line) => JSON.parse(line))[0];
+      expect(endpoint).toBe(unityCatalogUrl);
+      const set = ["--set", `zerobus.unityCatalogUrl=${unityCatalogUrl}`, "--set", "zerobus.clientId=me"];
+      const env = { SECRET: "any" };
+      const argv = [...set, "--set", "zerobus.clientSecret=@env:SECRET", "--set", "retry.attempts=1"];
+      const sent = await run(["send", `${url}x.y.z`, at("rows.arrow"), ...argv], { env });
+      expect(sent.code, `${flags} ${sent.stdout} ${sent.stderr}`).toBe(code);
+      running.signal("SIGINT");
+      await running.code;
+    }
+  });
+
   test("misuse is 2", async () => {
     const wrong: [string[], string][] = [
+      [["--auto-create", "--no-auto-create"], "exclude each other"],
       [["--ca", "x.pem"], "--ca needs --tls"],
       [["--table", "a.b.c"], "--table takes"],
       [["--table", "a.b.c=/nope.json"], "--table a.b.c /nope.json"],

@@ -139,6 +139,39 @@ describe("R-23 startEmulator", () => {
     expect(status).toBe(401);
   });
 
+  test.each([
+    ["::1", true],
+    ["::1", false],
+    ["::", true],
+    ["0.0.0.0", true],
+    ["127.0.0.2", true],
+  ])("R-22 on %s, TLS %s, its URLs are ones that it answers to", async (host, tls) => {
+    await using emulator = await startEmulator({ host, tls });
+    await using client = await connect(emulator.url(TABLE), { ...emulator.options, retry: { attempts: 1 } });
+    const result = await client.send(tableFromArrays({ id: BigInt64Array.of(1n, 2n) }));
+    expect(result.orThrow()).toMatchObject({ status: "acknowledged", rows: 2 });
+  });
+
+  test("R-23 where tables are declared, a name that is misspelt is NOT_FOUND and no table", async () => {
+    const rows = tableFromArrays({ id: BigInt64Array.of(1n, 2n) });
+    const tables = { [TABLE]: [{ name: "id", type: "BIGINT" }] };
+    for (const autoCreate of [undefined, true]) {
+      await using emulator = await startEmulator({
+        tables,
+        ...(autoCreate === undefined ? {} : { autoCreate }),
+      });
+      const given = { ...emulator.options, retry: { attempts: 1 } };
+      await using client = await connect(emulator.url(`${TABLE}_`), given);
+      const result = await client.send(rows);
+      expect(result.errorCode).toBe(autoCreate === true ? null : "NOT_FOUND");
+      await using other = await connect(emulator.url(TABLE), given);
+      expect((await other.send(rows)).status).toBe("acknowledged");
+      expect(Object.keys((await emulator.summary()).tables)).toEqual(
+        autoCreate === true ? [TABLE, `${TABLE}_`] : [TABLE],
+      );
+    }
+  });
+
   test("R-33 all mistakes are told at once, and nothing is left behind", async () => {
     const options = { port: 70_000, lak: "x", faults: ["nonsense"], clientSecret: "hush" };
     const error = await failure(startEmulator(options as EmulatorOptions));

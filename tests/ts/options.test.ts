@@ -16,6 +16,16 @@ async function refused(url: unknown, options?: unknown): Promise<IngestError> {
 }
 
 describe("R-33 options", () => {
+  test("a name that is only begun is known, too", async () => {
+    const error = await refused("discard:", { batch: {}, ret: {}, x: {}, batching: { max: 1 } });
+    expect(error.issues.map(({ path, suggestion }) => [path, suggestion])).toEqual([
+      ["batching.max", "maxRows"],
+      ["batch", "batching"],
+      ["ret", "retry"],
+      ["x", undefined],
+    ]);
+  });
+
   test("every mistake is reported at once, with its path and the nearest name", async () => {
     const error = await refused("discard:", {
       batchng: {},

@@ -1,10 +1,17 @@
 //! Tokens and tables over HTTP, asked by hand.
 
+use arrow_flight::Empty;
+use arrow_ingest::emulator::Event;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Endpoint;
+use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
 
 use crate::support::{Rig, TABLE, deliver, once, rows};
 
@@ -306,4 +313,85 @@ async fn no_connection_outlives_its_emulator() {
         let _ = line.read_to_end(&mut answer).await;
         assert_eq!(answer, b"");
     }
+}
+
+/// clients of some languages send no operations; who sends some must ask for the right one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_given_to_who_names_no_operation() {
+    let rig = Rig::new(json!({})).await;
+    let details = |to: &str| {
+        form(|fields| {
+            for (_, value) in fields {
+                *value = value.replace(",\"operations\":[\"zerobuswrite\"]", to);
+                *value = value.replace("\"operations\":[\"zerobuswrite\"],", to);
+            }
+        })
+    };
+    let none = details("");
+    assert!(!none.contains("operations"));
+    assert_eq!(token(&rig, &basic("me", "any"), &none).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_url_may_end_in_a_slash() {
+    let rig = Rig::new(json!({})).await;
+    let basic = basic("me", "any");
+    let headers = [
+        ("authorization", basic.as_str()),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let body = form(|_| {});
+    let (status, reply) = ask(&rig, "POST //oidc/v1/token", &headers, &body).await;
+    assert_eq!(status, 200, "{reply}");
+    let bearer = format!("Bearer {}", reply["access_token"].as_str().unwrap());
+    let path = format!("GET //api/2.1/unity-catalog/tables/{TABLE}");
+    let (status, reply) = ask(&rig, &path, &[("authorization", &bearer)], "").await;
+    assert_eq!(
+        (status, &reply["error_code"]),
+        (404, &json!("TABLE_DOES_NOT_EXIST"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_nothing_answers_to_is_told_what_does() {
+    let rig = Rig::new(json!({})).await;
+    for head in ["GET /nowhere", "GET /oidc/v1/token"] {
+        let (status, reply) = ask(&rig, head, &[], "").await;
+        assert_eq!(status, 404, "{reply}");
+        assert!(
+            reply["message"].as_str().unwrap().contains("POST /oidc/v1/token"),
+            "{reply}"
+        );
+    }
+    assert!(
+        rig.lines()
+            .iter()
+            .any(|line| line.starts_with("request for \"/nowhere\" refused: GET /nowhere"))
+    );
+}
+
+/// record streams are another road of the service; their clients must not try again for what never passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_call_that_is_not_served_is_unimplemented_with_a_sentence() {
+    let rig = Rig::new(json!({})).await;
+    let channel = Endpoint::from_shared(format!("http://{}", rig.emulator.address()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = Grpc::new(channel);
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/databricks.zerobus.Zerobus/EphemeralStream");
+    let codec: ProstCodec<Empty, Empty> = ProstCodec::default();
+    let calls = futures::stream::iter([Empty {}]);
+    let refused = client
+        .streaming(Request::new(calls), path, codec)
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(refused.code(), Code::Unimplemented);
+    assert!(refused.message().contains("takes Arrow streams"), "{refused}");
+    assert!(rig.events().iter().any(
+        |event| matches!(event, Event::RequestRefused { path, .. } if path.ends_with("/EphemeralStream"))
+    ));
 }

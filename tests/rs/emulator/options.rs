@@ -32,6 +32,15 @@ fn defaults_are_a_free_port_on_this_machine_and_no_lake() {
     );
 }
 
+#[test]
+fn where_tables_are_declared_no_other_is_made_unless_it_is_asked_for() {
+    let config = |options| EmulatorConfig::from_json(&options).unwrap().auto_create;
+    let tables = json!({ "a.b.c": [{ "name": "x", "type": "INT" }] });
+    assert!(!config(json!({ "tables": tables })));
+    assert!(config(json!({ "tables": tables, "autoCreate": true })));
+    assert!(config(json!({ "tables": {} })));
+}
+
 /// all mistakes at once, each with its path.
 #[test]
 fn all_mistakes_are_reported_at_once() {
