@@ -21,7 +21,7 @@ use arrow::ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow::ipc::{self, Endianness, MessageHeader, MetadataVersion};
 
 use super::ipc_compression::Expansion;
-use super::ipc_frame::{Frame, Stream, block, footer, is_file};
+use super::ipc_frame::{Frame, Stream, block, footer, is_file, other_format};
 use super::layout::{MAX_ROWS, check_type};
 use super::pool::Pool;
 use super::{Imported, IpcBytes, invalid};
@@ -39,7 +39,7 @@ pub(super) fn import(ipc: IpcBytes, pool: &Arc<Pool>) -> Result<Imported> {
     let mut decoder = Decoder::default();
     match is_file(&copy) {
         true => decoder.file(&copy)?,
-        false => decoder.stream(&copy)?,
+        false => decoder.stream(&copy).map_err(|error| named(&copy, error))?,
     }
     let arrived: usize = decoder.batches.iter().map(RecordBatch::num_rows).sum();
     if let Some(given) = rows.filter(|given| *given != arrived) {
@@ -50,6 +50,14 @@ pub(super) fn import(ipc: IpcBytes, pool: &Arc<Pool>) -> Result<Imported> {
         realigned_buffers: 0,
         bytes: copy.len().saturating_add(decoder.expansion.bytes()),
     })
+}
+
+/// The same refusal, where the bytes are of another format than IPC, in the words of that.
+fn named(bytes: &[u8], error: Error) -> Error {
+    match other_format(bytes) {
+        Some(what) => invalid(format!("these are no Arrow IPC bytes but {what}")),
+        None => error,
+    }
 }
 
 pub(super) fn schema(message: &[u8]) -> Result<SchemaRef> {

@@ -30,6 +30,38 @@ pub(super) fn is_file(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
+/// What bytes that are no Arrow IPC are, where their beginning says so, and what would make rows of them.
+pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 5] = [
+        (
+            b"PAR1",
+            "a Parquet file: send readParquet(bytes).intoIPCStream() of parquet-wasm",
+        ),
+        (
+            b"FEA1",
+            "a Feather file of version 1: write it again as Arrow IPC",
+        ),
+        (
+            b"\x1f\x8b",
+            "compressed by gzip: send gunzipSync(bytes) of node:zlib",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "compressed by zstd: send zstdDecompressSync(bytes) of node:zlib",
+        ),
+        (b"Obj\x01", "an Avro file"),
+    ];
+    let known = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic));
+    if let Some((_, what)) = known {
+        return Some(what);
+    }
+    let head = &bytes[..bytes.len().min(64)];
+    // A character may be cut in two where the head ends.
+    let is_utf8 = std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
+    let is_text = head.len() >= 4 && is_utf8 && head.iter().all(|byte| *byte >= b'\t');
+    is_text.then_some("text, such as CSV or JSON: parse it, and send tableFromJSON(rows) of apache-arrow")
+}
+
 /// The messages of a stream, one by one.
 pub(super) struct Stream<'a> {
     bytes: &'a Buffer,
@@ -133,7 +165,8 @@ fn part(bytes: &Buffer, start: usize, length: usize) -> Result<Buffer> {
     match start.checked_add(length) {
         Some(end) if end <= bytes.len() => Ok(bytes.slice_with_length(start, length)),
         _ => Err(invalid(format!(
-            "the bytes are cut off: {length} are announced from {start} on, of {}",
+            "the bytes are cut off: {length} are announced from {start} on, of {}; pieces of a file or a \
+             response go through RecordBatchReader.from(stream) of apache-arrow",
             bytes.len()
         ))),
     }

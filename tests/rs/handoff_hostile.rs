@@ -173,7 +173,24 @@ fn what_is_no_ipc_is_refused_in_words() {
     let whole = stream(&given, plain());
     assert!(message(import(&[], None)).contains("no schema"));
     assert!(message(import(&[0; 8], None)).contains("no schema"));
-    assert!(message(import(b"PAR1 or whatever else", None)).contains("cut off"));
+    assert!(message(import(&whole[..whole.len() / 2], None)).contains("RecordBatchReader.from"));
+    for (bytes, word) in [
+        (b"PAR1 or whatever else".as_slice(), "readParquet"),
+        (b"FEA1 or whatever else", "version 1"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "gunzipSync"),
+        (b"\x28\xb5\x2f\xfd\0\0\0\0", "zstdDecompressSync"),
+        (b"Obj\x01\x04\x14avro.codec", "Avro"),
+        (b"id,name\r\n1,one\r\n", "tableFromJSON"),
+        // The 64th byte is within a character.
+        ("xé".repeat(40).as_bytes(), "tableFromJSON"),
+    ] {
+        let refused = message(import(bytes, None));
+        assert!(
+            refused.contains(word) && refused.contains("no Arrow IPC bytes but"),
+            "{refused}"
+        );
+    }
+    assert!(!message(import(b"\0\0\0\x7f or whatever else", None)).contains("text"));
     assert!(message(import(b"\x80\x80\x80\x80 or whatever else", None)).contains("no IPC bytes"));
     assert!(message(import(&[whole.clone(), whole.clone()].concat(), None)).contains("beyond its end"));
     assert!(message(import(&[&whole[..whole.len() - 8], &whole].concat(), None)).contains("second schema"));

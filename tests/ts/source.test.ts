@@ -1,0 +1,115 @@
+// R-02 R-32: what cannot be sent is named, and so is the call that makes something of it that can.
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { gzipSync } from "node:zlib";
+import * as flechette from "@uwdata/flechette";
+import { RecordBatchReader, tableFromArrays, tableFromJSON, tableToIPC } from "apache-arrow";
+import { afterAll, describe, expect, test } from "vitest";
+import { connect, type IngestClient } from "../../dist/index.js";
+
+const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-source-"));
+afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
+
+const quick = { batching: { linger: 0 }, telemetry: { enabled: false } } as const;
+const rows = [{ a: 1 }, { a: 2 }];
+const columns = { a: Int32Array.of(1, 2) };
+
+async function refusal(given: Promise<unknown>): Promise<string> {
+  const error = await given.catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: "BATCH_INVALID" });
+  return (error as Error).message;
+}
+
+async function all(client: IngestClient, source: unknown): Promise<number> {
+  let rows = 0;
+  for await (const result of client.sendAll(source as never)) rows += result.orThrow().rows;
+  return rows;
+}
+
+describe("R-02 what is not taken", () => {
+  test("tables of other libraries: the message names the call, and what that gives is taken", async () => {
+    await using client = await connect("discard:", quick);
+    const table = flechette.tableFromArrays({ a: [1, 2] });
+    for (const given of [client.send(table as never), all(client, table)])
+      expect(await refusal(given)).toContain(
+        'send tableToIPC(table, { format: "stream" }) of @uwdata/flechette',
+      );
+    expect(await client.send(flechette.tableToIPC(table, { format: "stream" })!)).toMatchObject({ rows: 2 });
+
+    const parquet = await import("parquet-wasm/esm");
+    await parquet.default({
+      module_or_path: fs.readFileSync("node_modules/parquet-wasm/esm/parquet_wasm_bg.wasm"),
+    });
+    const read = parquet.Table.fromIPCStream(tableToIPC(tableFromArrays(columns), "stream"));
+    for (const given of [client.send(read as never), all(client, read)])
+      expect(await refusal(given)).toContain("send table.intoIPCStream()");
+    expect(await client.send(read.intoIPCStream())).toMatchObject({ status: "acknowledged", rows: 2 });
+
+    // As nodejs-polars has it: a plain object with functions.
+    const frame = { writeIPC: () => Buffer.from(tableToIPC(tableFromArrays(columns), "file")) };
+    expect(await refusal(client.send(frame as never))).toContain("a table of polars: send table.writeIPC()");
+    expect(await client.send(frame.writeIPC())).toMatchObject({ status: "acknowledged", rows: 2 });
+  });
+
+  test("rows and columns", async () => {
+    await using client = await connect("discard:", quick);
+    for (const given of [
+      client.send(rows as never),
+      all(client, rows),
+      client.send({ a: 1, b: "x" } as never),
+    ])
+      expect(await refusal(given)).toContain("send tableFromJSON(rows) of apache-arrow");
+    expect(await client.send(tableFromJSON(rows))).toMatchObject({ status: "acknowledged", rows: 2 });
+    for (const given of [client.send(columns as never), all(client, [{ a: [1] }])])
+      expect(await refusal(given)).toContain("send tableFromArrays(columns) of apache-arrow");
+    // Classes of one's own may be anything.
+    class Row {
+      a = 1;
+    }
+    expect(await refusal(client.send(new Row() as never))).toContain("not a Row");
+    expect(await refusal(client.send(Object.create(null) as never))).toContain("a plain object");
+  });
+
+  test("an array of batches goes to sendAll, and a path is read first", async () => {
+    await using client = await connect("discard:", quick);
+    const table = tableFromArrays(columns);
+    for (const given of [[table], table.batches])
+      expect(await refusal(client.send(given as never))).toContain(
+        "an array of batches: give it to sendAll()",
+      );
+    expect(await all(client, [table])).toBe(2);
+    for (const given of [client.send("rows.arrow" as never), all(client, "rows.arrow")])
+      expect(await refusal(given)).toContain("send await readFile(path)");
+  });
+
+  test("a stream of bytes, whose pieces end anywhere: a reader of apache-arrow makes batches of it", async () => {
+    await using client = await connect("discard:", quick);
+    const file = path.join(home, "rows.arrows");
+    const table = tableFromArrays({ n: Float64Array.from({ length: 100_000 }, (_, i) => i) });
+    fs.writeFileSync(file, tableToIPC(table, "stream"));
+    expect(await refusal(all(client, fs.createReadStream(file)))).toContain("RecordBatchReader.from(stream)");
+    expect(await all(client, await RecordBatchReader.from(fs.createReadStream(file)))).toBe(100_000);
+    // A stream of the web does not say what it holds: its first piece does.
+    const first = fs.readFileSync(file).subarray(0, 65_536);
+    const { error } = await client.send(Uint8Array.from(first));
+    expect(error!.message).toContain("RecordBatchReader.from(stream)");
+  });
+
+  test("bytes of other formats are named, each with what makes rows of them", async () => {
+    await using client = await connect("discard:", quick);
+    const formats: [Uint8Array, string][] = [
+      [Buffer.from("id,name\n1,one\n"), "text, such as CSV or JSON: parse it, and send tableFromJSON(rows)"],
+      [
+        fs.readFileSync("node_modules/vega-datasets/data/flights-3m.parquet"),
+        "readParquet(bytes).intoIPCStream()",
+      ],
+      [gzipSync(tableToIPC(tableFromArrays(columns))), "gunzipSync(bytes)"],
+    ];
+    for (const [bytes, says] of formats) {
+      const result = await client.send(Uint8Array.from(bytes));
+      expect(result).toMatchObject({ status: "failed", errorCode: "BATCH_INVALID" });
+      expect(result.error!.message).toContain(says);
+    }
+  });
+});
