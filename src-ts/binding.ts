@@ -5,7 +5,8 @@
 // - Everything that crosses is what `specs/boundary.md` says; this file converts and never decides.
 // - An event callback never throws into native code: what goes wrong in it is told to the client.
 
-import { type ErrorCode, errorFromNative, type IngestError, ingestError } from "./errors.js";
+import { type ErrorCode, errorFromNative, type IngestError, ingestError, isError } from "./errors.js";
+import { unavailable } from "./unavailable.js";
 
 /** The addon's own client, as `specs/boundary.md` has it. */
 interface NativeClient {
@@ -252,35 +253,19 @@ export async function nativeVersion(): Promise<NativeVersion> {
 let loading: Promise<Addon> | undefined;
 
 function load(): Promise<Addon> {
-  loading ??= import("./generated/index.js").then(
-    (addon: unknown) => addon as Addon,
-    (cause: unknown) => {
-      // Not kept: a package that is installed while the process runs would never be found.
-      loading = undefined;
-      throw unavailable(cause);
-    },
-  );
+  loading ??= import("./generated/index.js").then(addonOf).catch((cause: unknown) => {
+    // Not kept: a package that is installed while the process runs would never be found.
+    loading = undefined;
+    throw unavailable(cause);
+  });
   return loading;
 }
 
-/** Exported for its test: a machine that has the addon cannot show the message. */
-export function unavailable(cause: unknown): IngestError {
-  const { platform, arch } = process;
-  const name = `arrow-ingest-${platform}-${arch}${platform === "linux" ? `-${libc()}` : platform === "win32" ? "-msvc" : ""}`;
-  return ingestError({
-    code: "NATIVE_UNAVAILABLE",
-    operation: "load",
-    message:
-      `the native part of arrow-ingest is not installed for this machine (package ${name}): ` +
-      "install again without leaving out optional dependencies (npm install --include=optional), " +
-      "or build it from source with `npx arrow-ingest-build`, which needs Rust",
-    cause,
-  });
-}
-
-function libc(): string {
-  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-  return report?.header?.glibcVersionRuntime === undefined ? "musl" : "gnu";
+/** Bundlers put what they make of the loader in its place. Exported for its test. */
+export function addonOf(loaded: unknown): Addon {
+  const { NativeClient, NativeEmulator } = loaded as Partial<Addon>;
+  if (typeof NativeClient === "function" && typeof NativeEmulator === "function") return loaded as Addon;
+  throw new TypeError("what was loaded is no addon");
 }
 
 function ours<T>(call: () => T): T {
@@ -293,7 +278,7 @@ function ours<T>(call: () => T): T {
 
 /** Exported for its test. */
 export function fromNative(error: unknown): IngestError {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = isError(error) ? error.message : String(error);
   try {
     return errorFromNative(JSON.parse(message));
   } catch {

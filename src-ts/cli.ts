@@ -1,15 +1,27 @@
 #!/usr/bin/env node
 // The program `arrow-ingest`: the process's own streams and signals, handed to cli/main.ts.
+//
+// Invariants:
+// - Whoever reads standard output may stop, as `head` does. The command goes on to its end, as rows may be under
+//   way, and its exit code says what became of them.
+// - Standard output that cannot be written for another reason is an error: what was asked for is not there.
 
-import { main } from "./cli/main.js";
+const complain = (text: string): void => void process.stderr.write(`arrow-ingest: ${text}\n`);
 
-// Whoever reads our output may stop, as `head` does: nothing is left to do then, and no error to show.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(1);
+// Nobody is left to be told of what cannot be written here.
+process.stderr.on("error", () => {});
+const UNWRITTEN = 1;
+let unwritten = false;
+process.stdout.on("error", ({ code, message }: NodeJS.ErrnoException) => {
+  if (code === "EPIPE" || unwritten) return;
+  unwritten = true;
+  process.exitCode ||= UNWRITTEN;
+  complain(`standard output cannot be written: ${message}`);
 });
 
-process.exitCode = await main(process.argv.slice(2), {
+// Loaded here and not above: a Node that is too old gets a line instead of a stack.
+const program = await import("./cli/main.js").catch((error: Error) => complain(error.message));
+const code = await program?.main(process.argv.slice(2), {
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
@@ -23,3 +35,4 @@ process.exitCode = await main(process.argv.slice(2), {
   },
   exit: (code) => process.exit(code),
 });
+process.exitCode = (code ?? UNWRITTEN) || (unwritten ? UNWRITTEN : 0);

@@ -96,16 +96,25 @@ export async function readDeadLetter(file: string | DeadLetterFile): Promise<Dea
     const children = batch.data.children.slice(0, kept);
     return new RecordBatch(schema, new Data(new Struct(fields), 0, batch.numRows, 0, {}, children) as never);
   });
-  const column = (which: string) => table.getChild(prefix + which)!;
+  try {
+    return { rows: new Table(schema, batches), rejections: rejectionsOf(table, prefix), table };
+  } catch (cause) {
+    const message = `${name}: the columns that say why its rows were refused cannot be read`;
+    throw ingestError({ code: "BATCH_INVALID", message, operation: "read", cause });
+  }
+}
+
+/** @throws {TypeError} Columns are missing, or hold what no client writes. */
+function rejectionsOf(table: Table, prefix: string): DeadLetterRejection[] {
+  const column = (which: string) => table.getChild(prefix + which);
   const [reason, code, sequence, row, time] = ["reason", "code", "sequence", "row", "time"].map(column);
-  const rejections = Array.from({ length: table.numRows }, (_, index) => ({
+  return Array.from({ length: table.numRows }, (_, index) => ({
     reason: reason!.get(index) as string,
     code: code!.get(index) as string,
     sequence: sequence!.get(index) as bigint,
     row: Number(row!.get(index)),
     time: new Date(time!.get(index) as number),
   }));
-  return { rows: new Table(schema, batches), rejections, table };
 }
 
 /** Removes a file whose rows have been dealt with. One that is gone already is no error. */

@@ -9,6 +9,8 @@
 //
 // It does not log, and it does not decide whether anything is tried again.
 
+import { types } from "node:util";
+
 /**
  * Why something failed, in one stable word. `specs/errors.md` lists origin, retry class and remedy of each.
  */
@@ -134,8 +136,8 @@ export class IngestError extends Error {
     const causes: string[] = [];
     // Bounded: somebody else's errors may be their own cause.
     for (let cause = this.cause; cause != null && causes.length < 16; ) {
-      causes.push(cause instanceof Error ? cause.message : String(cause));
-      cause = cause instanceof Error ? cause.cause : undefined;
+      causes.push(isError(cause) ? cause.message : String(cause));
+      cause = isError(cause) ? cause.cause : undefined;
     }
     const { name, code, message, retry, operation, field, row, attempts, elapsedMs, retryAfterMs, issues } =
       this;
@@ -154,6 +156,14 @@ export class IngestError extends Error {
       causes,
     };
   }
+}
+
+/**
+ * Whether something that was thrown is an error, of whatever realm: those of a test runner's or of `node:vm`'s are no
+ * instances of our `Error`.
+ */
+export function isError(value: unknown): value is Error {
+  return value instanceof Error || types.isNativeError(value);
 }
 
 /** The options are wrong; `issues` lists every mistake. Code `CONFIG_INVALID`. */

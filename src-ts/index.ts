@@ -2,6 +2,9 @@
 //
 // To read on: client.ts, then handoff.ts, then src-rs/lib.rs.
 
+// Before all else: on an older Node the rest fails to load, each part for a reason of its own.
+import "./runtime.js";
+
 export type { NativeVersion } from "./binding.js";
 export { type ClientStats, connect, type IngestClient, type VersionInfo } from "./client.js";
 export {
@@ -79,7 +82,9 @@ export {
   type Rejection,
   type ResultFacts,
   type ResultJson,
+  type SuccessfulResult,
   type Timings,
   TransmissionResult,
+  type UnsuccessfulResult,
 } from "./result.js";
-export type { BatchInput, BatchSource, ForeignBatch, ForeignTable } from "./source.js";
+export type { BatchInput, BatchSource, ForeignBatch, ForeignSchema, ForeignTable } from "./source.js";

@@ -5,10 +5,12 @@
 // - What Rust cannot see (functions, signals, schemas) is taken off by `splitOptions`; the rest crosses as
 //   JSON, written so that a value which JSON does not know is complained about by its own name.
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { Schema } from "apache-arrow";
 import { type ConfigIssue, type IngestError, ingestError } from "./errors.js";
 import type { HandoffMode } from "./handoff/sheet.js";
 import type { TransmissionResult } from "./result.js";
+import type { ForeignSchema } from "./source.js";
 
 /**
  * A span of time: milliseconds as a number, or a string with units such as `"50ms"`, `"5m"`, `"1h 30m"`.
@@ -187,8 +189,16 @@ export interface TelemetryOptions {
 }
 
 /**
- * Receives what the client has to say. `console`, pino and winston fit. Each method gets a line and an
- * object of facts; what it throws or rejects with is swallowed.
+ * Receives what the client has to say. `console` and winston fit, and each method gets a line and an object of
+ * facts; so do pino (and Fastify's `app.log`) and bunyan, which are recognised and get the object first, as they
+ * want it. What a method throws or rejects with is swallowed.
+ *
+ * A logger that wants something else takes an adapter:
+ *
+ * @example
+ * ```ts
+ * logger: { warn: (message, fields) => log.write({ level: "warn", message, ...fields }) },
+ * ```
  */
 export interface Logger {
   debug?(message: string, fields: Record<string, unknown>): unknown;
@@ -331,7 +341,7 @@ export interface ConnectOptions {
   /** Create the destination when it does not exist. Default: true. */
   readonly createIfMissing?: boolean;
   /** The schema to come, for those who know it: the table is opened, checked or created by it at once. */
-  readonly schema?: Schema;
+  readonly schema?: Schema | ForeignSchema;
   /** Told what became of each delivery. */
   readonly listeners?: ResultListeners;
   readonly telemetry?: TelemetryOptions;
@@ -432,8 +442,10 @@ export function splitOptions(options: unknown): SplitOptions {
   if (signal !== undefined && signal !== null && !isSignal(signal))
     issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
 
+  // Native code calls back in no context at all: what `AsyncLocalStorage` holds for the caller is kept here.
+  const inContext = AsyncLocalStorage.snapshot();
   const headers = headersProvider(rest, issues);
-  const retry = retryOptions(rest, issues);
+  const retry = retryOptions(rest, issues, inContext);
   const { handoff } = rest;
   const mode = isObject(handoff) ? handoff.mode : handoff;
   return {
@@ -444,8 +456,8 @@ export function splitOptions(options: unknown): SplitOptions {
     schema: schema ?? undefined,
     listeners: (listeners ?? undefined) as ResultListeners | undefined,
     telemetry: enabled,
-    logger: (logger ?? undefined) as Logger | undefined,
-    headers,
+    logger: isObject(logger) ? fitted(logger, inContext) : undefined,
+    headers: headers && ((request) => inContext(headers, request)),
     signal: (signal ?? undefined) as AbortSignal | undefined,
     issues,
   };
@@ -473,15 +485,44 @@ function headersProvider(rest: Record<string, unknown>, issues: ConfigIssue[]): 
 }
 
 /** The group as given; what crosses in place of its function says that there is one. */
-function retryOptions(rest: Record<string, unknown>, issues: ConfigIssue[]): RetryOptions {
+function retryOptions(
+  rest: Record<string, unknown>,
+  issues: ConfigIssue[],
+  inContext: InContext,
+): RetryOptions {
   const { retry } = rest;
   if (!isObject(retry)) return {};
   const { when, ...others } = retry;
   if (when === undefined || when === null) return others;
   rest.retry = { ...retry, when: true };
-  if (typeof when !== "function")
-    issues.push({ path: "retry.when", message: `must be a function, not ${describe(when)}` });
-  return retry as RetryOptions;
+  if (typeof when === "function")
+    return { ...others, when: (error, attempt) => inContext(when as RetryPredicate, error, attempt) };
+  issues.push({ path: "retry.when", message: `must be a function, not ${describe(when)}` });
+  return others;
+}
+
+type InContext = ReturnType<typeof AsyncLocalStorage.snapshot>;
+
+/** The methods of a logger as the client calls them, in the caller's context. */
+function fitted(logger: Record<string, unknown>, inContext: InContext): Logger {
+  const objectFirst = takesObjectFirst(logger);
+  const made: Logger = {};
+  // Looked up with each line: loggers replace their methods when their level is changed.
+  for (const level of LEVELS)
+    made[level] = (message: string, fields: Record<string, unknown>): unknown => {
+      const method = logger[level];
+      if (typeof method !== "function") return undefined;
+      const args = objectFirst ? [fields, message] : [message, fields];
+      return inContext(() => Reflect.apply(method, logger, args));
+    };
+  return made;
+}
+
+/** pino and bunyan drop an object behind a line. By shape: both make children, and know what those are bound to. */
+function takesObjectFirst(logger: Record<string, unknown>): boolean {
+  const pino = typeof logger.bindings === "function" && typeof logger.isLevelEnabled === "function";
+  const bunyan = typeof logger.addStream === "function" && typeof logger.addSerializers === "function";
+  return typeof logger.child === "function" && (pino || bunyan);
 }
 
 export const LEVELS = ["debug", "info", "warn", "error"] as const;

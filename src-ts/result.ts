@@ -3,6 +3,7 @@
 // Invariants:
 // - Every fact is an own property, so that it survives `structuredClone` and `postMessage`.
 // - A result never changes, and it never throws but in `orThrow`.
+// - A result that is no success has an error.
 //
 // It keeps what was sent reachable, for `rejectedBatch` and `acceptedBatch`. Whoever collects results for
 // longer keeps `toJSON()` of them instead.
@@ -69,6 +70,33 @@ export interface ResultFacts {
   readonly error: IngestError | null;
 }
 
+/** A {@link TransmissionResult} whose rows are all durable. */
+export interface SuccessfulResult extends Result {
+  readonly status: "acknowledged";
+  readonly success: true;
+}
+
+/** A {@link TransmissionResult} of which some row is not known to be durable. */
+export interface UnsuccessfulResult extends Result {
+  readonly status: "partial" | "failed" | "unknown";
+  readonly success: false;
+  readonly error: IngestError;
+  readonly errorCode: ErrorCode;
+}
+
+/**
+ * What became of one `send`, `enqueue` or batch of `sendAll`. Read-only. After a look at `success` or `status`, its
+ * type says whether there is an `error`.
+ *
+ * @example
+ * ```ts
+ * const result = await client.send(batch);
+ * if (result.status === "partial") await deadLetters.send(result.rejectedBatch()!);
+ * else result.orThrow();
+ * ```
+ */
+export type TransmissionResult = SuccessfulResult | UnsuccessfulResult;
+
 /** What {@link TransmissionResult.toJSON} gives: bigints are strings. */
 export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | "error"> {
   readonly success: boolean;
@@ -78,17 +106,8 @@ export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | 
   readonly errorCode: ErrorCode | null;
 }
 
-/**
- * What became of one `send`, `enqueue` or batch of `sendAll`. Read-only.
- *
- * @example
- * ```ts
- * const result = await client.send(batch);
- * if (result.status === "partial") await deadLetters.send(result.rejectedBatch()!);
- * else result.orThrow();
- * ```
- */
-export class TransmissionResult implements ResultFacts {
+/** The members of a {@link TransmissionResult}. */
+export class Result implements ResultFacts {
   /** A table of several batches has the worst status of its parts. */
   readonly status: DeliveryStatus;
   /** Whether all rows are durable: `status === "acknowledged"`. */
@@ -137,8 +156,8 @@ export class TransmissionResult implements ResultFacts {
     this.timings = facts.timings;
     this.latencyMs = facts.latencyMs;
     this.position = facts.position;
-    this.error = facts.error;
-    this.errorCode = facts.error?.code ?? null;
+    this.error = facts.error ?? (this.success ? null : refusedRows(facts));
+    this.errorCode = this.error?.code ?? null;
     this.#cargo = cargo;
     Object.freeze(this);
   }
@@ -180,18 +199,7 @@ export class TransmissionResult implements ResultFacts {
    */
   orThrow(): this {
     if (this.error !== null) throw this.error;
-    if (this.success) return this;
-    const first = this.rejections[0];
-    throw ingestError({
-      code: this.rejectedRows > 0 ? "ROWS_REJECTED" : "INTERNAL",
-      operation: "send",
-      row: first?.row ?? null,
-      attempts: this.attempts,
-      elapsedMs: this.latencyMs,
-      message:
-        `delivery ${this.sequence} is ${this.status}: ${this.rejectedRows} of ${this.rows} rows were refused` +
-        (first === undefined ? "" : `, first row ${first.row} (${first.code}: ${first.message})`),
-    });
+    return this;
   }
 
   /** Whether two results say the same; how long it took does not count. A clone equals its original. */
@@ -260,3 +268,28 @@ export class TransmissionResult implements ResultFacts {
     return new Set(this.rejections.map((rejection) => rejection.row));
   }
 }
+
+/** What the code that makes a result leaves out, when it leaves out why. */
+function refusedRows(facts: ResultFacts): IngestError {
+  const { status, sequence, rows, rejectedRows, rejections, attempts, latencyMs } = facts;
+  const first = rejections[0];
+  return ingestError({
+    code: rejectedRows > 0 ? "ROWS_REJECTED" : "INTERNAL",
+    operation: "send",
+    row: first?.row ?? null,
+    attempts,
+    elapsedMs: latencyMs,
+    message:
+      `delivery ${sequence} is ${status}: ${rejectedRows} of ${rows} rows were refused` +
+      (first === undefined ? "" : `, first row ${first.row} (${first.code}: ${first.message})`),
+  });
+}
+
+// Whoever inspects one should see the name that the package exports.
+Object.defineProperty(Result, "name", { value: "TransmissionResult" });
+
+/** Made by the client; public so that tests of your own code can make some. */
+export const TransmissionResult = Result as new (
+  facts: ResultFacts,
+  cargo?: Cargo | null,
+) => TransmissionResult;

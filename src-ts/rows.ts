@@ -3,9 +3,11 @@
 // Invariants:
 // - Bit-exact, in order; rows count through all batches of what was sent.
 // - One run of rows is a slice and costs nothing; several are copied into one batch.
+// - What comes of a batch is of the classes of that batch: of another copy or version of `apache-arrow`, its owner's
+//   `instanceof` and `new Table` would not take ours. What comes of bytes is of ours.
 
-import { Data, RecordBatch, type Schema, Struct, tableFromIPC } from "apache-arrow";
-import { joinData, sliceOf } from "./handoff/join.js";
+import { Data, RecordBatch, type Schema, type Struct, tableFromIPC } from "apache-arrow";
+import { classOf, joinData, sliceOf } from "./handoff/join.js";
 import { rebuildBatch, rebuildSchema } from "./handoff/rebuild.js";
 import type { Cargo } from "./handoff.js";
 
@@ -15,7 +17,7 @@ export function selectRows(
   refused: ReadonlySet<number>,
   keep: "refused" | "others",
 ): RecordBatch | null {
-  const batches = ours(cargo);
+  const batches = batchesOf(cargo);
   const first = batches[0];
   if (first === undefined) return null;
   const pieces: RecordBatch[] = [];
@@ -44,16 +46,22 @@ function join(schema: Schema, pieces: readonly RecordBatch[]): RecordBatch {
       pieces.map((piece) => sliceOf(piece.data.children[index] as Data, 0, piece.numRows)),
     ),
   );
-  return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, length, 0, {}, children) as never);
+  const first = pieces[0]!;
+  const Batch = classOf(first, RecordBatch);
+  const Chunk = classOf(first.data, Data);
+  const type = new (first.data.type.constructor as typeof Struct)(schema.fields);
+  return new Batch(schema, new Chunk(type, 0, length, 0, {}, children) as never);
 }
 
-function ours(cargo: Cargo): readonly RecordBatch[] {
+function batchesOf(cargo: Cargo): readonly RecordBatch[] {
   if (cargo.batches === undefined) {
     const { buffer, byteOffset, byteLength } = cargo.bytes;
     return tableFromIPC(new Uint8Array(buffer, byteOffset, byteLength)).batches;
   }
-  const first = cargo.batches[0];
-  if (first === undefined || first instanceof RecordBatch) return cargo.batches as unknown as RecordBatch[];
+  const [first] = cargo.batches;
+  // What stands for a batch whose columns share a name, and for one without rows, cannot be sliced.
+  if (first === undefined || cargo.batches.every((batch) => "slice" in batch))
+    return cargo.batches as unknown as RecordBatch[];
   const schema = rebuildSchema(first.schema);
   return cargo.batches.map((batch) => rebuildBatch(batch, schema));
 }

@@ -14,10 +14,11 @@ import {
   readDeadLetter,
   removeDeadLetter,
 } from "../index.js";
+import { cellOf } from "./cells.js";
 import { deliver, type Item, OUTPUT_FLAGS } from "./deliver.js";
 import { type Io, Misuse, NOT_ALL, OK } from "./io.js";
 import { SETTING_FLAGS, settings } from "./settings.js";
-import { bytes, count, messageOf, plural, seconds, table } from "./text.js";
+import { bytes, count, explain, meant, messageOf, plural, seconds, table } from "./text.js";
 
 export async function deadLetter(args: readonly string[], io: Io): Promise<number> {
   const [what, ...rest] = args;
@@ -29,7 +30,9 @@ export async function deadLetter(args: readonly string[], io: Io): Promise<numbe
     case "resend":
       return resend(rest, io);
     default:
-      throw new Misuse(`deadletter does ls, show or resend${what === undefined ? "" : `, not ${what}`}`);
+      throw new Misuse(
+        `deadletter does ls, show or resend${what === undefined ? "" : `, not ${what}${meant(what, ["ls", "show", "resend"])}`}`,
+      );
   }
 }
 
@@ -93,8 +96,17 @@ async function show(args: readonly string[], io: Io): Promise<number> {
   if (!(left >= 0)) throw new Misuse("--limit takes a number of rows");
   const files = await filesOf(positionals, "deadletter show needs a directory");
   let more = 0;
+  let broken = 0;
   for (const file of files) {
-    const content = await readDeadLetter(file);
+    let content: DeadLetterContent;
+    try {
+      content = await readDeadLetter(file);
+    } catch (error) {
+      // The others can be shown all the same.
+      broken++;
+      io.stderr.write(explain(error));
+      continue;
+    }
     const names = content.rows.schema.fields.map(({ name }) => name);
     const lines: string[][] = [["row", "code", "reason", ...names]];
     for (const [at, rejection] of content.rejections.entries()) {
@@ -105,7 +117,7 @@ async function show(args: readonly string[], io: Io): Promise<number> {
       }
       left--;
       // By place and not by name: names need not differ.
-      const cells = names.map((_, column) => content.rows.getChildAt(column)?.get(at));
+      const cells = names.map((_, column) => cellOf(content.rows.getChildAt(column), at));
       if (values.json) {
         const row = { file: file.path, ...rejection, values: cells.map((cell, i) => [names[i], cell]) };
         io.stdout.write(`${JSON.stringify(row, plain)}\n`);
@@ -118,7 +130,7 @@ async function show(args: readonly string[], io: Io): Promise<number> {
       io.stdout.write(`${path.basename(file.path)}\n${table(lines, io.stdout.columns ?? WIDTH)}\n`);
   }
   if (more > 0 && !values.json) io.stdout.write(`and ${plural(more, "more row")}: --limit shows more\n`);
-  return OK;
+  return broken > 0 ? NOT_ALL : OK;
 }
 
 async function resend(args: readonly string[], io: Io): Promise<number> {

@@ -157,7 +157,41 @@ const PREFIX = 8;
 const CONTINUATION = 0xffff_ffff;
 const END_OF_STREAM = Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0);
 
+/** What looks at messages without taking them. */
+export interface Skimmer {
+  readonly position: number;
+  /** As {@link ByteReader.read}. */
+  read(length: number): Promise<Uint8Array>;
+  /** Passes over that many bytes, or over those that are left; says how many. */
+  skip(length: number): number;
+}
+
+/**
+ * Goes through the messages of streams that follow one another, without what they hold.
+ *
+ * @throws {Malformed} naming the byte.
+ */
+export async function checkMessages(reader: Skimmer): Promise<void> {
+  for (;;) {
+    const { position } = reader;
+    const head = await readHead(reader);
+    if (head === "end") return;
+    if (head !== "end of stream" && reader.skip(head.bodyLength) < head.bodyLength) throw cutOff(position);
+  }
+}
+
 async function readMessage(reader: ByteReader): Promise<Message | "end" | "end of stream"> {
+  const head = await readHead(reader);
+  if (typeof head === "string") return head;
+  const { kind, at, parts, header, bodyLength } = head;
+  const body = whole(await reader.read(bodyLength), bodyLength, at);
+  return { kind, at, parts: [...parts, body], header };
+}
+
+/** A message without its body. */
+async function readHead(
+  reader: Pick<ByteReader, "position" | "read">,
+): Promise<(Message & { readonly bodyLength: number }) | "end" | "end of stream"> {
   const at = reader.position;
   const first = await reader.read(4);
   if (first.length === 0) return "end";
@@ -172,14 +206,16 @@ async function readMessage(reader: ByteReader): Promise<Message | "end" | "end o
   if (length === 0) return "end of stream";
   const metadata = whole(await reader.read(length), length, at);
   const { kind, bodyLength, header } = parse(metadata, at);
-  const body = whole(await reader.read(bodyLength), bodyLength, at);
-  return { kind, at, parts: [...prefix, metadata, body], header };
+  return { kind, at, parts: [...prefix, metadata], header, bodyLength };
 }
 
 function whole(bytes: Uint8Array, length: number, at: number): Uint8Array {
   if (bytes.length === length) return bytes;
-  throw new Malformed(`the input ends in the midst of the message that begins at byte ${at}`);
+  throw cutOff(at);
 }
+
+const cutOff = (at: number): Malformed =>
+  new Malformed(`the input ends in the midst of the message that begins at byte ${at}`);
 
 const uint32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
 

@@ -103,9 +103,9 @@ Examples
 Usage
   arrow-ingest emulator [options]
 
-Tokens, the table API and streams are on one port, for any client of Zerobus. It prints its URL and the
-call of connect() that reaches it, then a line for each event, and at SIGINT (Ctrl-C) or SIGTERM commits
-what came and sums up.
+Tokens, the table API and Arrow streams are on one port, for any client's Arrow stream. It prints its URLs
+and the call of connect() that reaches it, then a line for each event, and at SIGINT (Ctrl-C) or SIGTERM
+commits what came and sums up.
 
 Options
   --port N             default 0: one that is free
@@ -113,6 +113,8 @@ Options
   --lake DIRECTORY     rows become Delta tables there; without it they are counted and forgotten
   --table NAME=FILE    a table catalog.schema.table, its columns in a JSON file:
                        [{ "name": "id", "type": "BIGINT", "nullable": false }]
+  --no-auto-create     a table that is not declared is not made; so it is with --table
+  --auto-create        one is made also with --table
   --fault FAULT        something that goes wrong on purpose, such as rotate:after=1000rows,grace=2s;
                        specs/emulator.md lists all kinds
   --tls                TLS, with an authority made for this run

@@ -7,7 +7,16 @@
 import { createReadStream } from "node:fs";
 import * as fs from "node:fs/promises";
 import { Readable } from "node:stream";
-import { type ByteReader, joined, type Piece, pieces, schemaOfFooter } from "./frames.js";
+import {
+  type ByteReader,
+  checkMessages,
+  joined,
+  Malformed,
+  type Piece,
+  pieces,
+  type Skimmer,
+  schemaOfFooter,
+} from "./frames.js";
 import { type Io, Misuse } from "./io.js";
 import { messageOf } from "./text.js";
 
@@ -73,8 +82,55 @@ async function extentOf(path: string, size: number): Promise<Extent> {
   }
   if (size > 0 && head.length >= 4 && head.readInt32LE(0) !== -1 && !mayBeLegacy(head, size))
     throw new Misuse(`${path} is neither an Arrow IPC file nor an Arrow IPC stream`);
+  if (size === 0) throw new Misuse(`${path} is empty: whoever was to write it did not`);
+  await lookThrough(file, path, size);
   return { start: 0, end: size, schema: new Uint8Array(0) };
 }
+
+/** Whether a stream is whole: its messages are looked at, and what they hold is passed over. */
+async function lookThrough(file: fs.FileHandle, path: string, size: number): Promise<void> {
+  try {
+    await checkMessages(new Skimming(file, size));
+  } catch (error) {
+    if (!(error instanceof Malformed)) throw error;
+    throw new Misuse(`${path} is no Arrow IPC stream, or was cut off: ${error.message}`);
+  }
+}
+
+/** A file of which little is read: small messages share a read, and large bodies take none. */
+class Skimming implements Skimmer {
+  position = 0;
+  readonly #file: fs.FileHandle;
+  readonly #size: number;
+  #window: Buffer = Buffer.alloc(0);
+  #start = 0;
+
+  constructor(file: fs.FileHandle, size: number) {
+    this.#file = file;
+    this.#size = size;
+  }
+
+  async read(length: number): Promise<Uint8Array> {
+    const wanted = Math.min(length, this.#size - this.position);
+    const from = this.position - this.#start;
+    if (from + wanted > this.#window.length) {
+      this.#start = this.position;
+      const more = Math.min(Math.max(wanted, WINDOW_BYTES), this.#size - this.position);
+      this.#window = await at(this.#file, this.position, more);
+    }
+    const bytes = this.#window.subarray(this.position - this.#start, this.position - this.#start + wanted);
+    this.position += bytes.length;
+    return bytes;
+  }
+
+  skip(length: number): number {
+    const skipped = Math.min(length, this.#size - this.position);
+    this.position += skipped;
+    return skipped;
+  }
+}
+
+const WINDOW_BYTES = 64 << 10;
 
 /** Before Arrow 0.15 a stream began with the length of its first message. */
 function mayBeLegacy(head: Buffer, size: number): boolean {
@@ -98,6 +154,9 @@ function reading(open: () => Readable, extent: Extent | null): Input["pieces"] {
     try {
       const reader = new Chunks(stream, extent, onRead);
       const isFile = await reader.skipFileMark();
+      if (extent === null && !isFile && !(await reader.hasMore()))
+        // A producer that failed before its first byte must not look like one that had nothing to say.
+        throw new Malformed("it is empty: an Arrow stream without rows has a schema all the same");
       yield* pieces(reader, !isFile);
       if (isFile) await reader.drain();
     } catch (error) {
@@ -136,6 +195,13 @@ class Chunks implements ByteReader {
     this.#putBack(head);
     this.position = 0;
     return false;
+  }
+
+  async hasMore(): Promise<boolean> {
+    const some = await this.read(1);
+    this.#putBack(some);
+    this.position -= some.length;
+    return some.length > 0;
   }
 
   /** The footer of a file. Whoever writes into a pipe takes it amiss when nobody reads to the end. */

@@ -14,7 +14,7 @@ import { emulator } from "./emulator.js";
 import { HELP } from "./help.js";
 import { type Io, MISUSE, Misuse, NOT_ALL, OK } from "./io.js";
 import { send } from "./send.js";
-import { explain, messageOf } from "./text.js";
+import { explain, meant, messageOf } from "./text.js";
 import { version } from "./version.js";
 
 type Command = (args: readonly string[], io: Io) => Promise<number>;
@@ -31,10 +31,10 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   const [name, ...args] = argv;
   try {
     if (name === undefined) throw new Misuse("a command is needed");
-    if (name === "--version" || name === "-V") return await version(io);
+    if (name === "--version" || name === "-V" || name === "-v") return await version(io);
     if (name === "--help" || name === "-h" || name === "help") return help(args, io);
     const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name]! : undefined;
-    if (command === undefined) throw new Misuse(`there is no command ${JSON.stringify(name)}`);
+    if (command === undefined) throw noCommand(name);
     if (asksForHelp(args)) return help([name], io);
     return await command(args, io);
   } catch (error) {
@@ -48,6 +48,11 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
 
 const known = (name: string | undefined): boolean => name !== undefined && Object.hasOwn(COMMANDS, name);
 
+const noCommand = (name: string): Misuse =>
+  new Misuse(
+    `there is no command ${JSON.stringify(name)}${meant(name, [...Object.keys(COMMANDS), "help", "--version"])}`,
+  );
+
 /** What follows `--` is no option. */
 function asksForHelp(args: readonly string[]): boolean {
   const end = args.indexOf("--");
@@ -56,7 +61,7 @@ function asksForHelp(args: readonly string[]): boolean {
 
 function help([topic]: readonly string[], io: Io): number {
   const text = HELP.get(topic ?? "");
-  if (text === undefined) throw new Misuse(`there is no command ${JSON.stringify(topic)}`);
+  if (text === undefined) throw noCommand(topic ?? "");
   io.stdout.write(text);
   return OK;
 }

@@ -29,9 +29,17 @@ export interface SettingFlags {
 export function settings(flags: SettingFlags, io: Io): ConnectOptions {
   const options = flags.options === undefined ? {} : optionsFile(flags.options);
   for (const given of flags.set) assign(options, given, io);
+  for (const name of OBJECTS)
+    if (Object.hasOwn(options, name))
+      throw new Misuse(
+        `${name} is an object of JavaScript, and cannot be given on a command line or in a file`,
+      );
   for (const given of flags.header) addHeader(options, given, io);
   return options as ConnectOptions;
 }
+
+/** Options of `connect` that no text stands for. Some of them are the program's own, and would be put aside silently. */
+const OBJECTS = ["logger", "signal", "listeners", "schema"] as const;
 
 /** A value, or what `@env:NAME` or `@file:PATH` stands for. @throws {Misuse} if that is not there. */
 export function resolve(what: string, value: string, io: Io): string {

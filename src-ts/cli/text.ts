@@ -87,3 +87,23 @@ function fitted(cell: string, width: number): string {
   if (letters.length > width) return `${letters.slice(0, width - 1).join("")}…`;
   return cell + " ".repeat(width - letters.length);
 }
+
+/** " (did you mean …?)" where one of the names is near what was given, else nothing. */
+export function meant(given: string, names: readonly string[]): string {
+  const near = [1, 2].map((edits) => names.find((name) => isNear(given.toLowerCase(), name, edits)));
+  const name = near.find((one) => one !== undefined);
+  return name === undefined ? "" : ` (did you mean ${name}?)`;
+}
+
+/** Whether so many letters added, left out or replaced, or neighbours swapped, make one word of the other. */
+function isNear(a: string, b: string, edits: number): boolean {
+  if (a === b) return true;
+  if (edits === 0 || b.length <= edits) return false;
+  if (a !== "" && a[0] === b[0]) return isNear(a.slice(1), b.slice(1), edits);
+  return (
+    isNear(a.slice(1), b, edits - 1) ||
+    isNear(a, b.slice(1), edits - 1) ||
+    isNear(a.slice(1), b.slice(1), edits - 1) ||
+    (a[0] === b[1] && a[1] === b[0] && isNear(a.slice(2), b.slice(2), edits - 1))
+  );
+}

@@ -1,5 +1,7 @@
 // What all of the user's functions have in common: they may do anything, and it has to be told in words.
 
+import { isError } from "../errors.js";
+
 /** What it is, but not its text: a secret given by itself is still a secret. */
 export function kind(value: unknown): string {
   if (value === undefined || value === null) return String(value);
@@ -12,8 +14,8 @@ export function messages(thrown: unknown): string[] {
   try {
     // Bounded: an error may be its own cause.
     for (let error: unknown = thrown; error != null && texts.length < 16; ) {
-      texts.push(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
-      error = error instanceof Error ? error.cause : undefined;
+      texts.push(isError(error) ? `${error.name}: ${error.message}` : String(error));
+      error = isError(error) ? error.cause : undefined;
     }
   } catch {
     texts.push("an error that cannot be read");

@@ -13,7 +13,7 @@
 import { Binding, type Listener, type Settled } from "../binding.js";
 import type { ClientStats } from "../client.js";
 import { InFlight, toResult, unknownResult } from "../delivery.js";
-import { type IngestError, ingestError } from "../errors.js";
+import { type IngestError, ingestError, isError } from "../errors.js";
 import { measure, Packer } from "../handoff.js";
 import {
   type CloseOptions,
@@ -224,8 +224,9 @@ export class Core implements Listener {
   log(level: string, message: string, fields: Record<string, unknown>): void {
     const known = LEVELS.find((name) => name === level) ?? "info";
     try {
-      const logged = this.#logger?.[known]?.(message, fields);
-      if (logged instanceof Promise) logged.catch(() => {});
+      const logged: unknown = this.#logger?.[known]?.(message, fields);
+      // Not `instanceof`: a promise of another realm, which nobody catches, would end the process.
+      if (typeof logged === "object" && logged !== null) Promise.resolve(logged).catch(() => {});
     } catch {
       // A logger that fails must not fail a delivery.
     }
@@ -246,7 +247,7 @@ export class Core implements Listener {
   }
 
   broken(error: unknown): void {
-    const message = error instanceof Error ? error.message : describe(error);
+    const message = isError(error) ? error.message : describe(error);
     this.log("error", "an event could not be handled; please report this", { message });
   }
 

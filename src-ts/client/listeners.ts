@@ -3,6 +3,7 @@
 // Invariants:
 // - What a listener does stays with it. It is called when the books are in order, so it may send, close or
 //   throw; what it throws or rejects with is told once, and was not heard.
+// - It is called in the async context of `connect`: what the caller's `AsyncLocalStorage` held there, it holds here.
 // - A listener that closes the client waits for the close, so the close does not wait for it.
 
 import { AsyncLocalStorage } from "node:async_hooks";
@@ -13,6 +14,8 @@ export class Teller {
   readonly #listeners: ResultListeners;
   /** What to call when the client is closed from within a listener, also after it awaited something. */
   readonly #within = new AsyncLocalStorage<() => void>();
+  /** Events come out of native code, where no caller's context is. */
+  readonly #inContext = AsyncLocalStorage.snapshot();
 
   constructor(listeners: ResultListeners) {
     this.#listeners = listeners;
@@ -28,9 +31,11 @@ export class Teller {
     const { promise: closes, resolve } = Promise.withResolvers<void>();
     try {
       // Nobody waits for what is done about a success.
-      const returned: unknown = result.success
-        ? listeners.onAcknowledged?.(result)
-        : this.#within.run(resolve, () => listeners.onFailed?.(result));
+      const returned: unknown = this.#inContext(() =>
+        result.success
+          ? listeners.onAcknowledged?.(result)
+          : this.#within.run(resolve, () => listeners.onFailed?.(result)),
+      );
       if (!isThenable(returned))
         return result.success ? listeners.onAcknowledged != null : listeners.onFailed != null;
       const taken = Promise.resolve(returned).then(

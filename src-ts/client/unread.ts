@@ -49,17 +49,23 @@ export class UnreadOutcomes {
   toError(): IngestError | null {
     const { size } = this.#outcomes;
     if (size === 0) return null;
-    const named = [...this.#outcomes].slice(0, NAMED).map(({ sequence, status, error }) => {
-      return `#${sequence} ${status}${error === null ? "" : ` (${error.code}: ${error.message})`}`;
-    });
-    const more = size > NAMED ? `, and ${size - NAMED} more` : "";
+    // Deliveries that failed together have one cause, which is said once.
+    const groups = new Map<string, string[]>();
+    for (const { sequence, status, error } of [...this.#outcomes].slice(0, NAMED)) {
+      const why = `${status}${error === null ? "" : ` (${error.code}: ${error.message})`}`;
+      const group = groups.get(why);
+      if (group === undefined) groups.set(why, [`#${sequence}`]);
+      else group.push(`#${sequence}`);
+    }
+    const named = [...groups].map(([why, sequences]) => `${sequences.join(", ")} ${why}`);
+    const more = size > NAMED ? `; and ${size - NAMED} more` : "";
     const first = [...this.#outcomes].find(({ error }) => error !== null)?.error;
     return ingestError({
       code: "UNDELIVERED",
       operation: "close",
       message:
         `${size} ${size === 1 ? "delivery was" : "deliveries were"} not acknowledged, ` +
-        `and nobody read the outcome: ${named.join(", ")}${more}`,
+        `and nobody read the outcome: ${named.join("; ")}${more}`,
       cause: first ?? undefined,
     });
   }

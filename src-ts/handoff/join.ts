@@ -3,6 +3,7 @@
 // Invariants:
 // - Bit-exact: what a chunk holds at a row, the joined one holds at that row, nulls included.
 // - Chunks may be slices, and may share buffers.
+// - What is made is of the chunks' own classes, whichever copy or version of the library they are of.
 //
 // The library itself cannot do this. It is for dictionaries and for refused rows, not for a hot path.
 
@@ -12,13 +13,14 @@ import { Data, type DataType, type Dictionary, type Field, Vector } from "apache
 export function joinData(type: DataType, chunks: readonly Data[]): Data {
   const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
   const { validity, nullCount } = joinValidity(chunks, length);
+  const Class = classOf(chunks[0], Data);
   const make = (
     buffers: { offsets?: unknown; values?: unknown; typeIds?: unknown },
     children: Data[] = [],
     dictionary?: Vector,
     variadic: Uint8Array[] = [],
   ): Data =>
-    new Data(
+    new Class(
       type,
       0,
       length,
@@ -31,7 +33,7 @@ export function joinData(type: DataType, chunks: readonly Data[]): Data {
   const field = (index: number): Field => type.children[index] as Field;
   switch (type.typeId) {
     case 1:
-      return new Data(type, 0, length, length);
+      return new Class(type, 0, length, length);
     case 6: {
       const values = new Uint8Array((length + 7) >> 3);
       let at = 0;
@@ -76,6 +78,21 @@ export function joinData(type: DataType, chunks: readonly Data[]): Data {
       return make({ values: like(chunks[0]!.values, joinBytes(parts)) });
     }
   }
+}
+
+/**
+ * The class of an object of any copy of the library, of `Data`, `Vector` or `RecordBatch`: they have none above them,
+ * and classes below them with other constructors. Not by `instanceof`, which version 21 answers for all copies of it.
+ */
+export function classOf<T extends abstract new (...args: never[]) => object>(
+  object: object | undefined,
+  ours: T,
+): T {
+  if (object === undefined) return ours;
+  let prototype = Object.getPrototypeOf(object);
+  for (let above = prototype; Object.getPrototypeOf(above) !== null; above = Object.getPrototypeOf(above))
+    prototype = above;
+  return prototype.constructor;
 }
 
 /** Rows `from` to `to` of a chunk. */
@@ -188,8 +205,9 @@ function joinDictionary(type: Dictionary, chunks: readonly Data[], make: Make): 
       ),
     );
   });
+  const Class = classOf(seen[0]?.vector, Vector);
   const values = dictionaries.length === 1 ? dictionaries[0]! : joinData(type.dictionary, dictionaries);
-  return make({ values: like(chunks[0]!.values, joinBytes(parts)) }, [], new Vector([values]));
+  return make({ values: like(chunks[0]!.values, joinBytes(parts)) }, [], new Class([values]));
 }
 
 function joinValidity(chunks: readonly Data[], length: number): { validity?: Uint8Array; nullCount: number } {

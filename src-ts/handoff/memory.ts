@@ -37,7 +37,9 @@ export type Kind = typeof PLAIN | typeof RESIZABLE | typeof WASM | typeof SHARED
 export const WHY_NOT: Readonly<Record<Kind, string>> = {
   [PLAIN]: `this runtime (Node ${process.versions.node}) lets lent memory be transferred away`,
   [RESIZABLE]: "its ArrayBuffer is resizable",
-  [WASM]: "its ArrayBuffer belongs to WebAssembly, or is marked as untransferable by somebody else",
+  [WASM]:
+    "its ArrayBuffer is Node's pool of small Buffers, belongs to WebAssembly, or is marked as untransferable by " +
+    "somebody else",
   [SHARED]: "its memory is shared with other threads",
 };
 
@@ -127,8 +129,10 @@ export function markForGood(buffer: ArrayBuffer, entry: Known): void {
   entry.marked = true;
 }
 
-/** Every Node has it; `@types/node` does not declare it. */
-declare const WebAssembly: { Memory: new (limits: { initial: number }) => { readonly buffer: ArrayBuffer } };
+/** `@types/node` does not declare it, and `node --jitless` has none. */
+declare const WebAssembly:
+  | { Memory: new (limits: { initial: number }) => { readonly buffer: ArrayBuffer } }
+  | undefined;
 
 const PAGE = 65_536;
 const unclonable = (): void => {};
@@ -152,8 +156,9 @@ function complaint(buffers: ArrayBuffer[]): string {
 const PLAIN_COMPLAINT: string = (() => {
   const probe = new ArrayBuffer(8);
   const plain = complaint([probe]);
-  const memory = new WebAssembly.Memory({ initial: 0 });
-  return plain === complaint([memory.buffer]) || probe.byteLength !== 8 ? "" : plain;
+  if (probe.byteLength !== 8) return "";
+  if (typeof WebAssembly === "undefined") return plain;
+  return plain === complaint([new WebAssembly.Memory({ initial: 0 }).buffer]) ? "" : plain;
 })();
 
 function isPlain(buffers: ArrayBuffer[]): boolean {

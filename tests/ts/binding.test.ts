@@ -1,6 +1,6 @@
 // Promises of src-ts/binding.ts: events are told one by one whatever happens, errors become ours once.
 import { describe, expect, test } from "vitest";
-import { fromNative, type Listener, tell, unavailable } from "../../dist/binding.js";
+import { fromNative, type Listener, tell } from "../../dist/binding.js";
 
 function listener(overrides: Partial<Listener> = {}) {
   const told: unknown[][] = [];
@@ -43,13 +43,6 @@ describe("R-32 native errors", () => {
       message: expect.stringContaining("panicked"),
     });
     expect(fromNative("text").message).toContain("text");
-  });
-  test("R-37 a missing addon is NATIVE_UNAVAILABLE, with the package's name and the ways out", () => {
-    const { message, code, cause } = unavailable("gone");
-    expect(code).toBe("NATIVE_UNAVAILABLE");
-    expect(message).toContain(`arrow-ingest-${process.platform}-${process.arch}`);
-    expect(message).toContain("npx arrow-ingest-build");
-    expect(cause).toBe("gone");
   });
 });
 

@@ -68,13 +68,36 @@ describe("R-38 help and version", () => {
     expect(said.stdout).toContain(`arrow-ingest ${version} (`);
     expect(said.stdout).toContain(`Node ${process.versions.node}`);
     expect(await run(["-V"])).toEqual(said);
+    expect(await run(["-v"])).toEqual(said);
   });
 });
 
 describe("R-38 misuse gives 2, says why on standard error, and does nothing", () => {
   const wrong: [string, string[], string | RegExp][] = [
     ["no command", [], "a command is needed"],
-    ["an unknown command", ["sned"], 'there is no command "sned"'],
+    [
+      "an unknown command",
+      ["sned"],
+      /there is no command "sned" \(did you mean send\?\)\nTry: arrow-ingest help\n/,
+    ],
+    [
+      "a command like no other",
+      ["transmogrify-all-of-this"],
+      /there is no command "transmogrify-all-of-this"\n/,
+    ],
+    ["help for a misspelt command", ["help", "emulater"], "did you mean emulator?"],
+    ["a misspelt word of deadletter", ["deadletter", "resned"], "not resned (did you mean resend?)"],
+    [
+      "an object of JavaScript",
+      ["send", "discard:", "-", "--set", "logger=x"],
+      "logger is an object of JavaScript",
+    ],
+    ["another one", ["check", "discard:", "--set", "signal=x"], "signal is an object of JavaScript"],
+    [
+      "one that is a group",
+      ["send", "discard:", "-", "--set", "listeners.onFailed=x"],
+      "listeners is an object",
+    ],
     ["a command that every object has", ["toString"], "there is no command"],
     ["help for nothing", ["help", "me"], 'there is no command "me"'],
     ["send to nowhere", ["send"], "needs a target"],
@@ -145,11 +168,14 @@ describe("R-38 misuse gives 2, says why on standard error, and does nothing", ()
   test("files that hold no Arrow IPC are told apart, before anything is sent", async () => {
     const whole = tableToIPC(numbers(10), "file");
     fs.writeFileSync(at("cut.arrow"), whole.subarray(0, whole.length - 5));
+    fs.writeFileSync(at("cut.arrows"), tableToIPC(numbers(1_000), "stream").subarray(0, 3_000));
     const kinds = {
       [file("t.parquet", "PAR1----PAR1")]: "Parquet file, which is not read here",
       [file("t.feather", "FEA1----FEA1")]: "Feather file of version 1",
       [file("t.csv", "a,b,c\n1,2,3\n")]: "neither an Arrow IPC file nor an Arrow IPC stream",
       [at("cut.arrow")]: "it was cut off",
+      [at("cut.arrows")]: "was cut off",
+      [file("empty.arrow", "")]: "is empty",
     };
     const good = file("good.arrow", numbers(3));
     for (const [name, says] of Object.entries(kinds)) {

@@ -3,19 +3,35 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import {
+  Binary,
+  type Data,
   type DataType,
+  DateMillisecond,
+  Decimal,
+  DenseUnion,
+  Dictionary,
   Field,
+  FixedSizeList,
+  Float64,
+  Int32,
   Int64,
+  IntervalDayTime,
+  List,
+  Map_,
   makeData,
+  makeVector,
+  Null,
   RecordBatch,
   RecordBatchFileWriter,
   Schema,
   Struct,
+  TimestampMicrosecond,
   TimestampMillisecond,
   tableFromArrays,
   tableToIPC,
   Uint64,
   Utf8,
+  type Vector,
   vectorFromArray,
 } from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -34,19 +50,41 @@ afterEach(() => {
 
 /** As a client writes them: the rows, and why each was refused. */
 function letters(name: string, ids: readonly bigint[], word: string): string {
+  return lettersOf(
+    name,
+    ids,
+    word,
+    [new Field("id", new Int64(), true), new Field("name", new Utf8(), true)],
+    [
+      vectorFromArray(ids, new Int64()),
+      vectorFromArray(
+        ids.map((id) => `${word} ${id}`),
+        new Utf8(),
+      ),
+    ],
+  );
+}
+
+function lettersOf(
+  name: string,
+  ids: readonly bigint[],
+  word: string,
+  own: readonly Field[],
+  values: readonly Vector[],
+): string {
   const columns: [string, DataType, readonly unknown[]][] = [
-    ["id", new Int64(), ids],
-    ["name", new Utf8(), ids.map((id) => `${word} ${id}`)],
     ["_rejection_reason", new Utf8(), ids.map((id) => `${word}:\n\u001b[2Jtoo ${id}`)],
     ["_rejection_code", new Utf8(), ids.map((id) => (id % 2n === 0n ? "EVEN" : "ODD"))],
     ["_rejection_sequence", new Uint64(), ids.map(() => 7n)],
     ["_rejection_row", new Uint64(), ids],
     ["_rejection_time", new TimestampMillisecond("UTC"), ids.map(() => 1_700_000_000_000)],
   ];
-  const fields = columns.map(([name, type]) => new Field(name, type, true));
+  const fields = [...own, ...columns.map(([name, type]) => new Field(name, type, true))];
   const metadata = new Map([["arrow-ingest.dead-letter.prefix", "_rejection_"]]);
   const schema = new Schema(fields, metadata);
-  const children = columns.map(([, type, values]) => vectorFromArray(values, type).data[0]!);
+  const children = [...values, ...columns.map(([, type, values]) => vectorFromArray(values, type))].map(
+    ({ data }) => data[0]!,
+  );
   const data = makeData({ type: new Struct(fields), length: ids.length, children });
   const file = at("refused", name);
   const batch = new RecordBatch(schema, data as never);
@@ -56,6 +94,7 @@ function letters(name: string, ids: readonly bigint[], word: string): string {
 
 const FIRST = "rejected-1700000000000000-aa.arrow";
 const SECOND = "rejected-1700000000000001-bb.arrow";
+const THIRD = "rejected-1700000000000002-cc.arrow";
 
 describe("R-38 deadletter ls and show", () => {
   test("lists files with rows, size, age and reasons", async () => {
@@ -85,10 +124,16 @@ describe("R-38 deadletter ls and show", () => {
   test("a file that holds something else is said to, and 1", async () => {
     letters(FIRST, [1n], "good");
     fs.writeFileSync(at("refused", SECOND), "ARROW1, or not");
+    fs.copyFileSync(at("refused", FIRST), at("refused", THIRD));
     const { code, stdout } = await run(["deadletter", "ls", at("refused")]);
     expect(code).toBe(1);
     expect(stdout).toMatch(new RegExp(`${SECOND} +\\? `));
-    expect((await run(["deadletter", "show", at("refused")])).code).toBe(1);
+    // The others are shown all the same.
+    const shown = await run(["deadletter", "show", at("refused")]);
+    expect(shown.code).toBe(1);
+    expect(shown.stderr).toContain(`${SECOND} is no Arrow file`);
+    expect(shown.stdout).toContain(FIRST);
+    expect(shown.stdout).toContain(THIRD);
   });
 
   test("shows rows with their reasons, no wider than the terminal, and nothing that moves its cursor", async () => {
@@ -101,6 +146,100 @@ describe("R-38 deadletter ls and show", () => {
     expect(lines.length).toBe(5);
     for (const line of lines) expect([...line].length).toBeLessThanOrEqual(60);
     expect(shown.stdout()).not.toContain("\u001b");
+  });
+
+  test("R-03 exotic values are shown as their number, and keep no other row from being shown", async () => {
+    const far = BigInt64Array.of(9_223_372_036_854_775_807n, -9_223_372_036_854_775_808n);
+    const column = (type: DataType, more: object): Vector =>
+      makeVector(makeData({ type, length: 2, ...more } as never));
+    const list = (type: DataType, child: Data): Vector =>
+      column(type, { child, valueOffsets: Int32Array.of(0, 1, 2) });
+    const instants = column(new TimestampMicrosecond(), { data: far });
+    const inner = new Struct([new Field("at", new TimestampMicrosecond(), true)]);
+    const struct = column(inner, { children: [instants.data[0]!] });
+    const entry = new Struct([
+      new Field("key", new Utf8(), false),
+      new Field("value", new TimestampMicrosecond(), true),
+    ]);
+    const entries = column(entry, {
+      children: [vectorFromArray(["a", "b"], new Utf8()).data[0]!, instants.data[0]!],
+    });
+    const money = new Decimal(2, 38, 128);
+    const union = new DenseUnion(Int32Array.of(3), [new Field("at", new TimestampMicrosecond(), true)]);
+    const vectors: Record<string, Vector> = {
+      instant: instants,
+      date: column(new DateMillisecond(), { data: far }),
+      struct,
+      list: list(new List(new Field("item", new TimestampMicrosecond(), true)), instants.data[0]!),
+      pair: column(new FixedSizeList(1, new Field("item", new TimestampMicrosecond(), true)), {
+        child: instants.data[0]!,
+      }),
+      map: list(new Map_(new Field("entries", entry, false) as never), entries.data[0]!),
+      union: column(union, {
+        typeIds: Int8Array.of(3, 4),
+        valueOffsets: Int32Array.of(1, 0),
+        children: [instants.data[0]!],
+      }),
+      word: column(new Dictionary(new TimestampMicrosecond(), new Int32(), 1), {
+        data: Int32Array.of(1, 0),
+        dictionary: instants,
+      }),
+      money: column(money, { data: new Uint32Array(BigInt64Array.of(-5n, -1n, 12_345n, 0n).buffer) }),
+      many: column(new Decimal(-2, 38, 128), {
+        data: new Uint32Array(BigInt64Array.of(7n, 0n, -7n, -1n).buffer),
+      }),
+      float: vectorFromArray([Number.NaN, Number.NEGATIVE_INFINITY], new Float64()),
+      interval: column(new IntervalDayTime(), { data: Int32Array.of(1, 2, 3, 4) }),
+      bytes: vectorFromArray([Uint8Array.of(1, 2), null], new Binary()),
+      nothing: vectorFromArray([null, null], new Null()),
+    };
+    // A file each: the library's writer mixes up the buffers of some of these types when they are together.
+    Object.entries(vectors).forEach(([name, vector], at) => {
+      lettersOf(
+        `rejected-${1_700_000_000_000_100 + at}-aa.arrow`,
+        [1n, 2n],
+        "far",
+        [new Field(name, vector.type, true)],
+        [vector],
+      );
+    });
+    letters(SECOND, [3n], "near");
+    const shown = await run(["deadletter", "show", "--json", at("refused")]);
+    expect(shown).toMatchObject({ code: 0, stderr: "" });
+    const lines = shown.stdout.trim().split("\n");
+    const values: [string, unknown][][] = lines.map((line) => JSON.parse(line).values);
+    const third = Object.fromEntries(values.shift()!);
+    const [first, second] = [0, 1].map((row) =>
+      Object.fromEntries(values.flatMap((cells, line) => (line % 2 === row ? cells : []))),
+    );
+    const [most, least] = [String(far[0]), String(far[1])];
+    expect(first).toEqual({
+      instant: most,
+      date: most,
+      struct: { at: most },
+      list: [most],
+      pair: [most],
+      map: [["a", most]],
+      union: least,
+      word: least,
+      money: "-0.05",
+      many: "700",
+      float: "NaN",
+      interval: [1, 2],
+      bytes: "AQI=",
+      nothing: null,
+    });
+    expect(second).toMatchObject({
+      money: "123.45",
+      many: "-700",
+      float: "-Infinity",
+      union: null,
+      bytes: null,
+    });
+    expect(third).toEqual({ id: "3", name: "near 3" });
+    const table = await run(["deadletter", "show", at("refused")], { terminal: { columns: 400 } });
+    expect(table.code).toBe(0);
+    expect(table.stdout).toContain(most);
   });
 
   test("--limit and --code choose, and what is left out is counted", async () => {

@@ -194,9 +194,32 @@ describe("R-38 inputs", () => {
     }
   });
 
-  test("an empty file holds no rows", async () => {
-    fs.writeFileSync(path.join(home, "empty"), "");
-    expect((await read(path.join(home, "empty"))).rows).toEqual([]);
+  test("an empty file, and an empty pipe, are mistakes and not inputs without rows", async () => {
+    const name = path.join(home, "empty");
+    fs.writeFileSync(name, "");
+    await expect(inspect(name, nobody)).rejects.toThrow("is empty");
+    await expect(read("/dev/null")).rejects.toThrow("it is empty");
+  });
+
+  test("a stream that is cut off is found before any of it is read, wherever it is cut", async () => {
+    const name = path.join(home, "cut");
+    // Bodies of more than the window that is read at once, and less.
+    const bytes = Buffer.from(stream([...batches(2, 40_000), ...batches(3, 3)]));
+    const other = stream(batches(1, 1));
+    fs.writeFileSync(name, Buffer.concat([bytes, other]));
+    expect((await read(name)).rows.length).toBe(80_010);
+    const ends = [3, 7, 100, 70_000, 200_000, bytes.length - 9, bytes.length + 6, bytes.length + 40];
+    for (const end of ends) {
+      fs.writeFileSync(name, Buffer.concat([bytes, other]).subarray(0, end));
+      await expect(inspect(name, nobody), String(end)).rejects.toThrow(
+        /cut off: the input ends in the midst|neither an Arrow/,
+      );
+    }
+    fs.writeFileSync(name, Buffer.concat([bytes, Buffer.from("and something else")]));
+    await expect(inspect(name, nobody)).rejects.toThrow("is no Arrow IPC stream, or was cut off");
+    // Between two messages nothing is lost.
+    fs.writeFileSync(name, bytes.subarray(0, bytes.length - 8));
+    expect((await read(name)).rows.length).toBe(80_009);
   });
 
   test("a pipe by name is read once, from its beginning", async () => {

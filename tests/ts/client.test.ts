@@ -397,6 +397,17 @@ describe("R-18 R-30 the end of a client", () => {
     expect((await unseen.result).status).toBe("failed");
   });
 
+  test("deliveries that failed of one cause are told with that cause, once", async () => {
+    const client = await connect(lake(), quick);
+    await client.send(batch(1));
+    for (let i = 0; i < 12; i++) await client.enqueue(other());
+    const { message } = await failure(client.close());
+    expect(message).toContain("12 deliveries were not acknowledged");
+    expect(message).toContain("#2, #3, #4, #5, #6, #7, #8, #9, #10, #11 failed (SCHEMA_MISMATCH");
+    expect(message.split("SCHEMA_MISMATCH").length).toBe(2);
+    expect(message).toMatch(/; and 2 more$/);
+  });
+
   test("a failure that is looked at late counts as seen", async () => {
     const client = await connect(lake(), quick);
     await client.send(batch(1));

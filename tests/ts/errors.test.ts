@@ -1,6 +1,9 @@
 // Promises of src-ts/errors.ts: one class for each code, nothing lost on the way from Rust.
 import * as fs from "node:fs";
+import * as vm from "node:vm";
 import { describe, expect, test } from "vitest";
+import { fromNative } from "../../dist/binding.js";
+import { messages } from "../../dist/client/callbacks.js";
 import { errorFromNative } from "../../dist/errors.js";
 import * as api from "../../dist/index.js";
 
@@ -16,6 +19,17 @@ describe("R-32 errors", () => {
       expect(error.constructor).not.toBe(api.IngestError);
       expect(error.name).toBe(error.constructor.name);
     }
+  });
+
+  test("causes of another realm, such as a test runner's or node:vm's, are told as ours are", () => {
+    const cause = vm.runInNewContext(
+      'new TypeError("outer", { cause: new Error("inner", { cause: "text" }) })',
+    );
+    expect(cause instanceof Error).toBe(false);
+    const error = new api.IngestError({ code: "UNAVAILABLE", message: "m", cause });
+    expect(error.toJSON().causes).toEqual(["outer", "inner", "text"]);
+    expect(messages(cause)).toEqual(["TypeError: outer", "Error: inner", "text"]);
+    expect(fromNative(cause).message).toBe("the addon failed: outer");
   });
 
   test("every fact crosses, and causes become a chain", () => {

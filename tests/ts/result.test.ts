@@ -46,6 +46,8 @@ describe("R-31 TransmissionResult", () => {
       acceptedRows: ROWS - 1,
       rejectedRows: 1,
       rejections: [rejection(3)],
+      error: { message: expect.stringContaining("1 of 23 rows were refused") },
+      errorCode: "ROWS_REJECTED",
     });
     expect(result.equals(clone)).toBe(true);
   });

@@ -32,9 +32,8 @@ function tracing() {
   return { exporter, provider };
 }
 
-// DELTA: the SDK goes on repeating gauges that are gone in its cumulative exports.
-function metering() {
-  const exporter = new InMemoryMetricExporter(AggregationTemporality.DELTA);
+function metering(temporality = AggregationTemporality.DELTA) {
+  const exporter = new InMemoryMetricExporter(temporality);
   const reader = new PeriodicExportingMetricReader({ exporter, exportIntervalMillis: 3_600_000 });
   const provider = new MeterProvider({ readers: [reader] });
   otel.metrics.setGlobalMeterProvider(provider);
@@ -130,9 +129,27 @@ describe("R-40 R-41 metrics", () => {
     });
     expect(metrics.get("arrow_ingest.delivery.duration")!.dataPoints[0]!.value).toMatchObject({ count: 3 });
     await client.close();
-    // The gauges of a client that is gone are not shown.
-    const points = (await read()).get("arrow_ingest.bytes.in_flight")?.dataPoints ?? [];
-    expect(points).toEqual([]);
+    // What a client that is gone had does not stay.
+    const points = (await read()).get("arrow_ingest.memory.pool")!.dataPoints;
+    expect(points).toMatchObject([{ value: 0 }]);
+  });
+
+  test("gauges are sums over the open clients of a destination, and nothing is left of those that are closed", async () => {
+    const read = metering(AggregationTemporality.CUMULATIVE);
+    const points = async () =>
+      (await read())
+        .get("arrow_ingest.deliveries.unsettled")!
+        .dataPoints.map(({ value, attributes }) => [attributes, value]);
+    const attributes = { "arrow_ingest.destination": "discard" };
+    const held = { batching: { linger: "1h", maxRows: 1_000 } } as const;
+    const clients = [await connect("discard:", held), await connect("discard:", held)];
+    for (const client of clients) await client.enqueue(batch(10));
+    expect(await points()).toEqual([[attributes, 2]]);
+    for (const client of clients) await client.close().catch(() => {});
+    expect(await points()).toEqual([[attributes, 0]]);
+    // However many clients there were: the SDK keeps what it has once seen.
+    for (let i = 0; i < 20; i++) await (await connect("discard:", quick)).close();
+    expect(await points()).toEqual([[attributes, 0]]);
   });
 
   test("an SDK that is registered after connect counts from then on", async () => {
@@ -199,7 +216,7 @@ describe("R-40 R-41 metrics", () => {
     expect(ended).toMatchObject({
       "error.type": "ROWS_REJECTED",
       "arrow_ingest.position.version": 4,
-      status: { code: 2, message: "2 rows were refused" },
+      status: { code: 2, message: "delivery 1 is partial: 2 of 10 rows were refused" },
     });
     // What an SDK throws fails nothing.
     const broken = () => {
