@@ -56,6 +56,7 @@ export type {
   DeltaOptions,
   Duration,
   FlightOptions,
+  ForeignSchema,
   HandoffMode,
   HandoffOptions,
   HeadersOptions,
@@ -87,4 +88,4 @@ export {
   TransmissionResult,
   type UnsuccessfulResult,
 } from "./result.js";
-export type { BatchInput, BatchSource, ForeignBatch, ForeignSchema, ForeignTable } from "./source.js";
+export type { BatchInput, BatchSource, ForeignBatch, ForeignTable } from "./source.js";

@@ -10,7 +10,6 @@ import type { Schema } from "apache-arrow";
 import { type ConfigIssue, type IngestError, ingestError } from "./errors.js";
 import type { HandoffMode } from "./handoff/sheet.js";
 import type { TransmissionResult } from "./result.js";
-import type { ForeignSchema } from "./source.js";
 
 /**
  * A span of time: milliseconds as a number, or a string with units such as `"50ms"`, `"5m"`, `"1h 30m"`.
@@ -319,6 +318,12 @@ export interface HeadersOptions {
   readonly provider: HeadersProvider;
   /** For an answer. Default: 10 s. */
   readonly timeout?: Duration;
+}
+
+/** A `Schema` of another copy or version of `apache-arrow`. */
+export interface ForeignSchema {
+  readonly fields: readonly { readonly name: string; readonly type: object; readonly nullable: boolean }[];
+  readonly metadata: ReadonlyMap<string, string>;
 }
 
 /** Options of {@link connect}. All are optional; every mistake in them is reported at once. */

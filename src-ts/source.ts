@@ -39,12 +39,6 @@ export interface ForeignTable {
   readonly batches: readonly object[];
 }
 
-/** A `Schema` of another copy or version of `apache-arrow`. */
-export interface ForeignSchema {
-  readonly fields: readonly { readonly name: string; readonly type: object; readonly nullable: boolean }[];
-  readonly metadata: ReadonlyMap<string, string>;
-}
-
 /** A source of batches: an array, a generator, a `RecordBatchReader`, a `ReadableStream`, a `Table`, … */
 export type BatchSource = Iterable<BatchInput> | AsyncIterable<BatchInput> | Table | ForeignTable;
 
