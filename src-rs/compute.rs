@@ -4,7 +4,8 @@
 //! - Once [`dedicate_threads`] was called, at most as many pieces run at once as there are processors (and two
 //!   where there is one); the others wait their turn, in order.
 //! - Nothing that runs here waits, whether for a disk, a network or another piece: one that did would hold
-//!   up every client. What waits belongs on the runtime's own blocking threads.
+//!   up every client. What waits for a disk belongs to [`crate::disk`], other waiting to the runtime's own
+//!   blocking threads.
 //! - Nothing that runs here asks for the current runtime: these threads have one that nobody drives.
 //! - A piece that panics takes nothing with it: its handle says so.
 //!
@@ -41,7 +42,7 @@ pub fn dedicate_threads() {
 /// # Panics
 /// Outside of a runtime, where no threads were dedicated.
 pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Piece<T> {
-    Piece(match THREADS.get() {
+    Piece::of(match THREADS.get() {
         Some(threads) => threads.spawn_blocking(work),
         None => tokio::task::spawn_blocking(work),
     })
@@ -50,6 +51,12 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Pi
 /// Work that was asked for. Dropped, it is not done any more, unless it has begun: what a client that ended
 /// has left in the queue must not hold up the others, nor hold its memory for longer than it takes to pass by.
 pub struct Piece<T>(JoinHandle<T>);
+
+impl<T> Piece<T> {
+    pub(crate) fn of(handle: JoinHandle<T>) -> Piece<T> {
+        Piece(handle)
+    }
+}
 
 impl<T> Future for Piece<T> {
     type Output = Result<T, JoinError>;

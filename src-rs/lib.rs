@@ -11,6 +11,7 @@ pub mod compute;
 pub mod config;
 pub mod dead_letter;
 pub mod destination;
+pub mod disk;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod error;

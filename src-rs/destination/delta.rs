@@ -1,9 +1,10 @@
 //! `delta:` appends to a Delta Lake table, on a local disk or in an object store.
 //!
-//! The story: batches are conformed to the table ([`conform`], [`types`]), split by partition ([`partitions`]) and
-//! encoded into Parquet files on threads of their own ([`encoder`], [`file`], [`stats`]). A flush ends
-//! the files, syncs them and commits them as one version ([`commit`]); then, and not before, all writes
-//! of that version are acknowledged.
+//! The story: batches are conformed to the table ([`conform`], [`types`]) and encoded into Parquet files as they come
+//! ([`encoder`], [`file`], [`stats`], [`dictionaries`]). Where there are partitions, each row's is found
+//! ([`partitions`]) and rows wait, to be put in order by partition and encoded all at once ([`grouping`]). A flush
+//! ends the files, syncs them and commits them as one version ([`commit`]); then, and not before, all writes of
+//! that version are acknowledged.
 //!
 //! Invariants:
 //! - Acknowledged means: data files, their directories, the commit and its directory are synced.
@@ -17,10 +18,12 @@
 mod checkpoint;
 mod commit;
 mod conform;
+mod dictionaries;
 mod encoder;
 mod errors;
 mod features;
 mod file;
+mod grouping;
 mod log;
 mod pace;
 mod partitions;
@@ -30,15 +33,17 @@ mod table;
 mod target;
 mod types;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 use uuid::Uuid;
 
@@ -46,8 +51,8 @@ use self::checkpoint::Checkpoints;
 use self::commit::{Append, Done, View};
 use self::conform::Plan;
 use self::encoder::{Encoders, Part};
-use self::file::{Finished, Spec};
-use self::partitions::{Key, Splitter};
+use self::file::{Finished, Spec, UPLOADS};
+use self::partitions::Splitter;
 use self::stats::Wanted;
 use self::storage::Location;
 use self::table::{Table, Transaction};
@@ -58,6 +63,7 @@ use super::{
 };
 use crate::compute;
 use crate::config::{Config, SchemaEvolution};
+use crate::disk;
 use crate::error::{Code, Error, Result};
 
 /// Producers whose view of the table is remembered between their sessions. One that is forgotten reads the log
@@ -282,12 +288,15 @@ impl Destination for Delta {
             compression: self.config.delta.compression,
             wanted: Wanted::of(table.metadata().configuration()),
             secrets: self.location.secrets.clone(),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
         });
+        let plan = Arc::new(plan);
+        let target_file_size = self.config.delta.target_file_size;
         let session = DeltaSession {
             location: self.location.clone(),
-            encoders: Encoders::new(spec, self.config.delta.target_file_size),
+            encoders: Encoders::new(spec, Arc::clone(&plan), splitter.clone(), target_file_size),
             view: producer,
-            plan: Arc::new(plan),
+            plan,
             by,
             splitter,
             app,
@@ -296,7 +305,7 @@ impl Destination for Delta {
             pending: None,
             commit_interval: self.config.delta.commit_interval,
             commit_bytes: (self.config.inflight.max_bytes / 2).max(1),
-            target_file_size: self.config.delta.target_file_size,
+            target_file_size,
             checkpoints: self.checkpoints.clone(),
             checkpoint: None,
         };
@@ -345,13 +354,11 @@ impl Session for DeltaSession {
         }
         self.encoders.check()?;
         let (plan, splitter, given) = (Arc::clone(&self.plan), self.splitter.clone(), Arc::clone(&write));
-        let parts = over(compute::spawn(move || {
-            parts_of(&plan, splitter.as_deref(), &given)
+        let part = over(compute::spawn(move || {
+            part_of(&plan, splitter.as_deref(), &given)
         }))
         .await?;
-        for part in parts {
-            self.encoders.write(part).await?;
-        }
+        self.encoders.write(part).await?;
         let pending = self.pending.get_or_insert_with(|| Pending {
             since: Instant::now(),
             first: write.id,
@@ -451,29 +458,44 @@ impl DeltaSession {
         Err(Error::new(Code::Conflict, text).during("commit").graceful())
     }
 
+    /// Every directory that holds a file, and those above it up to the table's: another commit may have made
+    /// them and not have synced them yet.
     async fn sync_directories(&self, files: &[Finished]) -> Result<()> {
-        let directories: BTreeSet<PathBuf> = files
-            .iter()
-            .filter_map(|file| file.staged.directory().map(PathBuf::from))
-            .collect();
-        let secrets = self.location.secrets.clone();
-        blocking(move || {
-            directories.iter().try_for_each(|directory| {
-                storage::sync_directory(directory)
-                    .map_err(|error| secrets.io(directory.display(), &error).during("commit"))
-            })
-        })
-        .await
+        const TOGETHER: usize = 64;
+        let table = self.location.local.as_deref().unwrap_or(Path::new(""));
+        let mut directories: BTreeSet<&Path> = BTreeSet::new();
+        for directory in files.iter().filter_map(|file| file.staged.directory()) {
+            let upwards = directory.ancestors().take_while(|above| above.starts_with(table));
+            // Where one is known, so are those above it.
+            for directory in upwards {
+                if !directories.insert(directory) {
+                    break;
+                }
+            }
+        }
+        let directories: Vec<PathBuf> = directories.into_iter().map(PathBuf::from).collect();
+        let mut pieces = Vec::new();
+        for some in directories.chunks(TOGETHER) {
+            let (some, secrets) = (some.to_vec(), self.location.secrets.clone());
+            pieces.push(blocking(move || {
+                some.iter().try_for_each(|directory| {
+                    storage::sync_directory(directory)
+                        .map_err(|error| secrets.io(directory.display(), &error).during("commit"))
+                })
+            }));
+        }
+        stream::iter(pieces)
+            .buffer_unordered(disk::THREADS)
+            .try_collect()
+            .await
     }
 }
 
 /// Everything about a write that can be wrong is found here.
-fn parts_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<Vec<Part>> {
+fn part_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<Part> {
     let mut first = 0_u64;
     let mut whole = Vec::with_capacity(write.batches.len());
-    let mut split: HashMap<Arc<Key>, Part> = HashMap::new();
-    let mut order = Vec::new();
-    let bytes_per_row = write.bytes / write.rows.max(1);
+    let mut numbers = Vec::new();
     for batch in &write.batches {
         let within = |error: Error| match error.row() {
             // Rows are counted through the write, not through one of its batches.
@@ -483,35 +505,27 @@ fn parts_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> R
         let conformed = plan.conform(batch).map_err(within)?;
         match splitter {
             None => whole.push(conformed),
-            Some(_) if batch.num_rows() == 0 => {}
             Some(splitter) => {
                 let mut splitter = splitter
                     .lock()
                     .map_err(|_| Error::new(Code::Internal, "splitting by partition failed before"))?;
-                for (key, rows) in splitter.split(&conformed).map_err(within)? {
-                    let part = split.entry(Arc::clone(&key)).or_insert_with(|| {
-                        order.push(Arc::clone(&key));
-                        Part {
-                            key,
-                            batches: Vec::new(),
-                            bytes: 0,
-                        }
-                    });
-                    part.bytes += rows.num_rows() * bytes_per_row;
-                    part.batches.push(rows);
-                }
+                numbers.push(splitter.number(&conformed).map_err(within)?);
             }
         }
         first += batch.num_rows() as u64;
     }
-    if splitter.is_none() {
-        return Ok(vec![Part {
-            key: Arc::new(Key::whole_table()),
+    let bytes = write.bytes;
+    Ok(match splitter {
+        None => Part::Whole {
             batches: whole,
-            bytes: write.bytes,
-        }]);
-    }
-    Ok(order.iter().filter_map(|key| split.remove(key)).collect())
+            bytes,
+        },
+        Some(_) => Part::Numbered {
+            batches: write.batches.clone(),
+            numbers,
+            bytes,
+        },
+    })
 }
 
 fn struct_of(columns: &[deltalake_core::kernel::StructField]) -> Result<deltalake_core::kernel::StructType> {
@@ -520,7 +534,7 @@ fn struct_of(columns: &[deltalake_core::kernel::StructField]) -> Result<deltalak
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    over(tokio::task::spawn_blocking(work)).await
+    over(disk::spawn(work)).await
 }
 
 async fn over<T>(task: impl Future<Output = std::result::Result<Result<T>, JoinError>>) -> Result<T> {

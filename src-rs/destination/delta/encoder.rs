@@ -1,64 +1,71 @@
-//! Batches → Parquet files, on threads of their own, several at once.
+//! Batches → Parquet files, on threads that all clients share, several files at once.
 //!
 //! Invariants:
-//! - What comes in is conformed and split already: nothing here can fail for what a batch holds, only
-//!   for what a disk or a store does. So an error breaks the session and never one write.
-//! - A partition belongs to one lane, so it has one open file. Without partitions a further lane joins
-//!   only when a commit is large enough for another file to be worth reading.
-//! - Memory is bounded: a short queue, a row-group budget for all lanes, a number of open files per lane.
-//! - Dropping [`Encoders`] ends the threads after the batch in hand, and its files go with them.
+//! - What comes in is checked already: nothing here can fail for what a batch holds, only for what a disk or a
+//!   store does. So an error breaks the session and never one write.
+//! - Without partitions a lane has one open file, encoded as batches come, and a further lane joins only when a
+//!   commit is large enough for another file to be worth reading. With partitions rows are gathered until the
+//!   commit, and each partition is one file, or several of the target size.
+//! - There is no thread of a client's: [`compute`] encodes, [`disk`](crate::disk) stores. A session has a bounded
+//!   number of pieces waiting there, each of bounded size, so that no client waits for another's commit.
+//! - Memory is bounded: a short queue, a row-group budget for all lanes, a number of chunks on their way.
+//! - Dropping [`Encoders`] ends everything after the piece in hand, and its files go with it.
 //!
 //! It commits nothing and acknowledges nothing.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
-use super::file::{DataFile, Finished, Spec};
-use super::partitions::Key;
+use super::conform::Plan;
+use super::dictionaries::Dictionaries;
+use super::file::{Encoded, Encoding, Finished, Output, Spec, store};
+use super::grouping::{Gathered, Grouped};
+use super::over;
+use super::partitions::{Key, Splitter};
+use crate::compute;
+use crate::config::Compression;
 use crate::error::{Code, Error, Result};
 
-/// Rows that belong into one partition.
-pub struct Part {
-    pub key: Arc<Key>,
-    pub batches: Vec<RecordBatch>,
-    pub bytes: usize,
+/// Rows of a write.
+pub enum Part {
+    /// As the files hold them.
+    Whole { batches: Vec<RecordBatch>, bytes: usize },
+    /// As they were given, and the number of each row's partition.
+    Numbered {
+        batches: Vec<RecordBatch>,
+        numbers: Vec<Vec<u32>>,
+        bytes: usize,
+    },
 }
 
 pub struct Encoders {
     spec: Arc<Spec>,
+    plan: Arc<Plan>,
+    splitter: Option<Arc<Mutex<Splitter>>>,
     target_file_size: usize,
     lanes: Vec<Lane>,
     most: usize,
-    /// Bytes since the last finish.
+    /// Bytes that lanes were given since the last finish.
     bytes: usize,
+    gathered: Gathered,
     shared: Arc<Shared>,
-}
-
-struct Lane {
-    orders: mpsc::Sender<Order>,
-    queued: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
 struct Shared {
-    cancelled: AtomicBool,
     failure: Mutex<Option<Error>>,
     /// What the open and finished files of this commit measure, about.
     size: AtomicUsize,
     /// What the open row groups of all lanes hold.
     memory: AtomicUsize,
-}
-
-enum Order {
-    Encode(Part),
-    Finish(oneshot::Sender<Result<Vec<Finished>>>),
 }
 
 /// Arrow bytes of a commit for which one more file pays.
@@ -71,17 +78,26 @@ const MEMORY: usize = 64 << 20;
 /// But each may keep this much: columns of a row group hold a table of their values each, and one that ends
 /// before it has seen many rows is larger in the file.
 const LANE_MEMORY: usize = 16 << 20;
-/// Files that a lane keeps open: below any limit on file descriptors.
-const OPEN: usize = 64;
+/// Bytes that one piece of work encodes, before others have their turn.
+const STEP: usize = 8 << 20;
 
 impl Encoders {
-    pub fn new(spec: Arc<Spec>, target_file_size: usize) -> Encoders {
+    /// With a `splitter`, parts are numbered by it.
+    pub fn new(
+        spec: Arc<Spec>,
+        plan: Arc<Plan>,
+        splitter: Option<Arc<Mutex<Splitter>>>,
+        target_file_size: usize,
+    ) -> Encoders {
         Encoders {
             spec,
+            plan,
+            splitter,
             target_file_size,
             lanes: Vec::new(),
             most: thread::available_parallelism().map_or(2, usize::from).min(8),
             bytes: 0,
+            gathered: Gathered::default(),
             shared: Arc::default(),
         }
     }
@@ -89,13 +105,22 @@ impl Encoders {
     /// Waits for room in a queue, not for the encoding.
     pub async fn write(&mut self, part: Part) -> Result<()> {
         self.check()?;
-        self.bytes += part.bytes;
-        let lane = self.lane_for(&part)?;
-        let lane = &self.lanes[lane];
-        lane.queued.fetch_add(part.bytes, Ordering::Relaxed);
-        if lane.orders.send(Order::Encode(part)).await.is_err() {
-            self.check()?;
-            return Err(died());
+        match part {
+            Part::Numbered {
+                batches,
+                numbers,
+                bytes,
+            } => self.gathered.push(batches, numbers, bytes),
+            Part::Whole { batches, bytes } => {
+                self.bytes += bytes;
+                let lane = self.lane();
+                lane.queued.fetch_add(bytes, Ordering::Relaxed);
+                let order = Order::Encode { batches, bytes };
+                if lane.orders.send(order).await.is_err() {
+                    self.check()?;
+                    return Err(died());
+                }
+            }
         }
         Ok(())
     }
@@ -116,13 +141,16 @@ impl Encoders {
         for answered in answers {
             files.extend(answered.await.map_err(|_| died())??);
         }
+        if !self.gathered.is_empty() {
+            files.extend(self.by_partition().await?);
+        }
         self.shared.size.store(0, Ordering::Relaxed);
         Ok(files)
     }
 
-    /// About how much has been encoded since the last finish.
+    /// About how much waits for a commit: bytes of files, and of rows that are not encoded yet.
     pub fn size(&self) -> usize {
-        self.shared.size.load(Ordering::Relaxed)
+        self.shared.size.load(Ordering::Relaxed) + self.gathered.size()
     }
 
     pub fn check(&self) -> Result<()> {
@@ -132,52 +160,47 @@ impl Encoders {
         }
     }
 
-    fn lane_for(&mut self, part: &Part) -> Result<usize> {
-        if !part.key.values.is_empty() {
-            while self.lanes.len() < self.most {
-                self.start()?;
-            }
-            let mut hash = DefaultHasher::new();
-            part.key.values.hash(&mut hash);
-            return Ok((hash.finish() % self.lanes.len() as u64) as usize);
-        }
+    fn lane(&mut self) -> &Lane {
         let worth = (self.bytes / PER_LANE + 1).min(self.most);
         if self.lanes.len() < worth {
-            self.start()?;
+            let lane = Lane::start(&self.spec, self.target_file_size, &self.shared);
+            self.lanes.push(lane);
         }
         let least = self.lanes[..worth.min(self.lanes.len())]
             .iter()
             .enumerate()
             .min_by_key(|(_, lane)| lane.queued.load(Ordering::Relaxed));
-        Ok(least.map_or(0, |(index, _)| index))
+        &self.lanes[least.map_or(0, |(index, _)| index)]
     }
 
-    fn start(&mut self) -> Result<()> {
-        let (orders, inbox) = mpsc::channel(QUEUE);
-        let queued = Arc::new(AtomicUsize::new(0));
-        let worker = Worker {
-            spec: Arc::clone(&self.spec),
-            target_file_size: self.target_file_size,
-            shared: Arc::clone(&self.shared),
-            queued: Arc::clone(&queued),
-            open: HashMap::new(),
-            finished: Vec::new(),
-            size: 0,
-            clock: 0,
-            memory: 0,
-        };
-        thread::Builder::new()
-            .name("arrow-ingest-parquet".into())
-            .spawn(move || worker.run(inbox))
-            .map_err(|error| self.spec.secrets.io("a thread for encoding", &error))?;
-        self.lanes.push(Lane { orders, queued });
-        Ok(())
-    }
-}
-
-impl Drop for Encoders {
-    fn drop(&mut self) {
-        self.shared.cancelled.store(true, Ordering::Relaxed);
+    async fn by_partition(&mut self) -> Result<Vec<Finished>> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let splitter = self.splitter.clone();
+        let grouped = over(compute::spawn(move || {
+            let keys = match splitter.as_deref().map(Mutex::lock) {
+                Some(Ok(mut splitter)) => splitter.take_keys(),
+                _ => return Err(died()),
+            };
+            Ok(Arc::new(gathered.group(keys)))
+        }))
+        .await?;
+        let chunks: Vec<Range<usize>> = grouped.chunks();
+        let files: Vec<Vec<Finished>> = stream::iter(chunks)
+            .map(|chunk| {
+                let partitions = Partitions {
+                    spec: Arc::clone(&self.spec),
+                    plan: Arc::clone(&self.plan),
+                    splitter: self.splitter.clone(),
+                    grouped: Arc::clone(&grouped),
+                    target_file_size: self.target_file_size,
+                };
+                partitions.encode(chunk)
+            })
+            // Some are encoded while others are stored.
+            .buffer_unordered(2 * self.most)
+            .try_collect()
+            .await?;
+        Ok(files.into_iter().flatten().collect())
     }
 }
 
@@ -185,131 +208,268 @@ fn died() -> Error {
     Error::new(Code::Internal, "a Parquet encoder ended without a word").during("write")
 }
 
-struct Worker {
+/// Some partitions of a commit on their way into files.
+struct Partitions {
     spec: Arc<Spec>,
+    plan: Arc<Plan>,
+    splitter: Option<Arc<Mutex<Splitter>>>,
+    grouped: Arc<Grouped>,
     target_file_size: usize,
-    shared: Arc<Shared>,
-    queued: Arc<AtomicUsize>,
-    open: HashMap<Arc<Key>, Slot>,
-    finished: Vec<Finished>,
-    /// This lane's part of `shared.size`.
-    size: usize,
-    clock: u64,
-    /// This lane's part of `shared.memory`.
-    memory: usize,
 }
 
-struct Slot {
-    file: DataFile,
-    used: u64,
-}
+impl Partitions {
+    async fn encode(self, chunk: Range<usize>) -> Result<Vec<Finished>> {
+        if chunk.len() == 1 && self.grouped.rows_of(chunk.start).len() > self.grouped.step() {
+            return self.encode_large(chunk.start).await;
+        }
+        let spec = Arc::clone(&self.spec);
+        let encoded = over(compute::spawn(move || self.encode_small(chunk))).await?;
+        store(&spec, encoded).await
+    }
 
-impl Worker {
-    fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
-        let mut failure = None;
-        while let Some(order) = inbox.blocking_recv() {
-            if self.shared.cancelled.load(Ordering::Relaxed) {
-                return;
+    /// Partitions that are one step together: copied at once, a file each.
+    fn encode_small(&self, chunk: Range<usize>) -> Result<Vec<Encoded>> {
+        const EXAMPLES: usize = 8;
+        let rows = |partition| self.grouped.rows_of(partition);
+        let all = rows(chunk.start).start..rows(chunk.end - 1).end;
+        let copied = self.copy(all.clone())?;
+        let of = |partition: usize| -> Result<Vec<RecordBatch>> {
+            match copied.as_slice() {
+                [one] => Ok(vec![
+                    one.slice(rows(partition).start - all.start, rows(partition).len()),
+                ]),
+                // Each for itself is less likely to be too much for one batch.
+                _ => self.copy(rows(partition)),
             }
-            match order {
-                Order::Encode(part) => {
-                    let bytes = part.bytes;
-                    if failure.is_none()
-                        && let Err(error) = self.encode(part)
-                    {
-                        if let Ok(mut shared) = self.shared.failure.lock() {
-                            shared.get_or_insert_with(|| error.clone());
-                        }
-                        failure = Some(error);
-                        // What cannot be finished is deleted now: the disk may be full of it.
-                        self.open.clear();
-                        self.finished.clear();
-                        self.hold();
+        };
+        let step = chunk.len().div_ceil(EXAMPLES);
+        let examples: Vec<Vec<RecordBatch>> = chunk.clone().step_by(step).map(of).collect::<Result<_>>()?;
+        let dictionaries = Dictionaries::of_files(&examples.concat(), compressed(&self.spec));
+        let mut encoded = Vec::with_capacity(chunk.len());
+        for partition in chunk.clone() {
+            let mut file = Encoding::new(&self.spec, self.grouped.key(partition), &dictionaries)?;
+            for batch in of(partition)? {
+                file.write(&self.spec, &batch)?;
+            }
+            encoded.push(file.finish(&self.spec)?);
+        }
+        Ok(encoded)
+    }
+
+    /// A partition of many steps, with others' work in between.
+    async fn encode_large(self, partition: usize) -> Result<Vec<Finished>> {
+        let rows = self.grouped.rows_of(partition);
+        let step = self.grouped.step();
+        let (spec, target, key) = (
+            Arc::clone(&self.spec),
+            self.target_file_size,
+            Arc::clone(self.grouped.key(partition)),
+        );
+        let this = Arc::new(self);
+        // A row group of its own budget: what the partitions on their way hold is bounded by their number.
+        let mut writer = Writer::new(spec, key, target, Arc::default());
+        for start in rows.clone().step_by(step) {
+            let range = start..(start + step).min(rows.end);
+            let this = Arc::clone(&this);
+            let batches = over(compute::spawn(move || this.copy(range))).await?;
+            for batch in batches {
+                writer.write(batch).await?;
+            }
+        }
+        writer.finish().await
+    }
+
+    fn copy(&self, range: Range<usize>) -> Result<Vec<RecordBatch>> {
+        let batches = self.grouped.copy(range, &self.plan)?;
+        let Some(Ok(splitter)) = self.splitter.as_deref().map(Mutex::lock) else {
+            return Err(died());
+        };
+        batches.iter().map(|batch| splitter.stored(batch)).collect()
+    }
+}
+
+fn compressed(spec: &Spec) -> bool {
+    spec.compression != Compression::None
+}
+
+/// A task that encodes a stream of batches, one file after the other.
+struct Lane {
+    orders: mpsc::Sender<Order>,
+    queued: Arc<AtomicUsize>,
+    task: AbortHandle,
+}
+
+enum Order {
+    Encode { batches: Vec<RecordBatch>, bytes: usize },
+    Finish(oneshot::Sender<Result<Vec<Finished>>>),
+}
+
+impl Lane {
+    fn start(spec: &Arc<Spec>, target_file_size: usize, shared: &Arc<Shared>) -> Lane {
+        let (orders, inbox) = mpsc::channel(QUEUE);
+        let queued = Arc::new(AtomicUsize::new(0));
+        let key = Arc::new(Key::whole_table());
+        let writer = Writer::new(Arc::clone(spec), key, target_file_size, Arc::clone(shared));
+        let task = tokio::spawn(run(writer, inbox, Arc::clone(&queued)));
+        Lane {
+            orders,
+            queued,
+            task: task.abort_handle(),
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, queued: Arc<AtomicUsize>) {
+    let mut failure: Option<Error> = None;
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Encode { batches, bytes } => {
+                if failure.is_none()
+                    && let Err(error) = writer.write_all(batches, bytes).await
+                {
+                    if let Ok(mut shared) = writer.shared.failure.lock() {
+                        shared.get_or_insert_with(|| error.clone());
                     }
-                    self.queued.fetch_sub(bytes, Ordering::Relaxed);
+                    failure = Some(error);
+                    // What cannot be finished is deleted now: the disk may be full of it.
+                    writer.abandon();
                 }
-                Order::Finish(answer) => {
-                    let result = match &failure {
-                        Some(error) => Err(error.clone()),
-                        None => self.finish(),
-                    };
-                    let _ = answer.send(result);
-                }
+                queued.fetch_sub(bytes, Ordering::Relaxed);
+            }
+            Order::Finish(answer) => {
+                let result = match &failure {
+                    Some(error) => Err(error.clone()),
+                    None => writer.finish().await,
+                };
+                let _ = answer.send(result);
             }
         }
     }
+}
 
-    fn encode(&mut self, part: Part) -> Result<()> {
-        let key = part.key;
+/// Files of one partition, one after the other.
+struct Writer {
+    spec: Arc<Spec>,
+    key: Arc<Key>,
+    target_file_size: usize,
+    shared: Arc<Shared>,
+    open: Option<Open>,
+    finished: Vec<Finished>,
+    /// This writer's part of `shared.size`.
+    size: usize,
+}
+
+struct Open {
+    encoding: Encoding,
+    held: Held,
+    /// Made when there are bytes for it.
+    output: Option<Output>,
+}
+
+/// A part of `Shared::memory`, given back when it goes.
+struct Held {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Counts what this one holds now; what all do.
+    fn set(&mut self, now: usize) -> usize {
+        let before = std::mem::replace(&mut self.bytes, now);
+        let memory = &self.shared.memory;
+        memory.fetch_add(now, Ordering::Relaxed);
+        memory.fetch_sub(before, Ordering::Relaxed) - before
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl Writer {
+    fn new(spec: Arc<Spec>, key: Arc<Key>, target_file_size: usize, shared: Arc<Shared>) -> Writer {
+        Writer {
+            spec,
+            key,
+            target_file_size,
+            shared,
+            open: None,
+            finished: Vec::new(),
+            size: 0,
+        }
+    }
+
+    async fn write_all(&mut self, batches: Vec<RecordBatch>, bytes: usize) -> Result<()> {
         // Of the write as a whole: a batch may be a slice of a buffer that is far larger.
-        let total: usize = part.batches.iter().map(RecordBatch::num_rows).sum();
-        let row_bytes = (part.bytes / total.max(1)).max(1);
+        let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let row_bytes = (bytes / total.max(1)).max(1);
         // Rolling is decided between slices, so a slice is a fraction of a file.
-        let slice = (self.target_file_size / 4 / row_bytes).max(1);
-        for batch in joined(part.batches)? {
-            let rows = batch.num_rows();
-            let mut start = 0;
-            while start < rows {
-                if self.shared.cancelled.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                let length = slice.min(rows - start);
-                self.write(&key, &batch.slice(start, length))?;
-                start += length;
+        let slice = ((self.target_file_size / 4).min(STEP) / row_bytes).max(1);
+        let batches = match batches.len() {
+            1 => batches,
+            _ => over(compute::spawn(move || joined(batches))).await?,
+        };
+        for batch in batches {
+            for start in (0..batch.num_rows()).step_by(slice) {
+                let length = slice.min(batch.num_rows() - start);
+                self.write(batch.slice(start, length)).await?;
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, key: &Arc<Key>, batch: &RecordBatch) -> Result<()> {
-        self.clock += 1;
-        if !self.open.contains_key(key) {
-            if self.open.len() >= OPEN {
-                let oldest = self
-                    .open
-                    .iter()
-                    .min_by_key(|(_, slot)| slot.used)
-                    .map(|(key, _)| Arc::clone(key));
-                oldest.map_or(Ok(()), |oldest| self.end(&oldest))?;
-            }
-            let file = DataFile::create(&self.spec, key)?;
-            self.open.insert(Arc::clone(key), Slot { file, used: 0 });
-        }
-        if let Some(slot) = self.open.get_mut(key) {
-            slot.used = self.clock;
-            slot.file.write(&self.spec, batch)?;
-            if slot.file.size() >= self.target_file_size {
-                self.end(key)?;
-            }
-        }
-        while self.hold() > MEMORY && self.memory > LANE_MEMORY {
-            let Some(largest) = self.open.values_mut().max_by_key(|slot| slot.file.memory()) else {
-                break;
+    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let (spec, key, shared) = (
+            Arc::clone(&self.spec),
+            Arc::clone(&self.key),
+            Arc::clone(&self.shared),
+        );
+        let open = self.open.take();
+        let (mut open, bytes) = over(compute::spawn(move || {
+            let mut open = match open {
+                Some(open) => open,
+                None => Open {
+                    encoding: Encoding::new(&spec, &key, &Dictionaries::of(&batch, compressed(&spec)))?,
+                    held: Held { shared, bytes: 0 },
+                    output: None,
+                },
             };
-            let before = largest.file.memory();
-            largest.file.spill(&self.spec)?;
-            if largest.file.memory() >= before {
-                break;
+            open.encoding.write(&spec, &batch)?;
+            let held = open.encoding.memory();
+            if open.held.set(held) > MEMORY && held > LANE_MEMORY {
+                open.encoding.spill(&spec)?;
+                open.held.set(open.encoding.memory());
             }
+            let bytes = open.encoding.take();
+            Ok((open, bytes))
+        }))
+        .await?;
+        if !bytes.is_empty() {
+            let output = match &mut open.output {
+                Some(output) => output,
+                none => none.insert(Output::create(&self.spec, open.encoding.name()).await?),
+            };
+            output.append(&self.spec, bytes).await?;
+        }
+        let size = open.encoding.size();
+        self.open = Some(open);
+        if size >= self.target_file_size {
+            self.end().await?;
         }
         self.report();
         Ok(())
     }
 
-    /// Counts what the open row groups hold; what those of all lanes do.
-    fn hold(&mut self) -> usize {
-        let now = self.open.values().map(|slot| slot.file.memory()).sum();
-        let before = std::mem::replace(&mut self.memory, now);
-        let shared = &self.shared.memory;
-        if now >= before {
-            shared.fetch_add(now - before, Ordering::Relaxed) + (now - before)
-        } else {
-            shared.fetch_sub(before - now, Ordering::Relaxed) - (before - now)
-        }
-    }
-
     fn report(&mut self) {
-        let open: usize = self.open.values().map(|slot| slot.file.size()).sum();
+        let open = self.open.as_ref().map_or(0, |open| open.encoding.size());
         let finished: usize = self
             .finished
             .iter()
@@ -322,20 +482,38 @@ impl Worker {
         self.size = self.size.max(size);
     }
 
-    fn end(&mut self, key: &Arc<Key>) -> Result<()> {
-        if let Some(slot) = self.open.remove(key) {
-            self.finished.push(slot.file.finish(&self.spec)?);
+    async fn end(&mut self) -> Result<()> {
+        let Some(Open {
+            encoding,
+            held,
+            output,
+        }) = self.open.take()
+        else {
+            return Ok(());
+        };
+        let spec = Arc::clone(&self.spec);
+        let encoded = over(compute::spawn(move || {
+            let encoded = encoding.finish(&spec);
+            drop(held);
+            encoded
+        }))
+        .await?;
+        match output {
+            Some(output) => self.finished.push(output.finish(&self.spec, encoded).await?),
+            None => self.finished.extend(store(&self.spec, vec![encoded]).await?),
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Finished>> {
+    async fn finish(&mut self) -> Result<Vec<Finished>> {
         self.size = 0;
-        for (_, slot) in self.open.drain() {
-            self.finished.push(slot.file.finish(&self.spec)?);
-        }
-        self.hold();
+        self.end().await?;
         Ok(std::mem::take(&mut self.finished))
+    }
+
+    fn abandon(&mut self) {
+        self.open = None;
+        self.finished.clear();
     }
 }
 

@@ -1,14 +1,16 @@
-//! One Parquet file from its first row to its `add` action.
+//! One Parquet file from its first row to its `add` action: [`Encoding`] computes, [`Output`] waits for a disk or a
+//! store, and neither does the other's work.
 //!
 //! Invariants:
 //! - A file that no commit took is deleted when its [`Staged`] goes, whichever way it goes. A kill
 //!   leaves it; no reader sees it, and a vacuum takes it.
-//! - On a local disk a finished file is synced before anybody hears of it. Its directory is not: the
-//!   flush does that once for all files.
+//! - On a local disk a finished file is synced before anybody hears of it. Its directory is not, nor are those
+//!   above it: the flush does that once for all files.
+//! - A session has at most [`UPLOADS`] files on the way to an object store.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +19,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use deltalake_core::kernel::Add;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -26,14 +29,25 @@ use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::dictionaries::Dictionaries;
 use super::errors::Secrets;
+use super::over;
 use super::partitions::Key;
 use super::stats::{self, Wanted};
-use super::storage::create_directories;
+use crate::compute::Piece;
 use crate::config::Compression;
-use crate::error::Result;
+use crate::disk;
+use crate::error::{Code, Error, Result};
+
+/// Files of a session that are uploaded at once.
+pub const UPLOADS: usize = 16;
+
+/// Small files that one piece of work puts on a local disk: so many are open at once, and synced one after
+/// the other.
+const TOGETHER: usize = 16;
 
 /// Where files go and what they are like; the same for a whole session.
 pub struct Spec {
@@ -44,15 +58,22 @@ pub struct Spec {
     pub compression: Compression,
     pub wanted: Wanted,
     pub secrets: Secrets,
+    /// [`UPLOADS`] permits.
+    pub uploads: Arc<Semaphore>,
 }
 
-/// A file that is being written.
-pub struct DataFile {
-    writer: ArrowWriter<Sink>,
-    staged: Staged,
+/// A file that is being encoded, into memory.
+pub struct Encoding {
+    writer: ArrowWriter<Vec<u8>>,
+    name: String,
     key: Arc<Key>,
     nan: HashSet<String>,
-    rows: usize,
+}
+
+/// A file that is encoded, and what of its bytes nobody has taken yet.
+pub struct Encoded {
+    add: Add,
+    rest: Vec<u8>,
 }
 
 /// A file that a commit can take.
@@ -62,8 +83,8 @@ pub struct Finished {
     pub staged: Staged,
 }
 
-impl DataFile {
-    pub fn create(spec: &Arc<Spec>, key: &Arc<Key>) -> Result<DataFile> {
+impl Encoding {
+    pub fn new(spec: &Spec, key: &Arc<Key>, dictionaries: &Dictionaries) -> Result<Encoding> {
         let (codec, extension) = match spec.compression {
             Compression::None => (Codec::UNCOMPRESSED, ""),
             Compression::Snappy => (Codec::SNAPPY, ".snappy"),
@@ -79,55 +100,24 @@ impl DataFile {
             .set_compression(codec)
             .set_created_by(concat!("arrow-ingest ", env!("CARGO_PKG_VERSION")).into())
             // Readers of Delta skip by file and row group; page statistics cost a tenth of the time.
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .build();
+            .set_statistics_enabled(EnabledStatistics::Chunk);
         let options = ArrowWriterOptions::new()
-            .with_properties(properties)
+            .with_properties(dictionaries.set(properties).build())
             // The table's schema is in its log. An Arrow schema in the file would contradict it where
             // dictionaries and views were written.
             .with_skip_arrow_metadata(true);
-        let (sink, place) = match &spec.local {
-            Some(table) => {
-                let path = table.join(&name);
-                let file = path
-                    .parent()
-                    .map_or(Ok(()), create_directories)
-                    .and_then(|()| File::create_new(&path))
-                    .map_err(|error| spec.secrets.io(path.display(), &error).during("write"))?;
-                (Sink::Local(file), Place::Local(path))
-            }
-            None => {
-                let path = Path::parse(&name).unwrap_or_else(|_| Path::from(name.as_str()));
-                let sink = Sink::Remote {
-                    upload: Box::new(BufWriter::new(Arc::clone(&spec.store), path.clone())),
-                    runtime: spec.runtime.clone(),
-                    pending: Vec::new(),
-                };
-                (
-                    sink,
-                    Place::Remote(Arc::clone(&spec.store), path, spec.runtime.clone()),
-                )
-            }
-        };
-        let staged = Staged {
-            name,
-            place,
-            kept: false,
-        };
-        let writer = ArrowWriter::try_new_with_options(sink, Arc::clone(&spec.schema), options)
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&spec.schema), options)
             .map_err(|error| spec.secrets.parquet(&error).during("write"))?;
-        Ok(DataFile {
+        Ok(Encoding {
             writer,
-            staged,
+            name,
             key: Arc::clone(key),
             nan: HashSet::new(),
-            rows: 0,
         })
     }
 
     pub fn write(&mut self, spec: &Spec, batch: &RecordBatch) -> Result<()> {
         stats::note_nan(batch, &mut self.nan);
-        self.rows += batch.num_rows();
         self.writer
             .write(batch)
             .map_err(|error| spec.secrets.parquet(&error).during("write"))
@@ -149,29 +139,190 @@ impl DataFile {
         self.writer.memory_size()
     }
 
-    pub fn finish(mut self, spec: &Spec) -> Result<Finished> {
+    /// Bytes that go to the file's output before all others that come later.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.writer.inner_mut())
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn finish(mut self, spec: &Spec) -> Result<Encoded> {
         let failed = |error| spec.secrets.parquet(&error).during("write");
         let metadata = self.writer.finish().map_err(failed)?;
-        let size = self.writer.bytes_written();
-        // A second finish writes nothing more; it hands out the sink.
-        let sink = self.writer.inner_mut();
-        sink.finish()
-            .map_err(|error| spec.secrets.io(&self.staged.name, &error).during("write"))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let add = Add {
-            path: self.staged.name.clone(),
+            path: self.name.clone(),
             partition_values: self.key.values.iter().cloned().collect(),
-            size: size as i64,
+            size: self.writer.bytes_written() as i64,
             modification_time: now.as_millis() as i64,
             data_change: true,
             stats: Some(stats::to_json(&metadata, &spec.wanted, &self.nan)),
             ..Add::default()
         };
-        Ok(Finished {
+        Ok(Encoded {
             add,
-            staged: self.staged,
+            rest: self.take(),
         })
     }
+}
+
+/// Where the bytes of a file go, once there are any.
+pub struct Output {
+    sink: Sink,
+    staged: Staged,
+}
+
+enum Sink {
+    Local {
+        file: Arc<File>,
+        syncing: Option<Piece<Result<()>>>,
+    },
+    /// The permit ends with the upload.
+    Remote(Box<BufWriter>, OwnedSemaphorePermit),
+}
+
+impl Output {
+    pub async fn create(spec: &Arc<Spec>, name: &str) -> Result<Output> {
+        if spec.local.is_none() {
+            let permit = permit(spec).await?;
+            let staged = Staged::remote(spec, name);
+            let upload = BufWriter::new(Arc::clone(&spec.store), object(name));
+            return Ok(Output {
+                sink: Sink::Remote(Box::new(upload), permit),
+                staged,
+            });
+        }
+        let (spec, name) = (Arc::clone(spec), name.to_string());
+        over(disk::spawn(move || {
+            let (file, staged) = Staged::local(&spec, &name)?;
+            Ok(Output {
+                sink: Sink::Local {
+                    file: Arc::new(file),
+                    syncing: None,
+                },
+                staged,
+            })
+        }))
+        .await
+    }
+
+    pub async fn append(&mut self, spec: &Arc<Spec>, bytes: Vec<u8>) -> Result<()> {
+        match &mut self.sink {
+            Sink::Local { file, syncing } => {
+                if let Some(before) = syncing.take() {
+                    over(before).await?;
+                }
+                let (to, at, name) = (Arc::clone(file), Arc::clone(spec), self.staged.name.clone());
+                over(disk::spawn(move || {
+                    (&*to)
+                        .write_all(&bytes)
+                        .map_err(|error| at.secrets.io(&name, &error).during("write"))
+                }))
+                .await?;
+                // A row group is large: what is on its way to the disk now is not waited for at the end.
+                let (to, at, name) = (Arc::clone(file), Arc::clone(spec), self.staged.name.clone());
+                *syncing = Some(disk::spawn(move || {
+                    to.sync_data()
+                        .map_err(|error| at.secrets.io(&name, &error).during("write"))
+                }));
+                Ok(())
+            }
+            Sink::Remote(upload, _) => {
+                let put = upload.put(Bytes::from(bytes)).await;
+                put.map_err(|error| spec.secrets.io(&self.staged.name, &error.into()).during("write"))
+            }
+        }
+    }
+
+    pub async fn finish(self, spec: &Arc<Spec>, encoded: Encoded) -> Result<Finished> {
+        let Output { sink, staged } = self;
+        let Encoded { add, rest } = encoded;
+        match sink {
+            Sink::Local { file, syncing } => {
+                if let Some(before) = syncing {
+                    over(before).await?;
+                }
+                let spec = Arc::clone(spec);
+                over(disk::spawn(move || {
+                    (&*file)
+                        .write_all(&rest)
+                        .and_then(|()| file.sync_all())
+                        .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
+                    Ok(Finished { add, staged })
+                }))
+                .await
+            }
+            Sink::Remote(mut upload, _permit) => {
+                let sent = async {
+                    upload.put(Bytes::from(rest)).await?;
+                    upload.shutdown().await
+                };
+                sent.await
+                    .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
+                Ok(Finished { add, staged })
+            }
+        }
+    }
+}
+
+/// Stores files that are encoded as a whole, several at once.
+pub async fn store(spec: &Arc<Spec>, files: Vec<Encoded>) -> Result<Vec<Finished>> {
+    if spec.local.is_none() {
+        return stream::iter(files)
+            .map(|file| async move {
+                Output::create(spec, &file.add.path)
+                    .await?
+                    .finish(spec, file)
+                    .await
+            })
+            .buffer_unordered(UPLOADS)
+            .try_collect()
+            .await;
+    }
+    let mut files = files.into_iter();
+    let pieces = std::iter::from_fn(|| {
+        let together: Vec<Encoded> = files.by_ref().take(TOGETHER).collect();
+        (!together.is_empty()).then_some(together)
+    });
+    let pieces = pieces.map(|together| {
+        let spec = Arc::clone(spec);
+        over(disk::spawn(move || store_locally(&spec, together)))
+    });
+    let stored: Vec<Vec<Finished>> = stream::iter(pieces)
+        .buffer_unordered(disk::THREADS)
+        .try_collect()
+        .await?;
+    Ok(stored.into_iter().flatten().collect())
+}
+
+fn store_locally(spec: &Spec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
+    let mut written = Vec::with_capacity(files.len());
+    for Encoded { add, rest } in files {
+        let (mut file, staged) = Staged::local(spec, &add.path)?;
+        file.write_all(&rest)
+            .map_err(|error| spec.secrets.io(&add.path, &error).during("write"))?;
+        written.push((file, Finished { add, staged }));
+    }
+    // After all are written: the journal takes them together.
+    let synced = written.into_iter().map(|(file, finished)| {
+        file.sync_all()
+            .map_err(|error| spec.secrets.io(&finished.add.path, &error).during("write"))?;
+        Ok(finished)
+    });
+    synced.collect()
+}
+
+async fn permit(spec: &Spec) -> Result<OwnedSemaphorePermit> {
+    Arc::clone(&spec.uploads)
+        .acquire_owned()
+        .await
+        .map_err(|error| Error::new(Code::Internal, "uploads were given up").caused_by(&error))
+}
+
+fn object(name: &str) -> Path {
+    Path::parse(name).unwrap_or_else(|_| Path::from(name))
 }
 
 /// Deletes a file unless it was kept.
@@ -189,6 +340,25 @@ enum Place {
 }
 
 impl Staged {
+    fn local(spec: &Spec, name: &str) -> Result<(File, Staged)> {
+        let path = spec.local.as_deref().unwrap_or(FsPath::new("")).join(name);
+        let file = create(&path).map_err(|error| spec.secrets.io(path.display(), &error).during("write"))?;
+        let staged = Staged {
+            name: name.to_string(),
+            place: Place::Local(path),
+            kept: false,
+        };
+        Ok((file, staged))
+    }
+
+    fn remote(spec: &Spec, name: &str) -> Staged {
+        Staged {
+            name: name.to_string(),
+            place: Place::Remote(Arc::clone(&spec.store), object(name), spec.runtime.clone()),
+            kept: false,
+        }
+    }
+
     /// From here on a commit may name it, and a file that a version names is never deleted.
     pub fn keep(&mut self) {
         self.kept = true;
@@ -225,57 +395,13 @@ impl Drop for Staged {
     }
 }
 
-enum Sink {
-    Local(File),
-    Remote {
-        upload: Box<BufWriter>,
-        runtime: Handle,
-        pending: Vec<u8>,
-    },
-}
-
-/// What an upload is fed at once: each piece is a hop to the runtime.
-const PIECE: usize = 1 << 20;
-
-impl Sink {
-    fn finish(&mut self) -> io::Result<()> {
-        match self {
-            Sink::Local(file) => file.sync_all(),
-            Sink::Remote {
-                upload,
-                runtime,
-                pending,
-            } => {
-                let rest = Bytes::from(std::mem::take(pending));
-                runtime.block_on(async {
-                    upload.put(rest).await?;
-                    upload.shutdown().await
-                })
-            }
+/// A file, and the directories above it where they are missing. They are synced by the flush.
+fn create(path: &FsPath) -> io::Result<File> {
+    match File::create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            File::create_new(path)
         }
-    }
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Sink::Local(file) => file.write(bytes),
-            Sink::Remote {
-                upload,
-                runtime,
-                pending,
-            } => {
-                pending.extend_from_slice(bytes);
-                if pending.len() >= PIECE {
-                    let piece = Bytes::from(std::mem::take(pending));
-                    runtime.block_on(upload.put(piece))?;
-                }
-                Ok(bytes.len())
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        other => other,
     }
 }

@@ -1,16 +1,18 @@
 //! Rows → partitions: which rows go where, and what the log and the path call it.
 //!
 //! Invariants:
-//! - Equal values are one partition, nulls are one too, and rows keep their order within it.
+//! - Equal values are one partition, nulls are one too, and rows keep their order within it, through all batches
+//!   of a commit.
 //! - The value in the log is exact; the directory is only a convention, and no reader may rely on it.
 //! - The protocol writes null as the empty string, so an empty string cannot be a partition value: it
-//!   would come back as null. It is refused, naming its row.
+//!   would come back as null. It is refused, naming its row, before the batch is taken.
+//! - What a row costs here does not depend on how many partitions there are, nor on how they are mixed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{cast, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, SchemaRef, TimestampMicrosecondType,
@@ -38,14 +40,16 @@ impl Key {
     }
 }
 
-/// Splits batches of one schema by some of its columns.
+/// Finds the partitions of batches of one schema by some of its columns, and numbers them as they come.
 pub struct Splitter {
     columns: Vec<usize>,
     kept: Vec<usize>,
     types: Vec<DataType>,
     names: Vec<String>,
     rows: RowConverter,
-    known: HashMap<Box<[u8]>, Arc<Key>>,
+    /// Of this commit, as `keys`: a producer that runs for months has ever new ones.
+    numbers: HashMap<Box<[u8]>, u32>,
+    keys: Vec<Arc<Key>>,
 }
 
 impl Splitter {
@@ -87,12 +91,16 @@ impl Splitter {
             types,
             names: by.to_vec(),
             rows,
-            known: HashMap::new(),
+            numbers: HashMap::new(),
+            keys: Vec::new(),
         })
     }
 
-    /// The batch without partition columns, in one piece per partition.
-    pub fn split(&mut self, batch: &RecordBatch) -> Result<Vec<(Arc<Key>, RecordBatch)>> {
+    /// The partition of each row, by its number.
+    ///
+    /// # Errors
+    /// `BATCH_INVALID` naming column and row for a value that cannot be one of a partition.
+    pub fn number(&mut self, batch: &RecordBatch) -> Result<Vec<u32>> {
         let internal =
             |error| Error::new(Code::Internal, "rows cannot be split by partition").caused_by(&error);
         let values: Vec<ArrayRef> = self
@@ -102,43 +110,45 @@ impl Splitter {
             .map(|(index, plain)| cast(batch.column(*index), plain).map_err(internal))
             .collect::<Result<_>>()?;
         let rows = self.rows.convert_columns(&values).map_err(internal)?;
-        let mut groups: HashMap<&[u8], usize> = HashMap::new();
-        let mut members: Vec<Vec<u32>> = Vec::new();
-        let mut last: Option<(&[u8], usize)> = None;
-        for (number, row) in rows.iter().enumerate() {
-            let bytes = row.data();
-            let group = match last {
+        let mut numbers = Vec::with_capacity(batch.num_rows());
+        let mut last: Option<(&[u8], u32)> = None;
+        for (row, bytes) in rows.iter().enumerate() {
+            let bytes = bytes.data();
+            let number = match last {
                 // Data is often sorted or nearly so; then no hash is needed.
-                Some((before, group)) if before == bytes => group,
-                _ => *groups.entry(bytes).or_insert_with(|| {
-                    members.push(Vec::new());
-                    members.len() - 1
-                }),
+                Some((before, number)) if before == bytes => number,
+                _ => match self.numbers.get(bytes) {
+                    Some(number) => *number,
+                    None => {
+                        let key = self.key(&values, row)?;
+                        // A commit has fewer rows than that: each of them costs bytes of the budget.
+                        let number = self.keys.len() as u32;
+                        self.keys.push(Arc::new(key));
+                        self.numbers.insert(bytes.into(), number);
+                        number
+                    }
+                },
             };
-            last = Some((bytes, group));
-            members[group].push(number as u32);
+            last = Some((bytes, number));
+            numbers.push(number);
         }
-        let kept = batch.project(&self.kept).map_err(internal)?;
-        let mut parts = Vec::with_capacity(members.len());
-        for members in members {
-            let first = members[0] as usize;
-            let key = self.key(rows.row(first).data(), &values, first)?;
-            let part = if members.len() == batch.num_rows() {
-                kept.clone()
-            } else {
-                take_record_batch(&kept, &UInt32Array::from(members)).map_err(internal)?
-            };
-            parts.push((key, part));
-        }
-        Ok(parts)
+        Ok(numbers)
     }
 
-    fn key(&mut self, bytes: &[u8], values: &[ArrayRef], row: usize) -> Result<Arc<Key>> {
-        // A bound for producers that run for months over ever new partitions.
-        const REMEMBERED: usize = 10_000;
-        if let Some(key) = self.known.get(bytes) {
-            return Ok(Arc::clone(key));
-        }
+    /// The batch without its partition columns, which the log holds.
+    pub fn stored(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        batch.project(&self.kept).map_err(|error| {
+            Error::new(Code::Internal, "rows cannot be split by partition").caused_by(&error)
+        })
+    }
+
+    /// The partitions by their numbers; numbering begins anew.
+    pub fn take_keys(&mut self) -> Vec<Arc<Key>> {
+        self.numbers = HashMap::new();
+        std::mem::take(&mut self.keys)
+    }
+
+    fn key(&self, values: &[ArrayRef], row: usize) -> Result<Key> {
         let mut directory = String::new();
         let mut pairs = Vec::with_capacity(self.names.len());
         for (name, array) in self.names.iter().zip(values) {
@@ -152,15 +162,10 @@ impl Splitter {
             directory.push('/');
             pairs.push((name.clone(), text));
         }
-        let key = Arc::new(Key {
+        Ok(Key {
             values: pairs,
             directory,
-        });
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
-        }
-        self.known.insert(bytes.into(), Arc::clone(&key));
-        Ok(key)
+        })
     }
 }
 

@@ -245,18 +245,165 @@ async fn partitions_that_cannot_be_are_refused() {
     }
 }
 
-/// More partitions than files may be open, and still one file for most of them.
+/// A batch whose rows lie in these partitions, with ids from `first`.
+fn keyed(first: i64, keys: impl Iterator<Item = String>) -> RecordBatch {
+    let keys: ArrayRef = Arc::new(StringArray::from_iter_values(keys));
+    let ids = Int64Array::from_iter_values(first..first + keys.len() as i64);
+    columns(vec![("id", Arc::new(ids) as ArrayRef), ("key", keys)])
+}
+
+/// however the rows of a commit are mixed and however many partitions there are, each is one file, and its
+/// rows are in the order in which they came.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_partitions_do_not_need_many_open_files() {
+async fn a_partition_of_a_commit_is_one_file() {
+    const PARTITIONS: i64 = 3_000;
+    let mix = |first: i64, rows: i64| {
+        let keys =
+            (first..first + rows).map(|id| format!("p{}", id.wrapping_mul(2_654_435_761) % PARTITIONS));
+        keyed(first, keys)
+    };
     let table = Table::new();
-    let names: Vec<String> = (0..300).map(|n| format!("p{n}")).collect();
-    let keys: Vec<Option<&str>> = (0..900).map(|n| Some(names[n % 300].as_str())).collect();
-    table
-        .append(&[partitioned(keys)], json!({"delta": {"partitionBy": ["key"]}}))
+    let options = json!({"delta": {"partitionBy": ["key"], "commitInterval": "1h"}});
+    let mut writer = table.writer(&mix(0, 1), options).await.unwrap();
+    // Large ones, small ones that are joined, and one without rows.
+    writer
+        .write_all(0, &[mix(0, 10_000), mix(10_000, 10)])
         .await
         .unwrap();
-    assert_eq!(table.adds().len(), 300);
-    assert_eq!(table.ids().len(), 900);
+    writer
+        .write_all(1, &[mix(10_010, 3), mix(10_013, 0), mix(10_013, 7)])
+        .await
+        .unwrap();
+    writer.write_all(2, &[mix(10_020, 10_000)]).await.unwrap();
+    writer.flush().await.unwrap();
+    assert_eq!(table.adds().len() as i64, PARTITIONS);
+    // The next commit knows nothing of the partitions of the one before.
+    writer.write(3, &mix(20_020, 10)).await.unwrap();
+    writer.close().await.unwrap();
+    let adds = table.adds();
+    assert_eq!(adds.len() as i64, PARTITIONS + 10);
+    assert_eq!(table.ids(), (0..20_030).collect::<Vec<_>>());
+    for add in adds {
+        let partition: i64 = add["partitionValues"]["key"].as_str().unwrap()[1..]
+            .parse()
+            .unwrap();
+        let ids: Vec<i64> = table
+            .read(&add)
+            .iter()
+            .flat_map(|batch| {
+                let ids = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(0));
+                ids.values().to_vec()
+            })
+            .collect();
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert!(
+            ids.iter()
+                .all(|id| id.wrapping_mul(2_654_435_761) % PARTITIONS == partition)
+        );
+    }
+}
+
+/// Partitions of more rows than are copied at once roll at the target size; those beside them stay one file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_partition_rolls_at_the_target_size() {
+    let table = Table::new();
+    let delta = json!({"partitionBy": ["key"], "compression": "none", "targetFileSize": "400KB", "commitInterval": "1h"});
+    let key = |id: i64| {
+        if id % 100 == 0 {
+            format!("small {}", id % 700)
+        } else {
+            "large".to_string()
+        }
+    };
+    let batches: Vec<RecordBatch> = (0..10)
+        .map(|n| keyed(n * 20_000, (n * 20_000..n * 20_000 + 20_000).map(key)))
+        .collect();
+    let mut writer = table.writer(&batches[0], json!({"delta": delta})).await.unwrap();
+    writer.write_all(0, &batches).await.unwrap();
+    writer.close().await.unwrap();
+    let adds = table.adds();
+    let of = |value: &str| {
+        adds.iter()
+            .filter(|add| add["partitionValues"]["key"] == value)
+            .count()
+    };
+    assert!((3..8).contains(&of("large")), "{}", of("large"));
+    for small in (0..700).step_by(100) {
+        assert_eq!(of(&format!("small {small}")), 1);
+    }
+    assert_eq!(table.ids(), (0..200_000).collect::<Vec<_>>());
+}
+
+/// Dictionaries of several batches that are too many values for one key type together.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_of_dictionaries_that_do_not_go_together() {
+    let batch = |first: i64, rows: i64| {
+        let words: arrow::array::DictionaryArray<arrow::datatypes::Int8Type> = (first..first + rows)
+            .map(|id| format!("word {id}"))
+            .collect::<Vec<_>>()
+            .iter()
+            .map(String::as_str)
+            .collect();
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
+            (first..first + rows).map(|id| format!("{}", id % 3)),
+        ));
+        columns(vec![
+            (
+                "id",
+                Arc::new(Int64Array::from_iter_values(first..first + rows)) as ArrayRef,
+            ),
+            ("word", Arc::new(words)),
+            ("key", keys),
+        ])
+    };
+    for sizes in [vec![100, 100], vec![10; 20]] {
+        let table = Table::new();
+        let mut next = 0;
+        let batches: Vec<RecordBatch> = sizes
+            .iter()
+            .map(|rows| {
+                next += rows;
+                batch(next - rows, *rows)
+            })
+            .collect();
+        let mut writer = table
+            .writer(&batches[0], json!({"delta": {"partitionBy": ["key"]}}))
+            .await
+            .unwrap();
+        writer.write_all(0, &batches).await.unwrap();
+        writer.close().await.unwrap();
+        assert_eq!(table.adds().len(), 3);
+        for rows in table.batches() {
+            let ids =
+                arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(rows.column(0)).clone();
+            let words = arrow::compute::cast(rows.column(1), &DataType::Utf8).unwrap();
+            let words = arrow::array::AsArray::as_string::<i32>(&words);
+            for (id, word) in ids.values().iter().zip(words) {
+                assert_eq!(word, Some(format!("word {id}").as_str()));
+            }
+        }
+        assert_eq!(table.ids(), (0..200).collect::<Vec<_>>());
+    }
+}
+
+/// a partition that cannot be stored fails the commit, and the others leave no file behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_cannot_be_stored_leaves_nothing_behind() {
+    let table = Table::new();
+    let batch = keyed(0, (0..400).map(|id| format!("p{}", id % 200)));
+    let options = json!({"delta": {"partitionBy": ["key"], "commitInterval": "1h"}});
+    let mut writer = table.writer(&batch, options).await.unwrap();
+    std::fs::write(table.path().join("key=p77"), "in the way").unwrap();
+    writer.write(0, &batch).await.unwrap();
+    let failed = error(writer.flush().await);
+    assert_eq!(failed.code(), Code::ConfigInvalid, "{failed}");
+    drop(writer);
+    let start = std::time::Instant::now();
+    while table.parquet_files() > 0 {
+        assert!(start.elapsed().as_secs() < 10, "{} files", table.parquet_files());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(table.latest(), 0);
 }
 
 /// statistics are bounds that hold: exact where JSON can say so, absent where it cannot.

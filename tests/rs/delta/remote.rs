@@ -1,17 +1,24 @@
 //! A table in an object store, which here is memory: files are uploaded, and go when nobody wants them.
 
-use std::sync::atomic::AtomicBool;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use object_store::ObjectStore;
+use futures::stream::BoxStream;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
+};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
 
-fn delta(store: &Arc<InMemory>, options: serde_json::Value, poisoned: bool) -> Delta {
+fn delta<S: ObjectStore>(store: &Arc<S>, options: serde_json::Value, poisoned: bool) -> Delta {
     let url = url::Url::parse("memory:///table/").unwrap();
     let poisoned = Arc::new(AtomicBool::new(poisoned));
     let store: Arc<dyn ObjectStore> = Arc::clone(store) as _;
@@ -109,6 +116,73 @@ async fn what_no_commit_took_is_deleted_from_the_store() {
         assert!(start.elapsed() < Duration::from_secs(20), "files were left");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Counts the files that are put at once.
+#[derive(Debug, Default)]
+struct Counting {
+    inner: InMemory,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl fmt::Display for Counting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("counting")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Counting {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, opts: PutOptions) -> StoreResult<PutResult> {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        self.inner.put_opts(at, payload, opts).await
+    }
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        opts: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, opts).await
+    }
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> StoreResult<GetResult> {
+        self.inner.get_opts(at, options).await
+    }
+    fn delete_stream(
+        &self,
+        at: BoxStream<'static, StoreResult<Path>>,
+    ) -> BoxStream<'static, StoreResult<Path>> {
+        self.inner.delete_stream(at)
+    }
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// a commit of many partitions asks a store for a bounded number of uploads at once, and for more than one.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_of_a_commit_are_bounded() {
+    let store = Arc::new(Counting::default());
+    let delta = delta(
+        &store,
+        json!({"delta": {"partitionBy": ["id"], "commitInterval": "1h"}}),
+        false,
+    );
+    let (mut session, _heard) = open(&delta).await;
+    write(session.as_mut(), 0, rows(0, 600)).await;
+    session.flush().await.unwrap();
+    assert_eq!(parquet_files(&store.inner).await.len(), 600);
+    let most = store.most.load(Ordering::SeqCst);
+    assert!((2..=UPLOADS).contains(&most), "{most} at once");
 }
 
 /// After a failed sync of the log the table is not touched again.
