@@ -34,6 +34,7 @@ export function table(results) {
       `${ratio(delta.oursOverPeerSynced)} its throughput for the same promise, ${ratio(delta.oursOverPeer)} without; ${delta.oursMegabytesPerSecond.toFixed(0)} MB/s of Arrow data.`,
     );
   }
+  if (cases["delta-scale"]) lines.push(...deltaScale(cases["delta-scale"]));
   if (cases.flight) lines.push(...flight(cases.flight));
   if (cases.zerobus) lines.push(...zerobus(cases.zerobus));
   if (cases.loop) {
@@ -55,6 +56,52 @@ export function table(results) {
     }
   }
   return `${lines.join("\n")}\n`;
+}
+
+function deltaScale({ commits, files, partitions, store, clients, idle, failed }) {
+  const lines = ["", "## Delta: over commits, files, partitions and clients", ""];
+  const rows = [];
+  if (commits)
+    rows.push(
+      [`CPU of commit ${commits.commits.toLocaleString("en")} ÷ commit 50`, ratio(commits.lateOverEarly)],
+      ["the same, after reopening", ratio(commits.reopenedOverEarly)],
+      ["the same, another writer in between", ratio(commits.besideOverEarly)],
+      ["memory more than at commit 50", `${commits.grownMiB.toFixed(0)} MiB`],
+    );
+  for (const [name, row] of Object.entries(files ?? {})) {
+    const table = `${row.files.toLocaleString("en")} files, ${name === "behindCheckpoint" ? "a checkpoint" : "no checkpoint"}`;
+    rows.push(
+      [`${table}: connect and commit ÷ an empty table`, ratio(row.overEmpty)],
+      [`${table}: a further commit ÷ an empty table`, ratio(row.furtherOverEmpty)],
+      [`${table}: memory more than for an empty table`, `${row.moreMiB.toFixed(0)} MiB`],
+    );
+  }
+  for (const [keys, row] of Object.entries(partitions ?? {}))
+    rows.push(
+      [
+        `1 M rows, ${keys === "0" ? "no" : Number(keys).toLocaleString("en")} partitions: time ÷ \`write_deltalake\` and a sync`,
+        ratio(row.overPeerSynced),
+      ],
+      [`the same: bytes ÷ \`write_deltalake\``, ratio(row.bytesOverPeer)],
+    );
+  if (store)
+    rows.push([`${store.keys} partitions into S3 (moto): time ÷ \`write_deltalake\``, ratio(store.overPeer)]);
+  if (clients)
+    rows.push(
+      [
+        `threads with ${clients.clients.toLocaleString("en")} clients − with one`,
+        `${clients.many.threads - clients.one.threads}`,
+      ],
+      ["a round of sends, for each of their tables", `${clients.many.msPerTable.toFixed(2)} ms`],
+    );
+  for (const [sends, row] of Object.entries(idle ?? {}))
+    rows.push([
+      `${sends} sends at once on a quiet client: p50, p99, versions`,
+      `${time(row.p50Ms * 1e3)}, ${time(row.p99Ms * 1e3)}, ${row.mostVersions}`,
+    ]);
+  lines.push("| | |", "|---|---|", ...rows.map(([what, value]) => `| ${what} | ${value} |`));
+  lines.push("", failed.length === 0 ? "No bar is failed." : `Failed: ${failed.join("; ")}.`);
+  return lines;
 }
 
 /** Ratios first: they are what can be compared. */

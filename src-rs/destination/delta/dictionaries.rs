@@ -251,8 +251,12 @@ mod tests {
         Arc::new(Int64Array::from_iter_values((0..rows).map(value)))
     }
 
+    /// As good as random: multiples of a constant are spread too evenly to recur by chance.
     fn mixed(row: i64) -> i64 {
-        (row.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) as u64 >> 20) as i64
+        let mut z = (row as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 1) as i64
     }
 
     #[test]

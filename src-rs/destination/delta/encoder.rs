@@ -175,13 +175,14 @@ impl Encoders {
 
     async fn by_partition(&mut self) -> Result<Vec<Finished>> {
         let gathered = std::mem::take(&mut self.gathered);
-        let splitter = self.splitter.clone();
+        let (splitter, target) = (self.splitter.clone(), self.target_file_size);
         let grouped = over(compute::spawn(move || {
             let keys = match splitter.as_deref().map(Mutex::lock) {
                 Some(Ok(mut splitter)) => splitter.take_keys(),
                 _ => return Err(died()),
             };
-            Ok(Arc::new(gathered.group(keys)))
+            // Rolling is decided between chunks, so a chunk is a fraction of a file.
+            Ok(Arc::new(gathered.group(keys, target / 4)))
         }))
         .await?;
         let chunks: Vec<Range<usize>> = grouped.chunks();
@@ -193,6 +194,7 @@ impl Encoders {
                     splitter: self.splitter.clone(),
                     grouped: Arc::clone(&grouped),
                     target_file_size: self.target_file_size,
+                    shared: Arc::clone(&self.shared),
                 };
                 partitions.encode(chunk)
             })
@@ -215,6 +217,7 @@ struct Partitions {
     splitter: Option<Arc<Mutex<Splitter>>>,
     grouped: Arc<Grouped>,
     target_file_size: usize,
+    shared: Arc<Shared>,
 }
 
 impl Partitions {
@@ -265,9 +268,8 @@ impl Partitions {
             self.target_file_size,
             Arc::clone(self.grouped.key(partition)),
         );
+        let mut writer = Writer::new(spec, key, target, Arc::clone(&self.shared));
         let this = Arc::new(self);
-        // A row group of its own budget: what the partitions on their way hold is bounded by their number.
-        let mut writer = Writer::new(spec, key, target, Arc::default());
         for start in rows.clone().step_by(step) {
             let range = start..(start + step).min(rows.end);
             let this = Arc::clone(&this);

@@ -17,8 +17,8 @@ use super::conform::Plan;
 use super::partitions::Key;
 use crate::error::{Code, Error, Result};
 
-pub const CHUNK_ROWS: usize = 32_768;
-pub const CHUNK_BYTES: usize = 8 << 20;
+const CHUNK_ROWS: usize = 32_768;
+const CHUNK_BYTES: usize = 8 << 20;
 /// Files that are encoded by one piece of work, before others have their turn.
 const CHUNK_FILES: usize = 256;
 
@@ -49,8 +49,8 @@ impl Gathered {
         self.bytes + 12 * self.rows
     }
 
-    /// In order by partition; `keys` holds one for each number.
-    pub fn group(self, keys: Vec<Arc<Key>>) -> Grouped {
+    /// In order by partition, to be copied in chunks of at most so many bytes; `keys` holds one for each number.
+    pub fn group(self, keys: Vec<Arc<Key>>, most: usize) -> Grouped {
         let (batches, numbers) = joined(self.batches, self.numbers);
         let mut ends = vec![0_usize; keys.len()];
         for number in numbers.iter().flatten() {
@@ -69,8 +69,9 @@ impl Gathered {
                 *next += 1;
             }
         }
+        let row_bytes = (self.bytes / self.rows.max(1)).max(1);
         Grouped {
-            row_bytes: (self.bytes / self.rows.max(1)).max(1),
+            step: (most.min(CHUNK_BYTES) / row_bytes).clamp(1, CHUNK_ROWS),
             batches,
             order,
             ends,
@@ -87,18 +88,18 @@ pub struct Grouped {
     /// Of each partition, where in `order` it ends.
     ends: Vec<usize>,
     keys: Vec<Arc<Key>>,
-    row_bytes: usize,
+    /// Rows that are copied at once.
+    step: usize,
 }
 
 impl Grouped {
     /// Partitions that are encoded together: several small ones, or one of any size.
     pub fn chunks(&self) -> Vec<Range<usize>> {
-        let most = self.step();
         let mut chunks: Vec<Range<usize>> = Vec::new();
         for partition in 0..self.keys.len() {
             let fits = chunks.last().is_some_and(|chunk| {
                 let rows = self.ends[partition] - self.rows_of(chunk.start).start;
-                rows <= most && chunk.len() < CHUNK_FILES
+                rows <= self.step && chunk.len() < CHUNK_FILES
             });
             match chunks.last_mut().filter(|_| fits) {
                 Some(chunk) => chunk.end = partition + 1,
@@ -110,7 +111,7 @@ impl Grouped {
 
     /// Rows that are copied at once.
     pub fn step(&self) -> usize {
-        (CHUNK_BYTES / self.row_bytes).clamp(1, CHUNK_ROWS)
+        self.step
     }
 
     pub fn key(&self, partition: usize) -> &Arc<Key> {

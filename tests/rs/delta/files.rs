@@ -256,7 +256,7 @@ fn keyed(first: i64, keys: impl Iterator<Item = String>) -> RecordBatch {
 /// rows are in the order in which they came.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_of_a_commit_is_one_file() {
-    const PARTITIONS: i64 = 3_000;
+    const PARTITIONS: i64 = 600;
     let mix = |first: i64, rows: i64| {
         let keys =
             (first..first + rows).map(|id| format!("p{}", id.wrapping_mul(2_654_435_761) % PARTITIONS));
