@@ -48,12 +48,18 @@ fn runtime() -> &'static Runtime {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers(cores))
+            .max_blocking_threads(BLOCKING)
             .thread_name("arrow-ingest")
             .enable_all()
             .build()
             .expect("the operating system gives no threads")
     })
 }
+
+/// Reads of local files and names that are looked up, for all clients; without a bound there would be a thread for
+/// each client that reads its table's log. A piece of work here may wait for another only if few of its kind run at
+/// once: checkpoints do, two of them.
+const BLOCKING: usize = 8;
 
 /// A processor is left to JavaScript: see `specs/decisions/0006`.
 fn workers(processors: usize) -> usize {
