@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use self::flight::{
-    BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls,
+    BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls, header_fault,
 };
 use self::group::{Group, mistakes};
 pub use self::quarantine::{DeadLetter, Quarantine};

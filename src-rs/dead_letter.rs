@@ -4,35 +4,46 @@
 //! - After [`DeadLetters::sync`] has called back, what was kept before it is on the disk, or the log and
 //!   the counters say that it is not. It always calls back: a disk that fails loses no outcome.
 //! - A file under its final name (`.arrow`) is whole. One that is being written has another suffix
-//!   (`.arrow.part`) and is locked; what a crash left is made whole by the next client on the directory.
+//!   (`.arrow.part`) and is locked; what a crash left is made whole by the next client on the directory, and
+//!   what cannot be read is set aside (`.arrow.damaged`), never removed.
+//! - Nothing that a file holds or an order asks ends the thread: what panics is counted as failed, and said.
+//! - What the thread holds is its own copy. A disk may hang for longer than the JavaScript environment lives
+//!   whose memory the rows were lent from.
 //! - All files together stay within the bounds: the oldest go first, and the log says so.
 //!
 //! It does not decide which rows are refused, does not send anything again, and never writes anything but
 //! the rows and the destination's word on them. `specs/quarantine.md` has the layout.
 
 mod file;
+mod salvage;
 mod shelf;
 
-use std::fs;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayData, ArrayRef, RecordBatch, RecordBatchOptions, make_array};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 
 use self::file::{OpenFile, Part};
 use crate::config::DeadLetter;
+use crate::handoff::{can_own, own};
 use crate::outcome::Rejection;
 use crate::telemetry::Counters;
 
 /// A file that nothing was added to for so long is closed, so that it can be read.
 const IDLE: Duration = Duration::from_secs(1);
+/// Files that could not be finished are tried again after so long.
+const RESPITE: Duration = Duration::from_secs(30);
 /// Schemas with an open file at once.
 const MOST_OPEN: usize = 8;
+
+const LOST: &str = "refused rows could not be written to the dead-letter directory";
 
 /// Says something in the user's log: a line, and what it is about.
 pub type Warn = Box<dyn Fn(&str, Value) + Send>;
@@ -50,8 +61,47 @@ pub struct Letter {
     pub rejections: Vec<Rejection>,
 }
 
+impl Letter {
+    /// The same rows in memory of their own.
+    fn owned(mut self) -> Result<Letter, file::Trouble> {
+        for batch in &mut self.batches {
+            let columns: Result<Vec<ArrayRef>, _> = batch.columns().iter().map(owned).collect();
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            *batch = RecordBatch::try_new_with_options(batch.schema(), columns?, &options)?;
+        }
+        Ok(self)
+    }
+}
+
+fn owned(column: &ArrayRef) -> Result<ArrayRef, file::Trouble> {
+    if can_own(column.data_type()) {
+        return own(column).map_err(|error| file::Trouble::Rows(error.message().to_string()));
+    }
+    Ok(make_array(deep(&column.to_data())?))
+}
+
+/// For types of which no kernel copies the rows alone: with all that their buffers hold.
+fn deep(data: &ArrayData) -> Result<ArrayData, arrow::error::ArrowError> {
+    let copy = |buffer: &Buffer| Buffer::from(buffer.as_slice());
+    let nulls = data.nulls().map(|nulls| {
+        let bits = BooleanBuffer::new(copy(nulls.buffer()), nulls.offset(), nulls.len());
+        NullBuffer::new(bits)
+    });
+    let children: Result<Vec<ArrayData>, _> = data.child_data().iter().map(deep).collect();
+    ArrayData::builder(data.data_type().clone())
+        .len(data.len())
+        .offset(data.offset())
+        .nulls(nulls)
+        .buffers(data.buffers().iter().map(copy).collect())
+        .child_data(children?)
+        .align_buffers(true)
+        .build()
+}
+
 enum Order {
     Keep(Letter),
+    /// Rows that cannot be kept, and why.
+    Lose(usize, file::Trouble),
     Sync(Done),
     Close(Done),
 }
@@ -86,6 +136,7 @@ impl DeadLetters {
             open: Vec::new(),
             failed: 0,
             unsynced: 0,
+            stranded: Vec::new(),
         };
         // Without a thread every order is dropped, and so answered.
         let _ = thread::Builder::new()
@@ -95,7 +146,12 @@ impl DeadLetters {
     }
 
     pub fn keep(&self, letter: Letter) {
-        let _ = self.0.send(Order::Keep(letter));
+        let rows = letter.rejections.len();
+        let order = match letter.owned() {
+            Ok(letter) => Order::Keep(letter),
+            Err(trouble) => Order::Lose(rows, trouble),
+        };
+        let _ = self.0.send(order);
     }
 
     /// Calls back, from another thread, once all that was kept before is on the disk or has failed.
@@ -119,33 +175,44 @@ struct Desk {
     /// Rows lost since the last sync.
     failed: usize,
     unsynced: usize,
+    /// Files with rows that count as kept and could not be finished, to be tried again, each with where its
+    /// last synced row ends.
+    stranded: Vec<(PathBuf, u64)>,
 }
 
 impl Desk {
     fn run(&mut self, orders: &Receiver<Order>) {
-        if let Err(error) = self.begin() {
-            self.complain("the dead-letter directory cannot be used", &error);
-        }
+        self.guarded("looking through the dead-letter directory", |desk| {
+            if let Err(error) = desk.begin() {
+                desk.complain("the dead-letter directory cannot be used", &error);
+            }
+        });
         loop {
-            let first = if self.open.is_empty() {
-                orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                orders.recv_timeout(IDLE)
+            let first = match (self.open.is_empty(), self.stranded.is_empty()) {
+                (true, true) => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (true, false) => orders.recv_timeout(RESPITE),
+                (false, _) => orders.recv_timeout(IDLE),
             };
             let first = match first {
                 Ok(order) => order,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.seal(0);
-                    continue;
+                Err(end) => {
+                    self.guarded("closing dead letters", |desk| desk.seal(0));
+                    match end {
+                        RecvTimeoutError::Timeout => continue,
+                        RecvTimeoutError::Disconnected => return,
+                    }
                 }
-                Err(RecvTimeoutError::Disconnected) => return self.seal(0),
             };
             let mut waiting = Vec::new();
             let mut closing = false;
             // All that is there shares one sync.
             for order in std::iter::once(first).chain(orders.try_iter()) {
                 match order {
-                    Order::Keep(letter) => self.keep(&letter),
+                    Order::Keep(letter) => self.keep_guarded(&letter),
+                    Order::Lose(rows, trouble) => {
+                        self.failed += rows;
+                        self.complain(LOST, &trouble);
+                    }
                     Order::Sync(done) => waiting.push(done),
                     Order::Close(done) => {
                         waiting.push(done);
@@ -153,11 +220,10 @@ impl Desk {
                     }
                 }
             }
-            self.sync();
-            self.seal(if closing {
-                0
-            } else {
-                self.options.max_file_bytes as u64
+            let least = if closing { 0 } else { self.options.max_file_bytes as u64 };
+            self.guarded("syncing dead letters", |desk| {
+                desk.sync();
+                desk.seal(least);
             });
             drop(waiting);
             if closing {
@@ -166,21 +232,64 @@ impl Desk {
         }
     }
 
+    /// A fault of ours, or of a library, costs what was being done and nothing that comes later.
+    fn guarded(&mut self, what: &str, work: impl FnOnce(&mut Desk)) -> bool {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self))).is_ok();
+        if !done {
+            self.complain("a fault while keeping refused rows was contained", &what);
+        }
+        done
+    }
+
     fn begin(&mut self) -> std::io::Result<()> {
-        fs::create_dir_all(&self.options.directory)?;
+        file::make_directory(&self.options.directory)?;
         for path in file::left_behind(&self.options.directory)? {
-            match file::recover(&path) {
-                Ok(Some(rows)) => (self.warn)(
-                    "dead letters that a crash had left half-written are whole again",
-                    json!({ "file": path.display().to_string(), "rows": rows }),
-                ),
-                // Another client writes to it.
-                Ok(None) => {}
-                Err(error) => self.complain("dead letters that a crash left cannot be read", &error),
-            }
+            self.salvage(&path, None);
         }
         self.tidy();
         Ok(())
+    }
+
+    /// Makes a file whole, as far as it goes. Whether it can be forgotten. `synced`: what comes after it is a
+    /// write of ours that failed.
+    fn salvage(&mut self, path: &Path, synced: Option<u64>) -> bool {
+        match salvage::recover(path, synced) {
+            Ok(Some(salvaged)) => {
+                if salvaged.rows > 0 || salvaged.damaged.is_none() {
+                    (self.warn)(
+                        "dead letters that were left half-written are whole again",
+                        json!({ "file": path.display().to_string(), "rows": salvaged.rows }),
+                    );
+                }
+                if let Some(damaged) = salvaged.damaged {
+                    self.counters.dead_letter_files_damaged.add(1);
+                    (self.warn)(
+                        "a dead-letter file is damaged: rows in it cannot be read, and it was set aside",
+                        json!({ "file": damaged.display().to_string(), "rowsRead": salvaged.rows }),
+                    );
+                }
+                true
+            }
+            // Another client writes to it, or has made it whole.
+            Ok(None) => true,
+            Err(error) => {
+                self.complain("dead letters that were left half-written cannot be made whole", &error);
+                false
+            }
+        }
+    }
+
+    fn keep_guarded(&mut self, letter: &Letter) {
+        let counted = self.unsynced + self.failed;
+        if self.guarded("writing refused rows", |desk| desk.keep(letter)) {
+            return;
+        }
+        // The file may be in any state.
+        if let Some(file) = self.take(&letter.schema) {
+            self.abandon(file);
+        }
+        let of_letter = (self.unsynced + self.failed).saturating_sub(counted);
+        self.failed += letter.rejections.len().saturating_sub(of_letter);
     }
 
     fn keep(&mut self, letter: &Letter) {
@@ -197,14 +306,10 @@ impl Desk {
                 Ok(()) => self.unsynced += rows,
                 Err(error) => {
                     if let Some(file) = self.take(&letter.schema) {
-                        self.lose(file.unsynced_rows());
-                        file.give_up();
+                        self.abandon(file);
                     }
                     self.failed += rows;
-                    self.complain(
-                        "refused rows could not be written to the dead-letter directory",
-                        &error,
-                    );
+                    self.complain(LOST, &error);
                 }
             }
         }
@@ -218,7 +323,7 @@ impl Desk {
                     let oldest = self.open.remove(0);
                     self.finish(oldest);
                 }
-                fs::create_dir_all(&self.options.directory)?;
+                file::make_directory(&self.options.directory)?;
                 let file = OpenFile::create(&self.options.directory, letter.schema.clone())?;
                 self.open.push(file);
                 self.open.len() - 1
@@ -240,7 +345,7 @@ impl Desk {
                 Err(error) => {
                     kept = kept.saturating_sub(rows);
                     failed += rows;
-                    file.give_up();
+                    self.stranded.extend(file.give_up());
                     self.complain(
                         "refused rows could not be synced to the dead-letter directory",
                         &error,
@@ -260,6 +365,14 @@ impl Desk {
         self.open = open;
         let full: Vec<OpenFile> = full;
         full.into_iter().for_each(|file| self.finish(file));
+        // Each of them is read from its beginning: not after every row that is refused.
+        if least == 0 {
+            for (path, synced) in std::mem::take(&mut self.stranded) {
+                if !self.salvage(&path, Some(synced)) {
+                    self.stranded.push((path, synced));
+                }
+            }
+        }
     }
 
     fn take(&mut self, schema: &SchemaRef) -> Option<OpenFile> {
@@ -268,14 +381,21 @@ impl Desk {
     }
 
     fn finish(&mut self, file: OpenFile) {
-        let rows = file.unsynced_rows();
+        let (rows, stranded) = (file.unsynced_rows(), file.synced());
         match file.finish() {
             Ok(()) => self.tidy(),
             Err(error) => {
                 self.lose(rows);
+                self.stranded.push(stranded);
                 self.complain("a dead-letter file could not be finished", &error);
             }
         }
+    }
+
+    /// Lets go of a file that cannot be written to, for what is in it to be made whole.
+    fn abandon(&mut self, file: OpenFile) {
+        self.lose(file.unsynced_rows());
+        self.stranded.extend(file.give_up());
     }
 
     /// Rows that were taken for written are not.

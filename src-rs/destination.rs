@@ -14,6 +14,7 @@ pub mod delta;
 pub mod discard;
 pub mod flight;
 pub mod headers;
+pub mod tls;
 pub mod zerobus;
 
 use std::sync::{Arc, Once};

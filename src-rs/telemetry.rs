@@ -37,6 +37,8 @@ counters! {
     dead_letters_failed,
     /// Dead-letter files that were removed to make room.
     dead_letter_files_removed,
+    /// Dead-letter files that could not be read to their end and were set aside.
+    dead_letter_files_damaged,
     /// Sessions opened, reconnects included.
     sessions_opened,
     /// Sessions that broke.

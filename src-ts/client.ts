@@ -64,11 +64,15 @@ export interface ClientStats {
     /** Now: sent and not acknowledged. */
     readonly inWindow: number;
   };
-  /** Refused rows that are on the disk, that could not be put there, and files removed to make room. */
+  /**
+   * Refused rows that are on the disk, that could not be put there, files removed to make room, and files that
+   * were found damaged and set aside.
+   */
   readonly deadLetters: {
     readonly kept: number;
     readonly failed: number;
     readonly filesRemoved: number;
+    readonly filesDamaged: number;
   };
   readonly sessions: { readonly opened: number; readonly broken: number };
   /** JavaScript memory held, by distinct ArrayBuffer. */

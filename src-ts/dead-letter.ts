@@ -9,7 +9,7 @@
 import { readdir, readFile, rm, stat } from "node:fs/promises";
 import * as path from "node:path";
 import { Data, RecordBatch, Schema, Struct, Table, tableFromIPC } from "apache-arrow";
-import { ingestError } from "./errors.js";
+import { type ErrorCode, ingestError } from "./errors.js";
 
 /** One file of a dead-letter directory. */
 export interface DeadLetterFile {
@@ -48,14 +48,32 @@ const PREFIX_KEY = "arrow-ingest.dead-letter.prefix";
 const ADDED = 5;
 const NAME = /^rejected-\d+-[0-9a-f]+\.arrow$/;
 
+/** What the file system says, in our words. */
+function ofTheDisk(what: string, cause: unknown): Error {
+  const system = (cause as NodeJS.ErrnoException).code;
+  const codes: Record<string, ErrorCode> = {
+    ENOENT: "NOT_FOUND",
+    ENOTDIR: "NOT_FOUND",
+    EACCES: "PERMISSION_DENIED",
+    EPERM: "PERMISSION_DENIED",
+  };
+  const code = codes[system ?? ""] ?? "UNAVAILABLE";
+  const why = code === "NOT_FOUND" ? "there is no such file or directory" : String(system ?? cause);
+  return ingestError({ code, message: `${what}: ${why}`, operation: "read", cause });
+}
+
 /**
  * The files of a dead-letter directory that are whole, the oldest first. A file that a client still writes to is
  * not among them: it is closed at `deadLetter.maxFileBytes`, when nothing came for a second, and at `close`.
  *
- * @throws What the file system says, such as `ENOENT`.
+ * @throws {IngestError} `NOT_FOUND` for a directory that is not there (nothing was refused yet), `PERMISSION_DENIED`
+ * and `UNAVAILABLE` for one that cannot be read; the system's own error is the cause.
  */
 export async function listDeadLetters(directory: string): Promise<DeadLetterFile[]> {
-  const names = (await readdir(directory)).filter((name) => NAME.test(name)).sort();
+  const all = await readdir(directory).catch((error) => {
+    throw ofTheDisk(`the dead-letter directory ${directory} cannot be read`, error);
+  });
+  const names = all.filter((name) => NAME.test(name)).sort();
   const files = names.map(async (name): Promise<DeadLetterFile | null> => {
     const file = path.join(directory, name);
     // A client may have removed it since to make room.
@@ -68,11 +86,14 @@ export async function listDeadLetters(directory: string): Promise<DeadLetterFile
 /**
  * The refused rows of one file, and why each was refused.
  *
- * @throws {IngestError} `BATCH_INVALID` for a file that no client wrote; what the file system says.
+ * @throws {IngestError} `BATCH_INVALID` for a file that no client wrote; `NOT_FOUND`, `PERMISSION_DENIED` or
+ * `UNAVAILABLE` for one that cannot be read.
  */
 export async function readDeadLetter(file: string | DeadLetterFile): Promise<DeadLetterContent> {
   const name = typeof file === "string" ? file : file.path;
-  const bytes = await readFile(name);
+  const bytes = await readFile(name).catch((error) => {
+    throw ofTheDisk(`the dead-letter file ${name} cannot be read`, error);
+  });
   let table: Table;
   try {
     table = tableFromIPC(bytes);
@@ -117,7 +138,14 @@ function rejectionsOf(table: Table, prefix: string): DeadLetterRejection[] {
   }));
 }
 
-/** Removes a file whose rows have been dealt with. One that is gone already is no error. */
+/**
+ * Removes a file whose rows have been dealt with. One that is gone already is no error.
+ *
+ * @throws {IngestError} `PERMISSION_DENIED` or `UNAVAILABLE` if it stays.
+ */
 export async function removeDeadLetter(file: string | DeadLetterFile): Promise<void> {
-  await rm(typeof file === "string" ? file : file.path, { force: true });
+  const name = typeof file === "string" ? file : file.path;
+  await rm(name, { force: true }).catch((error) => {
+    throw ofTheDisk(`the dead-letter file ${name} cannot be removed`, error);
+  });
 }

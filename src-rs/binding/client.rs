@@ -358,6 +358,7 @@ impl NativeClient {
                 "kept": counters.dead_letters_kept.get(),
                 "failed": counters.dead_letters_failed.get(),
                 "filesRemoved": counters.dead_letter_files_removed.get(),
+                "filesDamaged": counters.dead_letter_files_damaged.get(),
             },
             "retry": { "strikes": counters.strikes.get() },
         })

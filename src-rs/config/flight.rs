@@ -28,6 +28,8 @@ pub struct Flight {
     /// Silence after which the server is asked whether it is still there; zero never asks.
     pub keep_alive: Duration,
     pub connect_timeout: Duration,
+    /// How long the server may leave unanswered what it owes an answer to.
+    pub acknowledgement_timeout: Duration,
     pub dictionaries: Dictionaries,
     pub auth: Option<BasicAuth>,
 }
@@ -124,8 +126,10 @@ pub(super) fn read(group: &mut Group<'_>) -> Flight {
         descriptor: descriptor(group),
         commit_interval: group.duration("commitInterval", Duration::from_secs(1)),
         atomic_refusals: group.flag("atomicRefusals", false),
-        keep_alive: group.duration("keepAlive", Duration::from_secs(60)),
+        // More than the five minutes in which gRPC servers allow one ping without data.
+        keep_alive: group.duration("keepAlive", Duration::from_secs(330)),
         connect_timeout: group.duration("connectTimeout", Duration::from_secs(10)),
+        acknowledgement_timeout: patience(group, "acknowledgementTimeout", Duration::from_secs(300)),
         dictionaries: group.choice(
             "dictionaries",
             Dictionaries::Hydrate,
@@ -133,6 +137,15 @@ pub(super) fn read(group: &mut Group<'_>) -> Flight {
         ),
         auth: auth(group),
     }
+}
+
+/// A time that is left for something, so none at all is a mistake.
+pub(super) fn patience(group: &mut Group<'_>, name: &'static str, default: Duration) -> Duration {
+    let patience = group.duration(name, default);
+    if patience.is_zero() {
+        group.issue(name, "leaves no time for an answer".into(), None);
+    }
+    patience
 }
 
 /// What `headers` says: names and values, or that somebody is to be asked.
@@ -152,16 +165,54 @@ pub(super) fn read_headers(root: &mut Group<'_>) -> Headers {
     if root.holds_true("headers", "provider") {
         root.group("headers", |group| {
             headers.asked = group.flag("provider", true);
-            headers.timeout = group.duration("timeout", headers.timeout);
-            if headers.timeout.is_zero() {
-                group.issue("timeout", "leaves no time for an answer".into(), None);
-            }
+            headers.timeout = patience(group, "timeout", headers.timeout);
         });
         return headers;
     }
-    let given = root.strings("headers").into_iter();
-    headers.given = given.map(|(name, value)| (name, Secret(value))).collect();
+    let given = root.strings("headers");
+    for (name, value) in &given {
+        if let Some(fault) = header_fault(name, value) {
+            root.issue(&format!("headers.{name}"), fault.into(), None);
+        }
+    }
+    headers.given = given.into_iter().map(|(name, value)| (name, Secret(value))).collect();
     headers
+}
+
+/// Headers that the protocols set themselves: another value would break the call, or be left out in silence.
+const RESERVED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Why a header cannot be sent, in words that follow its name, and without its value. Names that end in
+/// `-bin` carry any bytes: gRPC wraps them.
+pub fn header_fault(name: &str, value: &str) -> Option<&'static str> {
+    let Ok(name) = http::HeaderName::from_bytes(name.as_bytes()) else {
+        return Some("cannot be the name of a header");
+    };
+    let name = name.as_str();
+    if name.starts_with("grpc-") || RESERVED.contains(&name) {
+        return Some("is the protocol's own and cannot be set");
+    }
+    if name.ends_with("-bin") || value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return None;
+    }
+    Some(match value.chars().find(|letter| !matches!(letter, ' '..='~')) {
+        Some('\u{feff}') => {
+            "has a value that is not visible ASCII: it begins with a byte order mark, as some editors put before a text"
+        }
+        Some('\n' | '\r') => "has a value that is not visible ASCII: it has a line break, as at the end of a file",
+        _ => "has a value that is not visible ASCII",
+    })
 }
 
 pub(super) fn read_tls(group: &mut Group<'_>) -> Tls {

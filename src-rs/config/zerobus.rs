@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::flight::patience;
 use super::group::Group;
 use super::{Compression, Secret};
 
@@ -44,7 +45,7 @@ pub(super) fn read(group: &mut Group<'_>) -> Zerobus {
         ),
         max_inflight_batches: group.count("maxInflightBatches", 1_000, 1),
         connect_timeout: group.duration("connectTimeout", Duration::from_secs(30)),
-        acknowledgement_timeout: group.duration("acknowledgementTimeout", Duration::from_secs(60)),
+        acknowledgement_timeout: patience(group, "acknowledgementTimeout", Duration::from_secs(60)),
         pause: group.duration("pause", Duration::from_secs(60)),
         atomic_refusals: group.flag("atomicRefusals", true),
     }

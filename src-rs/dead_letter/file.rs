@@ -1,11 +1,17 @@
 //! One dead-letter file, from its first row to its final name.
 //!
+//! Invariants:
+//! - A row counts as kept only once there is room on the disk for what the file still needs to be whole: at
+//!   each sync the footer's room is written beforehand, as zeros behind the last row.
+//! - Files are their owner's alone (0600, directories 0700), for they hold the user's data; and a file that was
+//!   synced is one whose name was synced, too.
+//!
 //! An Arrow IPC file is a stream between two marks, so one that was never finished can be read as a stream
-//! up to where it breaks off: that is what [`recover`] does.
+//! up to where it breaks off: that is what `salvage` does.
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, BufReader, BufWriter, Read};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,8 +21,11 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::MetadataVersion;
-use arrow::ipc::reader::{FileReader, StreamReader};
-use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
+use arrow::ipc::convert::IpcSchemaEncoder;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::{DictionaryTracker, FileWriter, IpcWriteOptions};
+use arrow::ipc::{Block, FooterBuilder};
+use flatbuffers::FlatBufferBuilder;
 use uuid::Uuid;
 
 use super::Letter;
@@ -25,20 +34,30 @@ use crate::outcome::Rejection;
 /// How names begin, and end once the file is whole.
 const START: &str = "rejected-";
 pub const FINAL: &str = ".arrow";
-const PART: &str = ".arrow.part";
+pub const PART: &str = ".arrow.part";
+/// What cannot be read to its end ends in this, and nobody removes it.
+pub const DAMAGED: &str = ".arrow.damaged";
 
 /// Says in the schema's metadata how the columns that were added begin.
 pub const PREFIX_KEY: &str = "arrow-ingest.dead-letter.prefix";
 const PREFIX: &str = "_rejection_";
+/// Columns that are added.
+pub const ADDED: usize = 5;
 
 /// The mark at the beginning, padded.
-const MARK: usize = 8;
+pub const MARK: &[u8; 8] = b"ARROW1\0\0";
+/// Room for the footer is written so much further than it is needed, so that not every sync has to.
+const AHEAD: u64 = 64 << 10;
+/// What a footer takes for each message.
+const BLOCK: u64 = size_of::<Block>() as u64;
 
 /// What can go wrong with a file.
 #[derive(Debug)]
 pub enum Trouble {
     Disk(io::Error),
     Arrow(ArrowError),
+    /// The rows could not be read any more when they were to be kept.
+    Rows(String),
 }
 
 impl From<io::Error> for Trouble {
@@ -58,6 +77,7 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Disk(error) => error.fmt(f),
             Trouble::Arrow(error) => error.fmt(f),
+            Trouble::Rows(text) => f.write_str(text),
         }
     }
 }
@@ -68,6 +88,13 @@ pub struct Part<'l> {
     pub sequence: u64,
     pub rejections: &'l [Rejection],
     batch: RecordBatch,
+}
+
+/// The fields of dictionaries, each of which is a message of its own at most once in a file.
+fn dictionaries(schema: &Schema) -> u64 {
+    let fields = schema.flattened_fields();
+    let is_one = |field: &&&Field| matches!(field.data_type(), DataType::Dictionary(..));
+    fields.iter().filter(is_one).count() as u64
 }
 
 impl Letter {
@@ -100,11 +127,16 @@ pub struct OpenFile {
     path: PathBuf,
     unsynced_rows: usize,
     bytes: u64,
+    /// What the footer takes as of now,
+    footer: u64,
+    /// and up to where there is room for it.
+    reserved: u64,
 }
 
 impl OpenFile {
     pub fn create(directory: &Path, schema: SchemaRef) -> Result<OpenFile, Trouble> {
         let extended = extended(&schema);
+        let footer = ending(&extended, &[], &[]).len() as u64 + dictionaries(&extended) * BLOCK;
         let path = new_path(directory);
         // On a full disk every row that is refused would leave an empty file.
         let writer = writer(&path, &extended).inspect_err(|_| {
@@ -117,12 +149,19 @@ impl OpenFile {
             path,
             unsynced_rows: 0,
             bytes: 0,
+            footer,
+            reserved: 0,
         })
     }
 
     /// The schema without the columns that were added.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Its path, and where what was synced ends.
+    pub fn synced(&self) -> (PathBuf, u64) {
+        (self.path.clone(), self.bytes)
     }
 
     pub fn unsynced_rows(&self) -> usize {
@@ -138,7 +177,7 @@ impl OpenFile {
         let rejections = part.rejections;
         let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
         let rows = rejections.len();
-        let added: [ArrayRef; 5] = [
+        let added: [ArrayRef; ADDED] = [
             Arc::new(StringArray::from_iter_values(
                 rejections.iter().map(|r| &r.message),
             )),
@@ -151,53 +190,128 @@ impl OpenFile {
         let batch = RecordBatch::try_new(Arc::clone(&self.extended), columns)?;
         self.writer.write(&batch)?;
         self.unsynced_rows += rows;
+        self.footer += BLOCK;
         Ok(())
     }
 
     pub fn sync(&mut self) -> Result<(), Trouble> {
         self.writer.flush()?;
-        let file = self.writer.get_ref().get_ref();
+        let mut file = self.writer.get_ref().get_ref();
+        let end = file.stream_position()?;
+        if end + self.footer > self.reserved {
+            // In proportion to what is there, or a file of many small batches would be written over and over.
+            let room = 2 * self.footer + AHEAD;
+            io::copy(&mut io::Read::take(io::repeat(0), room), &mut file)?;
+            file.seek(SeekFrom::Start(end))?;
+            self.reserved = end + room;
+        }
         file.sync_data()?;
-        self.bytes = file.metadata()?.len();
+        self.bytes = end;
         self.unsynced_rows = 0;
         Ok(())
     }
 
-    /// Lets go of a file that cannot be written to. What was synced stays for the next client to make whole.
-    pub fn give_up(self) {
+    /// Lets go of a file that cannot be written to. Returns what was synced of it, which is to be made whole.
+    pub fn give_up(self) -> Option<(PathBuf, u64)> {
         if self.bytes == 0 {
             let _ = fs::remove_file(&self.path);
+            return None;
         }
+        Some((self.path, self.bytes))
     }
 
     /// Gives it its final name, if there is anything in it.
-    pub fn finish(self) -> Result<(), Trouble> {
+    pub fn finish(mut self) -> Result<(), Trouble> {
         if self.bytes == 0 && self.unsynced_rows == 0 {
             self.give_up();
             return Ok(());
         }
-        let file = self.writer.into_inner()?;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        self.writer.finish()?;
+        let mut file = self.writer.get_ref().get_ref();
+        let end = file.stream_position()?;
+        file.set_len(end)?;
         file.sync_all()?;
         rename(&self.path)
     }
 }
 
+/// What stands behind the last message of a file: the end of the stream, and where its messages are.
+pub fn ending(schema: &Schema, dictionaries: &[Block], batches: &[Block]) -> Vec<u8> {
+    let mut builder = FlatBufferBuilder::new();
+    let dictionaries = builder.create_vector(dictionaries);
+    let batches = builder.create_vector(batches);
+    let mut tracker = DictionaryTracker::new(true);
+    let schema = IpcSchemaEncoder::new()
+        .with_dictionary_tracker(&mut tracker)
+        .schema_to_fb_offset(&mut builder, schema);
+    let mut footer = FooterBuilder::new(&mut builder);
+    footer.add_version(MetadataVersion::V5);
+    footer.add_schema(schema);
+    footer.add_dictionaries(dictionaries);
+    footer.add_recordBatches(batches);
+    let footer = footer.finish();
+    builder.finish(footer, None);
+    let footer = builder.finished_data();
+    let mut bytes = vec![0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+    bytes.extend_from_slice(footer);
+    bytes.extend_from_slice(&(footer.len() as i32).to_le_bytes());
+    bytes.extend_from_slice(b"ARROW1");
+    bytes
+}
+
 /// A new file, locked.
 fn writer(path: &Path, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, Trouble> {
-    let file = File::create_new(path)?;
-    // Until it is closed, by us or by the end of the process, nobody takes it for left behind.
-    file.try_lock().map_err(io::Error::from)?;
-    // Another client may have taken it for left behind just before that, and removed it.
-    if !path.try_exists()? {
-        return Err(io::Error::from(io::ErrorKind::NotFound).into());
-    }
-    let options = IpcWriteOptions::try_new(MARK, false, MetadataVersion::V5)?;
+    let file = create(path)?;
+    let options = IpcWriteOptions::try_new(MARK.len(), false, MetadataVersion::V5)?;
     Ok(FileWriter::try_new_with_options(
         BufWriter::new(file),
         schema,
         options,
     )?)
+}
+
+/// # Errors
+/// What the file system says.
+pub fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    // Until it is closed, by us or by the end of the process, nobody takes it for left behind.
+    file.try_lock().map_err(io::Error::from)?;
+    // Another client may have taken it for left behind just before that, and removed it.
+    if !path.try_exists()? {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    }
+    sync_directory_of(path)?;
+    Ok(file)
+}
+
+/// The directory, its owner's alone if it has to be made.
+pub fn make_directory(directory: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = directory.ancestors().take_while(is_missing).collect();
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    missing.into_iter().try_for_each(sync_directory_of)
+}
+
+/// A name is on the disk once the directory that holds it is.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    // Windows opens no directories.
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        let directory = match directory.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => directory,
+        };
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Whether a file has a name that we give: nobody else's is counted, made whole or removed.
@@ -211,19 +325,21 @@ pub fn is_ours(path: &Path, end: &str) -> bool {
     })
 }
 
-fn rename(part: &Path) -> Result<(), Trouble> {
-    let text = part.to_string_lossy();
-    let whole = PathBuf::from(text.strip_suffix(".part").unwrap_or(&text));
-    fs::rename(part, &whole)?;
-    // Windows opens no directories.
-    #[cfg(unix)]
-    if let Some(directory) = whole.parent() {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
+/// Gives a file its final name.
+pub fn rename(part: &Path) -> Result<(), Trouble> {
+    Ok(rename_to(part, FINAL).map(drop)?)
 }
 
-fn new_path(directory: &Path) -> PathBuf {
+/// Gives a file that is written to another end of its name.
+pub fn rename_to(part: &Path, end: &str) -> io::Result<PathBuf> {
+    let text = part.to_string_lossy();
+    let named = PathBuf::from(format!("{}{end}", text.strip_suffix(PART).unwrap_or(&text)));
+    fs::rename(part, &named)?;
+    sync_directory_of(&named)?;
+    Ok(named)
+}
+
+pub fn new_path(directory: &Path) -> PathBuf {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unique = Uuid::new_v4().simple().to_string();
     // As text in the order of time, until the year 2286; a sync lies between any two of one client.
@@ -231,7 +347,7 @@ fn new_path(directory: &Path) -> PathBuf {
 }
 
 /// The schema with the columns that say why, named so that they meet none of the user's.
-fn extended(schema: &SchemaRef) -> SchemaRef {
+pub fn extended(schema: &SchemaRef) -> SchemaRef {
     let mut prefix = PREFIX.to_string();
     while schema
         .fields()
@@ -241,7 +357,7 @@ fn extended(schema: &SchemaRef) -> SchemaRef {
         prefix.insert(0, '_');
     }
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    let added = [
+    let added: [(&str, DataType); ADDED] = [
         ("reason", DataType::Utf8),
         ("code", DataType::Utf8),
         ("sequence", DataType::UInt64),
@@ -267,62 +383,6 @@ pub fn left_behind(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Makes a file whole that a crash left, as far as it goes. Returns its rows, or nothing if somebody still
-/// writes to it.
-pub fn recover(path: &Path) -> Result<Option<usize>, Trouble> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error.into()),
-    }
-    // Whoever held the lock a moment ago may have finished it, and its rows would be there twice.
-    if !path.try_exists()? {
-        return Ok(None);
-    }
-    let mut reader = BufReader::new(&file);
-    let mut mark = [0; MARK];
-    let readable = reader.read_exact(&mut mark).is_ok() && mark.starts_with(b"ARROW1");
-    let stream = readable
-        .then(|| StreamReader::try_new(reader, None).ok())
-        .flatten();
-    let mut rows = 0;
-    if let Some(stream) = stream {
-        let target = new_path(path.parent().unwrap_or(Path::new(".")));
-        let copied = copy(stream, &target);
-        if !matches!(copied, Ok(1..)) {
-            // Half a copy beside the original would be made whole as well.
-            let _ = fs::remove_file(&target);
-        }
-        rows = copied?;
-    }
-    fs::remove_file(path)?;
-    Ok(Some(rows))
-}
-
-/// Writes all that can be read to a file that gets its final name. Returns the rows.
-fn copy(stream: StreamReader<BufReader<&File>>, target: &Path) -> Result<usize, Trouble> {
-    let mut rows = 0;
-    let mut writer = writer(target, &stream.schema())?;
-    // The first that cannot be read is where it breaks off.
-    for batch in stream.map_while(Result::ok) {
-        rows += batch.num_rows();
-        writer.write(&batch)?;
-    }
-    let file = writer
-        .into_inner()?
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    if rows > 0 {
-        rename(target)?;
-    }
-    Ok(rows)
 }
 
 pub fn read(path: &Path) -> Result<Vec<RecordBatch>, Trouble> {

@@ -18,6 +18,7 @@ mod ack;
 pub(in crate::destination) mod arrays;
 mod chunks;
 pub(in crate::destination) mod connection;
+pub(in crate::destination) mod dial;
 mod dictionaries;
 mod encode;
 mod joined;
@@ -28,7 +29,7 @@ mod session;
 mod sql;
 pub(in crate::destination) mod status;
 mod stream;
-mod target;
+pub(in crate::destination) mod target;
 #[cfg(test)]
 #[path = "../../tests/rs/flight/encoder.rs"]
 mod tests;
@@ -45,7 +46,7 @@ use tonic::Code as Grpc;
 
 use self::connection::Connection;
 use self::plan::Limits;
-use self::session::{FlightSession, Lane, Put, Refusing, Shape, Shared};
+use self::session::{FlightSession, Lane, Pings, Put, Refusing, Shape, Shared};
 use self::sql::Rollbacks;
 use self::target::{Target, What};
 use super::headers::Headers;
@@ -72,6 +73,9 @@ pub struct Flight {
     made: Arc<AtomicBool>,
     rollbacks: Arc<Rollbacks>,
     refusing: Arc<Refusing>,
+    pings: Arc<Pings>,
+    /// The server was reached once.
+    met: AtomicBool,
 }
 
 /// Whether this scheme is one of Flight's.
@@ -106,6 +110,8 @@ impl Flight {
             made: Arc::default(),
             rollbacks: Arc::default(),
             refusing: Arc::default(),
+            pings: Arc::default(),
+            met: AtomicBool::default(),
         };
         flight.check().await?;
         Ok(flight)
@@ -118,7 +124,12 @@ impl Flight {
             HeadersReason::Connect
         };
         let headers = self.headers.ask(reason).await?;
-        Connection::open(&self.target.place, &self.config, &headers).await
+        let silence = self.pings.silence(self.config.flight.keep_alive);
+        let met = self.met.load(Ordering::Acquire);
+        let connection =
+            Connection::open(&self.target.place, &self.config, &headers, silence, met).await?;
+        self.met.store(true, Ordering::Release);
+        Ok(connection)
     }
 
     /// Whether a refusal leaves nothing behind that was not acknowledged. A second stream may have
@@ -177,15 +188,17 @@ impl Flight {
             },
             given: Arc::clone(&self.given),
             patience: flight.connect_timeout,
+            acknowledgement_timeout: flight.acknowledgement_timeout,
         });
         let shared = Arc::new(Shared::new(
             flight.acknowledgement,
             flight.atomic_refusals,
             flight.streams,
             opening.acknowledgements,
-            connection.secrets.clone(),
+            &connection,
             Arc::clone(&self.stale),
             Arc::clone(&self.refusing),
+            Arc::clone(&self.pings),
         ));
         let mut lanes: Vec<Lane> = (0..flight.streams)
             .map(|index| Lane::new(index, flight.compression))

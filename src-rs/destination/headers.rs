@@ -17,7 +17,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
 use crate::callbacks::{HeaderProvider, HeadersReason};
-use crate::config::Secret;
+use crate::config::{Secret, header_fault};
 use crate::error::{Code, Error, Result};
 
 type Answer = Result<Vec<(String, String)>>;
@@ -45,7 +45,8 @@ impl Headers {
     }
 
     /// # Errors
-    /// What the provider says; `UNAUTHENTICATED` if it says nothing in time.
+    /// What the provider says; `UNAUTHENTICATED` if it says nothing in time, `CONFIG_INVALID` if it gives what
+    /// cannot be sent.
     pub async fn ask(&self, reason: HeadersReason) -> Result<Vec<(String, Secret)>> {
         let mut headers: Vec<(String, Secret)> = self
             .given
@@ -54,6 +55,15 @@ impl Headers {
             .collect();
         if let Some(provider) = &self.provider {
             let asked = self.share(provider, reason).await?;
+            for (name, value) in &asked {
+                if let Some(fault) = header_fault(name, value) {
+                    // A name that is none may be what was to be a value.
+                    let name = http::HeaderName::from_bytes(name.as_bytes());
+                    let name = name.map_or_else(|_| "a header".into(), |name| format!("the header {name:?}"));
+                    let text = format!("{name} that the provider gave {fault}");
+                    return Err(Error::new(Code::ConfigInvalid, text).during("headers"));
+                }
+            }
             // A provider knows better than an option that was written down once.
             headers.retain(|(name, _)| !asked.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
             headers.extend(asked.into_iter().map(|(name, value)| (name, Secret::new(value))));

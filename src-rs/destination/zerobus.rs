@@ -31,6 +31,7 @@ mod tests;
 mod token;
 mod types;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ use self::normalise::Plan;
 use self::session::{Rotations, Shared, ZerobusSession};
 use self::target::Target;
 use self::token::Scope;
-use super::flight::connection;
+use super::flight::{connection, dial};
+use super::tls::Material;
 use super::{Acknowledgements, Capabilities, Destination, Opened, Opening};
 use crate::config::{Compression, Config};
 use crate::error::{Error, Result};
@@ -68,7 +70,19 @@ pub struct Zerobus {
     /// What Unity Catalog said the last time.
     told: Mutex<Option<Told>>,
     rotations: Arc<Rotations>,
+    /// The service was reached once.
+    met: AtomicBool,
 }
+
+/// What the official crate looks for a proxy in.
+const PROXIES: [&str; 6] = [
+    "grpc_proxy",
+    "GRPC_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "http_proxy",
+    "HTTP_PROXY",
+];
 
 /// The schema of a stream.
 struct Wanted {
@@ -91,10 +105,11 @@ pub fn validate(target: &str, config: &Config) -> Result<()> {
 }
 
 impl Zerobus {
-    /// Gets a token, and asks Unity Catalog for the table.
+    /// Gets a token, asks Unity Catalog for the table, and meets the service where no proxy is in between.
     ///
     /// # Errors
-    /// `CONFIG_INVALID` for a target, certificates or credentials that mean nothing or are missing;
+    /// `CONFIG_INVALID` for a target, certificates or credentials that mean nothing or are missing, and for a
+    /// server that has another certificate or speaks another protocol; `UNAUTHENTICATED`,
     /// `PERMISSION_DENIED`, `UNAVAILABLE` as the workspace says.
     pub async fn connect(target: &str, config: &Config) -> Result<Zerobus> {
         Zerobus::connect_in(target, config, |name| std::env::var(name).ok()).await
@@ -106,6 +121,8 @@ impl Zerobus {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Zerobus> {
         let target = Target::parse(target, config)?;
+        let is_set = |name: &&str| environment(name).is_some_and(|value| !value.is_empty());
+        let direct = target.loopback || !PROXIES.iter().any(is_set);
         let (credentials, catalog) = Credentials::new(&target, config, environment)?;
         let zerobus = Zerobus {
             sdk: sdk(&target, config)?,
@@ -116,9 +133,15 @@ impl Zerobus {
             expected: Mutex::default(),
             told: Mutex::default(),
             rotations: Arc::default(),
+            met: AtomicBool::default(),
         };
         zerobus.credentials.ask(Scope::Write).await?;
         zerobus.ask_catalog().await?;
+        if direct {
+            let patience = config.zerobus.connect_timeout;
+            connection::meet(&zerobus.target.place, &config.tls, patience).await?;
+            zerobus.met.store(true, Ordering::Release);
+        }
         Ok(zerobus)
     }
 
@@ -188,6 +211,7 @@ impl Zerobus {
             let granted = self.credentials.ask(Scope::Write).await?;
             let error = match self.build(&wanted.schema, &granted).await {
                 Ok(stream) => {
+                    self.met.store(true, Ordering::Release);
                     return Ok(Some(Streaming {
                         stream,
                         plan,
@@ -244,6 +268,12 @@ impl Zerobus {
             self.config.zerobus.pause,
             self.config.zerobus.atomic_refusals,
             self.credentials.on_refusal(granted),
+            errors::Server {
+                place: self.target.place.clone(),
+                name: self.config.tls.server_name.clone(),
+                own_ca: self.config.tls.ca.is_some(),
+                met: self.met.load(Ordering::Acquire),
+            },
         )
     }
 }
@@ -316,7 +346,12 @@ struct Wire(Option<ClientTlsConfig>);
 
 impl TlsConfig for Wire {
     fn configure_endpoint(&self, endpoint: Endpoint) -> ZerobusResult<Endpoint> {
-        let endpoint = endpoint.tcp_nodelay(true);
+        let endpoint = endpoint
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(dial::SILENCE))
+            .tcp_keepalive_interval(Some(dial::BETWEEN_PROBES))
+            .tcp_keepalive_retries(Some(dial::PROBES))
+            .http2_max_header_list_size(connection::HEADERS);
         match &self.0 {
             None => Ok(endpoint),
             Some(tls) => endpoint
@@ -328,7 +363,10 @@ impl TlsConfig for Wire {
 
 fn sdk(target: &Target, config: &Config) -> Result<ZerobusSdk> {
     super::install_crypto();
-    let tls = target.tls.then(|| connection::tls(&config.tls)).transpose()?;
+    let tls = match target.tls {
+        true => Some(Material::read(&config.tls)?.tonic()?),
+        false => None,
+    };
     let mut builder = ZerobusSdk::builder()
         .endpoint(&target.endpoint)
         .tls_config(Arc::new(Wire(tls)))

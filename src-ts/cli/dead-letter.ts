@@ -195,7 +195,7 @@ async function filesOf(positionals: readonly string[], usage: string): Promise<D
   try {
     files = await listDeadLetters(directory);
   } catch (error) {
-    throw new Misuse(`${directory} cannot be read: ${messageOf(error)}`);
+    throw new Misuse(messageOf(error));
   }
   if (names.length === 0) return files;
   return names.map((name) => {

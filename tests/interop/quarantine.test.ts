@@ -134,7 +134,7 @@ describeWith(PYTHON, "R-15 a pyarrow Flight server that refuses rows", () => {
         // Every row was refused: nothing of it was kept.
         expect(none).toMatchObject({ status: "failed", acceptedRows: 0, rejectedRows: 1 });
         expect(ids(none.rejectedBatch())).toEqual([2_500]);
-        expect(client.stats().deadLetters).toEqual({ kept: 6, failed: 0, filesRemoved: 0 });
+        expect(client.stats().deadLetters).toEqual({ kept: 6, failed: 0, filesRemoved: 0, filesDamaged: 0 });
         expect(client.stats().rows).toMatchObject({ accepted: 2_995, rejected: 6 });
         await expectOnServer(
           port,

@@ -15,7 +15,11 @@ mod connecting;
 mod delivering;
 #[path = "flight/faults.rs"]
 mod faults;
+#[path = "flight/patience.rs"]
+mod patience;
 #[path = "flight/pyarrow.rs"]
 mod pyarrow;
 #[path = "flight/sql.rs"]
 mod sql;
+#[path = "flight/strangers.rs"]
+mod strangers;

@@ -318,6 +318,29 @@ describe("R-33 R-34 headers as an option", () => {
     expect(error.issues[0]!.message).toContain(message);
   });
 
+  test.each(["discard:", "delta:./nowhere", "grpc://127.0.0.1:1/x", "zerobus+http://127.0.0.1:1/a.b.c"])(
+    "what cannot be sent is a mistake in the options of %s, each named and none shown",
+    async (target) => {
+      const headers = {
+        "grpc-timeout": "1S",
+        te: "s3cr3t",
+        "Content-Length": "5",
+        host: "s3cr3t",
+        connection: "close",
+        "no name": "s3cr3t",
+        authorization: "Bearer s3cr3t\n",
+        "x-from-a-file": "\ufeffs3cr3t",
+        "x-utf8": "s3cr3t é",
+        "x-fine": "visible ~ ASCII",
+      };
+      const error = await refused(target, { headers });
+      expect(error).toMatchObject({ code: "CONFIG_INVALID", attempts: expect.any(Number) });
+      const wrong = Object.keys(headers).filter((name) => name !== "x-fine");
+      expect(error.issues.map((issue) => issue.path).sort()).toEqual(wrong.map((name) => `headers.${name}`).sort());
+      expect(inspect([error, error.toJSON()], { depth: 9 })).not.toContain("s3cr3t");
+    },
+  );
+
   test("a header may be called provider", async () => {
     await using server = await FlightServer.start();
     await (await connect(server.url, { headers: { provider: "x", timeout: "y" } })).close();

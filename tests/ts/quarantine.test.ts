@@ -18,7 +18,7 @@ import {
   vectorFromArray,
 } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { connect, listDeadLetters, readDeadLetter, removeDeadLetter } from "../../dist/index.js";
+import { connect, IngestError, listDeadLetters, readDeadLetter, removeDeadLetter } from "../../dist/index.js";
 
 describe("R-15 dead letters", () => {
   let folder: string;
@@ -86,7 +86,17 @@ describe("R-15 dead letters", () => {
     const files = await listDeadLetters(folder);
     expect(files.map((file) => file.path)).toEqual([first, second]);
     expect(files[0]).toMatchObject({ bytes: fs.statSync(first).size, finished: expect.any(Date) });
-    await expect(listDeadLetters(path.join(folder, "nowhere"))).rejects.toMatchObject({ code: "ENOENT" });
+  });
+
+  test("what the disk says is an error like any other", async () => {
+    const nowhere = path.join(folder, "nowhere");
+    const missing = await listDeadLetters(nowhere).catch((error) => error);
+    expect(missing).toBeInstanceOf(IngestError);
+    expect(missing).toMatchObject({ code: "NOT_FOUND", retry: "never", operation: "read", cause: { code: "ENOENT" } });
+    expect(missing.message).toContain(nowhere);
+    await expect(readDeadLetter(nowhere)).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await expect(readDeadLetter(folder)).rejects.toMatchObject({ code: "UNAVAILABLE", cause: { code: "EISDIR" } });
+    await expect(removeDeadLetter(folder)).rejects.toBeInstanceOf(IngestError);
   });
 
   test("come back in the schema in which they were sent, with why", async () => {
@@ -133,6 +143,6 @@ describe("R-15 dead letters", () => {
       quarantine: false,
       deadLetter: { directory: path.join(folder, "unused") },
     });
-    expect(client.stats().deadLetters).toEqual({ kept: 0, failed: 0, filesRemoved: 0 });
+    expect(client.stats().deadLetters).toEqual({ kept: 0, failed: 0, filesRemoved: 0, filesDamaged: 0 });
   });
 });

@@ -210,7 +210,7 @@ describe("R-22 R-34 credentials", () => {
     );
     const wrong = { ...emulator.options.zerobus, clientSecret: "hunter22-wrong" };
     const error = await open(emulator, { logger, zerobus: wrong }).catch((error: IngestError) => error);
-    expect(error).toMatchObject({ code: "PERMISSION_DENIED", retry: "never" });
+    expect(error).toMatchObject({ code: "UNAUTHENTICATED", retry: "reauthenticate" });
     const none = await open(emulator, { headers: { authorization: "Bearer hunter22-none" }, logger });
     const unknown = (await none.send(rows)).error!;
     expect(unknown).toMatchObject({ code: "UNAUTHENTICATED" });
@@ -276,7 +276,7 @@ describe("R-22 R-34 credentials", () => {
       child({ DATABRICKS_HOST: url, ZEROBUS_CLIENT_ID: "me" }),
     ]);
     expect([ours, theirs, mixed]).toEqual(["good", "good", "good"]);
-    expect(wrong).toMatch(/^PERMISSION_DENIED /);
+    expect(wrong).toMatch(/^UNAUTHENTICATED /);
     expect(wrong).not.toContain("hunter2");
     expect(none).toMatch(/^CONFIG_INVALID .*clientSecret.*ZEROBUS_CLIENT_SECRET/);
   });

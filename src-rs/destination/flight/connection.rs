@@ -20,13 +20,14 @@ use base64::prelude::BASE64_STANDARD;
 use prost::Message as _;
 use tokio::task::JoinSet;
 use tonic::metadata::{Ascii, Binary, MetadataKey, MetadataMap, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code as Grpc, Request, Status};
 
-use super::nearby;
+use super::dial::{Dial, Farewell, Greeting};
 use super::status::{self, Secrets};
 use super::target::Place;
 use crate::config::{BasicAuth, Config, Secret, Tls};
+use crate::destination::tls;
 use crate::error::{Code, Error, Result};
 
 /// Handshakes answer in pieces; one that never ends would be gathered for ever.
@@ -38,15 +39,26 @@ pub struct Connection {
     pub channel: Channel,
     pub metadata: MetadataMap,
     pub secrets: Secrets,
+    pub farewell: Arc<Farewell>,
     /// Last, so that nobody is left to spawn when the tasks end.
     _tasks: Arc<Tasks>,
 }
 
 impl Connection {
+    /// `silence`: after so much of it the server is asked whether it is there; zero never asks. `met`: this
+    /// client has reached the server before.
+    ///
     /// # Errors
-    /// `UNAVAILABLE` if nobody answers, `CONFIG_INVALID` for certificates and headers that are none,
+    /// `UNAVAILABLE` if nobody answers, `CONFIG_INVALID` for certificates and headers that are none and, until
+    /// it was met, for a server that speaks another protocol or has a certificate that is not accepted;
     /// `UNAUTHENTICATED` if the handshake is refused.
-    pub async fn open(place: &Place, config: &Config, headers: &[(String, Secret)]) -> Result<Connection> {
+    pub async fn open(
+        place: &Place,
+        config: &Config,
+        headers: &[(String, Secret)],
+        silence: Duration,
+        met: bool,
+    ) -> Result<Connection> {
         let mut secrets = Secrets::default();
         for (_, value) in headers {
             secrets.add(value);
@@ -55,33 +67,17 @@ impl Connection {
             secrets.add(&auth.password);
         }
         let tasks = Arc::new(Tasks::default());
-        let endpoint = endpoint(place, config)?.executor(Spawner(Arc::downgrade(&tasks)));
         let patience = config.flight.connect_timeout;
-        let connecting = async {
-            match place {
-                Place::Tcp { authority, .. } if nearby::is_nearby(authority) => {
-                    let keep_alive = config.flight.keep_alive;
-                    let connector = tower::service_fn(move |uri| nearby::connect(uri, keep_alive));
-                    endpoint.connect_with_connector(connector).await
-                }
-                _ => endpoint.connect().await,
-            }
-        };
-        let channel = match tokio::time::timeout(patience, connecting).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => {
-                let text = format!("the server cannot be reached: {}", secrets.chain(&error));
-                return Err(Error::new(Code::Unavailable, text).during("connect"));
-            }
-            Err(_) => {
-                let text = format!("the server did not answer within {patience:?}");
-                return Err(Error::new(Code::Unavailable, text).during("connect"));
-            }
-        };
+        let endpoint = endpoint(place, silence)?.executor(Spawner(Arc::downgrade(&tasks)));
+        let farewell: Arc<Farewell> = Arc::default();
+        let (dial, greeting) =
+            Dial::new(place, &config.tls, met, secrets.clone(), Arc::clone(&farewell))?;
+        let channel = reach(endpoint, dial, greeting, patience, &secrets).await?;
         let mut connection = Connection {
             channel,
             metadata: metadata(headers)?,
             secrets,
+            farewell,
             _tasks: tasks,
         };
         if let Some(auth) = &config.flight.auth {
@@ -110,7 +106,7 @@ impl Connection {
     }
 
     pub fn error(&self, status: &Status) -> Error {
-        status::error(status, &self.secrets)
+        status::error_on(status, &self.secrets, &self.farewell)
     }
 
     /// Both ways in which Flight servers take a name and a password: as a header that is answered by a
@@ -167,80 +163,86 @@ impl Connection {
     }
 }
 
-fn endpoint(place: &Place, config: &Config) -> Result<Endpoint> {
-    let flight = &config.flight;
+/// Reaches a server, whoever else talks to it afterwards.
+///
+/// # Errors
+/// As [`Connection::open`], but for credentials.
+pub async fn meet(place: &Place, options: &Tls, patience: Duration) -> Result<()> {
+    let endpoint = endpoint(place, Duration::ZERO)?;
+    let secrets = Secrets::default();
+    let (dial, greeting) = Dial::new(place, options, false, secrets.clone(), Arc::default())?;
+    reach(endpoint, dial, greeting, patience, &secrets).await.map(|_| ())
+}
+
+async fn reach(
+    endpoint: Endpoint,
+    dial: Dial,
+    greeting: Greeting,
+    patience: Duration,
+    secrets: &Secrets,
+) -> Result<Channel> {
+    let dial = Arc::new(dial);
+    // The library dials again by itself where a server ends its connection in good order.
+    let endpoint = endpoint.connect_timeout(patience);
+    let connecting = async {
+        let dialled = tower::service_fn(move |_| {
+            let dial = Arc::clone(&dial);
+            async move { dial.reach().await }
+        });
+        let channel = endpoint.connect_with_connector(dialled).await.map_err(|error| {
+            // What dialling said, which the library hands on in wrappers of its own.
+            tls::found::<Error>(&error).cloned().unwrap_or_else(|| {
+                let text = format!("the server cannot be reached: {}", secrets.chain(&error));
+                Error::new(Code::Unavailable, text)
+            })
+        })?;
+        let broken = || Err(Error::new(Code::Unavailable, "the connection broke off at once"));
+        greeting.await.unwrap_or_else(|_| broken()).map(|()| channel)
+    };
+    let late = |_| {
+        let text = format!("the server did not answer within {patience:?}");
+        Err(Error::new(Code::Unavailable, text))
+    };
+    let connected = tokio::time::timeout(patience, connecting).await.unwrap_or_else(late);
+    connected.map_err(|error| error.during("connect"))
+}
+
+/// Of the headers of one answer. A refusal carries its text in one, and a longer one than this would arrive
+/// as a connection that broke.
+pub const HEADERS: u32 = 1 << 20;
+
+fn endpoint(place: &Place, silence: Duration) -> Result<Endpoint> {
     let invalid = |error: tonic::transport::Error| {
         Error::new(Code::ConfigInvalid, "the target names no server")
             .caused_by(&error)
             .during("connect")
     };
+    // TLS is the line's affair: the library must not put another one around it.
     let uri = match place {
-        Place::Tcp {
-            authority,
-            tls: false,
-        } => format!("http://{authority}"),
-        Place::Tcp { authority, tls: true } => format!("https://{authority}"),
-        Place::Unix { path } => format!("unix://{path}"),
+        Place::Tcp { authority, .. } => format!("http://{authority}"),
+        Place::Unix { .. } => "http://localhost".into(),
     };
     let mut endpoint = Endpoint::from_shared(uri)
         .map_err(invalid)?
         .user_agent(concat!("arrow-ingest/", env!("CARGO_PKG_VERSION")))
         .map_err(invalid)?
-        .connect_timeout(flight.connect_timeout)
-        .tcp_nodelay(true);
-    if flight.keep_alive > Duration::ZERO {
+        .http2_max_header_list_size(HEADERS);
+    if let Place::Tcp { authority, tls: true } = place {
+        let origin = http::Uri::builder().scheme("https").authority(authority.as_str());
+        let origin = origin.path_and_query("/").build().map_err(|error| {
+            let text = "the target names no server";
+            Error::new(Code::ConfigInvalid, text).caused_by(&error).during("connect")
+        })?;
+        endpoint = endpoint.origin(origin);
+    }
+    if silence > Duration::ZERO {
         endpoint = endpoint
-            .tcp_keepalive(Some(flight.keep_alive))
-            .http2_keep_alive_interval(flight.keep_alive)
-            .keep_alive_timeout(flight.keep_alive.min(Duration::from_secs(20)))
+            .http2_keep_alive_interval(silence)
+            .keep_alive_timeout(silence.min(Duration::from_secs(20)))
             // gRPC servers hang up on a client that pings without a call.
             .keep_alive_while_idle(false);
     }
-    if let Place::Tcp { tls: true, .. } = place {
-        crate::destination::install_crypto();
-        endpoint = endpoint.tls_config(tls(&config.tls)?).map_err(|error| {
-            Error::new(Code::ConfigInvalid, "the certificates cannot be used")
-                .caused_by(&error)
-                .during("connect")
-        })?;
-    }
     Ok(endpoint)
-}
-
-/// # Errors
-/// `CONFIG_INVALID` for what is neither PEM nor a file of it.
-pub fn tls(options: &Tls) -> Result<ClientTlsConfig> {
-    let mut tls = ClientTlsConfig::new().with_enabled_roots();
-    if let Some(ca) = &options.ca {
-        tls = tls.ca_certificate(Certificate::from_pem(pem(ca, "tls.ca")?));
-    }
-    if let (Some(cert), Some(key)) = (&options.cert, &options.key) {
-        tls = tls.identity(Identity::from_pem(
-            pem(cert, "tls.cert")?,
-            pem(key.reveal(), "tls.key")?,
-        ));
-    }
-    if let Some(name) = &options.server_name {
-        tls = tls.domain_name(name);
-    }
-    Ok(tls)
-}
-
-/// The text itself, or of the file that it names.
-///
-/// # Errors
-/// `CONFIG_INVALID` for what is neither.
-pub fn pem(given: &str, option: &str) -> Result<Vec<u8>> {
-    if given.trim_start().starts_with("-----BEGIN") {
-        return Ok(given.as_bytes().to_vec());
-    }
-    std::fs::read(given).map_err(|error| {
-        // What was given is not quoted: it may be a key without its first line.
-        let text = format!("{option} is neither PEM nor a file that can be read");
-        Error::new(Code::ConfigInvalid, text)
-            .caused_by(&error)
-            .during("connect")
-    })
 }
 
 fn metadata(headers: &[(String, Secret)]) -> Result<MetadataMap> {
@@ -257,9 +259,6 @@ fn insert(metadata: &mut MetadataMap, name: &str, value: &Secret) -> Result<()> 
         Error::new(Code::ConfigInvalid, text).during("connect")
     };
     let lower = name.to_ascii_lowercase();
-    if lower.starts_with("grpc-") || lower == "content-type" || lower == "te" {
-        return Err(invalid("is gRPC's own"));
-    }
     if lower.ends_with("-bin") {
         let key =
             MetadataKey::<Binary>::from_bytes(lower.as_bytes()).map_err(|_| invalid("has no valid name"))?;

@@ -10,10 +10,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use http::Uri;
 use http::uri::Authority;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+
+use super::dial::{BETWEEN_PROBES, PROBES, SILENCE, UNTAKEN};
 
 /// An address that has not answered by then, when there is another one, is given up: `localhost` may name one
 /// of IPv6 that a firewall swallows.
@@ -28,36 +28,25 @@ pub fn is_nearby(authority: &str) -> bool {
     cfg!(target_os = "linux") && authority.parse().is_ok_and(is_here)
 }
 
-/// Connects to where `uri` says. `keep_alive`: as in the options, zero for none.
+/// Connects to a host and port, as they are in a URL.
 ///
 /// # Errors
 /// Those of the last address that was tried.
-pub async fn connect(uri: Uri, keep_alive: Duration) -> io::Result<TokioIo<TcpStream>> {
-    let host = uri
-        .host()
-        .unwrap_or_default()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
-        Some("https") => 443,
-        _ => 80,
-    });
+pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = lookup_host((host, port)).await?;
-    reach_one(addresses, keep_alive).await.map(TokioIo::new)
+    reach_one(addresses).await
 }
 
-async fn reach_one(
-    addresses: impl Iterator<Item = SocketAddr>,
-    keep_alive: Duration,
-) -> io::Result<TcpStream> {
+async fn reach_one(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     let mut addresses = addresses.peekable();
     while let Some(address) = addresses.next() {
         let reached = match addresses.peek() {
-            Some(_) => tokio::time::timeout(NEXT_ADDRESS, reach(address, keep_alive))
+            Some(_) => tokio::time::timeout(NEXT_ADDRESS, reach(address))
                 .await
                 .unwrap_or_else(|late| Err(late.into())),
-            None => reach(address, keep_alive).await,
+            None => reach(address).await,
         };
         match reached {
             Ok(stream) => return Ok(stream),
@@ -67,7 +56,7 @@ async fn reach_one(
     Err(failed)
 }
 
-async fn reach(address: SocketAddr, keep_alive: Duration) -> io::Result<TcpStream> {
+async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -77,12 +66,22 @@ async fn reach(address: SocketAddr, keep_alive: Duration) -> io::Result<TcpStrea
         do_not_pace(&socket);
     }
     socket.set_nodelay(true)?;
-    if keep_alive > Duration::ZERO {
-        let options = socket2::TcpKeepalive::new().with_time(keep_alive);
-        // Less than a second is more than the system offers; pings of HTTP/2 are as often as they should be.
-        let _ = socket2::SockRef::from(&socket).set_tcp_keepalive(&options);
-    }
+    stay_alive(&socket);
     socket.connect(address).await
+}
+
+/// A peer that is gone is found by TCP itself, which no server takes for too many questions.
+fn stay_alive(socket: &TcpSocket) {
+    let socket = socket2::SockRef::from(socket);
+    let probes = socket2::TcpKeepalive::new()
+        .with_time(SILENCE)
+        .with_interval(BETWEEN_PROBES);
+    #[cfg(target_os = "linux")]
+    let probes = probes.with_retries(PROBES);
+    // A system that cannot do it has a connection all the same.
+    let _ = socket.set_tcp_keepalive(&probes);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(UNTAKEN));
 }
 
 /// Where that cannot be told, the connection is as good as any other.
@@ -130,15 +129,16 @@ mod tests {
     #[tokio::test]
     async fn a_connection_on_this_machine_is_not_paced() {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let uri = format!("http://{}", server.local_addr().unwrap())
-            .parse()
-            .unwrap();
-        let stream = connect(uri, Duration::from_secs(7)).await.unwrap().into_inner();
+        let port = server.local_addr().unwrap().port();
+        let stream = connect("127.0.0.1", port).await.unwrap();
         assert!(stream.nodelay().unwrap());
         let socket = socket2::SockRef::from(&stream);
         assert!(socket.keepalive().unwrap());
         #[cfg(target_os = "linux")]
-        assert!(!socket.tcp_congestion().unwrap().starts_with(b"bbr"));
+        {
+            assert!(!socket.tcp_congestion().unwrap().starts_with(b"bbr"));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNTAKEN));
+        }
     }
 
     #[tokio::test]
@@ -146,23 +146,21 @@ mod tests {
         let [closed, open] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let addresses = [&closed, &open].map(|server| server.local_addr().unwrap());
         drop(closed);
-        let stream = reach_one(addresses.into_iter(), Duration::ZERO).await.unwrap();
+        let stream = reach_one(addresses.into_iter()).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
-        let error = reach_one(std::iter::empty(), Duration::ZERO).await.unwrap_err();
+        let error = reach_one(std::iter::empty()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         // Where there is no IPv6 this is an error, too, and no other kind of end.
         let nobody = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), addresses[0].port());
-        assert!(reach_one([nobody].into_iter(), Duration::ZERO).await.is_err());
+        assert!(reach_one([nobody].into_iter()).await.is_err());
     }
 
     #[tokio::test]
     async fn nobody_there_is_an_error() {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let uri: Uri = format!("http://{}", server.local_addr().unwrap())
-            .parse()
-            .unwrap();
+        let port = server.local_addr().unwrap().port();
         drop(server);
-        let error = connect(uri, Duration::ZERO).await.unwrap_err();
+        let error = connect("[127.0.0.1]", port).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

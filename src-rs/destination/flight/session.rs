@@ -9,7 +9,7 @@
 //! It retries nothing: the first failure of any stream ends the session.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::ack::{self, Durable};
 use super::chunks::Chunks;
 use super::connection::Connection;
+use super::dial::Farewell;
 use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::plan::{Limits, Part, plan};
@@ -60,7 +61,10 @@ pub(super) struct Shape {
     pub epoch: u64,
     /// The last write that a session of this client was given.
     pub given: Arc<AtomicU64>,
+    /// For what is answered at once, such as the beginning of a transaction.
     pub patience: Duration,
+    /// For what is answered once rows are durable.
+    pub acknowledgement_timeout: Duration,
 }
 
 pub(super) enum Put {
@@ -97,6 +101,30 @@ pub(super) struct Shared {
     /// The credentials were refused: the next connection needs others.
     stale: Arc<AtomicBool>,
     refusing: Arc<Refusing>,
+    pings: Arc<Pings>,
+    farewell: Arc<Farewell>,
+}
+
+/// How often servers let this client ask whether they are there: less often after each that hung up for it.
+#[derive(Debug, Default)]
+pub(super) struct Pings(AtomicU32);
+
+impl Pings {
+    /// No standard server takes one in this time for too many, even if nothing is sent.
+    const HARMLESS: Duration = Duration::from_secs(330);
+
+    /// The silence before a question, given what the options say.
+    pub fn silence(&self, asked: Duration) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
+            _ if asked.is_zero() => asked,
+            0 => asked,
+            times => asked.max(Pings::HARMLESS) * 2u32.saturating_pow(times.min(8) - 1),
+        }
+    }
+
+    pub fn were_too_many(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Writes of which rows were refused here and which were not settled yet. A server that has the rest of
@@ -120,14 +148,16 @@ impl Refusing {
 }
 
 impl Shared {
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         mode: FlightAcknowledgement,
         atomic: bool,
         lanes: usize,
         acknowledgements: Acknowledgements,
-        secrets: Secrets,
+        connection: &Connection,
         stale: Arc<AtomicBool>,
         refusing: Arc<Refusing>,
+        pings: Arc<Pings>,
     ) -> Shared {
         Shared {
             mode,
@@ -135,9 +165,11 @@ impl Shared {
             revocable: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
             progress: Mutex::new(Progress::new(lanes, mode == FlightAcknowledgement::Part)),
             acknowledgements,
-            secrets,
+            secrets: connection.secrets.clone(),
             stale,
             refusing,
+            pings,
+            farewell: Arc::clone(&connection.farewell),
         }
     }
 
@@ -162,7 +194,12 @@ impl Shared {
     /// The failure of a stream as an error that says whether rows are in doubt.
     fn failed(&self, failure: Failure, lane: usize) -> Error {
         let error = match failure {
-            Failure::Status(status) => status::error(&status, &self.secrets),
+            Failure::Status(status) => {
+                if self.farewell.is_of_pings() {
+                    self.pings.were_too_many();
+                }
+                status::error_on(&status, &self.secrets, &self.farewell)
+            }
             Failure::Ours(error) => error,
         };
         if error.code() == Code::Unauthenticated {
@@ -192,6 +229,10 @@ struct Ear {
 }
 
 impl Listener for Ear {
+    fn is_owed(&self) -> bool {
+        self.shared.mode != FlightAcknowledgement::Stream && self.shared.progress().open(self.lane) > 0
+    }
+
     fn answered(&self, metadata: &[u8]) -> Result<()> {
         match self.shared.mode {
             // What such a server answers is its own affair.
@@ -283,7 +324,7 @@ impl Lane {
                 made,
                 rollbacks,
             } => {
-                self.transaction = sql::begin(connection, rollbacks).await?;
+                self.transaction = sql::begin(connection, rollbacks, shape.patience).await?;
                 let id = self.transaction.as_ref().map(Transaction::id);
                 shared.revocable[self.index].store(id.is_some(), Ordering::Release);
                 sql::descriptor(ingest, made.load(Ordering::Acquire), id)
@@ -297,7 +338,8 @@ impl Lane {
             hello: Mutex::new(Some(told)),
         };
         let ending = Arc::clone(&ear.ending);
-        let mut stream = Stream::open(connection, Arc::new(ear), ending);
+        let patience = shape.acknowledgement_timeout;
+        let mut stream = Stream::open(connection, Arc::new(ear), ending, patience);
         // A new stream knows no dictionaries.
         let encoder = Encoder::new(shape.compression, self.chunks.clone());
         let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
@@ -396,6 +438,9 @@ impl Session for FlightSession {
                 }
                 let stream = lane.stream(&self.connection, &self.shape, &self.shared).await?;
                 stream.send(message).await?;
+                if nth == last && self.shared.mode != FlightAcknowledgement::Stream {
+                    stream.expects_an_answer();
+                }
             }
         }
         Ok(())
@@ -436,7 +481,7 @@ impl FlightSession {
             };
             stream.end().await?;
             if let Some(transaction) = lane.transaction.take() {
-                transaction.commit().await?;
+                transaction.commit(shape.acknowledgement_timeout).await?;
             }
             if let Put::Ingest { made, .. } = &shape.what {
                 made.store(true, Ordering::Release);

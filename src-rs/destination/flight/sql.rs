@@ -82,13 +82,21 @@ impl Transaction {
 
     /// # Errors
     /// What the server says; ambiguous, as it may have committed before it failed to say so.
-    pub async fn commit(mut self) -> Result<()> {
+    pub async fn commit(mut self, patience: Duration) -> Result<()> {
         // Asked once: what became of a commit that was not answered is the server's to say.
         self.open = false;
-        let failed = |status: tonic::Status| self.connection.error(&status).during("commit").ambiguous();
-        end(&self.connection, self.id.clone(), EndTransaction::Commit)
-            .await
-            .map_err(failed)
+        let ended = end(&self.connection, self.id.clone(), EndTransaction::Commit);
+        let error = match tokio::time::timeout(patience, ended).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(status)) => self.connection.error(&status),
+            Err(_) => {
+                let text = format!(
+                    "the server does not answer the commit: flight.acknowledgementTimeout ({patience:?}) is over"
+                );
+                Error::new(Code::Unavailable, text)
+            }
+        };
+        Err(error.during("commit").ambiguous())
     }
 }
 
@@ -114,25 +122,19 @@ impl Drop for Transaction {
 /// A new transaction, or none if the server has none.
 ///
 /// # Errors
-/// What the server says.
-pub async fn begin(connection: &Connection, rollbacks: &Arc<Rollbacks>) -> Result<Option<Transaction>> {
+/// What the server says; `UNAVAILABLE` if that is nothing for so long.
+pub async fn begin(
+    connection: &Connection,
+    rollbacks: &Arc<Rollbacks>,
+    patience: Duration,
+) -> Result<Option<Transaction>> {
     rollbacks.wait().await;
-    let body = ActionBeginTransactionRequest {}.as_any().encode_to_vec();
-    let request = connection.request(Action {
-        r#type: "BeginTransaction".into(),
-        body: body.into(),
-    });
-    let failed = |status: tonic::Status| connection.error(&status).during("begin");
-    let mut answers = match connection.client().do_action(request).await {
-        Ok(response) => response.into_inner(),
-        Err(status) if status.code() == Grpc::Unimplemented => return Ok(None),
-        Err(status) => return Err(failed(status)),
+    let late = |_| {
+        let text = format!("the server does not begin a transaction within {patience:?} (flight.connectTimeout)");
+        Error::new(Code::Unavailable, text).during("begin")
     };
-    let answer = match answers.message().await {
-        Ok(Some(answer)) => answer,
-        Ok(None) => return Ok(None),
-        Err(status) if status.code() == Grpc::Unimplemented => return Ok(None),
-        Err(status) => return Err(failed(status)),
+    let Some(answer) = tokio::time::timeout(patience, ask(connection)).await.map_err(late)?? else {
+        return Ok(None);
     };
     let unreadable =
         || Error::new(Code::Unsupported, "the server's transaction cannot be read").during("begin");
@@ -146,6 +148,23 @@ pub async fn begin(connection: &Connection, rollbacks: &Arc<Rollbacks>) -> Resul
         rollbacks: Arc::clone(rollbacks),
         open: true,
     }))
+}
+
+async fn ask(connection: &Connection) -> Result<Option<arrow_flight::Result>> {
+    let body = ActionBeginTransactionRequest {}.as_any().encode_to_vec();
+    let request = connection.request(Action {
+        r#type: "BeginTransaction".into(),
+        body: body.into(),
+    });
+    let answered = async {
+        let mut answers = connection.client().do_action(request).await?.into_inner();
+        answers.message().await
+    };
+    match answered.await {
+        Ok(answer) => Ok(answer),
+        Err(status) if status.code() == Grpc::Unimplemented => Ok(None),
+        Err(status) => Err(connection.error(&status).during("begin")),
+    }
 }
 
 async fn end(

@@ -5,13 +5,18 @@
 //! - The server's own word on when to come back is kept, however it said it.
 //! - No secret that this client sent is in a message: servers quote headers back.
 //!
+//! - What the server said and what its connection came to are told apart: nobody has "answered" where nobody
+//!   was there.
+//!
 //! It does not know whether rows may have landed; whoever sent them does.
 
 use std::time::Duration;
 
 use tonic::{Code as Grpc, Status};
 
+use super::dial::Farewell;
 use crate::config::Secret;
+use crate::destination::tls;
 use crate::error::{Code, Error};
 
 /// What must never be shown.
@@ -41,20 +46,26 @@ impl Secrets {
     /// The chain of a foreign error as text, scrubbed.
     pub fn chain(&self, error: &(dyn std::error::Error + 'static)) -> String {
         let mut texts: Vec<String> = Vec::new();
-        let mut next = Some(error);
-        while let Some(error) = next {
+        for error in tls::chain(error) {
             let text = self.scrub(&error.to_string());
             if !texts.iter().any(|earlier| earlier.contains(&text)) {
                 texts.push(text);
             }
-            next = error.source();
         }
         texts.join(": ")
     }
 }
 
-/// The server's verdict as an error of ours.
+/// The server's verdict as an error of ours, or what its connection came to.
 pub fn error(status: &Status, secrets: &Secrets) -> Error {
+    error_on(status, secrets, &Farewell::default())
+}
+
+/// The same for a line on which the server may have said why it hangs up.
+pub fn error_on(status: &Status, secrets: &Secrets, farewell: &Farewell) -> Error {
+    if let Some(broken) = broken(status, secrets, farewell) {
+        return broken;
+    }
     let message = secrets.scrub(status.message());
     let mut code = code(status.code());
     let mut text = if message.is_empty() {
@@ -82,6 +93,42 @@ pub fn error(status: &Status, secrets: &Secrets) -> Error {
     match hint {
         Some(Hint::After(delay)) => error.retry_after(delay),
         _ => error,
+    }
+}
+
+/// What became of the connection, if the status is none that the server spoke: the library makes one of every
+/// failure.
+fn broken(status: &Status, secrets: &Secrets, farewell: &Farewell) -> Option<Error> {
+    let source = std::error::Error::source(status)?;
+    if let Some(error) = tls::found::<Error>(source) {
+        return Some(error.clone());
+    }
+    let unavailable = |text: String| Some(Error::new(Code::Unavailable, text));
+    if tls::found::<tonic::ConnectError>(source).is_some() {
+        return unavailable(format!("the server cannot be reached: {}", secrets.chain(source)));
+    }
+    let protocol = tls::found::<h2::Error>(source);
+    let library = tls::found::<hyper::Error>(source);
+    if protocol.is_none() && library.is_none() && tls::found::<std::io::Error>(source).is_none() {
+        return None;
+    }
+    if let Some((reason, words)) = farewell.said() {
+        let words = secrets.scrub(&words);
+        let hint = match farewell.is_of_pings() {
+            true => ": flight.keepAlive is shorter than it allows",
+            false => "",
+        };
+        return unavailable(format!("the server closed the connection: GOAWAY {reason} ({words}){hint}"));
+    }
+    if library.is_some_and(hyper::Error::is_timeout) {
+        return unavailable("the server left a ping unanswered (flight.keepAlive): it is gone, or hangs".into());
+    }
+    match protocol.filter(|error| error.is_remote()) {
+        Some(error) => {
+            let text = format!("the server broke the stream off: {}", secrets.scrub(&error.to_string()));
+            Some(Error::new(code(status.code()), text))
+        }
+        None => unavailable(format!("the connection broke off: {}", secrets.chain(source))),
     }
 }
 

@@ -5,19 +5,25 @@
 //!   half of it for all of it.
 //! - Answers are read on a task of their own, so a server that answers while it reads never stalls.
 //! - The verdict reaches the session's acknowledgements before whoever waits for the stream.
+//! - A server that owes something and gives no sign for `flight.acknowledgementTimeout` has failed the stream:
+//!   its HTTP/2 answers pings long after its handler hangs. What it owes is an answer ([`Listener::is_owed`],
+//!   or the end once the stream was ended), or to take what is sent.
 //!
 //! Messages go to the socket as the pieces that they are; tonic's encoder would copy them twice.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arrow_flight::PutResult;
 use bytes::Bytes;
 use http_body::Frame;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codec::Codec as _;
 use tonic::codegen::Service as _;
@@ -42,6 +48,8 @@ pub trait Listener: Send + Sync + 'static {
     /// # Errors
     /// The one given, or what was expected of the stream and did not come.
     fn ended(&self, verdict: std::result::Result<(), Failure>) -> Result<()>;
+    /// Whether the server owes an answer although the stream goes on.
+    fn is_owed(&self) -> bool;
 }
 
 /// How a stream failed.
@@ -55,6 +63,76 @@ pub struct Stream {
     verdict: oneshot::Receiver<Result<()>>,
     reader: AbortHandle,
     ending: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
+}
+
+/// Since when the server has given no sign of life that it owes.
+#[derive(Debug)]
+struct Pulse {
+    patience: Duration,
+    /// The stream was ended, so the verdict is owed.
+    ended: AtomicBool,
+    since: Mutex<Since>,
+}
+
+#[derive(Debug, Default)]
+struct Since {
+    /// An answer is owed.
+    answer: Option<Instant>,
+    /// Somebody waits for room on the stream.
+    room: Option<Instant>,
+}
+
+impl Pulse {
+    fn new(patience: Duration) -> Pulse {
+        Pulse {
+            patience,
+            ended: AtomicBool::new(false),
+            since: Mutex::default(),
+        }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Since)) {
+        change(&mut self.since.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// From now on, unless one is owed already: what is sent meanwhile is no sign of the server's.
+    fn owes(&self) {
+        self.with(|since| {
+            since.answer.get_or_insert_with(Instant::now);
+        });
+    }
+
+    fn answered(&self, listener: &dyn Listener) {
+        self.with(|since| since.answer = None);
+        // Looked at afterwards: what was sent in between is owed from now on.
+        if self.ended.load(Ordering::Acquire) || listener.is_owed() {
+            self.owes();
+        }
+    }
+
+    fn waits(&self, waits: bool) {
+        self.with(|since| since.room = waits.then(Instant::now));
+    }
+
+    /// The server has taken something.
+    fn took(&self) {
+        self.with(|since| since.room = since.room.map(|_| Instant::now()));
+    }
+
+    /// Returns when the server's time is up.
+    async fn stops(&self) {
+        loop {
+            let mut oldest = None;
+            self.with(|since| oldest = since.answer.into_iter().chain(since.room).min());
+            // What is owed from a moment of this sleep on is not due before its end.
+            let due = oldest.unwrap_or_else(Instant::now) + self.patience;
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
 }
 
 enum Item {
@@ -63,12 +141,20 @@ enum Item {
 }
 
 impl Stream {
-    /// `ending` is set before the server is told that this was all.
-    pub fn open(connection: &Connection, listener: Arc<dyn Listener>, ending: Arc<AtomicBool>) -> Stream {
+    /// `ending` is set before the server is told that this was all. `patience`: how long the server may leave
+    /// unanswered what it owes an answer to.
+    pub fn open(
+        connection: &Connection,
+        listener: Arc<dyn Listener>,
+        ending: Arc<AtomicBool>,
+        patience: Duration,
+    ) -> Stream {
         let (messages, receiver) = mpsc::channel(QUEUE);
         let (told, verdict) = oneshot::channel();
+        let pulse = Arc::new(Pulse::new(patience));
         let body = Outgoing {
             messages: receiver,
+            pulse: Arc::clone(&pulse),
             pieces: Vec::new().into_iter(),
             ended: false,
         };
@@ -80,8 +166,13 @@ impl Stream {
         headers.insert("te", http::HeaderValue::from_static("trailers"));
         headers.insert("content-type", http::HeaderValue::from_static("application/grpc"));
         let channel = connection.channel.clone();
+        let watched = Arc::clone(&pulse);
         let reader = tokio::spawn(async move {
-            let verdict = read(channel, request, listener.as_ref()).await;
+            let verdict = tokio::select! {
+                biased;
+                verdict = read(channel, request, listener.as_ref(), &watched) => verdict,
+                () = watched.stops() => Err(Failure::Ours(silent(patience))),
+            };
             // Nobody may be waiting: between calls the session hears of it by its acknowledgements.
             let _ = told.send(listener.ended(verdict));
         });
@@ -90,7 +181,13 @@ impl Stream {
             verdict,
             reader: reader.abort_handle(),
             ending,
+            pulse,
         }
+    }
+
+    /// What was sent last is to be answered.
+    pub fn expects_an_answer(&self) {
+        self.pulse.owes();
     }
 
     /// # Errors
@@ -110,20 +207,38 @@ impl Stream {
     }
 
     async fn put(&mut self, item: Item) -> Result<()> {
-        if self.messages.send(item).await.is_ok() {
-            return Ok(());
-        }
-        self.verdict().await?;
+        let item = match self.messages.try_send(item) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(item) | TrySendError::Closed(item)) => item,
+        };
+        self.pulse.waits(true);
+        let verdict = tokio::select! {
+            biased;
+            room = self.messages.reserve() => match room {
+                Ok(room) => {
+                    self.pulse.waits(false);
+                    room.send(item);
+                    return Ok(());
+                }
+                Err(_) => (&mut self.verdict).await,
+            },
+            // It may come while nothing is taken any more.
+            verdict = &mut self.verdict => verdict,
+        };
+        told(verdict).await?;
         Err(ended_early())
     }
 
     async fn verdict(&mut self) -> Result<()> {
-        let verdict = (&mut self.verdict).await;
-        // Whoever drives the session is to hear the acknowledgements first: they were sent before, but
-        // possibly after it last looked.
-        tokio::task::yield_now().await;
-        verdict.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the reader of a stream died")))
+        told((&mut self.verdict).await).await
     }
+}
+
+/// A verdict, once whoever drives the session has had a chance to hear the acknowledgements first: they were
+/// sent before, but possibly after it last looked.
+async fn told(verdict: std::result::Result<Result<()>, oneshot::error::RecvError>) -> Result<()> {
+    tokio::task::yield_now().await;
+    verdict.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the reader of a stream died")))
 }
 
 impl Drop for Stream {
@@ -136,6 +251,7 @@ async fn read(
     mut channel: Channel,
     request: http::Request<Body>,
     listener: &dyn Listener,
+    pulse: &Pulse,
 ) -> std::result::Result<(), Failure> {
     let unreachable = |error: tonic::transport::Error| Failure::Status(Status::from_error(error.into()));
     std::future::poll_fn(|context| channel.poll_ready(context))
@@ -154,8 +270,16 @@ async fn read(
     let mut answers = Streaming::new_response(decoder, response.into_body(), http_status, None, None);
     while let Some(answer) = answers.message().await.map_err(Failure::Status)? {
         listener.answered(&answer.app_metadata).map_err(Failure::Ours)?;
+        pulse.answered(listener);
     }
     Ok(())
+}
+
+fn silent(patience: Duration) -> Error {
+    let text = format!(
+        "the server gives no sign of having taken the rows: flight.acknowledgementTimeout ({patience:?}) is over"
+    );
+    Error::new(Code::Unavailable, text)
 }
 
 pub fn ended_early() -> Error {
@@ -166,6 +290,7 @@ pub fn ended_early() -> Error {
 /// The request's body.
 struct Outgoing {
     messages: mpsc::Receiver<Item>,
+    pulse: Arc<Pulse>,
     pieces: std::vec::IntoIter<Bytes>,
     ended: bool,
 }
@@ -181,6 +306,7 @@ impl http_body::Body for Outgoing {
         let this = self.get_mut();
         loop {
             if let Some(piece) = this.pieces.next() {
+                this.pulse.took();
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if this.ended {
@@ -188,7 +314,11 @@ impl http_body::Body for Outgoing {
             }
             match this.messages.poll_recv(context) {
                 Poll::Ready(Some(Item::Message(message))) => this.pieces = message.pieces.into_iter(),
-                Poll::Ready(Some(Item::End)) => this.ended = true,
+                Poll::Ready(Some(Item::End)) => {
+                    this.ended = true;
+                    this.pulse.ended.store(true, Ordering::Release);
+                    this.pulse.owes();
+                }
                 // Given up in the middle: an error resets the stream, an end would look like a good one.
                 Poll::Ready(None) => return Poll::Ready(Some(Err(Status::cancelled("given up")))),
                 Poll::Pending => return Poll::Pending,

@@ -60,7 +60,7 @@ impl Target {
     /// # Errors
     /// `CONFIG_INVALID` saying which part of the URL or which option beside it means nothing.
     pub fn parse(target: &str, config: &Config) -> Result<Target> {
-        let url = Url::parse(target).map_err(|error| invalid("the target is no URL").caused_by(&error))?;
+        let url = Url::parse(target).map_err(|error| invalid(no_url(target)).caused_by(&error))?;
         if !url.username().is_empty() || url.password().is_some() {
             // The target is not quoted: it holds what must not be shown.
             return Err(invalid(
@@ -92,6 +92,17 @@ impl Target {
             return Err(invalid(&text));
         }
         Ok(parsed)
+    }
+}
+
+/// What to say of a target that is no URL. It is not quoted: it may hold a secret.
+pub fn no_url(target: &str) -> &'static str {
+    let authority = target.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let address = authority.rsplit('@').next().unwrap_or_default();
+    match address.matches(':').count() > 1 && !address.contains('[') {
+        true => "the target is no URL: an address of IPv6 goes into brackets, as in grpc://[::1]:8815",
+        false => "the target is no URL",
     }
 }
 
@@ -311,6 +322,8 @@ mod tests {
             ("flightsql://h:1/a/b", "one table"),
             ("flightsql://h:1/a?mode=upsert", "upsert"),
             ("grpc", "URL"),
+            ("grpc://::1:8815", "brackets"),
+            ("grpc://hunter2:hunter2@fe80::1:8815/a", "brackets"),
         ] {
             let error = parse(target).unwrap_err();
             assert_eq!(error.code(), Code::ConfigInvalid, "{target}");

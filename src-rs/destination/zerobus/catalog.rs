@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use databricks_zerobus_ingest_sdk::schema::{UcTableSchema, arrow_schema_from_uc_schema};
 
 use super::credentials::Credentials;
-use super::http::{Http, answered};
+use super::http::Http;
 use super::target::Table;
 use super::token::Scope;
 use crate::error::{Code, Error, Result, RetryClass};
@@ -42,12 +42,16 @@ async fn ask_with(http: &Http, credentials: &Credentials, table: &Table, scope: 
     let mut tries = 0;
     let body = loop {
         tries += 1;
-        let granted = credentials.ask(scope).await?;
+        let granted = match credentials.ask(scope).await {
+            // A workspace may give a client tokens for writing alone.
+            Err(error) if matches!(credentials, Credentials::Tokens(_)) => return Err(for_good(error)),
+            granted => granted?,
+        };
         let mut request = http.get(&format!("/api/2.1/unity-catalog/tables/{table}"));
         for (name, value) in &granted.headers {
             request = request.header(name, value.reveal());
         }
-        match answered(request, "Unity Catalog", &granted.secrets).await {
+        match http.answered(request, "Unity Catalog", &granted.secrets).await.map_err(for_good) {
             // A token that was kept may have been taken back.
             Err(error) if error.code() == Code::PermissionDenied && tries == 1 && !granted.fresh => {
                 credentials.refused(scope, &granted).await;
@@ -62,4 +66,12 @@ async fn ask_with(http: &Http, credentials: &Credentials, table: &Table, scope: 
     Ok(arrow_schema_from_uc_schema(&table)
         .map(Arc::new)
         .map_err(|error| format!("Unity Catalog's schema has no like in Arrow: {error}")))
+}
+
+/// To whom a table is not shown, it is not told: whatever the reason, other credentials are not to be had here.
+fn for_good(error: Error) -> Error {
+    match error.code() {
+        Code::Unauthenticated => Error::new(Code::PermissionDenied, error.message()),
+        _ => error,
+    }
 }

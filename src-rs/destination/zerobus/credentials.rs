@@ -31,6 +31,8 @@ const URLS: [&str; 3] = [
 const IDS: [&str; 2] = ["ZEROBUS_CLIENT_ID", "DATABRICKS_CLIENT_ID"];
 const SECRETS: [&str; 2] = ["ZEROBUS_CLIENT_SECRET", "DATABRICKS_CLIENT_SECRET"];
 
+const TABLE_NAME: &str = "x-databricks-zerobus-table-name";
+
 /// Forgets the credentials of a stream.
 pub type Refused = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -76,7 +78,13 @@ impl Credentials {
             .map(|url| Http::new(&url, &config.tls, patience))
             .transpose()?;
         if given {
-            let headers = Headers::new(config.headers.clone(), config.header_provider.clone(), patience);
+            let names = config.headers.keys();
+            names.map(String::as_str).try_for_each(check_name)?;
+            let headers = Headers::new(
+                config.headers.clone(),
+                config.header_provider.clone(),
+                config.headers_timeout,
+            );
             let stale = AtomicBool::new(false);
             return Ok((Credentials::Given { headers, stale }, http));
         }
@@ -117,7 +125,8 @@ impl Credentials {
                 (headers.ask(reason).await?, fresh, 0)
             }
         };
-        for (_, value) in &headers {
+        for (name, value) in &headers {
+            check_name(name)?;
             secrets.add(value);
         }
         Ok(Granted {
@@ -149,6 +158,17 @@ impl Credentials {
             Box::pin(async move { credentials.refused_generation(Scope::Write, generation).await })
         })
     }
+}
+
+/// The official crate leaves out the one and chokes on the other.
+fn check_name(name: &str) -> Result<()> {
+    let lower = name.to_ascii_lowercase();
+    let why = match lower.as_str() {
+        TABLE_NAME => "is the service's own and cannot be set",
+        binary if binary.ends_with("-bin") => "would carry bytes, which this service has no headers for",
+        _ => return Ok(()),
+    };
+    Err(invalid(&format!("headers.{lower} {why}")))
 }
 
 impl Granted {

@@ -14,6 +14,8 @@ use tonic::{Code as Grpc, Status};
 use tonic_types::StatusExt as _;
 
 use super::super::flight::status::{self, Secrets};
+use super::super::flight::target::Place;
+use crate::destination::tls;
 use crate::error::{Code, Error};
 
 /// The crate's own words for what it does not have a variant for.
@@ -29,6 +31,36 @@ pub struct Context<'c> {
     /// Where the schema came from, in words.
     pub schema_is: &'c str,
     pub pause: Duration,
+    pub server: &'c Server,
+}
+
+/// Whom a stream goes to.
+pub struct Server {
+    pub place: Place,
+    /// What its certificate is for, if not for the host.
+    pub name: Option<String>,
+    /// `tls.ca` is given.
+    pub own_ca: bool,
+    /// It was reached before.
+    pub met: bool,
+}
+
+impl Server {
+    /// What can never pass, as an error that says what to change.
+    fn stranger(&self, status: &Status) -> Option<Error> {
+        let source = std::error::Error::source(status)?;
+        let Place::Tcp { authority, .. } = &self.place else {
+            return None;
+        };
+        let name = self.name.as_deref().unwrap_or(authority);
+        let text = tls::explained(source, name, self.own_ca)?;
+        let code = match self.met {
+            // What has passed once may pass again.
+            true => Code::Unavailable,
+            false => Code::ConfigInvalid,
+        };
+        Some(Error::new(code, text))
+    }
 }
 
 /// Whether the server asked for another stream, and nothing failed.
@@ -77,6 +109,9 @@ pub fn error(error: &ZerobusError, context: &Context<'_>) -> Error {
 }
 
 fn told(status: &Status, setting_up: bool, context: &Context<'_>) -> Error {
+    if let Some(stranger) = context.server.stranger(status) {
+        return stranger;
+    }
     let error = status::error(status, context.secrets);
     if asks_for_a_pause(status) {
         // Everybody was sent away at the same moment; they must not come back at the same moment.

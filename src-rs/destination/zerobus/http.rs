@@ -4,15 +4,17 @@
 //! - Plain text goes to this machine and nowhere else, and no proxy is on the way to it.
 //! - Redirects are not followed: they would carry credentials to wherever a stranger points.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Identity, RequestBuilder, StatusCode, redirect};
+use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCode, redirect};
 use url::Url;
 
-use super::super::flight::connection::pem;
 use super::super::flight::status::Secrets;
 use super::target::{invalid, is_loopback};
 use crate::config::Tls;
+use crate::destination::tls::{self, Material};
 use crate::error::{Code, Error, Result};
 
 /// Of an answer that says no, in bytes: more than anybody reads.
@@ -26,6 +28,10 @@ const MAX_BODY: usize = 16 << 20;
 pub struct Http {
     client: Client,
     base: String,
+    host: String,
+    own_ca: bool,
+    /// It has answered once.
+    met: Arc<AtomicBool>,
 }
 
 impl Http {
@@ -58,22 +64,24 @@ impl Http {
             client = client.no_proxy();
         }
         if url.scheme() == "https" {
-            crate::destination::install_crypto();
-            if let Some(ca) = &tls.ca {
-                for certificate in Certificate::from_pem_bundle(&pem(ca, "tls.ca")?).map_err(unusable)? {
-                    client = client.add_root_certificate(certificate);
+            let material = Material::read(tls)?;
+            if let Some(authorities) = material.authorities() {
+                client = client.tls_built_in_root_certs(false);
+                for authority in authorities {
+                    let authority = Certificate::from_der(authority).map_err(unusable)?;
+                    client = client.add_root_certificate(authority);
                 }
             }
-            if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
-                let mut both = pem(cert, "tls.cert")?;
-                both.push(b'\n');
-                both.extend(pem(key.reveal(), "tls.key")?);
-                client = client.identity(Identity::from_pem(&both).map_err(unusable)?);
+            if let Some(own) = material.own() {
+                client = client.identity(Identity::from_pem(&own).map_err(unusable)?);
             }
         }
         Ok(Http {
             client: client.build().map_err(unusable)?,
             base: given.trim_end_matches('/').to_string(),
+            host: url.host_str().unwrap_or_default().to_string(),
+            own_ca: tls.ca.is_some(),
+            met: Arc::default(),
         })
     }
 
@@ -84,20 +92,39 @@ impl Http {
     pub fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(format!("{}{path}", self.base))
     }
+
+    /// The body of a good answer.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for credentials that are wrong, `PERMISSION_DENIED` for any other refusal,
+    /// `NOT_FOUND` for what is not there, `RESOURCE_EXHAUSTED` and `UNAVAILABLE` for what may pass,
+    /// `CONFIG_INVALID` for a server whose certificate is not accepted, until it was once.
+    pub async fn answered(&self, request: RequestBuilder, who: &str, secrets: &Secrets) -> Result<Vec<u8>> {
+        let response = request.send().await.map_err(|error| self.unreachable(error, who, secrets))?;
+        self.met.store(true, Ordering::Release);
+        let broken = |error: reqwest::Error| self.unreachable(error, who, secrets);
+        read(response, who, secrets, broken).await
+    }
+
+    fn unreachable(&self, error: reqwest::Error, who: &str, secrets: &Secrets) -> Error {
+        // Without the URL, which is the user's own and told by the option.
+        let error = error.without_url();
+        let met = self.met.load(Ordering::Acquire);
+        let (code, text) = match tls::explained(&error, &self.host, self.own_ca) {
+            Some(text) if !met => (Code::ConfigInvalid, text),
+            Some(text) => (Code::Unavailable, text),
+            None => (Code::Unavailable, secrets.chain(&error)),
+        };
+        Error::new(code, format!("{who} cannot be reached: {text}")).during("connect")
+    }
 }
 
-/// The body of a good answer.
-///
-/// # Errors
-/// `PERMISSION_DENIED` for a refusal, `NOT_FOUND` for what is not there, `RESOURCE_EXHAUSTED` and
-/// `UNAVAILABLE` for what may pass.
-pub async fn answered(request: RequestBuilder, who: &str, secrets: &Secrets) -> Result<Vec<u8>> {
-    let unreachable = |error: reqwest::Error| {
-        // Without the URL, which is the user's own and told by the option.
-        let text = format!("{who} cannot be reached: {}", secrets.chain(&error.without_url()));
-        Error::new(Code::Unavailable, text).during("connect")
-    };
-    let mut response = request.send().await.map_err(unreachable)?;
+async fn read(
+    mut response: Response,
+    who: &str,
+    secrets: &Secrets,
+    broken: impl Fn(reqwest::Error) -> Error,
+) -> Result<Vec<u8>> {
     let status = response.status();
     let wait = response
         .headers()
@@ -110,7 +137,7 @@ pub async fn answered(request: RequestBuilder, who: &str, secrets: &Secrets) -> 
         MAX_REFUSAL
     };
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+    while let Some(chunk) = response.chunk().await.map_err(&broken)? {
         body.extend_from_slice(&chunk);
         if body.len() > limit {
             break;
@@ -132,6 +159,7 @@ fn code(status: StatusCode) -> Code {
     match status {
         StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
         StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
         StatusCode::REQUEST_TIMEOUT => Code::Unavailable,
         status if status.is_client_error() || status.is_redirection() => Code::PermissionDenied,
         _ => Code::Unavailable,

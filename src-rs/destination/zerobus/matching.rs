@@ -74,9 +74,22 @@ fn judge(given: &DataType, wanted: &DataType, path: &str, mistakes: &mut Vec<(St
             }
         }
         None => {
-            let text = format!("given as {given}, wanted as {wanted}");
+            let text = format!("given as {given}, wanted as {wanted}{}", cure(given, wanted));
             mistakes.push((path.to_string(), text));
         }
+    }
+}
+
+/// What to change, where it is not plain from the two types.
+fn cure(given: &DataType, wanted: &DataType) -> &'static str {
+    match (given, wanted) {
+        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => {
+            ": TIMESTAMP holds instants, and without a time zone these are readings of a clock; give the type the zone that they were read in, such as \"UTC\" (any unit will do), or make the column TIMESTAMP_NTZ"
+        }
+        (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)) => {
+            ": TIMESTAMP_NTZ holds readings of a clock, and with a time zone these are instants; give the type no zone (any unit will do), or make the column TIMESTAMP"
+        }
+        _ => "",
     }
 }
 

@@ -52,6 +52,7 @@ pub struct Shared {
     pub atomic: bool,
     /// Called when the server refuses the credentials of the stream.
     pub refused: Refused,
+    pub server: errors::Server,
     progress: Mutex<Progress>,
     state: watch::Sender<State>,
 }
@@ -200,6 +201,7 @@ impl Shared {
         pause: Duration,
         atomic: bool,
         refused: Refused,
+        server: errors::Server,
     ) -> Shared {
         Shared {
             acknowledgements,
@@ -210,6 +212,7 @@ impl Shared {
             pause,
             atomic,
             refused,
+            server,
             progress: Mutex::default(),
             state: watch::Sender::default(),
         }
@@ -221,6 +224,7 @@ impl Shared {
             schema: &self.schema,
             schema_is: &self.schema_is,
             pause: self.pause,
+            server: &self.server,
         };
         errors::error(error, &context)
     }

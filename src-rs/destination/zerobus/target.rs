@@ -8,6 +8,7 @@
 
 use url::{Host, Url};
 
+use super::super::flight::target::{Place, no_url};
 use super::limits::is_name;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
@@ -19,6 +20,7 @@ pub const SCHEMES: [&str; 2] = ["zerobus", "zerobus+http"];
 pub struct Target {
     /// As the official crate takes it: scheme and authority.
     pub endpoint: String,
+    pub place: Place,
     /// The first part of the host, which is what tokens are asked for.
     pub workspace: String,
     pub table: Table,
@@ -44,7 +46,7 @@ impl Target {
     /// # Errors
     /// `CONFIG_INVALID` saying which part of the URL means nothing.
     pub fn parse(target: &str, config: &Config) -> Result<Target> {
-        let url = Url::parse(target).map_err(|error| invalid("the target is no URL").caused_by(&error))?;
+        let url = Url::parse(target).map_err(|error| invalid(no_url(target)).caused_by(&error))?;
         if !url.username().is_empty() || url.password().is_some() {
             // The target is not quoted: it holds what must not be shown.
             return Err(invalid(
@@ -79,8 +81,14 @@ impl Target {
             ));
         }
         let scheme = if tls { "https" } else { "http" };
+        let default = if tls { 443 } else { 80 };
+        let place = Place::Tcp {
+            authority: format!("{host}:{}", url.port().unwrap_or(default)),
+            tls,
+        };
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Ok(Target {
+            place,
             endpoint: format!("{scheme}://{host}{port}"),
             workspace: host.split('.').next().unwrap_or(host).to_string(),
             table: table(url.path())?,

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::super::flight::status::Secrets;
-use super::http::{Http, answered};
+use super::http::Http;
 use super::target::Target;
 use crate::config::Secret;
 use crate::error::{Code, Error, Result};
@@ -81,8 +81,8 @@ impl Tokens {
     }
 
     /// # Errors
-    /// `PERMISSION_DENIED` if the workspace refuses the client, `UNAVAILABLE` or `RESOURCE_EXHAUSTED` if
-    /// it may do better later.
+    /// `UNAUTHENTICATED` if the workspace does not know the client or its secret, `PERMISSION_DENIED` if it
+    /// refuses it otherwise, `UNAVAILABLE` or `RESOURCE_EXHAUSTED` if it may do better later.
     pub async fn get(&self, scope: Scope) -> Result<Token> {
         let mut slot = self.slot(scope).await;
         let now = Instant::now();
@@ -154,7 +154,7 @@ impl Tokens {
             .post("/oidc/v1/token")
             .basic_auth(&self.client_id, Some(self.client_secret.reveal()))
             .form(&form);
-        let body = answered(request, "the token endpoint", &secrets).await?;
+        let body = self.http.answered(request, "the token endpoint", &secrets).await?;
         let useless = |what: &str| {
             let text = format!("the token endpoint answered {what}");
             Error::new(Code::PermissionDenied, text).during("token")

@@ -68,6 +68,8 @@ pub struct World {
     pub login: Option<Login>,
     pub transactions: bool,
     pub commit_fails: bool,
+    /// The action that is never answered.
+    pub hangs_at: Option<&'static str>,
     /// What to answer to the next questions for a transaction.
     pub begin_says: VecDeque<Result<Option<Vec<u8>>, Status>>,
     pub slow: Option<Duration>,
@@ -463,6 +465,9 @@ impl FlightService for Service {
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let action = request.into_inner();
+        if self.world().hangs_at == Some(action.r#type.as_str()) {
+            return std::future::pending().await;
+        }
         let mut world = self.world();
         if !world.transactions {
             return Err(Status::unimplemented("no transactions"));

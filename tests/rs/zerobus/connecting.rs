@@ -26,7 +26,7 @@ async fn tls_is_checked_by_the_authority_that_is_given() {
     let error = connect(&road.emulated, &options).await.err().unwrap();
     assert_eq!(
         error.code(),
-        Code::Unavailable,
+        Code::ConfigInvalid,
         "a stranger's certificate is not believed"
     );
 }
@@ -56,8 +56,7 @@ async fn credentials_are_tried_at_connect() {
         .await
         .err()
         .unwrap();
-    assert_eq!(error.code(), Code::PermissionDenied);
-    assert_eq!(error.retry_class(), RetryClass::Never);
+    assert_eq!(error.code(), Code::Unauthenticated);
     let emulated = Emulated::with_fault("token:status=503,times=1").await;
     let options = client(&emulated, json!({"zerobus": {"clientSecret": "hunter22"}}));
     let error = connect(&emulated, &options).await.err().unwrap();
@@ -97,13 +96,8 @@ impl HeaderProvider for Asked {
                 "given-token"
             }
         };
-        let table = (
-            "x-databricks-zerobus-table-name".to_string(),
-            "not.this.one".to_string(),
-        );
         Ok(vec![
             ("Authorization".into(), format!("Bearer {token}")),
-            table,
             ("x-team".into(), "ice".into()),
         ])
     }
@@ -128,6 +122,50 @@ async fn a_header_provider_replaces_tokens_and_is_told_of_refusals() {
     assert_eq!(emulated.ids(), (0..10).collect::<Vec<_>>());
     assert_eq!(provider.reasons.load(Ordering::SeqCst), 1);
     assert_eq!(emulated.emulator.summary().await.tokens_issued, 0);
+}
+
+struct Reserved(&'static str);
+
+#[async_trait]
+impl HeaderProvider for Reserved {
+    async fn headers(&self, _: HeadersReason) -> Result<Vec<(String, String)>> {
+        Ok(vec![(self.0.into(), "not.this.one".into())])
+    }
+}
+
+/// What the crate would leave out, or choke on with the first rows, is refused by name at connect.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_the_service_cannot_be_given_are_refused_at_connect() {
+    let emulated = Emulated::new(json!({})).await;
+    for name in ["X-Databricks-Zerobus-Table-Name", "trace-bin"] {
+        let given = json!({"headers": {"authorization": "Bearer x", name: "not.this.one"}});
+        let asked = Config {
+            header_provider: Some(Arc::new(Reserved(name))),
+            ..Config::default()
+        };
+        for config in [Config::from_json(&given).unwrap(), asked] {
+            let url = emulated.emulator.url(TABLE);
+            let error = Zerobus::connect(&url, &config).await.err().unwrap();
+            assert_eq!(error.code(), Code::ConfigInvalid);
+            assert!(error.message().contains(&name.to_ascii_lowercase()), "{error}");
+        }
+    }
+}
+
+/// Tokens come from one address and rows go to another, which is met before the client counts as connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_is_met_at_connect() {
+    let emulated = Emulated::new(json!({})).await;
+    let options = client(&emulated, json!({}));
+    let config = Config::from_json(&options).unwrap();
+    let secure = emulated.emulator.url(TABLE).replace("zerobus+http:", "zerobus:");
+    let error = Zerobus::connect(&secure, &config).await.err().unwrap();
+    assert_eq!((error.code(), error.retry_class()), (Code::ConfigInvalid, RetryClass::Never));
+    assert!(error.message().contains("does not speak TLS"), "{error}");
+    let nobody = "zerobus+http://127.0.0.1:1/main.air.flights";
+    let error = Zerobus::connect(nobody, &config).await.err().unwrap();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().contains("cannot be reached") && !error.message().contains("answered"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

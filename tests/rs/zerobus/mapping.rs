@@ -10,10 +10,24 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::config::Secret;
 use crate::destination::flight::status::Secrets;
-use crate::destination::zerobus::errors::{Context, error, is_of_credentials, is_rotation};
+use crate::destination::flight::target::Place;
+use crate::destination::zerobus::errors::{Context, Server, error, is_of_credentials, is_rotation};
 use crate::error::{Code, Error, RetryClass};
 
 fn told(said: &ZerobusError) -> Error {
+    told_by(said, false)
+}
+
+fn told_by(said: &ZerobusError, met: bool) -> Error {
+    let server = Server {
+        place: Place::Tcp {
+            authority: "1234.zerobus.example.com:443".into(),
+            tls: true,
+        },
+        name: None,
+        own_ca: true,
+        met,
+    };
     let mut secrets = Secrets::default();
     secrets.add(&Secret::new("Bearer hunter22"));
     let schema = Schema::new(vec![
@@ -25,6 +39,7 @@ fn told(said: &ZerobusError) -> Error {
         schema: &schema,
         schema_is: "is the first batch's, because nobody was asked",
         pause: Duration::from_secs(60),
+        server: &server,
     };
     let told = error(said, &context);
     assert!(!format!("{told:?}").contains("hunter22"), "{told:?}");
@@ -139,4 +154,24 @@ fn causes_have_words() {
         .collect();
     assert_eq!(words.len(), causes.len());
     assert!(words.contains("MOON_PHASE"));
+}
+
+/// What a handshake failed by is in the crate's error, and never passes until it has once.
+#[test]
+fn a_handshake_that_can_never_pass_says_what_to_change() {
+    let failed = |error: rustls::Error| {
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+        ZerobusError::CreateStreamError(Status::from_error(Box::new(error)))
+    };
+    let issuer = failed(rustls::CertificateError::UnknownIssuer.into());
+    for (met, code) in [(false, Code::ConfigInvalid), (true, Code::Unavailable)] {
+        let told = told_by(&issuer, met);
+        assert_eq!(told.code(), code);
+        assert!(told.message().contains("tls.ca"), "{told}");
+    }
+    let named = told(&failed(rustls::CertificateError::NotValidForName.into()));
+    assert!(named.message().contains("1234.zerobus.example.com"), "{named}");
+    let other = told(&failed(rustls::Error::HandshakeNotComplete));
+    assert_eq!(other.code(), Code::Unavailable, "{other}");
+    assert!(!other.message().contains("answered"), "{other}");
 }
