@@ -233,10 +233,22 @@ export interface FlightOptions {
    * stream and any acknowledgement but `"cumulative"`. Default: false.
    */
   readonly atomicRefusals?: boolean;
-  /** Silence after which the server is asked whether it is still there; 0 never asks. Default: 60 s. */
+  /**
+   * Silence after which the server is asked, by a ping of HTTP/2, whether it is still there; 0 never asks. Servers
+   * in C++, Go and Python hang up on a client that asks more than once in five minutes, unless they are told
+   * otherwise; a client that was hung up on for it asks less often from then on. A machine that is gone is found
+   * by TCP within two minutes, whatever this says. Default: 5 min 30 s.
+   */
   readonly keepAlive?: Duration;
-  /** Default: 10 s. */
+  /** Of one try at a connection, and for each answer that begins a session or a transaction. Default: 10 s. */
   readonly connectTimeout?: Duration;
+  /**
+   * How long the server may owe an answer before the connection counts as stuck: from the end of a stream, from a
+   * part that it has to answer, or from the last answer since; and how long it may take nothing of what is sent.
+   * Rows that were sent are then in doubt: they are sent again as `retry` allows, and may be held twice but by
+   * `"cumulative"`. Default: 5 min.
+   */
+  readonly acknowledgementTimeout?: Duration;
   /** Dictionary-encoded columns: sent as plain values, or as dictionary batches. Default: `"hydrate"`. */
   readonly dictionaries?: "hydrate" | "keep";
   /** The basic-auth handshake of Flight. Never logged. */
@@ -274,8 +286,15 @@ export interface ZerobusOptions {
   readonly atomicRefusals?: boolean;
 }
 
-/** Certificates of `grpc+tls:` and `zerobus:`, as PEM text. System and bundled roots are trusted unless `ca` is given. */
+/**
+ * Certificates of `grpc+tls:` and `zerobus:` (its token endpoint and Unity Catalog included), as PEM text or as the
+ * path of a file of it.
+ */
 export interface TlsOptions {
+  /**
+   * The authorities that may sign the server's certificate, and the only ones. Default: those of the system and
+   * the bundled ones, which serve alone where the system has none.
+   */
   readonly ca?: string;
   /** With `key`: the client's own. */
   readonly cert?: string;
@@ -339,7 +358,10 @@ export interface ConnectOptions {
   readonly handoff?: HandoffMode | HandoffOptions;
   readonly delta?: DeltaOptions;
   readonly flight?: FlightOptions;
-  /** Sent with every call to a network destination: known beforehand, or asked for. Never logged. */
+  /**
+   * Sent with every call to a network destination: known beforehand, or asked for. Values of visible ASCII; names
+   * that the protocols set themselves (`host`, `te`, `content-length`, `grpc-…`) are refused. Never logged.
+   */
   readonly headers?: Readonly<Record<string, string>> | HeadersProvider | HeadersOptions;
   readonly zerobus?: ZerobusOptions;
   readonly tls?: TlsOptions;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
 use arrow_ingest::error::Code;
 use arrow_ingest::outcome::Status;
 use serde_json::json;
@@ -89,6 +89,33 @@ async fn every_cause_of_a_refused_schema_is_told() {
         road.send(10..20).await;
         road.close().await;
         assert_eq!(road.emulated.ids(), (10..20).collect::<Vec<_>>());
+    }
+}
+
+/// any unit of an instant is cast where that is exact; what is no instant says how to become one.
+#[tokio::test(flavor = "multi_thread")]
+async fn timestamps_are_cast_where_that_is_exact_and_else_the_cure_is_named() {
+    let tables = json!({"tables": {TABLE: [{"name": "at", "type": "timestamp"}, {"name": "read", "type": "timestamp_ntz"}]}});
+    let road = Road::new(tables, json!({})).await;
+    let one = |at: ArrayRef, read: ArrayRef| {
+        ipc(&RecordBatch::try_from_iter([("at", at), ("read", read)]).unwrap())
+    };
+    let millis = || TimestampMillisecondArray::from(vec![1_700_000_000_123]);
+    let (instants, readings): (ArrayRef, ArrayRef) =
+        (Arc::new(millis().with_timezone("Europe/Berlin")), Arc::new(millis()));
+    road.rig.send_parcels(vec![one(instants.clone(), readings.clone())], None);
+    road.rig.flush().await.unwrap();
+    road.rig.send_parcels(vec![one(readings, instants)], None);
+    let outcomes = road.close().await;
+    check_acknowledged(&outcomes[..1], 1);
+    let held = read(&road.emulated.table());
+    let at = held[0]["at"].as_primitive::<TimestampMicrosecondType>().value(0);
+    let clock = held[0]["read"].as_primitive::<TimestampMicrosecondType>().value(0);
+    assert_eq!([at, clock], [1_700_000_000_123_000; 2]);
+    let error = outcomes[1].error.clone().unwrap();
+    assert_eq!((error.code(), error.field()), (Code::SchemaMismatch, Some("at")));
+    for word in ["such as \"UTC\"", "TIMESTAMP_NTZ", "give the type no zone"] {
+        assert!(error.message().contains(word), "{word}: {error}");
     }
 }
 
