@@ -336,7 +336,9 @@ describe("R-33 R-34 headers as an option", () => {
       const error = await refused(target, { headers });
       expect(error).toMatchObject({ code: "CONFIG_INVALID", attempts: expect.any(Number) });
       const wrong = Object.keys(headers).filter((name) => name !== "x-fine");
-      expect(error.issues.map((issue) => issue.path).sort()).toEqual(wrong.map((name) => `headers.${name}`).sort());
+      expect(error.issues.map((issue) => issue.path).sort()).toEqual(
+        wrong.map((name) => `headers.${name}`).sort(),
+      );
       expect(inspect([error, error.toJSON()], { depth: 9 })).not.toContain("s3cr3t");
     },
   );

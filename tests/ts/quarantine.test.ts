@@ -92,10 +92,18 @@ describe("R-15 dead letters", () => {
     const nowhere = path.join(folder, "nowhere");
     const missing = await listDeadLetters(nowhere).catch((error) => error);
     expect(missing).toBeInstanceOf(IngestError);
-    expect(missing).toMatchObject({ code: "NOT_FOUND", retry: "never", operation: "read", cause: { code: "ENOENT" } });
+    expect(missing).toMatchObject({
+      code: "NOT_FOUND",
+      retry: "never",
+      operation: "read",
+      cause: { code: "ENOENT" },
+    });
     expect(missing.message).toContain(nowhere);
     await expect(readDeadLetter(nowhere)).rejects.toMatchObject({ code: "NOT_FOUND" });
-    await expect(readDeadLetter(folder)).rejects.toMatchObject({ code: "UNAVAILABLE", cause: { code: "EISDIR" } });
+    await expect(readDeadLetter(folder)).rejects.toMatchObject({
+      code: "UNAVAILABLE",
+      cause: { code: "EISDIR" },
+    });
     await expect(removeDeadLetter(folder)).rejects.toBeInstanceOf(IngestError);
   });
 
