@@ -220,7 +220,11 @@ impl Desk {
                     }
                 }
             }
-            let least = if closing { 0 } else { self.options.max_file_bytes as u64 };
+            let least = if closing {
+                0
+            } else {
+                self.options.max_file_bytes as u64
+            };
             self.guarded("syncing dead letters", |desk| {
                 desk.sync();
                 desk.seal(least);
@@ -273,7 +277,10 @@ impl Desk {
             // Another client writes to it, or has made it whole.
             Ok(None) => true,
             Err(error) => {
-                self.complain("dead letters that were left half-written cannot be made whole", &error);
+                self.complain(
+                    "dead letters that were left half-written cannot be made whole",
+                    &error,
+                );
                 false
             }
         }

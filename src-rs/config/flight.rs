@@ -175,7 +175,10 @@ pub(super) fn read_headers(root: &mut Group<'_>) -> Headers {
             root.issue(&format!("headers.{name}"), fault.into(), None);
         }
     }
-    headers.given = given.into_iter().map(|(name, value)| (name, Secret(value))).collect();
+    headers.given = given
+        .into_iter()
+        .map(|(name, value)| (name, Secret(value)))
+        .collect();
     headers
 }
 
@@ -210,7 +213,9 @@ pub fn header_fault(name: &str, value: &str) -> Option<&'static str> {
         Some('\u{feff}') => {
             "has a value that is not visible ASCII: it begins with a byte order mark, as some editors put before a text"
         }
-        Some('\n' | '\r') => "has a value that is not visible ASCII: it has a line break, as at the end of a file",
+        Some('\n' | '\r') => {
+            "has a value that is not visible ASCII: it has a line break, as at the end of a file"
+        }
         _ => "has a value that is not visible ASCII",
     })
 }

@@ -93,7 +93,11 @@ fn scan(file: &File) -> io::Result<Found> {
         found.end = mark.len() as u64;
         let mut decoder = Decoder::default();
         while let Some(frame) = Frame::read(&mut reader, length - found.end)? {
-            let block = Block::new(found.end as i64, frame.metadata.len() as i32 + 8, frame.body.len() as i64);
+            let block = Block::new(
+                found.end as i64,
+                frame.metadata.len() as i32 + 8,
+                frame.body.len() as i64,
+            );
             match contained(|| decoder.take(&frame)) {
                 Ok(Taken::Schema) => {}
                 Ok(Taken::Dictionary) => found.dictionaries.push(block),
@@ -122,7 +126,10 @@ fn ends_here(rest: &mut impl Read, found: &Found) -> io::Result<bool> {
     if bytes.len() as u64 == MOST {
         return Ok(false);
     }
-    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let written = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1);
     let bytes = &bytes[..written];
     let Some(schema) = &found.schema else {
         return Ok(bytes.is_empty());
@@ -133,7 +140,8 @@ fn ends_here(rest: &mut impl Read, found: &Found) -> io::Result<bool> {
     // The same in another order: metadata has none.
     let footer = bytes.strip_prefix(&[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
     let footer = footer.and_then(|footer| footer.strip_suffix(b"ARROW1")?.split_last_chunk::<4>());
-    Ok(footer.is_some_and(|(footer, length)| usize::try_from(i32::from_le_bytes(*length)) == Ok(footer.len())))
+    Ok(footer
+        .is_some_and(|(footer, length)| usize::try_from(i32::from_le_bytes(*length)) == Ok(footer.len())))
 }
 
 fn read_whole(reader: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {

@@ -205,7 +205,9 @@ fn of_rustls(error: &rustls::Error, name: &str, own_ca: bool) -> Option<String> 
             "the server refuses the handshake ({alert:?}): it may want a certificate (tls.cert, tls.key), or a version of TLS older than 1.2"
         ),
         Rustls::AlertReceived(AlertDescription::UnrecognisedName) => {
-            format!("the server knows no {name}: connect by the name that it serves, or say it in tls.serverName")
+            format!(
+                "the server knows no {name}: connect by the name that it serves, or say it in tls.serverName"
+            )
         }
         Rustls::PeerIncompatible(why) => {
             format!("the server has no version of TLS in common with this client: {why:?}")

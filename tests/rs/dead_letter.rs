@@ -526,9 +526,16 @@ fn whatever_is_damaged_is_set_aside_and_letters_go_on() {
                 }
                 Err(_) => {
                     // A value that is another one now, or zeros up to the end, which hold nothing.
-                    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-                    let whole = read(&name(index, ".arrow")).map(|rows| rows.iter().map(|rows| rows.num_rows()).sum());
-                    assert!(matches!(whole, Ok(5usize)) || end < first_batch, "{case}: {whole:?} {end}");
+                    let end = bytes
+                        .iter()
+                        .rposition(|byte| *byte != 0)
+                        .map_or(0, |last| last + 1);
+                    let whole = read(&name(index, ".arrow"))
+                        .map(|rows| rows.iter().map(|rows| rows.num_rows()).sum());
+                    assert!(
+                        matches!(whole, Ok(5usize)) || end < first_batch,
+                        "{case}: {whole:?} {end}"
+                    );
                 }
             }
         }
@@ -558,7 +565,13 @@ fn a_file_of_which_nothing_can_be_read_is_kept_as_it_is() {
 fn a_crash_while_a_file_gets_its_end_costs_nothing() {
     let (folder, bench) = left_behind(&a_crash());
     bench.close();
-    assert_eq!((rows_in(folder.path()), bench.counters.dead_letter_files_damaged.get()), (5, 0));
+    assert_eq!(
+        (
+            rows_in(folder.path()),
+            bench.counters.dead_letter_files_damaged.get()
+        ),
+        (5, 0)
+    );
     let finished = fs::read(&list(folder.path()).unwrap()[0].path).unwrap();
     for cut in [0, 1, 7, 30, 200] {
         let mut bytes = finished[..finished.len() - cut].to_vec();
@@ -568,7 +581,10 @@ fn a_crash_while_a_file_gets_its_end_costs_nothing() {
         assert_eq!(rows_in(folder.path()), 5, "{cut}");
         assert_eq!(bench.counters.dead_letter_files_damaged.get(), 0, "{cut}");
         // Without the zeros: as if it had never been interrupted.
-        assert_eq!(fs::read(&list(folder.path()).unwrap()[0].path).unwrap().len(), finished.len());
+        assert_eq!(
+            fs::read(&list(folder.path()).unwrap()[0].path).unwrap().len(),
+            finished.len()
+        );
     }
 }
 
@@ -589,7 +605,13 @@ fn a_fault_while_rows_are_kept_costs_those_rows_alone() {
     bench.keep(3, &batch(&schema("n"), 3..5));
     bench.close();
     let counters = &bench.counters;
-    assert_eq!((counters.dead_letters_kept.get(), counters.dead_letters_failed.get()), (2, 5));
+    assert_eq!(
+        (
+            counters.dead_letters_kept.get(),
+            counters.dead_letters_failed.get()
+        ),
+        (2, 5)
+    );
     assert_eq!(rows_in(folder.path()), 2);
 }
 
@@ -668,12 +690,21 @@ fn what_counts_as_kept_on_a_full_disk_is_in_a_file() {
     let output = std::process::Command::new("bash")
         .args(["-c", limited])
         .arg(test)
-        .args(["--exact", "rows_are_refused_until_the_disk_is_full", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "rows_are_refused_until_the_disk_is_full",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("LETTERS", folder.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let counted = |what: &str| -> usize {
         let line = said.lines().find_map(|line| line.split_once(what));
         line.unwrap().1.trim().parse().unwrap()

@@ -70,8 +70,7 @@ impl Connection {
         let patience = config.flight.connect_timeout;
         let endpoint = endpoint(place, silence)?.executor(Spawner(Arc::downgrade(&tasks)));
         let farewell: Arc<Farewell> = Arc::default();
-        let (dial, greeting) =
-            Dial::new(place, &config.tls, met, secrets.clone(), Arc::clone(&farewell))?;
+        let (dial, greeting) = Dial::new(place, &config.tls, met, secrets.clone(), Arc::clone(&farewell))?;
         let channel = reach(endpoint, dial, greeting, patience, &secrets).await?;
         let mut connection = Connection {
             channel,
@@ -171,7 +170,9 @@ pub async fn meet(place: &Place, options: &Tls, patience: Duration) -> Result<()
     let endpoint = endpoint(place, Duration::ZERO)?;
     let secrets = Secrets::default();
     let (dial, greeting) = Dial::new(place, options, false, secrets.clone(), Arc::default())?;
-    reach(endpoint, dial, greeting, patience, &secrets).await.map(|_| ())
+    reach(endpoint, dial, greeting, patience, &secrets)
+        .await
+        .map(|_| ())
 }
 
 async fn reach(
@@ -203,7 +204,9 @@ async fn reach(
         let text = format!("the server did not answer within {patience:?}");
         Err(Error::new(Code::Unavailable, text))
     };
-    let connected = tokio::time::timeout(patience, connecting).await.unwrap_or_else(late);
+    let connected = tokio::time::timeout(patience, connecting)
+        .await
+        .unwrap_or_else(late);
     connected.map_err(|error| error.during("connect"))
 }
 
@@ -231,7 +234,9 @@ fn endpoint(place: &Place, silence: Duration) -> Result<Endpoint> {
         let origin = http::Uri::builder().scheme("https").authority(authority.as_str());
         let origin = origin.path_and_query("/").build().map_err(|error| {
             let text = "the target names no server";
-            Error::new(Code::ConfigInvalid, text).caused_by(&error).during("connect")
+            Error::new(Code::ConfigInvalid, text)
+                .caused_by(&error)
+                .during("connect")
         })?;
         endpoint = endpoint.origin(origin);
     }

@@ -123,7 +123,9 @@ impl Dial {
     pub async fn reach(&self) -> Result<TokioIo<Greeted>> {
         let line: Box<dyn Line> = match &self.place {
             Place::Tcp { authority, .. } => {
-                let socket = connect(authority).await.map_err(|error| self.unreachable(&error))?;
+                let socket = connect(authority)
+                    .await
+                    .map_err(|error| self.unreachable(&error))?;
                 match &self.secured {
                     None => Box::new(socket),
                     Some(secured) => self.secure(secured, socket).await?,
@@ -183,13 +185,18 @@ impl Dial {
 impl Secured {
     fn new(authority: &str, options: &Tls) -> Result<Secured> {
         let client = Material::read(options)?.client()?;
-        let host = authority.parse::<Authority>().map(|authority| authority.host().to_string());
+        let host = authority
+            .parse::<Authority>()
+            .map(|authority| authority.host().to_string());
         let host = host.unwrap_or_default();
         let name = options.server_name.as_deref().unwrap_or(&host);
         let name = name.trim_start_matches('[').trim_end_matches(']').to_string();
         let name = ServerName::try_from(name).map_err(|error| {
-            let text = "the name of the server (tls.serverName, or the target's host) can be in no certificate";
-            Error::new(Code::ConfigInvalid, text).caused_by(&error).during("connect")
+            let text =
+                "the name of the server (tls.serverName, or the target's host) can be in no certificate";
+            Error::new(Code::ConfigInvalid, text)
+                .caused_by(&error)
+                .during("connect")
         })?;
         Ok(Secured {
             connector: TlsConnector::from(Arc::new(client)),
@@ -212,7 +219,10 @@ async fn connect(authority: &str) -> io::Result<TcpStream> {
     connector.set_keepalive_retries(Some(PROBES));
     #[cfg(target_os = "linux")]
     connector.set_tcp_user_timeout(Some(UNTAKEN));
-    let uri = http::Uri::builder().scheme("http").authority(parsed).path_and_query("/");
+    let uri = http::Uri::builder()
+        .scheme("http")
+        .authority(parsed)
+        .path_and_query("/");
     let uri = uri.build().map_err(io::Error::other)?;
     let line = connector.call(uri).await.map_err(io::Error::other)?;
     Ok(line.into_inner())
@@ -277,7 +287,10 @@ impl Frames {
                 self.head.clear();
                 let goodbye = self.goodbye.take().unwrap_or_default();
                 if let Some(([_, _, _, _, reason @ ..], words)) = goodbye.split_first_chunk::<8>() {
-                    said = Some((u32::from_be_bytes(*reason), String::from_utf8_lossy(words).into_owned()));
+                    said = Some((
+                        u32::from_be_bytes(*reason),
+                        String::from_utf8_lossy(words).into_owned(),
+                    ));
                 }
             }
         }
@@ -376,11 +389,7 @@ impl AsyncRead for Greeted {
 const HUNG_UP: &str = "the server took the connection and hung up before it said anything";
 
 impl AsyncWrite for Greeted {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().line).poll_write(context, bytes)
     }
 
@@ -427,7 +436,10 @@ mod tests {
         .concat();
         for size in 1..=bytes.len() {
             let mut frames = Frames::default();
-            let said: Vec<_> = bytes.chunks(size).filter_map(|chunk| frames.take(chunk)).collect();
+            let said: Vec<_> = bytes
+                .chunks(size)
+                .filter_map(|chunk| frames.take(chunk))
+                .collect();
             assert_eq!(said, [(11, "too_many_pings".to_string())], "{size}");
         }
         let mut frames = Frames::default();

@@ -130,10 +130,14 @@ pub async fn begin(
 ) -> Result<Option<Transaction>> {
     rollbacks.wait().await;
     let late = |_| {
-        let text = format!("the server does not begin a transaction within {patience:?} (flight.connectTimeout)");
+        let text =
+            format!("the server does not begin a transaction within {patience:?} (flight.connectTimeout)");
         Error::new(Code::Unavailable, text).during("begin")
     };
-    let Some(answer) = tokio::time::timeout(patience, ask(connection)).await.map_err(late)?? else {
+    let Some(answer) = tokio::time::timeout(patience, ask(connection))
+        .await
+        .map_err(late)??
+    else {
         return Ok(None);
     };
     let unreadable =

@@ -118,14 +118,21 @@ fn broken(status: &Status, secrets: &Secrets, farewell: &Farewell) -> Option<Err
             true => ": flight.keepAlive is shorter than it allows",
             false => "",
         };
-        return unavailable(format!("the server closed the connection: GOAWAY {reason} ({words}){hint}"));
+        return unavailable(format!(
+            "the server closed the connection: GOAWAY {reason} ({words}){hint}"
+        ));
     }
     if library.is_some_and(hyper::Error::is_timeout) {
-        return unavailable("the server left a ping unanswered (flight.keepAlive): it is gone, or hangs".into());
+        return unavailable(
+            "the server left a ping unanswered (flight.keepAlive): it is gone, or hangs".into(),
+        );
     }
     match protocol.filter(|error| error.is_remote()) {
         Some(error) => {
-            let text = format!("the server broke the stream off: {}", secrets.scrub(&error.to_string()));
+            let text = format!(
+                "the server broke the stream off: {}",
+                secrets.scrub(&error.to_string())
+            );
             Some(Error::new(code(status.code()), text))
         }
         None => unavailable(format!("the connection broke off: {}", secrets.chain(source))),

@@ -51,7 +51,11 @@ async fn ask_with(http: &Http, credentials: &Credentials, table: &Table, scope: 
         for (name, value) in &granted.headers {
             request = request.header(name, value.reveal());
         }
-        match http.answered(request, "Unity Catalog", &granted.secrets).await.map_err(for_good) {
+        match http
+            .answered(request, "Unity Catalog", &granted.secrets)
+            .await
+            .map_err(for_good)
+        {
             // A token that was kept may have been taken back.
             Err(error) if error.code() == Code::PermissionDenied && tries == 1 && !granted.fresh => {
                 credentials.refused(scope, &granted).await;

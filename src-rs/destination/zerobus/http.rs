@@ -100,7 +100,10 @@ impl Http {
     /// `NOT_FOUND` for what is not there, `RESOURCE_EXHAUSTED` and `UNAVAILABLE` for what may pass,
     /// `CONFIG_INVALID` for a server whose certificate is not accepted, until it was once.
     pub async fn answered(&self, request: RequestBuilder, who: &str, secrets: &Secrets) -> Result<Vec<u8>> {
-        let response = request.send().await.map_err(|error| self.unreachable(error, who, secrets))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error, who, secrets))?;
         self.met.store(true, Ordering::Release);
         let broken = |error: reqwest::Error| self.unreachable(error, who, secrets);
         read(response, who, secrets, broken).await

@@ -154,7 +154,10 @@ impl Tokens {
             .post("/oidc/v1/token")
             .basic_auth(&self.client_id, Some(self.client_secret.reveal()))
             .form(&form);
-        let body = self.http.answered(request, "the token endpoint", &secrets).await?;
+        let body = self
+            .http
+            .answered(request, "the token endpoint", &secrets)
+            .await?;
         let useless = |what: &str| {
             let text = format!("the token endpoint answered {what}");
             Error::new(Code::PermissionDenied, text).during("token")

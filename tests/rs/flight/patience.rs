@@ -26,7 +26,10 @@ fn hasty(acknowledgement: &str) -> Value {
 fn check_silence(error: &Error) {
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.is_ambiguous(), "{error}");
-    assert!(error.message().contains("flight.acknowledgementTimeout (300ms)"), "{error}");
+    assert!(
+        error.message().contains("flight.acknowledgementTimeout (300ms)"),
+        "{error}"
+    );
 }
 
 /// Reads what it is sent and answers nothing but pings; or does not even read.
@@ -66,9 +69,7 @@ async fn hanging(reads: bool) -> String {
 #[tokio::test]
 async fn a_server_that_reads_and_hangs_leaves_rows_in_doubt_after_its_time() {
     let options = config(hasty("stream"));
-    let flight = Flight::connect(&hanging(true).await, &options)
-        .await
-        .unwrap();
+    let flight = Flight::connect(&hanging(true).await, &options).await.unwrap();
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
     check_silence(&writer.session.flush().await.unwrap_err());
@@ -82,9 +83,7 @@ async fn a_server_that_reads_and_hangs_leaves_rows_in_doubt_after_its_time() {
 #[tokio::test]
 async fn a_server_that_does_not_even_read_is_given_up_while_rows_are_written() {
     let options = config(hasty("stream"));
-    let flight = Flight::connect(&hanging(false).await, &options)
-        .await
-        .unwrap();
+    let flight = Flight::connect(&hanging(false).await, &options).await.unwrap();
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     let mut wrote = Ok(());
     for id in 1..50 {
@@ -170,7 +169,12 @@ fn by_default_no_standard_server_is_asked_too_often() {
     assert!(flight.keep_alive > Duration::from_secs(300));
     assert_eq!(flight.acknowledgement_timeout, Duration::from_secs(300));
     let error = Config::from_json(&json!({"flight": {"acknowledgementTimeout": 0}})).unwrap_err();
-    assert!(error.message().contains("flight.acknowledgementTimeout leaves no time"), "{error}");
+    assert!(
+        error
+            .message()
+            .contains("flight.acknowledgementTimeout leaves no time"),
+        "{error}"
+    );
 }
 
 /// HTTP/2 as far as a server needs it that hangs up.
@@ -253,7 +257,9 @@ async fn serve(mut line: TcpStream, mood: Option<&Mood>, pings: Arc<AtomicUsize>
             raw::PING if head[4] == 0 => {
                 asked += 1;
                 pings.fetch_add(1, Ordering::SeqCst);
-                line.write_all(&raw::frame(raw::PING, 1, 0, &payload)).await.ok()?;
+                line.write_all(&raw::frame(raw::PING, 1, 0, &payload))
+                    .await
+                    .ok()?;
             }
             raw::HEADERS => put = u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
             _ => {}
@@ -277,7 +283,9 @@ async fn serve(mut line: TcpStream, mood: Option<&Mood>, pings: Arc<AtomicUsize>
             Some(Mood::GoesAway(reason, text)) => (*reason, *text),
         };
         let goodbye = [&put.to_be_bytes()[..], &u32::to_be_bytes(reason), text.as_bytes()].concat();
-        line.write_all(&raw::frame(raw::GOAWAY, 0, 0, &goodbye)).await.ok()?;
+        line.write_all(&raw::frame(raw::GOAWAY, 0, 0, &goodbye))
+            .await
+            .ok()?;
         line.shutdown().await.ok()?;
         // What is on its way would be answered with a reset, which may overtake the goodbye.
         while line.read(&mut payload).await.ok()? > 0 {}

@@ -61,7 +61,10 @@ fn installed() {
 async fn refused(target: &str, options: Value) -> Error {
     let mut options = options;
     options["flight"] = json!({"connectTimeout": "20s"});
-    Flight::connect(target, &config(options)).await.err().expect("connected")
+    Flight::connect(target, &config(options))
+        .await
+        .err()
+        .expect("connected")
 }
 
 fn secure(server: &Server) -> String {
@@ -70,7 +73,11 @@ fn secure(server: &Server) -> String {
 
 /// Never tried again, and each says what is wrong and which option or which side to change.
 fn check(error: &Error, words: &[&str]) {
-    assert_eq!((error.code(), error.retry_class()), (Code::ConfigInvalid, RetryClass::Never), "{error}");
+    assert_eq!(
+        (error.code(), error.retry_class()),
+        (Code::ConfigInvalid, RetryClass::Never),
+        "{error}"
+    );
     for word in words {
         assert!(error.message().contains(word), "{word}: {error}");
     }
@@ -80,8 +87,14 @@ fn check(error: &Error, words: &[&str]) {
 async fn a_certificate_that_is_not_accepted_is_named_and_tried_once() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let server = theirs.server("127.0.0.1", 2101, None).await;
-    check(&refused(&secure(&server), json!({})).await, &["no authority", "tls.ca"]);
-    check(&refused(&secure(&server), json!({"tls": {"ca": ours.pem()}})).await, &["none of the authorities in tls.ca"]);
+    check(
+        &refused(&secure(&server), json!({})).await,
+        &["no authority", "tls.ca"],
+    );
+    check(
+        &refused(&secure(&server), json!({"tls": {"ca": ours.pem()}})).await,
+        &["none of the authorities in tls.ca"],
+    );
     let trusted = json!({"tls": {"ca": format!("{}{}", ours.pem(), theirs.pem())}});
     Flight::connect(&secure(&server), &config(trusted)).await.unwrap();
 
@@ -96,7 +109,10 @@ async fn a_certificate_that_is_not_accepted_is_named_and_tried_once() {
     check(&refused(&secure(&named), nonsense).await, &["tls.serverName"]);
 
     let expired = ours.server("127.0.0.1", 2002, None).await;
-    check(&refused(&secure(&expired), json!({"tls": {"ca": ours.pem()}})).await, &["expired"]);
+    check(
+        &refused(&secure(&expired), json!({"tls": {"ca": ours.pem()}})).await,
+        &["expired"],
+    );
 }
 
 /// In TLS 1.3 a client is refused after its own handshake is over.
@@ -104,13 +120,21 @@ async fn a_certificate_that_is_not_accepted_is_named_and_tried_once() {
 async fn a_server_that_wants_a_certificate_of_the_client_says_so_at_connect() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let server = ours.server("127.0.0.1", 2101, Some(&ours)).await;
-    check(&refused(&secure(&server), json!({"tls": {"ca": ours.pem()}})).await, &["tls.cert", "tls.key"]);
+    check(
+        &refused(&secure(&server), json!({"tls": {"ca": ours.pem()}})).await,
+        &["tls.cert", "tls.key"],
+    );
     let mine = |authority: &Authority| {
         let (certificate, key) = authority.signs("client", 2101);
         json!({"tls": {"ca": ours.pem(), "cert": certificate.pem(), "key": key.serialize_pem()}})
     };
-    check(&refused(&secure(&server), mine(&theirs)).await, &["does not accept", "tls.cert"]);
-    Flight::connect(&secure(&server), &config(mine(&ours))).await.unwrap();
+    check(
+        &refused(&secure(&server), mine(&theirs)).await,
+        &["does not accept", "tls.cert"],
+    );
+    Flight::connect(&secure(&server), &config(mine(&ours)))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -127,11 +151,23 @@ async fn what_is_no_certificate_or_key_is_refused_before_anybody_is_connected_to
         (json!({"ca": empty}), "tls.ca holds no certificate"),
         (json!({"ca": key.serialize_pem()}), "tls.ca holds no certificate"),
         (json!({"ca": marks("!!!")}), "tls.ca cannot be read as PEM"),
-        (json!({"ca": marks("AAAA")}), "tls.ca holds something that is no certificate"),
+        (
+            json!({"ca": marks("AAAA")}),
+            "tls.ca holds something that is no certificate",
+        ),
         (json!({"ca": "/nowhere.pem"}), "tls.ca is neither PEM nor a file"),
-        (own(&key.serialize_pem(), &key.serialize_pem()), "tls.cert holds no certificate"),
-        (own(&certificate.pem(), &certificate.pem()), "tls.key holds no private key"),
-        (own(&certificate.pem(), &other.serialize_pem()), "cannot be used together"),
+        (
+            own(&key.serialize_pem(), &key.serialize_pem()),
+            "tls.cert holds no certificate",
+        ),
+        (
+            own(&certificate.pem(), &certificate.pem()),
+            "tls.key holds no private key",
+        ),
+        (
+            own(&certificate.pem(), &other.serialize_pem()),
+            "cannot be used together",
+        ),
     ] {
         // Nobody listens there.
         let error = refused("grpc+tls://127.0.0.1:1/a", json!({"tls": tls})).await;
@@ -168,15 +204,30 @@ async fn answer(bytes: &'static [u8], _: usize, mut line: TcpStream) {
 #[tokio::test]
 async fn a_port_of_another_protocol_is_named_and_tried_once() {
     let http = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-    check(&refused(&format!("grpc://{http}/a"), json!({})).await, &["HTTP/1", "HTTP/2"]);
-    check(&refused(&format!("grpc+tls://{http}/a"), json!({})).await, &["does not speak TLS"]);
+    check(
+        &refused(&format!("grpc://{http}/a"), json!({})).await,
+        &["HTTP/1", "HTTP/2"],
+    );
+    check(
+        &refused(&format!("grpc+tls://{http}/a"), json!({})).await,
+        &["does not speak TLS"],
+    );
     let greeting = answering(b"220 mail.example.com ESMTP\r\n").await;
-    check(&refused(&format!("grpc://{greeting}/a"), json!({})).await, &["does not answer in HTTP/2"]);
+    check(
+        &refused(&format!("grpc://{greeting}/a"), json!({})).await,
+        &["does not answer in HTTP/2"],
+    );
     let alert = answering(&[0x15, 3, 3, 0, 2, 2, 70]).await;
-    check(&refused(&format!("grpc://{alert}/a"), json!({})).await, &["speaks TLS", "grpc+tls:"]);
+    check(
+        &refused(&format!("grpc://{alert}/a"), json!({})).await,
+        &["speaks TLS", "grpc+tls:"],
+    );
     // A real one, too.
     let server = Authority::new("ours").server("127.0.0.1", 2101, None).await;
-    check(&refused(&server.target(), json!({})).await, &["speaks TLS", "grpc+tls:"]);
+    check(
+        &refused(&server.target(), json!({})).await,
+        &["speaks TLS", "grpc+tls:"],
+    );
     // Whoever hangs up may be about to start again.
     let silent = answering(b"").await;
     for scheme in ["grpc", "grpc+tls"] {
@@ -205,7 +256,10 @@ async fn tls_without_http2_is_named_and_tried_once() {
             let (line, _) = listener.accept().await.unwrap();
             let _ = acceptor.accept(line).await;
         });
-        check(&refused(&target, json!({"tls": {"ca": ours.pem()}})).await, &["ALPN"]);
+        check(
+            &refused(&target, json!({"tls": {"ca": ours.pem()}})).await,
+            &["ALPN"],
+        );
     }
 }
 
@@ -258,12 +312,19 @@ async fn an_authority_that_is_given_replaces_the_systems_and_serves_without_them
     ] {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child
-            .args(["--exact", "strangers::one_connection_is_made_and_told_of", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "strangers::one_connection_is_made_and_told_of",
+                "--ignored",
+                "--nocapture",
+            ])
             .env("SSL_CERT_FILE", certificates)
             .env("SSL_CERT_DIR", "/var/empty")
             .env("TARGET", secure(&server))
             .env("OPTIONS", json!({"tls": {"ca": ca}}).to_string());
-        let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+        let output = tokio::task::spawn_blocking(move || child.output().unwrap())
+            .await
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains(says), "{certificates} {ca:?}: {said}");
     }
@@ -272,7 +333,10 @@ async fn an_authority_that_is_given_replaces_the_systems_and_serves_without_them
 #[tokio::test]
 #[ignore = "run by an_authority_that_is_given_replaces_the_systems_and_serves_without_them, as a child"]
 async fn one_connection_is_made_and_told_of() {
-    let (target, options) = (std::env::var("TARGET").unwrap(), std::env::var("OPTIONS").unwrap());
+    let (target, options) = (
+        std::env::var("TARGET").unwrap(),
+        std::env::var("OPTIONS").unwrap(),
+    );
     let options = config(serde_json::from_str(&options).unwrap());
     match Flight::connect(&target, &options).await {
         Ok(_) => println!("\nconnected"),

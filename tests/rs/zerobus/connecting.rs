@@ -160,12 +160,18 @@ async fn the_service_is_met_at_connect() {
     let config = Config::from_json(&options).unwrap();
     let secure = emulated.emulator.url(TABLE).replace("zerobus+http:", "zerobus:");
     let error = Zerobus::connect(&secure, &config).await.err().unwrap();
-    assert_eq!((error.code(), error.retry_class()), (Code::ConfigInvalid, RetryClass::Never));
+    assert_eq!(
+        (error.code(), error.retry_class()),
+        (Code::ConfigInvalid, RetryClass::Never)
+    );
     assert!(error.message().contains("does not speak TLS"), "{error}");
     let nobody = "zerobus+http://127.0.0.1:1/main.air.flights";
     let error = Zerobus::connect(nobody, &config).await.err().unwrap();
     assert_eq!(error.code(), Code::Unavailable);
-    assert!(error.message().contains("cannot be reached") && !error.message().contains("answered"), "{error}");
+    assert!(
+        error.message().contains("cannot be reached") && !error.message().contains("answered"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,16 +101,21 @@ async fn timestamps_are_cast_where_that_is_exact_and_else_the_cure_is_named() {
         ipc(&RecordBatch::try_from_iter([("at", at), ("read", read)]).unwrap())
     };
     let millis = || TimestampMillisecondArray::from(vec![1_700_000_000_123]);
-    let (instants, readings): (ArrayRef, ArrayRef) =
-        (Arc::new(millis().with_timezone("Europe/Berlin")), Arc::new(millis()));
-    road.rig.send_parcels(vec![one(instants.clone(), readings.clone())], None);
+    let (instants, readings): (ArrayRef, ArrayRef) = (
+        Arc::new(millis().with_timezone("Europe/Berlin")),
+        Arc::new(millis()),
+    );
+    road.rig
+        .send_parcels(vec![one(instants.clone(), readings.clone())], None);
     road.rig.flush().await.unwrap();
     road.rig.send_parcels(vec![one(readings, instants)], None);
     let outcomes = road.close().await;
     check_acknowledged(&outcomes[..1], 1);
     let held = read(&road.emulated.table());
     let at = held[0]["at"].as_primitive::<TimestampMicrosecondType>().value(0);
-    let clock = held[0]["read"].as_primitive::<TimestampMicrosecondType>().value(0);
+    let clock = held[0]["read"]
+        .as_primitive::<TimestampMicrosecondType>()
+        .value(0);
     assert_eq!([at, clock], [1_700_000_000_123_000; 2]);
     let error = outcomes[1].error.clone().unwrap();
     assert_eq!((error.code(), error.field()), (Code::SchemaMismatch, Some("at")));

@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, Secret, Tls};
+use crate::destination::zerobus::catalog;
 use crate::destination::zerobus::credentials::Credentials;
 use crate::destination::zerobus::http::Http;
 use crate::destination::zerobus::target::Target;
 use crate::destination::zerobus::token::{Scope, Tokens};
-use crate::destination::zerobus::catalog;
 use crate::error::Code;
 
 /// A workspace that answers as it is told, the last answer for ever.
