@@ -15,6 +15,7 @@ pub mod disk;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod error;
+pub mod file_system;
 pub mod handoff;
 pub mod outcome;
 pub mod telemetry;
@@ -22,3 +23,7 @@ pub mod transmitter;
 
 #[cfg(feature = "node")]
 mod binding;
+
+// What the tests share says `arrow_ingest`, inside and outside.
+#[cfg(test)]
+extern crate self as arrow_ingest;

@@ -24,6 +24,7 @@ mod errors;
 mod features;
 mod file;
 mod grouping;
+mod local;
 mod log;
 mod pace;
 mod partitions;
@@ -65,6 +66,7 @@ use crate::compute;
 use crate::config::{Config, SchemaEvolution};
 use crate::disk;
 use crate::error::{Code, Error, Result};
+use crate::file_system;
 
 /// Producers whose view of the table is remembered between their sessions. One that is forgotten reads the log
 /// again.
@@ -235,9 +237,10 @@ impl Destination for Delta {
 
     async fn check(&self) -> Result<()> {
         if let Some(path) = self.location.local.clone() {
-            let secrets = self.location.secrets.clone();
+            let (secrets, disk) = (self.location.secrets.clone(), Arc::clone(&self.location.disk));
             blocking(move || {
-                storage::probe(&path).map_err(|error| secrets.io(path.display(), &error).during("open"))
+                file_system::probe(disk.as_ref(), &path)
+                    .map_err(|error| secrets.io(path.display(), &error).during("open"))
             })
             .await?;
         }
@@ -282,6 +285,7 @@ impl Destination for Delta {
             })?;
         let spec = Arc::new(Spec {
             local: self.location.local.clone(),
+            disk: Arc::clone(&self.location.disk),
             store: self.location.store(),
             runtime: Handle::current(),
             schema: Arc::new(schema),
@@ -477,9 +481,10 @@ impl DeltaSession {
         let mut pieces = Vec::new();
         for some in directories.chunks(TOGETHER) {
             let (some, secrets) = (some.to_vec(), self.location.secrets.clone());
+            let disk = Arc::clone(&self.location.disk);
             pieces.push(blocking(move || {
                 some.iter().try_for_each(|directory| {
-                    storage::sync_directory(directory)
+                    disk.sync_directory(directory)
                         .map_err(|error| secrets.io(directory.display(), &error).during("commit"))
                 })
             }));
@@ -543,6 +548,9 @@ async fn over<T>(task: impl Future<Output = std::result::Result<Result<T>, JoinE
     })
 }
 
+#[cfg(test)]
+#[path = "../../tests/rs/delta/power.rs"]
+mod power;
 #[cfg(test)]
 #[path = "../../tests/rs/delta/simulated.rs"]
 mod simulated;

@@ -183,13 +183,20 @@ fn told(error: &(dyn StdError + 'static)) -> Option<Code> {
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             return Some(match io.get_ref() {
-                // The kind of a wrapped error is a guess of whoever wrapped it.
-                Some(inner) => told(inner).unwrap_or_else(|| of_transport(of_io(io))),
+                Some(inner) => told(inner).or_else(|| answered(inner)).unwrap_or_else(|| wrapped(io)),
                 None => of_io(io),
             });
         }
         of_wire(error)
     })
+}
+
+/// `InvalidData` around an error of somebody else's is theirs, and not of what a disk holds.
+fn wrapped(error: &io::Error) -> Code {
+    match of_io(error) {
+        Code::TableCorrupt => Code::Unavailable,
+        code => code,
+    }
 }
 
 /// What goes wrong between here and a server, before it has answered whole.

@@ -9,8 +9,7 @@
 //! - A session has at most [`UPLOADS`] files on the way to an object store.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,6 +40,7 @@ use crate::compute::Piece;
 use crate::config::Compression;
 use crate::disk;
 use crate::error::{Code, Error, Result};
+use crate::file_system::{self, Appender, Disk};
 
 /// Files of a session that are uploaded at once.
 pub const UPLOADS: usize = 16;
@@ -52,6 +52,7 @@ const TOGETHER: usize = 16;
 /// Where files go and what they are like; the same for a whole session.
 pub struct Spec {
     pub local: Option<PathBuf>,
+    pub disk: Arc<dyn Disk>,
     pub store: Arc<dyn ObjectStore>,
     pub runtime: Handle,
     pub schema: SchemaRef,
@@ -176,7 +177,7 @@ pub struct Output {
 
 enum Sink {
     Local {
-        file: Arc<File>,
+        file: Arc<Appender>,
         syncing: Option<Piece<Result<()>>>,
     },
     /// The permit ends with the upload.
@@ -216,8 +217,7 @@ impl Output {
                 }
                 let (to, at, name) = (Arc::clone(file), Arc::clone(spec), self.staged.name.clone());
                 over(disk::spawn(move || {
-                    (&*to)
-                        .write_all(&bytes)
+                    to.append(&bytes)
                         .map_err(|error| at.secrets.io(&name, &error).during("write"))
                 }))
                 .await?;
@@ -246,9 +246,8 @@ impl Output {
                 }
                 let spec = Arc::clone(spec);
                 over(disk::spawn(move || {
-                    (&*file)
-                        .write_all(&rest)
-                        .and_then(|()| file.sync_all())
+                    file.append(&rest)
+                        .and_then(|()| file.sync())
                         .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
                     Ok(Finished { add, staged })
                 }))
@@ -300,14 +299,14 @@ pub async fn store(spec: &Arc<Spec>, files: Vec<Encoded>) -> Result<Vec<Finished
 fn store_locally(spec: &Spec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
     let mut written = Vec::with_capacity(files.len());
     for Encoded { add, rest } in files {
-        let (mut file, staged) = Staged::local(spec, &add.path)?;
-        file.write_all(&rest)
+        let (file, staged) = Staged::local(spec, &add.path)?;
+        file.append(&rest)
             .map_err(|error| spec.secrets.io(&add.path, &error).during("write"))?;
         written.push((file, Finished { add, staged }));
     }
     // After all are written: the journal takes them together.
     let synced = written.into_iter().map(|(file, finished)| {
-        file.sync_all()
+        file.sync()
             .map_err(|error| spec.secrets.io(&finished.add.path, &error).during("write"))?;
         Ok(finished)
     });
@@ -335,17 +334,18 @@ pub struct Staged {
 
 #[derive(Debug)]
 enum Place {
-    Local(PathBuf),
+    Local(Arc<dyn Disk>, PathBuf),
     Remote(Arc<dyn ObjectStore>, Path, Handle),
 }
 
 impl Staged {
-    fn local(spec: &Spec, name: &str) -> Result<(File, Staged)> {
+    fn local(spec: &Spec, name: &str) -> Result<(Appender, Staged)> {
         let path = spec.local.as_deref().unwrap_or(FsPath::new("")).join(name);
-        let file = create(&path).map_err(|error| spec.secrets.io(path.display(), &error).during("write"))?;
+        let file = create(spec.disk.as_ref(), &path)
+            .map_err(|error| spec.secrets.io(path.display(), &error).during("write"))?;
         let staged = Staged {
             name: name.to_string(),
-            place: Place::Local(path),
+            place: Place::Local(Arc::clone(&spec.disk), path),
             kept: false,
         };
         Ok((file, staged))
@@ -371,7 +371,7 @@ impl Staged {
 
     pub fn directory(&self) -> Option<&FsPath> {
         match &self.place {
-            Place::Local(path) => path.parent(),
+            Place::Local(_, path) => path.parent(),
             Place::Remote(..) => None,
         }
     }
@@ -384,8 +384,8 @@ impl Drop for Staged {
         }
         // Best effort: a file that stays is one that no version names.
         match &self.place {
-            Place::Local(path) => {
-                let _ = fs::remove_file(path);
+            Place::Local(disk, path) => {
+                let _ = disk.unlink(path);
             }
             Place::Remote(store, path, runtime) => {
                 let (store, path) = (Arc::clone(store), path.clone());
@@ -396,12 +396,13 @@ impl Drop for Staged {
 }
 
 /// A file, and the directories above it where they are missing. They are synced by the flush.
-fn create(path: &FsPath) -> io::Result<File> {
-    match File::create_new(path) {
+fn create(disk: &dyn Disk, path: &FsPath) -> io::Result<Appender> {
+    let file = match disk.create(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            File::create_new(path)
+            file_system::make_directories(disk, file_system::parent(path))?;
+            disk.create(path)
         }
         other => other,
-    }
+    };
+    Ok(Appender::new(file?))
 }

@@ -1,7 +1,7 @@
 //! Targets and storage options, and the local store that syncs.
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::ObjectStoreExt as _;
+use object_store::{ObjectStoreExt as _, PutMode, PutOptions};
 
 use super::*;
 
@@ -113,23 +113,12 @@ async fn the_local_store_is_a_whole_store() {
 /// An I/O error keeps its number and gains the file's name.
 #[test]
 fn an_error_names_the_file() {
-    let error = generic(FsPath::new("/the/file"), io::Error::from_raw_os_error(28));
+    let error = super::super::local::generic(
+        std::path::Path::new("/the/file"),
+        std::io::Error::from_raw_os_error(28),
+    );
     let shown = format!("{error}");
     assert!(shown.contains("/the/file"), "{shown}");
     let found = super::super::errors::Secrets::default().store(&error);
     assert_eq!(found.code(), Code::ResourceExhausted);
-}
-
-#[test]
-fn a_probe_says_what_stands_in_the_way() {
-    let home = tempfile::tempdir().unwrap();
-    let file = home.path().join("file");
-    fs::write(&file, "").unwrap();
-    assert!(probe(&home.path().join("not/yet/there")).is_ok());
-    assert_eq!(probe(&file).unwrap_err().kind(), io::ErrorKind::NotADirectory);
-    assert_eq!(
-        create_directories(&file).unwrap_err().kind(),
-        io::ErrorKind::AlreadyExists
-    );
-    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
 }

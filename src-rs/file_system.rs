@@ -1,0 +1,330 @@
+//! The file system behind a trait: what must survive a power cut is written through it.
+//!
+//! Invariants:
+//! - Nothing is durable before it was synced: a file's bytes and length by [`DiskFile::sync`], a name (new,
+//!   changed or gone) by [`Disk::sync_directory`] of the directory that holds it.
+//! - A sync that failed is not tried again: the second one would say "fine" and know nothing.
+//! - [`write_new`] gives a name to a file that is whole and synced, or to none; it never replaces one.
+//!
+//! The tests have a second implementation, which loses whatever was not synced
+//! (`tests/rs/support/simulated.rs`); `tests/rs/file_system.rs` holds both to one behaviour.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use uuid::Uuid;
+
+/// What a file system does, as far as we ask it to. Every call blocks.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// A new file, open for reading and writing. `AlreadyExists` if the name is taken.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// A file that is there, open for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// A second name for a file. `AlreadyExists` if it is taken.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Another name for a file, in place of the file that had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Another name for a file. `AlreadyExists` if it is taken, `Unsupported` or `InvalidInput` where the
+    /// system or the file system has no such call.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// One directory, whose parent is there.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, in no order.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+    fn is_directory(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// An open file. Reads and writes name their place, so that several threads may share it.
+pub trait DiskFile: fmt::Debug + Send + Sync {
+    /// May read less than asked for; nothing at the end.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// May write less than given.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    fn length(&self) -> io::Result<u64>;
+    fn set_length(&self, length: u64) -> io::Result<()>;
+    /// Makes bytes and length durable.
+    fn sync(&self) -> io::Result<()>;
+    /// As [`DiskFile::sync`], without the time of the last change and other such facts.
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+impl dyn DiskFile {
+    /// All of it, however many writes that takes.
+    pub fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = match self.write_at(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            bytes = &bytes[written..];
+            offset += written as u64;
+        }
+        Ok(())
+    }
+
+    /// From the place to the end of the file.
+    pub fn read_to_end_at(&self, offset: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.length()?.saturating_sub(offset)).unwrap_or(usize::MAX)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
+
+/// A file that is written from its beginning to its end, by one thread at a time.
+#[derive(Debug)]
+pub struct Appender {
+    file: Box<dyn DiskFile>,
+    length: AtomicU64,
+}
+
+impl Appender {
+    pub fn new(file: Box<dyn DiskFile>) -> Appender {
+        Appender {
+            file,
+            length: AtomicU64::new(0),
+        }
+    }
+
+    pub fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let length = self.length.load(Ordering::Acquire);
+        self.file.write_all_at(bytes, length)?;
+        self.length.store(length + bytes.len() as u64, Ordering::Release);
+        Ok(())
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    pub fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Creates a directory and all above it, and makes each new name durable.
+pub fn create_directories(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    descend(disk, directory, &|made| disk.sync_directory(parent(made)))
+}
+
+/// Creates a directory and all above it, whose names somebody else will sync.
+pub fn make_directories(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    descend(disk, directory, &|_| Ok(()))
+}
+
+fn descend(
+    disk: &dyn Disk,
+    directory: &Path,
+    made: &dyn Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    if disk.is_directory(directory).is_ok_and(|is| is) {
+        return Ok(());
+    }
+    if let Some(above) = directory.parent() {
+        descend(disk, above, made)?;
+    }
+    match disk.create_directory(directory) {
+        Ok(()) => made(directory),
+        // Somebody else made it just now and may not have synced it yet.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk.is_directory(directory)? => {
+            made(directory)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// Gives a synced file its name if nobody has that name yet: by a link, or by a rename that does not replace
+/// where the file system has no links. The first name is gone afterwards, whatever happens.
+///
+/// # Errors
+/// `AlreadyExists` if the name is taken; `Unsupported` where the file system can do neither.
+pub fn name_new(disk: &dyn Disk, staged: &Path, path: &Path) -> io::Result<()> {
+    // Unlike a plain rename, neither ever replaces what another writer has put there.
+    let named = match disk.link(staged, path) {
+        Err(error) if cannot(&error) => match disk.rename_new(staged, path) {
+            Err(also) if cannot(&also) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "the file system has neither hard links ({error}) nor a rename that does not replace ({also}): \
+                     a commit there could destroy another writer's, or be seen half-written"
+                ),
+            )),
+            renamed => return renamed.inspect_err(|_| drop(disk.unlink(staged))),
+        },
+        linked => linked,
+    };
+    // A name that stays is one that nobody lists.
+    let _ = disk.unlink(staged);
+    named
+}
+
+/// Whether a file system says that it has no such call, and not that the call went wrong. EPERM is what FAT
+/// says of links, EINVAL what many say of a flag that they do not know.
+fn cannot(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::Unsupported | Kind::CrossesDevices | Kind::InvalidInput
+    ) || (cfg!(unix) && error.raw_os_error() == Some(1))
+}
+
+/// Whether files can be made in the directory (or in the nearest one above it that exists), named as
+/// [`name_new`] does it, and whether the names can be synced.
+///
+/// # Errors
+/// `Unsupported`, in words, where an acknowledgement could not keep its word.
+pub fn probe(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    let nearest = nearest(disk, directory)?;
+    let name = |end: &str| nearest.join(format!(".arrow-ingest-{}{end}", Uuid::new_v4()));
+    let (staged, named) = (name("#1"), name(""));
+    disk.create(&staged)?;
+    name_new(disk, &staged, &named)?;
+    let synced = disk.sync_directory(nearest);
+    disk.unlink(&named)?;
+    synced.map_err(|error| match cannot(&error) {
+        true => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("the file system cannot sync a directory ({error}): what is acknowledged there could be gone after a power cut"),
+        ),
+        false => error,
+    })
+}
+
+fn nearest<'a>(disk: &dyn Disk, directory: &'a Path) -> io::Result<&'a Path> {
+    match disk.is_directory(directory) {
+        Ok(true) => Ok(directory),
+        Ok(false) => Err(io::ErrorKind::NotADirectory.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match directory.parent() {
+            Some(above) => nearest(disk, above),
+            None => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// The disk of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = File::options().read(true).write(true).open(path)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from)
+        }
+        // Windows has links wherever it has a file system that we would write to.
+        #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+        {
+            let _ = (from, to);
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        // Windows has no such call and needs none: its file systems log names themselves.
+        if cfg!(windows) {
+            return Ok(());
+        }
+        File::open(path)?.sync_all()
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        Ok(fs::metadata(path)?.is_dir())
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    #[cfg(unix)]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.0, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.0, bytes, offset)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(&self.0, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

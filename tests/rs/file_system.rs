@@ -1,0 +1,212 @@
+//! Both disks, the real one and the simulated one, do what `src-rs/file_system.rs` says; and what is built on them
+//! holds where a file system lacks a call.
+
+// In a test an unwrap is an assertion.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/simulated.rs"]
+mod simulated;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use arrow_ingest::file_system::{self, Appender, Disk, RealDisk};
+use simulated::{Call, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EXDEV, Simulated};
+
+fn both(test: impl Fn(&dyn Disk, &Path)) {
+    let home = tempfile::tempdir().unwrap();
+    test(&RealDisk, home.path());
+    test(&Simulated::with(&["/d"]), Path::new("/d"));
+}
+
+fn bytes(disk: &dyn Disk, path: &Path) -> Vec<u8> {
+    disk.open(path).unwrap().read_to_end_at(0).unwrap()
+}
+
+#[test]
+fn files_are_read_written_and_cut_at_any_place() {
+    both(|disk, home| {
+        let path = home.join("a");
+        let file = disk.create(&path).unwrap();
+        assert_eq!(disk.create(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        file.write_all_at(b"world", 6).unwrap();
+        file.write_all_at(b"hello ", 0).unwrap();
+        assert_eq!(
+            (file.length().unwrap(), bytes(disk, &path)),
+            (11, b"hello world".to_vec())
+        );
+        file.set_length(5).unwrap();
+        file.sync().unwrap();
+        assert_eq!(file.read_at(&mut [0; 9], 3).unwrap(), 2);
+        assert_eq!(file.read_at(&mut [0; 9], 5).unwrap(), 0);
+        assert_eq!(file.read_to_end_at(9).unwrap(), b"");
+        let appender = Appender::new(disk.create(&home.join("b")).unwrap());
+        appender.append(b"one").unwrap();
+        appender.append(b"two").unwrap();
+        appender.sync_data().unwrap();
+        appender.sync().unwrap();
+        assert_eq!(bytes(disk, &home.join("b")), b"onetwo");
+        assert_eq!(
+            disk.open(&home.join("c")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    });
+}
+
+#[test]
+fn names_are_given_once_unless_they_are_to_be_replaced() {
+    both(|disk, home| {
+        let [a, b, c] = ["a", "b", "c"].map(|name| home.join(name));
+        disk.create(&a).unwrap().write_all_at(b"a", 0).unwrap();
+        disk.create(&b).unwrap();
+        for taken in [disk.link(&a, &b), disk.rename_new(&a, &b)] {
+            assert_eq!(taken.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        }
+        disk.link(&a, &c).unwrap();
+        disk.rename(&a, &b).unwrap();
+        assert_eq!((bytes(disk, &b), bytes(disk, &c)), (b"a".to_vec(), b"a".to_vec()));
+        disk.unlink(&c).unwrap();
+        disk.rename_new(&b, &c).unwrap();
+        assert_eq!(disk.list(home).unwrap(), [c]);
+        assert_eq!(disk.unlink(&a).unwrap_err().kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn directories_come_with_all_above_them() {
+    both(|disk, home| {
+        let deep = home.join("x/y/z");
+        file_system::create_directories(disk, &deep).unwrap();
+        file_system::create_directories(disk, &deep).unwrap();
+        file_system::make_directories(disk, &home.join("x/v/w")).unwrap();
+        assert!(disk.is_directory(&deep).unwrap() && disk.is_directory(&home.join("x/v/w")).unwrap());
+        disk.create(&home.join("file")).unwrap();
+        assert!(!disk.is_directory(&home.join("file")).unwrap());
+        let below = file_system::create_directories(disk, &home.join("file"));
+        assert_eq!(below.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            disk.sync_directory(&home.join("no")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        disk.sync_directory(home).unwrap();
+    });
+}
+
+#[test]
+fn a_probe_says_what_stands_in_the_way_and_leaves_nothing() {
+    both(|disk, home| {
+        file_system::probe(disk, &home.join("not/yet/there")).unwrap();
+        assert_eq!(disk.list(home).unwrap(), Vec::<PathBuf>::new());
+        disk.create(&home.join("file")).unwrap();
+        let on_a_file = file_system::probe(disk, &home.join("file")).unwrap_err();
+        assert_eq!(on_a_file.kind(), ErrorKind::NotADirectory);
+    });
+}
+
+/// FUSE, SMB and others: a rename that does not replace does what a link does.
+#[test]
+fn without_links_a_name_is_given_by_a_rename_that_does_not_replace() {
+    for errno in [ENOSYS, EOPNOTSUPP, EXDEV, EPERM, EINVAL] {
+        let disk = Simulated::with(&["/d"]);
+        let [staged, other, path] = ["/d/s#1", "/d/s#2", "/d/n"].map(Path::new);
+        disk.fail(Call::Link, 0, usize::MAX, errno);
+        disk.create(staged).unwrap().write_all_at(b"first", 0).unwrap();
+        disk.create(other).unwrap();
+        file_system::name_new(&disk, staged, path).unwrap();
+        let taken = file_system::name_new(&disk, other, path).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AlreadyExists, "{errno}");
+        assert_eq!(disk.list(Path::new("/d")).unwrap(), [path]);
+        assert_eq!(bytes(&disk, path), b"first");
+        file_system::probe(&disk, Path::new("/d")).unwrap();
+    }
+}
+
+#[test]
+fn where_neither_is_known_it_is_said_before_anything_is_written() {
+    for (link, rename) in [(EPERM, EINVAL), (EOPNOTSUPP, ENOSYS)] {
+        let disk = Simulated::with(&["/d"]);
+        disk.fail(Call::Link, 0, usize::MAX, link);
+        disk.fail(Call::RenameNew, 0, usize::MAX, rename);
+        let refused = file_system::probe(&disk, Path::new("/d/table")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        assert!(refused.to_string().contains("hard links"), "{refused}");
+        assert!(disk.files().is_empty());
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_synced_is_refused_and_one_that_failed_is_not_misunderstood() {
+    for (errno, kind) in [
+        (ENOSYS, ErrorKind::Unsupported),
+        (EOPNOTSUPP, ErrorKind::Unsupported),
+        (EINVAL, ErrorKind::Unsupported),
+        (ENOSPC, ErrorKind::StorageFull),
+    ] {
+        let disk = Simulated::with(&["/d"]);
+        disk.fail(Call::SyncDirectory, 0, usize::MAX, errno);
+        assert_eq!(
+            file_system::probe(&disk, Path::new("/d")).unwrap_err().kind(),
+            kind,
+            "{errno}"
+        );
+        assert!(disk.files().is_empty());
+    }
+}
+
+/// The double is only worth something if it loses things.
+#[test]
+fn the_simulated_disk_loses_what_was_not_synced_and_nothing_else() {
+    let disk = Simulated::with(&["/d"]);
+    let kept = disk.create(Path::new("/d/kept")).unwrap();
+    kept.write_all_at(&[1; 2048], 0).unwrap();
+    kept.sync().unwrap();
+    disk.sync_directory(Path::new("/d")).unwrap();
+    kept.write_all_at(&[2; 2048], 0).unwrap();
+    kept.set_length(4096).unwrap();
+    disk.create(Path::new("/d/nameless")).unwrap().sync().unwrap();
+    disk.create_directory(Path::new("/d/e")).unwrap();
+    disk.create(Path::new("/d/e/f")).unwrap();
+    disk.sync_directory(Path::new("/d/e")).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let files = disk.after_power_cut(seed).files();
+        let bytes = &files[Path::new("/d/kept")];
+        let sectors: Vec<u8> = bytes.chunks(512).map(|sector| sector[0]).collect();
+        assert!(
+            sectors[..4].iter().all(|byte| [1, 2].contains(byte)),
+            "{sectors:?}"
+        );
+        seen.insert((sectors, files.keys().cloned().collect::<Vec<_>>()));
+    }
+    let nothing = disk.after_power_cut(0).files();
+    assert_eq!(nothing[Path::new("/d/kept")], vec![1; 2048]);
+    assert_eq!(nothing.len(), 1);
+    assert_eq!(disk.after_power_cut(1).files(), disk.files());
+    assert!(seen.len() > 50, "only {} ways to lose it", seen.len());
+}
+
+#[test]
+fn what_a_failed_sync_lost_no_second_one_brings_back() {
+    let disk = Simulated::with(&["/d"]);
+    let file = disk.create(Path::new("/d/a")).unwrap();
+    disk.sync_directory(Path::new("/d")).unwrap();
+    file.write_all_at(b"x", 0).unwrap();
+    disk.fail(Call::Sync, 0, 1, EIO);
+    assert!(file.sync().is_err());
+    file.sync().unwrap();
+    assert_eq!(disk.after_power_cut(1).files()[Path::new("/d/a")], b"");
+}
+
+#[test]
+fn short_writes_are_gone_on_with() {
+    let disk = Simulated::with(&["/d"]);
+    disk.write_short();
+    let file = disk.create(Path::new("/d/a")).unwrap();
+    file.write_all_at(&[7; 1000], 0).unwrap();
+    assert_eq!(bytes(&disk, Path::new("/d/a")), vec![7; 1000]);
+    disk.fail(Call::Write, 1, 1, ENOSPC);
+    assert_eq!(
+        file.write_all_at(&[8; 100], 0).unwrap_err().kind(),
+        ErrorKind::StorageFull
+    );
+}

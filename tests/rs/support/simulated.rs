@@ -1,0 +1,482 @@
+//! A disk that keeps what it must and nothing more.
+//!
+//! What was written and not synced may survive a power cut or not, each piece for itself: bytes by the sector,
+//! lengths, names that came, changed or went, in any order. A directory that was lost takes with it what it
+//! holds. Calls can fail, once or from some point on, and writes can fall short.
+
+#![allow(dead_code)] // Each test binary uses its own part.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arrow_ingest::file_system::{Disk, DiskFile};
+
+const SECTOR: usize = 512;
+
+/// What a call may be made to fail with.
+pub const EPERM: i32 = 1;
+pub const EIO: i32 = 5;
+pub const EXDEV: i32 = 18;
+pub const EINVAL: i32 = 22;
+pub const ENOSPC: i32 = 28;
+pub const ENOSYS: i32 = 38;
+pub const EOPNOTSUPP: i32 = 95;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Create,
+    Open,
+    Read,
+    Write,
+    SetLength,
+    Sync,
+    Link,
+    Rename,
+    RenameNew,
+    Unlink,
+    CreateDirectory,
+    SyncDirectory,
+    List,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    File(usize),
+    Directory,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Bytes(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Since the last sync.
+    changes: Vec<Change>,
+}
+
+/// These calls on paths that hold this text fail from the n-th on, so many times.
+#[derive(Debug, Clone)]
+struct Failure {
+    call: Call,
+    within: &'static str,
+    nth: usize,
+    times: usize,
+    errno: i32,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    inodes: Vec<Inode>,
+    live: BTreeMap<PathBuf, Node>,
+    durable: BTreeMap<PathBuf, Node>,
+    /// Names that came (or changed) and went, since their directory was synced.
+    names: Vec<(PathBuf, Option<Node>)>,
+    calls: usize,
+    /// The power goes after so many calls: from then on nothing has an effect.
+    lasts: Option<usize>,
+    failures: Vec<Failure>,
+    short_writes: bool,
+    /// The names of the calls, for a test that has failed.
+    story: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Simulated(Arc<Mutex<State>>);
+
+impl Simulated {
+    /// An empty disk with these directories on it, durable.
+    pub fn with(directories: &[&str]) -> Simulated {
+        let mut state = State::default();
+        for directory in directories {
+            for above in Path::new(directory).ancestors() {
+                state.live.insert(above.into(), Node::Directory);
+            }
+        }
+        state.durable = state.live.clone();
+        Simulated(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn calls(&self) -> usize {
+        self.state().calls
+    }
+
+    pub fn story(&self) -> Vec<String> {
+        self.state().story.clone()
+    }
+
+    pub fn lasts(&self, calls: usize) {
+        self.state().lasts = Some(calls);
+    }
+
+    /// The `nth` call of this kind from now on (from 0) and `times - 1` after it fail.
+    pub fn fail(&self, call: Call, nth: usize, times: usize, errno: i32) {
+        self.fail_within("", call, nth, times, errno);
+    }
+
+    /// As [`Simulated::fail`], of paths that hold this text.
+    pub fn fail_within(&self, within: &'static str, call: Call, nth: usize, times: usize, errno: i32) {
+        let failure = Failure {
+            call,
+            within,
+            nth,
+            times,
+            errno,
+        };
+        self.state().failures.push(failure);
+    }
+
+    pub fn heal(&self) {
+        self.state().failures.clear();
+    }
+
+    pub fn write_short(&self) {
+        self.state().short_writes = true;
+    }
+
+    /// What everybody sees, power on.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        files(&state.live, |id| state.inodes[id].live.clone())
+    }
+
+    /// The disk after the power has gone and come again. Seed 0 loses everything that may be lost, seed 1
+    /// nothing; the others decide for each piece.
+    pub fn after_power_cut(&self, seed: u64) -> Simulated {
+        let state = self.state();
+        let mut dice = Dice(seed);
+        let mut names = state.durable.clone();
+        let mut changes: Vec<_> = state.names.iter().filter(|_| dice.keeps()).cloned().collect();
+        if seed > 1 && dice.keeps() {
+            // Names of one directory reach the disk in any order, those of one name in theirs.
+            changes.sort_by_key(|(path, _)| {
+                let mut order = Dice(seed ^ path.to_string_lossy().bytes().map(u64::from).sum::<u64>());
+                order.next()
+            });
+        }
+        for (path, node) in changes {
+            match node {
+                Some(node) => names.insert(path, node),
+                None => names.remove(&path),
+            };
+        }
+        let lost: BTreeSet<PathBuf> = names
+            .keys()
+            .filter(|path| {
+                path.ancestors()
+                    .skip(1)
+                    .any(|above| names.get(above) != Some(&Node::Directory))
+            })
+            .cloned()
+            .collect();
+        names.retain(|path, _| !lost.contains(path));
+        let inodes = state
+            .inodes
+            .iter()
+            .map(|inode| {
+                let bytes = survived(inode, &mut dice);
+                Inode {
+                    live: bytes.clone(),
+                    durable: bytes,
+                    changes: Vec::new(),
+                }
+            })
+            .collect();
+        Simulated(Arc::new(Mutex::new(State {
+            inodes,
+            live: names.clone(),
+            durable: names,
+            ..State::default()
+        })))
+    }
+
+    fn call<T>(
+        &self,
+        call: Call,
+        what: &Path,
+        work: impl FnOnce(&mut State) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.state();
+        if state.lasts.is_some_and(|lasts| state.calls >= lasts) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        state.calls += 1;
+        state.story.push(format!("{call:?} {}", what.display()));
+        let what = what.to_string_lossy();
+        for failure in state
+            .failures
+            .iter_mut()
+            .filter(|one| one.call == call && what.contains(one.within))
+        {
+            if failure.nth > 0 {
+                failure.nth -= 1;
+            } else if failure.times > 0 {
+                failure.times -= 1;
+                return Err(io::Error::from_raw_os_error(failure.errno));
+            }
+        }
+        work(&mut state)
+    }
+}
+
+fn files(names: &BTreeMap<PathBuf, Node>, bytes: impl Fn(usize) -> Vec<u8>) -> BTreeMap<PathBuf, Vec<u8>> {
+    names
+        .iter()
+        .filter_map(|(path, node)| match node {
+            Node::File(id) => Some((path.clone(), bytes(*id))),
+            Node::Directory => None,
+        })
+        .collect()
+}
+
+/// A file's bytes after the power was gone: what was synced, and any part of what came after it.
+fn survived(inode: &Inode, dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = inode.durable.clone();
+    for change in &inode.changes {
+        match change {
+            Change::Length(length) if dice.keeps() => bytes.resize(*length, 0),
+            Change::Length(_) => {}
+            Change::Bytes(offset, new) => {
+                // The length may be there without the bytes, which are zeros then.
+                if dice.keeps() {
+                    bytes.resize(bytes.len().max(offset + new.len()), 0);
+                }
+                for (index, sector) in new.chunks(SECTOR).enumerate() {
+                    let from = offset + index * SECTOR;
+                    if dice.keeps() {
+                        bytes.resize(bytes.len().max(from + sector.len()), 0);
+                        bytes[from..from + sector.len()].copy_from_slice(sector);
+                    }
+                }
+            }
+        }
+    }
+    bytes
+}
+
+/// Numbers that look random and are those of the seed.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn keeps(&mut self) -> bool {
+        match self.0 {
+            0 => false,
+            1 => true,
+            _ => self.next().is_multiple_of(2),
+        }
+    }
+}
+
+fn kind(kind: io::ErrorKind) -> io::Error {
+    kind.into()
+}
+
+impl State {
+    fn file(&self, path: &Path) -> io::Result<usize> {
+        match self.live.get(path) {
+            Some(Node::File(id)) => Ok(*id),
+            Some(Node::Directory) => Err(kind(io::ErrorKind::IsADirectory)),
+            None => Err(kind(io::ErrorKind::NotFound)),
+        }
+    }
+
+    fn free(&self, path: &Path) -> io::Result<()> {
+        if self.live.contains_key(path) {
+            return Err(kind(io::ErrorKind::AlreadyExists));
+        }
+        match path.parent().and_then(|above| self.live.get(above)) {
+            Some(Node::Directory) => Ok(()),
+            Some(Node::File(_)) => Err(kind(io::ErrorKind::NotADirectory)),
+            None => Err(kind(io::ErrorKind::NotFound)),
+        }
+    }
+
+    fn name(&mut self, path: &Path, node: Option<Node>) {
+        match node {
+            Some(node) => self.live.insert(path.into(), node),
+            None => self.live.remove(path),
+        };
+        self.names.push((path.into(), node));
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let id = self.file(from)?;
+        // Two changes, of which a power cut may keep either.
+        self.name(to, Some(Node::File(id)));
+        self.name(from, None);
+        Ok(())
+    }
+}
+
+impl Disk for Simulated {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let id = self.call(Call::Create, path, |state| {
+            state.free(path)?;
+            state.inodes.push(Inode::default());
+            let id = state.inodes.len() - 1;
+            state.name(path, Some(Node::File(id)));
+            Ok(id)
+        })?;
+        Ok(Box::new(SimulatedFile(self.clone(), id, path.into())))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let id = self.call(Call::Open, path, |state| state.file(path))?;
+        Ok(Box::new(SimulatedFile(self.clone(), id, path.into())))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(Call::Link, to, |state| {
+            let id = state.file(from)?;
+            state.free(to)?;
+            state.name(to, Some(Node::File(id)));
+            Ok(())
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(Call::Rename, to, |state| state.rename(from, to))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(Call::RenameNew, to, |state| {
+            state.free(to)?;
+            state.rename(from, to)
+        })
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.call(Call::Unlink, path, |state| {
+            state.file(path)?;
+            state.name(path, None);
+            Ok(())
+        })
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.call(Call::CreateDirectory, path, |state| {
+            state.free(path)?;
+            state.name(path, Some(Node::Directory));
+            Ok(())
+        })
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let synced = self.call(Call::SyncDirectory, path, |state| {
+            if state.live.get(path) != Some(&Node::Directory) {
+                return Err(kind(io::ErrorKind::NotFound));
+            }
+            for (name, node) in state.names.iter().filter(|(name, _)| name.parent() == Some(path)) {
+                match node {
+                    Some(node) => state.durable.insert(name.clone(), *node),
+                    None => state.durable.remove(name),
+                };
+            }
+            Ok(())
+        });
+        let mut state = self.state();
+        // As with bytes. Without power nothing changes any more.
+        if state.lasts.is_none_or(|lasts| state.calls < lasts) || synced.is_ok() {
+            state.names.retain(|(name, _)| name.parent() != Some(path));
+        }
+        synced
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        self.call(Call::List, directory, |state| {
+            if !state.live.contains_key(directory) {
+                return Err(kind(io::ErrorKind::NotFound));
+            }
+            let inside = state.live.keys().filter(|path| path.parent() == Some(directory));
+            Ok(inside.cloned().collect())
+        })
+    }
+
+    fn is_directory(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state();
+        let node = state
+            .live
+            .get(path)
+            .ok_or_else(|| kind(io::ErrorKind::NotFound))?;
+        Ok(*node == Node::Directory)
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedFile(Simulated, usize, PathBuf);
+
+impl DiskFile for SimulatedFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.call(Call::Read, &self.2, |state| {
+            let live = &state.inodes[self.1].live;
+            let from = (offset as usize).min(live.len());
+            let length = bytes.len().min(live.len() - from);
+            bytes[..length].copy_from_slice(&live[from..from + length]);
+            Ok(length)
+        })
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.call(Call::Write, &self.2, |state| {
+            let length = match state.short_writes && bytes.len() > 1 {
+                true => bytes.len() / 2,
+                false => bytes.len(),
+            };
+            let (bytes, offset) = (&bytes[..length], offset as usize);
+            let inode = &mut state.inodes[self.1];
+            inode.live.resize(inode.live.len().max(offset + length), 0);
+            inode.live[offset..offset + length].copy_from_slice(bytes);
+            inode.changes.push(Change::Bytes(offset, bytes.to_vec()));
+            Ok(length)
+        })
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.state().inodes[self.1].live.len() as u64)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.0.call(Call::SetLength, &self.2, |state| {
+            let inode = &mut state.inodes[self.1];
+            inode.live.resize(length as usize, 0);
+            inode.changes.push(Change::Length(length as usize));
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let synced = self.0.call(Call::Sync, &self.2, |state| {
+            let inode = &mut state.inodes[self.1];
+            inode.durable = survived(inode, &mut Dice(1));
+            Ok(())
+        });
+        let mut state = self.0.state();
+        // What a failed sync has not written, no later one writes. Without power nothing changes any more.
+        if state.lasts.is_none_or(|lasts| state.calls < lasts) || synced.is_ok() {
+            state.inodes[self.1].changes.clear();
+        }
+        synced
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
+}
