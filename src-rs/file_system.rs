@@ -128,11 +128,7 @@ pub fn make_directories(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     descend(disk, directory, &|_| Ok(()))
 }
 
-fn descend(
-    disk: &dyn Disk,
-    directory: &Path,
-    made: &dyn Fn(&Path) -> io::Result<()>,
-) -> io::Result<()> {
+fn descend(disk: &dyn Disk, directory: &Path, made: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     if disk.is_directory(directory).is_ok_and(|is| is) {
         return Ok(());
     }

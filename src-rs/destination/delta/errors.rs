@@ -183,7 +183,9 @@ fn told(error: &(dyn StdError + 'static)) -> Option<Code> {
         }
         if let Some(io) = error.downcast_ref::<io::Error>() {
             return Some(match io.get_ref() {
-                Some(inner) => told(inner).or_else(|| answered(inner)).unwrap_or_else(|| wrapped(io)),
+                Some(inner) => told(inner)
+                    .or_else(|| answered(inner))
+                    .unwrap_or_else(|| wrapped(io)),
                 None => of_io(io),
             });
         }
