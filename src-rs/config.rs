@@ -229,7 +229,7 @@ fn read(mut root: Group<'_>) -> Config {
         })
     };
     let delta = root.group("delta", |group| Delta {
-        partition_by: group.names("partitionBy"),
+        partition_by: columns(group, "partitionBy"),
         compression: group.choice(
             "compression",
             Compression::Snappy,
@@ -278,4 +278,19 @@ fn read(mut root: Group<'_>) -> Config {
         tls,
         create_if_missing,
     }
+}
+
+/// Names of columns, each once: Delta does not tell them apart by case, and a table that has one twice cannot
+/// be opened again.
+fn columns(group: &mut Group<'_>, name: &'static str) -> Vec<String> {
+    let names = group.names(name);
+    let mut seen = std::collections::HashSet::new();
+    let wrong = names.iter().find_map(|column| match column.as_str() {
+        "" => Some("holds an empty name".to_string()),
+        column => (!seen.insert(column.to_lowercase())).then(|| format!("names {column:?} twice")),
+    });
+    if let Some(text) = wrong {
+        group.issue(name, text, None);
+    }
+    names
 }

@@ -161,6 +161,27 @@ pub enum Acknowledgement {
     Broken { error: Error },
 }
 
+impl Write {
+    /// What a session says before it lets go of rows: as many went on as it was given. A library in between
+    /// that loses some would have them acknowledged.
+    ///
+    /// # Errors
+    /// `INTERNAL`.
+    pub fn counted(&self, rows: usize) -> Result<()> {
+        counted(self.rows, rows)
+    }
+}
+
+/// # Errors
+/// `INTERNAL` unless as many rows were written as were given.
+pub fn counted(given: usize, written: usize) -> Result<()> {
+    if given == written {
+        return Ok(());
+    }
+    let text = format!("{given} rows were given and {written} were written; none of them is acknowledged");
+    Err(Error::new(Code::Internal, text).during("write"))
+}
+
 /// The sending half of a session's acknowledgements; cheap to clone, never blocks.
 #[derive(Clone)]
 pub struct Acknowledgements(mpsc::UnboundedSender<Acknowledgement>);

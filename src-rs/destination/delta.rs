@@ -181,15 +181,13 @@ impl Delta {
             None => {
                 let columns = types::table_schema(&opening.schema)?;
                 let by = &self.config.delta.partition_by;
-                if !by.is_empty() {
-                    // Refused before there is a table that nobody can write to.
-                    let whole = Plan::new(&opening.schema, &struct_of(&columns)?, false)?;
-                    Splitter::new(&whole.target, by)?;
-                }
                 if !by.is_empty() && by.len() >= columns.len() {
                     let text = "delta.partitionBy names every column; a table needs one that is stored";
                     return Err(Error::new(Code::ConfigInvalid, text).during("open"));
                 }
+                // Refused before there is a table that nobody can write to.
+                let whole = Plan::new(&opening.schema, &struct_of(&columns)?, by, false)?;
+                Splitter::new(&whole.target, by)?;
                 commit::create(&self.location, columns, by).await?;
                 // Another writer may have been first, with a table of another kind.
                 self.accept(view.catch_up(&self.location, app).await?)?
@@ -197,10 +195,14 @@ impl Delta {
             }
         };
         let grow = self.config.delta.schema_evolution == SchemaEvolution::Merge;
-        let mut plan = Plan::new(&opening.schema, table.schema(), grow)?;
+        let plan_for = |table: &Table| {
+            let by = table.metadata().partition_columns();
+            Plan::new(&opening.schema, table.schema(), by, grow)
+        };
+        let mut plan = plan_for(&table)?;
         if !plan.unknown.is_empty() {
             table = commit::widen(&self.location, view, app, &plan.unknown).await?;
-            plan = Plan::new(&opening.schema, table.schema(), grow)?;
+            plan = plan_for(&table)?;
         }
         Ok((table, plan))
     }
@@ -347,6 +349,7 @@ struct Pending {
     first: u64,
     last: u64,
     bytes: usize,
+    rows: usize,
 }
 
 #[async_trait]
@@ -362,15 +365,18 @@ impl Session for DeltaSession {
             part_of(&plan, splitter.as_deref(), &given)
         }))
         .await?;
+        write.counted(part.rows())?;
         self.encoders.write(part).await?;
         let pending = self.pending.get_or_insert_with(|| Pending {
             since: Instant::now(),
             first: write.id,
             last: write.id,
             bytes: 0,
+            rows: 0,
         });
         pending.last = write.id;
         pending.bytes += write.bytes;
+        pending.rows += write.rows;
         Ok(())
     }
 
@@ -379,6 +385,7 @@ impl Session for DeltaSession {
             return Ok(());
         };
         let mut files = self.encoders.finish().await?;
+        super::counted(pending.rows, files.iter().map(|file| file.rows).sum())?;
         self.sync_directories(&files).await?;
         let version = if files.is_empty() {
             // Writes without a row leave nothing to commit.

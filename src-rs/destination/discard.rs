@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
 use async_trait::async_trait;
@@ -80,6 +81,7 @@ impl Session for DiscardSession {
             writer.write(batch).map_err(encoding)?;
         }
         writer.finish().map_err(encoding)?;
+        write.counted(write.batches.iter().map(RecordBatch::num_rows).sum())?;
         self.acknowledgements.send(Acknowledgement::Through {
             id: write.id,
             position: Position::None,

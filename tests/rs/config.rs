@@ -230,6 +230,21 @@ fn every_mistake_names_its_path() {
             "array of column names",
         ),
         (
+            json!({ "delta": { "partitionBy": ["a", "b", "a"] } }),
+            "delta.partitionBy",
+            "names \"a\" twice",
+        ),
+        (
+            json!({ "delta": { "partitionBy": ["é", "É"] } }),
+            "delta.partitionBy",
+            "names \"É\" twice",
+        ),
+        (
+            json!({ "delta": { "partitionBy": ["a", ""] } }),
+            "delta.partitionBy",
+            "empty name",
+        ),
+        (
             json!({ "delta": { "storage": "x" } }),
             "delta.storage",
             "object of strings",

@@ -19,6 +19,8 @@ mod commits;
 mod files;
 #[path = "delta/refusals.rs"]
 mod refusals;
+#[path = "delta/tables.rs"]
+mod tables;
 #[path = "delta/targets.rs"]
 mod targets;
 #[path = "delta/types.rs"]

@@ -3,7 +3,9 @@
 //! Invariants:
 //! - A value arrives as it left or the write is refused; there is no lossy cast in this file. Where
 //!   a type can hold values that Delta cannot (nanoseconds, milliseconds of a date), the values are
-//!   looked at and the first bad one is named with its row.
+//!   looked at and the first bad one is named with its row. So are dates and times outside the years 1
+//!   to 9999: readers that know no others lose rows by a bound that is missing, and end at one that is
+//!   written.
 //! - What goes to the encoder has the names, the order and the nullability of the table.
 //!
 //! It does not know of files, partitions or commits.
@@ -16,13 +18,13 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options, nullif};
 use arrow::datatypes::{
-    DataType as Arrow, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
-    Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
+    DataType as Arrow, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
+    DecimalType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
 };
 use deltalake_core::kernel::{DataType as Delta, StructField, StructType};
 
-use super::types::{delta_type, duplicates, mismatch, natural, physical};
+use super::types::{Length, Mistake, absent, duplicates, mismatch, new_field, physical};
 use crate::error::{Code, Error, Result};
 
 /// How the batches of a session become the table's rows.
@@ -44,64 +46,66 @@ struct Column {
     source: Option<usize>,
     name: String,
     delta: Delta,
+    length: Option<Length>,
 }
 
 impl Plan {
-    /// With `grow`, columns that the table lacks are no mistake.
+    /// For a table of these columns, partitioned by some of them. With `grow`, columns that the table
+    /// lacks are no mistake.
     ///
     /// # Errors
     /// `SCHEMA_MISMATCH` naming every column that the table cannot take as it is.
-    pub fn new(source: &SchemaRef, table: &StructType, grow: bool) -> Result<Plan> {
-        let mut mistakes = duplicates(source);
+    pub fn new(source: &SchemaRef, table: &StructType, by: &[String], grow: bool) -> Result<Plan> {
+        let mut mistakes = duplicates(source.fields());
         let mut columns = Vec::new();
         let mut target = Vec::new();
         for field in table.fields() {
             let found = source.index_of(&field.name).ok();
             let physical = match found {
-                Some(index) => match physical(source.field(index).data_type(), &field.data_type) {
-                    Ok(physical) => physical,
-                    Err(why) => {
-                        mistakes.push(format!("{}: {why}", field.name));
-                        continue;
-                    }
-                },
-                None if !field.nullable => {
-                    mistakes.push(format!(
-                        "{}: missing, and the table does not allow nulls there",
-                        field.name
-                    ));
-                    continue;
-                }
-                None => natural(&field.data_type),
+                Some(index) => physical(source.field(index).data_type(), &field.data_type)
+                    .map_err(|why| why.within(&field.name)),
+                None => absent(field),
             };
-            target.push(Field::new(&field.name, physical, field.nullable));
-            columns.push(Column {
-                source: found,
-                name: field.name.clone(),
-                delta: field.data_type.clone(),
-            });
+            match physical {
+                // A type that no file has a place for, as `void`: the column is left away, and reads as nulls.
+                Ok(Arrow::Null) => {}
+                Ok(physical) => {
+                    target.push(Field::new(&field.name, physical, field.nullable));
+                    columns.push(Column {
+                        source: found,
+                        name: field.name.clone(),
+                        delta: field.data_type.clone(),
+                        length: Length::of(field),
+                    });
+                }
+                Err(mistake) => mistakes.push(mistake),
+            }
         }
         let mut unknown = Vec::new();
         for field in source.fields() {
             if table.field(field.name()).is_some() {
                 continue;
             }
-            if let Some(other) = table
-                .fields()
-                .find(|known| known.name.eq_ignore_ascii_case(field.name()))
-            {
+            let name = field.name().to_lowercase();
+            if let Some(other) = table.fields().find(|known| known.name.to_lowercase() == name) {
                 // Delta tables do not tell names apart by case.
-                mistakes.push(format!("{}: the table spells it {}", field.name(), other.name));
+                let why = format!("the table spells it {}", other.name);
+                mistakes.push(Mistake::of(field.name(), why));
                 continue;
             }
-            match delta_type(field.data_type()) {
-                Ok(_) if !grow => mistakes.push(format!(
-                    "{}: not in the table (delta.schemaEvolution is \"none\")",
-                    field.name()
+            match new_field(field) {
+                Ok(_) if !grow => mistakes.push(Mistake::of(
+                    field.name(),
+                    "not in the table (delta.schemaEvolution is \"none\")",
                 )),
-                Ok(delta) => unknown.push(StructField::nullable(field.name(), delta)),
-                Err(why) => mistakes.push(format!("{}: {why}", field.name())),
+                Ok(new) => unknown.push(StructField::nullable(new.name, new.data_type)),
+                Err(mistake) => mistakes.push(mistake),
             }
+        }
+        let stored = target.iter().any(|field| !by.contains(field.name()));
+        if mistakes.is_empty() && unknown.is_empty() && !stored {
+            // A file of no columns holds no rows either, and what was sent would be gone.
+            mistakes.push("none of them would be in the table's files".into());
         }
         if !mistakes.is_empty() {
             return Err(mismatch(&mistakes));
@@ -115,15 +119,18 @@ impl Plan {
         })
     }
 
-    /// Whether files written by this plan still belong into the table after its schema changed.
+    /// Whether files written by this plan still belong into the table after its columns changed.
     pub fn fits(&self, table: &StructType) -> bool {
-        self.table.iter().all(|field| {
-            table
-                .field(&field.name)
-                .is_some_and(|now| now.data_type == field.data_type && now.nullable == field.nullable)
-        }) && table
-            .fields()
-            .all(|field| field.nullable || self.table.iter().any(|known| known.name == field.name))
+        let kept = |known: &StructField| {
+            table.field(&known.name).is_some_and(|now| {
+                now.data_type == known.data_type
+                    && now.nullable == known.nullable
+                    && Length::of(now) == Length::of(known)
+            })
+        };
+        // What the files lack, the table must still take for null.
+        let fills = |now: &StructField| self.source.index_of(&now.name).is_ok() || absent(now).is_ok();
+        self.table.iter().all(kept) && table.fields().all(fills)
     }
 
     /// # Errors
@@ -158,6 +165,10 @@ impl Plan {
                     Some(row),
                     "is null where the table allows no nulls",
                 ));
+            }
+            if let Some(length) = column.length {
+                let odd = length.first_odd(&array);
+                odd.map_or(Ok(()), |row| Err(refuse(&column.name, Some(row), length.says())))?;
             }
             arrays.push(array);
         }
@@ -301,16 +312,33 @@ fn in_parent(error: Error, offsets: &[i32]) -> Error {
     }
 }
 
-/// Looks at values that the cast after it would round, and at decimals: a file has room for `precision`
+/// In seconds.
+const DAY: i64 = 86_400;
+/// 0001-01-01 and 9999-12-31, in days since 1970.
+const FIRST_DAY: i64 = -719_162;
+const LAST_DAY: i64 = 2_932_896;
+
+/// Looks at values that the cast after it would round, at dates and times, and at decimals: a file has room for `precision`
 /// digits and no more, and its writer would cut the others off without a word.
 fn exact(array: &ArrayRef, path: &str) -> Result<()> {
     fn first_odd(values: &[i64], array: &dyn Array, unit: i64) -> Option<usize> {
         (0..values.len()).find(|row| values[*row] % unit != 0 && array.is_valid(*row))
     }
-    fn beyond(values: &[i64], array: &dyn Array, unit: i64) -> Option<(usize, &'static str)> {
-        (0..values.len())
-            .find(|row| array.is_valid(*row) && values[*row].checked_mul(unit).is_none())
-            .map(|row| (row, "is out of the table's range of microseconds"))
+    fn years(
+        values: impl Iterator<Item = i64> + Clone,
+        array: &dyn Array,
+        unit: i64,
+    ) -> Option<(usize, &'static str)> {
+        let span = FIRST_DAY * unit..(LAST_DAY + 1) * unit;
+        // A fold without an early exit is what the compiler can vectorise.
+        let outside = |value: i64| (value < span.start) | (value >= span.end);
+        if !values.clone().fold(false, |any, value| any | outside(value)) {
+            return None;
+        }
+        values
+            .enumerate()
+            .find(|(row, value)| outside(*value) && array.is_valid(*row))
+            .map(|(row, _)| (row, "lies outside the years 1 to 9999"))
     }
     fn wide<T: DecimalType>(
         array: &ArrayRef,
@@ -329,16 +357,25 @@ fn exact(array: &ArrayRef, path: &str) -> Result<()> {
         }
         Arrow::Timestamp(TimeUnit::Second, _) => {
             let times = array.as_primitive::<TimestampSecondType>();
-            beyond(times.values(), array, 1_000_000)
+            years(times.values().iter().copied(), array, DAY)
         }
         Arrow::Timestamp(TimeUnit::Millisecond, _) => {
             let times = array.as_primitive::<TimestampMillisecondType>();
-            beyond(times.values(), array, 1_000)
+            years(times.values().iter().copied(), array, DAY * 1_000)
+        }
+        Arrow::Timestamp(TimeUnit::Microsecond, _) => {
+            let times = array.as_primitive::<TimestampMicrosecondType>();
+            years(times.values().iter().copied(), array, DAY * 1_000_000)
+        }
+        Arrow::Date32 => {
+            let dates = array.as_primitive::<Date32Type>();
+            years(dates.values().iter().copied().map(i64::from), array, 1)
         }
         Arrow::Date64 => {
             let dates = array.as_primitive::<Date64Type>();
-            first_odd(dates.values(), array, 86_400_000)
+            first_odd(dates.values(), array, DAY * 1_000)
                 .map(|row| (row, "has a time of day, which a Delta date does not keep"))
+                .or_else(|| years(dates.values().iter().copied(), array, DAY * 1_000))
         }
         Arrow::Decimal32(precision, _) => wide::<Decimal32Type>(array, |value| {
             Decimal32Type::is_valid_decimal_precision(value, *precision)

@@ -46,6 +46,15 @@ pub enum Part {
     },
 }
 
+impl Part {
+    pub fn rows(&self) -> usize {
+        match self {
+            Part::Whole { batches, .. } => batches.iter().map(RecordBatch::num_rows).sum(),
+            Part::Numbered { numbers, .. } => numbers.iter().map(Vec::len).sum(),
+        }
+    }
+}
+
 pub struct Encoders {
     spec: Arc<Spec>,
     plan: Arc<Plan>,

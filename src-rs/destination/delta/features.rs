@@ -1,12 +1,18 @@
 //! Which tables this writer can append to without breaking a promise of theirs.
 //!
+//! The protocol's sections were read one by one for [`harmless`]. What is not the protocol's and in use all
+//! the same is here too: Spark's `CHAR` and `VARCHAR`, and columns of type `void`.
+//!
 //! A feature that is merely listed and not in use asks nothing of an append; one that is in use, or
 //! that obliges every writer once listed, is refused by its name. deltalake-core's own check goes by
 //! the list alone, and without datafusion it would refuse every table that Databricks makes.
 
-use deltalake_core::kernel::{DataType, Metadata, Protocol, StructField, StructType, contains_timestampntz};
+use deltalake_core::kernel::{
+    DataType, Metadata, PrimitiveType, Protocol, StructField, StructType, contains_timestampntz,
+};
 
 use super::table::Table;
+use super::types::Length;
 use crate::error::{Code, Error, Result};
 
 /// # Errors
@@ -60,11 +66,37 @@ fn refused(protocol: &Protocol, metadata: &Metadata, schema: &StructType) -> Vec
     for (key, feature) in [
         ("delta.invariants", "invariants"),
         ("delta.generationExpression", "generatedColumns"),
-        ("delta.identity.start", "identityColumns"),
+        ("delta.identity.step", "identityColumns"),
     ] {
-        if let Some(column) = first_with(schema, key) {
+        if let Some(column) = first_with(schema, &|field| field.metadata.contains_key(key)) {
             found.push(format!("{feature} (column {column})"));
         }
+    }
+    let on_top = |field: &StructField| {
+        schema
+            .field(&field.name)
+            .is_some_and(|top| std::ptr::eq(top, field))
+    };
+    // Of a string column its length is kept ([`Length`]); inside other types it is not looked at.
+    let other_length = |field: &StructField| {
+        field.metadata.contains_key(Length::KEY) && (Length::of(field).is_none() || !on_top(field))
+    };
+    if let Some(column) = first_with(schema, &other_length) {
+        found.push(format!("CHAR or VARCHAR inside another type (column {column})"));
+    }
+    let void = |field: &StructField| field.data_type == DataType::Primitive(PrimitiveType::Void);
+    let nested_void = |field: &StructField| void(field) && !on_top(field);
+    if let Some(column) = first_with(schema, &nested_void) {
+        found.push(format!("void inside another type (column {column})"));
+    }
+    let by = metadata.partition_columns();
+    if schema.fields().len() > 0
+        && schema
+            .fields()
+            .all(|field| by.contains(&field.name) || void(field))
+    {
+        // A file of no columns holds no rows either, and what was sent would be gone.
+        found.push("no column that its files could store, besides those that partition it".into());
     }
     // Versions above ours, and lists: a word that is unknown may mean anything.
     if protocol.min_reader_version() > 3 || protocol.min_writer_version() > 7 {
@@ -112,21 +144,20 @@ fn harmless(feature: &str) -> bool {
     )
 }
 
-fn first_with(schema: &StructType, key: &str) -> Option<String> {
-    schema.fields().find_map(|field| field_with(field, key))
+/// The path of the first field, at any depth, of which this is so.
+fn first_with(schema: &StructType, is: &dyn Fn(&StructField) -> bool) -> Option<String> {
+    schema.fields().find_map(|field| field_with(field, is))
 }
 
-fn field_with(field: &StructField, key: &str) -> Option<String> {
-    if field.metadata.contains_key(key) {
+fn field_with(field: &StructField, is: &dyn Fn(&StructField) -> bool) -> Option<String> {
+    if is(field) {
         return Some(field.name.clone());
     }
+    let within = |name: &str, of: &DataType| field_with(&StructField::nullable(name, of.clone()), is);
     let inner = match &field.data_type {
-        DataType::Struct(fields) => first_with(fields, key),
-        DataType::Array(array) => field_with(
-            &StructField::nullable("element", array.element_type().clone()),
-            key,
-        ),
-        DataType::Map(map) => field_with(&StructField::nullable("value", map.value_type().clone()), key),
+        DataType::Struct(fields) => first_with(fields, is),
+        DataType::Array(array) => within("element", array.element_type()),
+        DataType::Map(map) => within("key", map.key_type()).or_else(|| within("value", map.value_type())),
         DataType::Primitive(_) | DataType::Variant(_) => None,
     }?;
     Some(format!("{}.{inner}", field.name))

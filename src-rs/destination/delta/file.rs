@@ -4,6 +4,7 @@
 //! Invariants:
 //! - A file that no commit took is deleted when its [`Staged`] goes, whichever way it goes. A kill
 //!   leaves it; no reader sees it, and a vacuum takes it.
+//! - A file holds as many rows as it was given, by its own footer, or nobody hears of it.
 //! - On a local disk a finished file is synced before anybody hears of it. Its directory is not, nor are those
 //!   above it: the flush does that once for all files.
 //! - A session has at most [`UPLOADS`] files on the way to an object store.
@@ -38,6 +39,7 @@ use super::partitions::Key;
 use super::stats::{self, Wanted};
 use crate::compute::Piece;
 use crate::config::Compression;
+use crate::destination::counted;
 use crate::disk;
 use crate::error::{Code, Error, Result};
 use crate::file_system::{self, Appender, Disk};
@@ -69,12 +71,14 @@ pub struct Encoding {
     name: String,
     key: Arc<Key>,
     nan: HashSet<String>,
+    rows: usize,
 }
 
 /// A file that is encoded, and what of its bytes nobody has taken yet.
 pub struct Encoded {
     add: Add,
     rest: Vec<u8>,
+    rows: usize,
 }
 
 /// A file that a commit can take.
@@ -82,6 +86,7 @@ pub struct Encoded {
 pub struct Finished {
     pub add: Add,
     pub staged: Staged,
+    pub rows: usize,
 }
 
 impl Encoding {
@@ -114,11 +119,13 @@ impl Encoding {
             name,
             key: Arc::clone(key),
             nan: HashSet::new(),
+            rows: 0,
         })
     }
 
     pub fn write(&mut self, spec: &Spec, batch: &RecordBatch) -> Result<()> {
         stats::note_nan(batch, &mut self.nan);
+        self.rows += batch.num_rows();
         self.writer
             .write(batch)
             .map_err(|error| spec.secrets.parquet(&error).during("write"))
@@ -152,6 +159,9 @@ impl Encoding {
     pub fn finish(mut self, spec: &Spec) -> Result<Encoded> {
         let failed = |error| spec.secrets.parquet(&error).during("write");
         let metadata = self.writer.finish().map_err(failed)?;
+        // What the footer says is what readers find.
+        let held = usize::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+        counted(self.rows, held)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let add = Add {
             path: self.name.clone(),
@@ -165,6 +175,7 @@ impl Encoding {
         Ok(Encoded {
             add,
             rest: self.take(),
+            rows: self.rows,
         })
     }
 }
@@ -238,7 +249,7 @@ impl Output {
 
     pub async fn finish(self, spec: &Arc<Spec>, encoded: Encoded) -> Result<Finished> {
         let Output { sink, staged } = self;
-        let Encoded { add, rest } = encoded;
+        let Encoded { add, rest, rows } = encoded;
         match sink {
             Sink::Local { file, syncing } => {
                 if let Some(before) = syncing {
@@ -249,7 +260,7 @@ impl Output {
                     file.append(&rest)
                         .and_then(|()| file.sync())
                         .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
-                    Ok(Finished { add, staged })
+                    Ok(Finished { add, staged, rows })
                 }))
                 .await
             }
@@ -260,7 +271,7 @@ impl Output {
                 };
                 sent.await
                     .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
-                Ok(Finished { add, staged })
+                Ok(Finished { add, staged, rows })
             }
         }
     }
@@ -298,11 +309,11 @@ pub async fn store(spec: &Arc<Spec>, files: Vec<Encoded>) -> Result<Vec<Finished
 
 fn store_locally(spec: &Spec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
     let mut written = Vec::with_capacity(files.len());
-    for Encoded { add, rest } in files {
+    for Encoded { add, rest, rows } in files {
         let (file, staged) = Staged::local(spec, &add.path)?;
         file.append(&rest)
             .map_err(|error| spec.secrets.io(&add.path, &error).during("write"))?;
-        written.push((file, Finished { add, staged }));
+        written.push((file, Finished { add, staged, rows }));
     }
     // After all are written: the journal takes them together.
     let synced = written.into_iter().map(|(file, finished)| {
@@ -405,4 +416,38 @@ fn create(disk: &dyn Disk, path: &FsPath) -> io::Result<Appender> {
         other => other,
     };
     Ok(Appender::new(file?))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::RecordBatchOptions;
+    use arrow::datatypes::Schema;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    /// A Parquet file of no columns holds no rows, whatever it is given.
+    #[tokio::test]
+    async fn a_file_that_lost_rows_is_no_file() {
+        let spec = Spec {
+            local: None,
+            disk: Arc::new(file_system::RealDisk),
+            store: Arc::new(InMemory::new()),
+            runtime: Handle::current(),
+            schema: Arc::new(Schema::empty()),
+            compression: Compression::None,
+            wanted: Wanted::First(1),
+            secrets: Secrets::default(),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(3));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&spec.schema), vec![], &options).unwrap();
+        let dictionaries = Dictionaries::of_files(&[], false);
+        let mut file = Encoding::new(&spec, &Arc::new(Key::whole_table()), &dictionaries).unwrap();
+        file.write(&spec, &rows).unwrap();
+        let error = file.finish(&spec).err().unwrap();
+        assert_eq!(error.code(), Code::Internal);
+        let text = "3 rows were given and 0 were written";
+        assert!(error.message().contains(text), "{error}");
+    }
 }

@@ -414,6 +414,14 @@ impl Session for FlightSession {
             // Rows that were refused before the ones that the server has are refused still.
             plan.refused = super::plan::plan(&write.batches, 0, self.shape.limits).refused;
         }
+        // Rows that are not sent are refused, or known to be there.
+        let sent = plan.parts.iter().map(|part| part.rows).sum::<usize>();
+        let kept = plan
+            .refused
+            .iter()
+            .filter(|refused| refused.row < skip as u64)
+            .count();
+        write.counted(skip + sent + plan.refused.len() - kept)?;
         if !plan.refused.is_empty() {
             self.shared.refusing.with(|writes| writes.insert(write.id));
         }

@@ -8,6 +8,7 @@
 //!
 //! It retries nothing, and remembers nothing beyond its stream.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,7 +118,8 @@ impl Session for ZerobusSession {
                 return Err(error);
             }
         };
-        let rows = batches.iter().map(|batch| batch.num_rows()).collect();
+        let rows: VecDeque<usize> = batches.iter().map(|batch| batch.num_rows()).collect();
+        write.counted(rows.iter().sum::<usize>() + rejections.len())?;
         // Before they are sent: their acknowledgement may come before this task runs again.
         self.shared
             .settle(|progress| progress.begin(write.id, rejections, rows));

@@ -30,7 +30,7 @@ async fn bench(disk: bool, poisoned: bool) -> Bench {
     Bench {
         store,
         location,
-        plan: Plan::new(&schema, &StructType::try_new(columns).unwrap(), false).unwrap(),
+        plan: Plan::new(&schema, &StructType::try_new(columns).unwrap(), &[], false).unwrap(),
         view: View::default(),
     }
 }

@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Table, columns, error, field, rows};
 
+/// Of 0001-01-01 and of 9999-12-31, in microseconds.
+const FIRST: i64 = -719_162 * 86_400_000_000;
+const LAST: i64 = 2_932_897 * 86_400_000_000 - 1;
+
 fn one(name: &str, array: ArrayRef) -> RecordBatch {
     columns(vec![(name, array)])
 }
@@ -403,9 +407,11 @@ async fn types_without_an_exact_place_are_refused() {
         let refused = error(table.writer(&RecordBatch::new_empty(schema), json!({})).await);
         assert_eq!(refused.code(), Code::SchemaMismatch, "{of}: {refused}");
         assert!(
-            refused.message().contains("odd: ") && !refused.message().contains("fine"),
+            refused.message().contains("exactly: odd") && !refused.message().contains("fine"),
             "{of}: {refused}"
         );
+        let field = refused.field().unwrap_or_default();
+        assert!(field == "odd" || field.starts_with("odd."), "{of}: {refused:?}");
         assert!(!table.path().exists());
     }
     let twice = RecordBatch::new_empty(Arc::new(Schema::new(vec![
@@ -453,6 +459,45 @@ async fn values_that_would_be_rounded_are_refused() {
                 Some(i64::MIN),
             ])),
             Some(5),
+        ),
+        // The years that all readers know: a missing bound hides other rows from some, year 0 stops them.
+        (
+            Arc::new(Date32Array::from(vec![
+                Some(-719_162),
+                Some(2_932_896),
+                Some(2_932_897),
+            ])),
+            Some(5),
+        ),
+        (Arc::new(Date32Array::from(vec![-719_162, -719_163])), Some(4)),
+        (
+            Arc::new(Date64Array::from(vec![
+                -719_162 * 86_400_000,
+                2_932_897 * 86_400_000,
+            ])),
+            Some(4),
+        ),
+        (
+            Arc::new(TimestampMicrosecondArray::from(vec![FIRST, LAST, LAST + 1])),
+            Some(5),
+        ),
+        (
+            Arc::new(TimestampMicrosecondArray::from(vec![FIRST - 1]).with_timezone("UTC")),
+            Some(3),
+        ),
+        (
+            Arc::new(TimestampSecondArray::from(vec![
+                FIRST / 1_000_000,
+                FIRST / 1_000_000 - 1,
+            ])),
+            Some(4),
+        ),
+        (
+            Arc::new(TimestampMillisecondArray::from(vec![
+                LAST / 1_000,
+                LAST / 1_000 + 1,
+            ])),
+            Some(4),
         ),
         (
             Arc::new(
@@ -728,7 +773,12 @@ async fn struct_fields_are_found_by_name() {
             .writer(&of(&["a", "z"]), json!({"delta": {"schemaEvolution": "merge"}}))
             .await,
     );
-    assert!(refused.message().contains("no field z"), "{refused}");
+    assert!(
+        refused
+            .message()
+            .contains("s.z: the table's struct has no such field"),
+        "{refused}"
+    );
 }
 
 /// A session takes batches of its own schema only.
@@ -790,7 +840,7 @@ async fn nested_columns_may_be_missing_but_not_others() {
         (
             "pair",
             of(vec![field("b", DataType::Int32, true)]),
-            "a is missing and not nullable",
+            "pair.a: missing, and the table does not allow nulls there",
         ),
     ] {
         let batch = RecordBatch::new_empty(Arc::new(Schema::new(vec![field(name, of, true)])));
