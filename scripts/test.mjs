@@ -30,7 +30,7 @@ if (filter.length === 0) {
     total.skipped += +ignored;
   }
   // What a test starts as a child process of its own is run, though the harness calls it ignored.
-  total.skipped -= [...output.matchAll(/^test .* \.\.\. ignored, run by /gm)].length;
+  total.skipped -= [...output.matchAll(/^test .* \.\.\. ignored, (?:run|is started) by /gm)].length;
 }
 
 const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-test-")), "vitest.json");
