@@ -5,11 +5,13 @@
 //
 // --complete refuses if any platform's addon is missing: what a release wants.
 // Works on copies: what is only true of a published package (its optional dependencies on the platform
-// packages, which do not exist before it does) never gets into the repository's package.json.
+// packages, which do not exist before it does) never gets into the repository's package.json. It lists those that
+// are packed with it and no others: npm and yarn refuse a lockfile over packages that no registry has.
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
+import { makeCommonJs } from "./commonjs.mjs";
 import { root, stop } from "./ensure.mjs";
 
 const { values } = parseArgs({
@@ -31,6 +33,7 @@ const quiet = { cwd: staging, stdio: "pipe" };
 execFileSync("napi", ["create-npm-dirs", "--npm-dir", "npm"], quiet);
 const platforms = fs.readdirSync(path.join(staging, "npm")).sort();
 
+const packed = [];
 for (const platform of platforms) {
   const addon = path.join(values.addons, `${manifest.napi.binaryName}.${platform}.node`);
   if (!fs.existsSync(addon)) {
@@ -40,6 +43,7 @@ for (const platform of platforms) {
   const folder = path.join(staging, "npm", platform);
   fs.copyFileSync(addon, path.join(folder, path.basename(addon)));
   pack(folder);
+  packed.push(platform);
 }
 
 const main = path.join(staging, "main");
@@ -51,9 +55,10 @@ for (const entry of [...manifest.files, "LICENSE"]) {
   // The addon is the platform package's; one in here would be loaded on every platform.
   fs.cpSync(from, path.join(main, entry), { recursive: true, filter: (file) => !file.endsWith(".node") });
 }
+await makeCommonJs(path.join(main, "dist"));
 const { devDependencies, scripts, ...published } = manifest;
 published.optionalDependencies = Object.fromEntries(
-  platforms.map((platform) => [`${manifest.name}-${platform}`, manifest.version]),
+  packed.map((platform) => [`${manifest.name}-${platform}`, manifest.version]),
 );
 fs.writeFileSync(path.join(main, "package.json"), `${JSON.stringify(published, null, 2)}\n`);
 pack(main);

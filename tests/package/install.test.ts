@@ -71,20 +71,109 @@ test.each(["discard:", "delta:./lake/table"])("an installed package sends to %s"
   expect(JSON.parse(ran.stdout)).toMatchObject({ status: "acknowledged", rows: 3 });
 });
 
-test("the installed types resolve, are strict, and have no error of their own", () => {
+test("R-35 the first program of README runs when it is pasted", () => {
+  const readme = fs.readFileSync(path.join(folder, "app/node_modules/arrow-ingest/README.md"), "utf8");
+  const [, program] = /^```js\n(.*?)^```$/ms.exec(readme)!;
+  fs.writeFileSync(path.join(folder, "app/first.mjs"), program!);
+  const ran = inApp("node", ["first.mjs"]);
+  expect(ran, ran.stderr).toMatchObject({ status: 0, stderr: "" });
+  expect(ran.stdout).toMatch(/^acknowledged 3 /);
+});
+
+test("R-37 `require` gives the same package as `import`, and its door for those that know only CommonJS works", () => {
+  const facts = { status: "acknowledged", rows: 3, failed: "CONFIG_INVALID" };
+  const required = inApp("node", ["door.cjs", "arrow-ingest"]);
+  expect(required.status, required.stderr).toBe(0);
+  expect(JSON.parse(required.stdout)).toEqual({ ...facts, same: true });
+  const door = inApp("node", ["door.cjs", "./node_modules/arrow-ingest/dist/index.cjs"]);
+  expect(door.status, door.stderr).toBe(0);
+  expect(JSON.parse(door.stdout)).toEqual({ ...facts, same: false });
+});
+
+test("R-37 Jest's defaults: a test that requires the package passes", () => {
+  const home = path.join(folder, "jest");
+  fs.cpSync(path.join(root, "tests/package/jest"), home, { recursive: true });
+  fs.writeFileSync(path.join(home, "package.json"), `{ "private": true }`);
+  const options = { cwd: home, env: { PATH: bare } };
+  const files = [main, platform].map((name) => path.join(folder, "tarballs", name));
+  const flags = ["--no-audit", "--no-fund", "--prefer-offline"];
+  const installed = run("npm", ["install", ...flags, ...files, "jest@30"], options);
+  expect(installed.status, installed.stderr).toBe(0);
+  const ran = run("npx", ["--no-install", "jest", "--ci"], options);
+  expect(ran.status, ran.stderr).toBe(0);
+  expect(ran.stderr).toContain("3 passed, 3 total");
+}, 240_000);
+
+test("R-37 only platforms that are packed are listed, so `npm ci` takes the lockfile that installing made", () => {
+  const installed = path.join(folder, "app/node_modules/arrow-ingest/package.json");
+  const { optionalDependencies, version } = JSON.parse(fs.readFileSync(installed, "utf8"));
+  expect(optionalDependencies).toEqual({ [platform.replace(/-\d.*$/, "")]: version });
+  const home = path.join(folder, "ci");
+  fs.mkdirSync(home);
+  for (const name of ["package.json", "package-lock.json"])
+    fs.copyFileSync(path.join(folder, "app", name), path.join(home, name));
+  const again = run("npm", ["ci", "--no-audit", "--no-fund", "--prefer-offline"], {
+    cwd: home,
+    env: { PATH: bare },
+  });
+  expect(again.status, again.stderr).toBe(0);
+  expect(fs.existsSync(path.join(home, "node_modules/arrow-ingest/dist/index.js"))).toBe(true);
+});
+
+test("R-37 any subset of the platforms can be packed, and is what is listed", () => {
+  const addons = path.join(folder, "addons");
+  fs.mkdirSync(addons);
+  for (const [names, flags, code] of [
+    [[], [], 0],
+    [["linux-x64-musl", "darwin-arm64"], [], 0],
+    [["linux-x64-musl", "darwin-arm64"], ["--complete"], 1],
+  ] as const) {
+    for (const name of names) fs.writeFileSync(path.join(addons, `arrow-ingest.${name}.node`), "addon");
+    const out = path.join(folder, "subset");
+    const packed = run("node", ["scripts/pack.mjs", "--addons", addons, "--out", out, ...flags]);
+    expect(packed.status, packed.stderr).toBe(code);
+    if (code !== 0) continue;
+    const manifest = JSON.parse(fs.readFileSync(path.join(out, "staging/main/package.json"), "utf8"));
+    expect(Object.keys(manifest.optionalDependencies).sort()).toEqual(
+      names.map((name) => `arrow-ingest-${name}`).sort(),
+    );
+  }
+});
+
+test("R-35 README, docs and the types of the package speak of no file that is not in it", () => {
+  const home = path.join(folder, "app/node_modules/arrow-ingest");
+  const files = fs.readdirSync(home, { recursive: true }).map(String);
+  let links = 0;
+  for (const name of files.filter((file) => /^(README\.md|docs\/.*\.md)$/.test(file)))
+    for (const [, target] of fs
+      .readFileSync(path.join(home, name), "utf8")
+      .matchAll(/\]\(([^)#:\s]+)(?:#[^)]*)?\)/g)) {
+      expect(fs.existsSync(path.join(home, path.dirname(name), target!)), `${name}: ${target}`).toBe(true);
+      links++;
+    }
+  for (const name of files.filter((file) => /^dist\/.*\.d\.c?ts$/.test(file)))
+    for (const [target] of fs
+      .readFileSync(path.join(home, name), "utf8")
+      .matchAll(/\b(?:specs|docs|src-rs|src-ts|tests|bench|examples)\/[\w./-]+\.\w+/g)) {
+      expect(fs.existsSync(path.join(home, target)), `${name}: ${target}`).toBe(true);
+      links++;
+    }
+  expect(links).toBeGreaterThan(20);
+});
+
+test.each([
+  ["types.ts", "nodenext"],
+  ["types.cts", "node16"],
+  ["types.cts", "nodenext"],
+])("the installed types resolve, are strict, and have no error of their own: %s, %s", (file, module) => {
   const flags = ["--strict", "--noEmit", "--exactOptionalPropertyTypes", "--target", "es2023"];
   const libraries = ["--lib", "es2023,esnext.disposable", "--types", "node"];
-  const ours = ["--typeRoots", path.join(root, "node_modules/@types"), "--module", "nodenext"];
-  const checked = inApp(path.join(root, "node_modules/.bin/tsc"), [
-    ...flags,
-    ...libraries,
-    ...ours,
-    "types.ts",
-  ]);
+  const ours = ["--typeRoots", path.join(root, "node_modules/@types"), "--module", module];
+  const checked = inApp(path.join(root, "node_modules/.bin/tsc"), [...flags, ...libraries, ...ours, file]);
   // apache-arrow's declarations have errors under these flags; ours and the consumer's must not.
   const errors = checked.stdout
     .split("\n")
-    .filter((line) => /^(types\.ts|node_modules\/arrow-ingest)/.test(line));
+    .filter((line) => /^(types\.c?ts|node_modules\/arrow-ingest)/.test(line));
   expect(errors).toEqual([]);
   expect(checked.stdout).not.toContain("error TS5");
 });

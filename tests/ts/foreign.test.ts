@@ -4,7 +4,7 @@ import * as ours from "apache-arrow";
 import { type RecordBatch, tableFromIPC } from "apache-arrow";
 import { describe, expect, test } from "vitest";
 import { Packer } from "../../dist/handoff.js";
-import { connect, TransmissionResult } from "../../dist/index.js";
+import { type ConnectOptions, connect, TransmissionResult } from "../../dist/index.js";
 import { toCargo } from "../../dist/source.js";
 import { parse, unpack, valuesOf } from "./support/batches.js";
 
@@ -118,6 +118,21 @@ describe("R-07 objects of another copy or version of apache-arrow", () => {
         }
       }
     });
+
+  test("a Schema of any of them is an option of connect, in types too", () => {
+    type Schema =
+      | import("apache-arrow-15").Schema
+      | import("apache-arrow-16").Schema
+      | import("apache-arrow-17").Schema
+      | import("apache-arrow-18").Schema
+      | import("apache-arrow-19").Schema
+      | import("apache-arrow-20").Schema
+      | import("apache-arrow-21").Schema;
+    const options = (schema: Schema): ConnectOptions => ({ schema });
+    expect(options(new ours.Schema([]))).toBeDefined();
+    // @ts-expect-error: but not anything at all
+    expect({ schema: { fields: [] } } satisfies ConnectOptions).toBeDefined();
+  });
 
   test("of bytes, rows come back in our classes", async () => {
     await using client = await connect("discard:", { batching: { linger: 0 } });

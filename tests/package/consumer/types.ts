@@ -1,13 +1,25 @@
 import type { Table } from "apache-arrow";
-import { connect, type TransmissionResult } from "arrow-ingest";
+import { connect, type DeliveryStatus, type ErrorCode, type TransmissionResult } from "arrow-ingest";
 
 export async function deliver(table: Table): Promise<TransmissionResult> {
   await using client = await connect("delta:./lake/flights", {
     batching: { maxRows: 65_536, linger: "50ms" },
+    schema: table.schema,
   });
   const result = await client.send(table);
   const sequence: bigint = result.sequence;
-  if (result.status === "failed") throw new Error(`${sequence}: ${result.error?.code}`);
+  if (result.status === "failed") throw new Error(`${sequence}: ${result.error.code}`);
   // @ts-expect-error: a status that does not exist, so these types are not `any`
   return result.status === "delivered" ? result : result.orThrow();
+}
+
+/** A look at `success` or `status` says whether there is an error. */
+export function why(result: TransmissionResult): ErrorCode | null {
+  if (!result.success) {
+    const { code } = result.error;
+    const status: Exclude<DeliveryStatus, "acknowledged"> = result.status;
+    return status === "unknown" ? result.errorCode : code;
+  }
+  // @ts-expect-error: a success may have one, PAYLOAD_CHANGED
+  return result.status === "acknowledged" ? result.error.code : null;
 }
