@@ -7,6 +7,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { root } from "./ensure.mjs";
 import { whatFailed } from "./what_failed.mjs";
+import { whatWasSkipped } from "./what_was_skipped.mjs";
 
 const MINUTES = 20;
 const quick = process.argv.includes("--quick");
@@ -14,6 +15,9 @@ const filter = process.argv.slice(2).filter((argument) => argument !== "--quick"
 const total = { passed: 0, failed: 0, skipped: 0 };
 let broken = false;
 let log = "";
+const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-test-"));
+/** Tests in Rust write what they left out to this file: cargo has no word for it, and counts them as passed. */
+const skips = path.join(home, "skipped");
 
 if (filter.length === 0) {
   const output = await run("cargo", [
@@ -33,7 +37,7 @@ if (filter.length === 0) {
   total.skipped -= [...output.matchAll(/^test .* \.\.\. ignored, (?:run|is started) by /gm)].length;
 }
 
-const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-test-")), "vitest.json");
+const report = path.join(home, "vitest.json");
 const outputs = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
 const slow = quick ? ["interop", "faults", "package"].map((name) => `--exclude=tests/${name}/**`) : [];
 await run("node", ["node_modules/vitest/vitest.mjs", "run", ...outputs, ...slow, ...filter]);
@@ -44,6 +48,13 @@ if (fs.existsSync(report)) {
   total.skipped += counts.numPendingTests + counts.numTodoTests;
 }
 
+const read = (file) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "");
+const rust = new Set(read(skips).split("\n").filter(Boolean)).size;
+total.passed -= rust;
+total.skipped += rust;
+const found = read(report);
+const skipped = whatWasSkipped(found === "" ? undefined : JSON.parse(found), log, read(skips));
+if (skipped.length > 0) console.log(`\nskipped:\n${skipped.map((name) => `  ${name}\n`).join("")}`.trimEnd());
 if (broken) console.log(`\n${whatFailed(log)}`);
 console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 // In CI a skipped test is a test that nobody runs anywhere.
@@ -57,7 +68,8 @@ process.exit(broken || total.failed > 0 || total.passed === 0 ? 1 : 0);
 function run(command, args) {
   console.log(`\u203a ${command} ${args.join(" ")}`);
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"], detached: true });
+    const env = { ...process.env, ARROW_INGEST_SKIPPED: skips };
+    const child = spawn(command, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"], detached: true });
     // A test that hangs would take CI's whole time and leave nothing to read. The group, because what hangs
     // is a child of cargo, and it holds our pipe.
     const end = () => process.kill(-child.pid, "SIGTERM");

@@ -8,7 +8,7 @@ import { RecordBatchStreamWriter, type Table, tableFromArrays } from "apache-arr
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connect } from "../../dist/index.js";
 import { cases } from "./support/golden.js";
-import { describeWith, Peer, PYTHON } from "./support/peer.js";
+import { describeWith, goldenRoot, Peer, PYTHON, testWith } from "./support/peer.js";
 
 const script = path.join(import.meta.dirname, "flight_server.py");
 
@@ -74,7 +74,7 @@ describeWith(PYTHON, "R-21 a pyarrow Flight server", () => {
     },
   );
 
-  test("R-03 golden IPC streams arrive equal", async () => {
+  testWith(goldenRoot, "R-03 golden IPC streams arrive equal", async () => {
     const streams = cases((folder) => folder.includes("littleendian")).filter(({ name }) =>
       name.endsWith(".stream"),
     );

@@ -6,6 +6,8 @@
 // In a test an unwrap is an assertion.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/skipped.rs"]
+mod skipped;
 #[path = "delta/stand_in.rs"]
 mod stand_in;
 #[path = "delta/support.rs"]

@@ -19,6 +19,8 @@ mod faults;
 mod patience;
 #[path = "flight/pyarrow.rs"]
 mod pyarrow;
+#[path = "support/skipped.rs"]
+mod skipped;
 #[path = "flight/sql.rs"]
 mod sql;
 #[path = "flight/strangers.rs"]

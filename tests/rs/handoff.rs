@@ -10,3 +10,5 @@ mod handoff_memory;
 mod handoff_random;
 mod handoff_rows;
 mod handoff_types;
+#[path = "support/skipped.rs"]
+mod skipped;

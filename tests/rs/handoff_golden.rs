@@ -1,5 +1,5 @@
 //! the Arrow project's own integration files. They are read where they lie, beside the
-//! project, and are no part of it; a clone without them skips these tests and says so.
+//! project, and are no part of it; a clone without them skips these tests, and `npm test` says so at its end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,12 @@ use arrow_ingest::handoff::{Foreign, IpcBytes, Parcel, Pool, decode_schema};
 
 use crate::handoff_explode::{Shape, crosses_as_buffers};
 use crate::handoff_random::{MODES, arrives};
+use crate::skipped::skipped;
 
-fn cases(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+fn cases(test: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/arrow-testing");
     let Ok(folders) = fs::read_dir(&root) else {
-        eprintln!("skipped: {} is not there", root.display());
+        skipped(test, &format!("{} is not there", root.display()));
         return Vec::new();
     };
     let mut cases: Vec<PathBuf> = folders
@@ -33,8 +34,10 @@ fn cases(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     cases
 }
 
-fn little_endian() -> Vec<PathBuf> {
-    cases(|folder| folder.starts_with(|first: char| first.is_ascii_digit()) && !folder.contains("bigendian"))
+fn little_endian(test: &str) -> Vec<PathBuf> {
+    cases(test, |folder| {
+        folder.starts_with(|first: char| first.is_ascii_digit()) && !folder.contains("bigendian")
+    })
 }
 
 fn ipc(bytes: &[u8], rows: Option<usize>) -> Parcel {
@@ -61,7 +64,7 @@ fn expected(path: &Path) -> Vec<RecordBatch> {
 
 #[test]
 fn golden_ipc_bytes_arrive_whole() {
-    for path in little_endian() {
+    for path in little_endian("golden_ipc_bytes_arrive_whole") {
         let expected = expected(&path);
         let rows = expected.iter().map(RecordBatch::num_rows).sum();
         let bytes = fs::read(&path).unwrap();
@@ -80,7 +83,7 @@ fn golden_ipc_bytes_arrive_whole() {
 
 #[test]
 fn golden_batches_cross_as_buffers() {
-    for path in little_endian() {
+    for path in little_endian("golden_batches_cross_as_buffers") {
         for batch in expected(&path) {
             if !batch
                 .schema()
@@ -108,7 +111,9 @@ fn golden_batches_cross_as_buffers() {
 
 #[test]
 fn golden_big_endian_bytes_are_refused_in_so_many_words() {
-    for path in cases(|folder| folder.contains("bigendian")) {
+    for path in cases("golden_big_endian_bytes_are_refused_in_so_many_words", |folder| {
+        folder.contains("bigendian")
+    }) {
         let bytes = fs::read(&path).unwrap();
         let error = ipc(&bytes, None).import(MODES[1], &Pool::new(0)).unwrap_err();
         assert_eq!(error.code(), Code::BatchInvalid);

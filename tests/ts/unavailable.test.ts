@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { promisify } from "node:util";
+import { rolldown } from "rolldown";
 import { afterAll, describe, expect, test } from "vitest";
 import { addonOf } from "../../dist/binding.js";
 import { checkRuntime, OLDEST_NODE } from "../../dist/runtime.js";
@@ -119,7 +120,26 @@ describe("R-37 in a process of its own", () => {
     expect(await run(["--permission", "--allow-fs-read=*", "--allow-addons"], connecting)).toMatch(/^OPEN/);
   });
 
-  test("no descriptors left, and it is found once there are some", async () => {
+  test("a bundle that holds the package, whoever made it", async () => {
+    const input = path.join(home, "bundled.mjs");
+    fs.writeFileSync(input, connecting);
+    const made = await rolldown({ input, platform: "node", logLevel: "silent", external: ["apache-arrow"] });
+    // Below the repository, so that apache-arrow is found, and below a package of another name.
+    const app = fs.mkdtempSync(path.resolve("target/bundle-"));
+    try {
+      fs.writeFileSync(path.join(app, "package.json"), '{ "name": "app", "type": "module" }');
+      await made.write({ dir: path.join(app, "dist"), format: "esm" });
+      await made.close();
+      const file = path.join(app, "dist/bundled.js");
+      const env = { ...process.env, NODE_OPTIONS: "" };
+      const { stdout } = await promisify(execFile)(node, [file], { timeout: 60_000, env });
+      expect(stdout).toMatch(/^NATIVE_UNAVAILABLE .* is not found from within a bundle/);
+    } finally {
+      fs.rmSync(app, { recursive: true });
+    }
+  });
+
+  test("no descriptors left", async () => {
     const said = await run(
       [],
       `import * as fs from "node:fs";

@@ -24,6 +24,11 @@ export function describeWith(there: string, name: string, body: () => void): voi
   else test.skip(`${name} (${there} is not there)`, () => {});
 }
 
+/** As `test`, with {@link describeWith}'s conditions. */
+export function testWith(there: string, name: string, body: () => Promise<void>): void {
+  describeWith(there, name, () => test(name, body));
+}
+
 export class Peer implements AsyncDisposable {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
   readonly #lines: AsyncIterator<string>;

@@ -347,7 +347,10 @@ async fn a_full_disk_is_an_error_and_not_a_loss() {
         .arg(table.home.path())
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no right to mount a tmpfs, so the full disk was not tried");
+        crate::skipped::skipped(
+            "a_full_disk_is_an_error_and_not_a_loss",
+            "no right to mount a tmpfs",
+        );
         return;
     }
     table.append(&[rows(0, 10)], json!({})).await.unwrap();
