@@ -8,6 +8,8 @@ import { connect } from "../../dist/index.js";
 import { median } from "../data.mjs";
 
 const MiB = 2 ** 20;
+/** The client that `commits` leaves open. */
+let kept;
 const jobs = { commits, opening, partitions, crowd, idle };
 for await (const line of createInterface({ input: process.stdin })) {
   const job = JSON.parse(line);
@@ -33,8 +35,6 @@ function batchOf(from, rows, keys = 1) {
   const children = columns.map(([, type, buffers]) => new Data(type, 0, rows, 0, buffers));
   return new RecordBatch(schema, new Data(new Struct(schema.fields), 0, rows, 0, [], children));
 }
-
-let kept;
 
 /** So many commits of one row, one after the other. `keep` leaves the client open for the next job. */
 async function commits({ target, count, open, keep }) {

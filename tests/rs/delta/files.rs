@@ -386,6 +386,31 @@ async fn partitions_of_dictionaries_that_do_not_go_together() {
     }
 }
 
+/// who commits little does not wait for another's large commit; and one that is given up leaves no file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_commit_does_not_hold_up_a_small_one() {
+    let (large, small) = (Table::new(), Table::new());
+    let many = keyed(0, (0..20_000).map(|id| format!("p{id}")));
+    let options = json!({"delta": {"partitionBy": ["key"], "commitInterval": "1h"}});
+    let mut writer = large.writer(&many, options).await.unwrap();
+    writer.write(0, &many).await.unwrap();
+    let flushing = tokio::spawn(async move { writer.session.flush().await });
+    while large.parquet_files() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    small.append(&[rows(0, 10)], json!({})).await.unwrap();
+    assert_eq!(small.latest(), 1);
+    assert!(!flushing.is_finished());
+    flushing.abort();
+    assert!(flushing.await.unwrap_err().is_cancelled());
+    let start = std::time::Instant::now();
+    while large.parquet_files() > 0 {
+        assert!(start.elapsed().as_secs() < 20, "{} files", large.parquet_files());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(large.latest(), 0);
+}
+
 /// a partition that cannot be stored fails the commit, and the others leave no file behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_cannot_be_stored_leaves_nothing_behind() {
