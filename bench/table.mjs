@@ -55,6 +55,23 @@ export function table(results) {
       );
     }
   }
+  if (cases.growth) {
+    lines.push("", "## Growth: what one item costs among many", "");
+    lines.push("| | items | each | ÷ the row before | longest turn of the event loop |");
+    lines.push("|---|---|---|---|---|");
+    for (const [name, rows] of Object.entries(cases.growth))
+      for (const row of rows) {
+        const over = row.over === null ? "" : ratio(row.over);
+        const turn = row.longestTurnMs === undefined ? "" : `${row.longestTurnMs} ms`;
+        lines.push(`| ${name} | ${row.count.toLocaleString("en")} | ${time(row.us)} | ${over} | ${turn} |`);
+      }
+    const callers = Object.values(cases.growth)
+      .flat()
+      .filter((row) => row.bytesPerCaller !== undefined);
+    const bytes = callers.at(-1)?.bytesPerCaller;
+    if (bytes !== undefined)
+      lines.push("", `A caller who waits for the budget takes ${bytes} bytes of memory.`);
+  }
   return `${lines.join("\n")}\n`;
 }
 

@@ -465,6 +465,95 @@ mod tests {
         }
     }
 
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// So many rows, let in so long after the one before.
+        Enter(usize, u64),
+        /// Some rows of one of them.
+        Settle(usize, usize, Fate),
+        /// All that is left of one of them.
+        FailRest(usize),
+        /// Its caller waits no longer.
+        GiveUp(usize),
+        /// Those that are older than this.
+        Late(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0usize..6, 0u64..50).prop_map(|(rows, later)| Step::Enter(rows, later)),
+            6 => (any::<usize>(), 1usize..6, fate()).prop_map(|(which, rows, fate)| Step::Settle(which, rows, fate)),
+            1 => any::<usize>().prop_map(Step::FailRest),
+            2 => any::<usize>().prop_map(Step::GiveUp),
+            1 => (0u64..400).prop_map(Step::Late),
+        ]
+    }
+
+    proptest! {
+        /// whatever becomes of its neighbours, a delivery is told once, and of itself.
+        #[test]
+        fn each_of_many_is_told_once(steps in prop::collection::vec(step(), 1..80)) {
+            let start = Instant::now();
+            let mut ledger = Ledger::default();
+            let (mut sequence, mut clock) = (0, start);
+            // Sequence, when it was let in, all rows, settled rows, whether its caller was told.
+            let mut open: Vec<(u64, Instant, usize, usize, bool)> = Vec::new();
+            let lost = Error::new(Code::Unavailable, "away");
+            for step in steps {
+                match step {
+                    Step::Enter(rows, later) => {
+                        sequence += 1;
+                        clock += Duration::from_millis(later);
+                        ledger.enter(Entered { admitted: clock, ..entered(sequence, rows) });
+                        open.push((sequence, clock, rows, 0, false));
+                    }
+                    Step::Settle(which, rows, fate) if !open.is_empty() => {
+                        let index = which % open.len();
+                        let (sequence, _, all, done, told) = open[index];
+                        let rows = rows.min(all - done);
+                        let segment = Segment { sequence, first_row: done, rows };
+                        let settled = match fate {
+                            Fate::Accepted => ledger.accept(&segment, Position::None, clock),
+                            Fate::Refused => ledger.refuse(&segment, Vec::new(), Position::None, clock),
+                            Fate::Failed => ledger.fail(&segment, &lost, clock),
+                            Fate::Unknown => ledger.fail(&segment, &lost.clone().ambiguous(), clock),
+                        };
+                        open[index].3 += rows;
+                        prop_assert_eq!(settled.is_some(), done + rows == all);
+                        if let Some(Settled { outcome, silent }) = settled {
+                            prop_assert_eq!((outcome.sequence, outcome.rows, silent), (sequence, all, told));
+                            open.remove(index);
+                        }
+                    }
+                    Step::FailRest(which) if !open.is_empty() => {
+                        let (sequence, _, all, _, told) = open.remove(which % open.len());
+                        let Settled { outcome, silent } = ledger.fail_rest(sequence, &lost, clock).unwrap();
+                        prop_assert_eq!((outcome.sequence, outcome.rows, silent), (sequence, all, told));
+                        prop_assert!(outcome.status >= Status::Failed);
+                    }
+                    Step::GiveUp(which) if !open.is_empty() => {
+                        let index = which % open.len();
+                        let told = ledger.give_up_waiting(open[index].0, &lost, clock);
+                        prop_assert_eq!(told.is_some(), !open[index].4);
+                        open[index].4 = true;
+                    }
+                    Step::Late(age) => {
+                        let limit = start + Duration::from_millis(age);
+                        let late = open.iter().filter(|(_, admitted, ..)| *admitted < limit);
+                        let late: Vec<u64> = late.map(|(sequence, ..)| *sequence).collect();
+                        prop_assert_eq!(ledger.admitted_before(limit), late);
+                    }
+                    _ => {}
+                }
+                let sequences: Vec<u64> = open.iter().map(|(sequence, ..)| *sequence).collect();
+                prop_assert_eq!(ledger.oldest_admitted(), open.first().map(|(_, admitted, ..)| *admitted));
+                prop_assert_eq!(ledger.oldest(), sequences.first().copied());
+                prop_assert_eq!(ledger.sequences(), sequences);
+                prop_assert_eq!(ledger.is_empty(), open.is_empty());
+            }
+        }
+    }
+
     #[test]
     #[should_panic(expected = "delivery 7 entered twice")]
     fn a_delivery_enters_once() {

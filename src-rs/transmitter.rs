@@ -258,6 +258,11 @@ impl Transmitter {
         self.give_back(submission.charge);
     }
 
+    /// Lets nobody in any more. Whoever waits is not told: all tickets are void, and this says how many.
+    pub fn turn_away_waiting(&self) -> usize {
+        self.admission.close().len()
+    }
+
     /// Lets nobody in any more, delivers what was admitted until `deadline`, then settles the rest as
     /// failed or unknown. Answers when nothing is left.
     pub fn close(&self, deadline: Duration, reply: Reply) {

@@ -13,6 +13,7 @@ interface NativeClient {
   open(operation: number): void;
   check(operation: number): void;
   hurry(): void;
+  resume(): void;
   flush(operation: number): void;
   close(operation: number, deadlineMs: number): void;
   dispose(): void;
@@ -32,6 +33,7 @@ interface NativeEmulator {
   addFault(fault: string): void;
   summary(operation: number): void;
   close(operation: number): void;
+  resume(): void;
   dispose(): void;
 }
 
@@ -116,8 +118,12 @@ export class Binding {
   }
 
   private constructor(addon: Addon, target: string, options: string, listener: Listener) {
+    const resume = (): void => this.#native.resume();
     this.#native = ours(
-      () => new addon.NativeClient(target, options, (numbers, details) => tell(listener, numbers, details)),
+      () =>
+        new addon.NativeClient(target, options, (numbers, details) =>
+          tell(listener, numbers, details, resume),
+        ),
     );
   }
 
@@ -200,8 +206,9 @@ export class EmulatorBinding {
   }
 
   private constructor(addon: Addon, options: string, listening: boolean, listener: EmulatorListener) {
+    const resume = (): void => this.#native.resume();
     const told = (numbers: Float64Array, details: string) =>
-      walk(listener, numbers, details, (at, told) => emulatorRecord(listener, numbers, at, told));
+      walk(listener, numbers, details, resume, (at, told) => emulatorRecord(listener, numbers, at, told));
     this.#native = ours(() => new addon.NativeEmulator(options, listening, told));
   }
 
@@ -292,14 +299,15 @@ const STATUSES = ["acknowledged", "partial", "failed", "unknown"] as const;
 const NO_REJECTIONS: Settled["rejections"] = Object.freeze([]);
 
 /** Exported for its test. */
-export function tell(listener: Listener, numbers: Float64Array, details: string): void {
-  walk(listener, numbers, details, (at, told) => record(listener, numbers, at, told));
+export function tell(listener: Listener, numbers: Float64Array, details: string, resume: () => void): void {
+  walk(listener, numbers, details, resume, (at, told) => record(listener, numbers, at, told));
 }
 
 function walk(
   listener: { broken(error: unknown): void },
   numbers: Float64Array,
   details: string,
+  resume: () => void,
   record: (at: number, details: readonly unknown[]) => void,
 ): void {
   try {
@@ -308,6 +316,8 @@ function walk(
       const length = numbers[at + 1]!;
       // A length of zero or NaN would loop for ever, on the user's only thread.
       if (!(length >= 2)) throw new RangeError(`an event record of length ${length}`);
+      // There is more, and timers, sockets and signals have their turn before it.
+      if (numbers[at] === MORE) setImmediate(resume);
       // One listener that fails must not keep the records behind it from being told.
       try {
         record(at, told);
@@ -322,13 +332,21 @@ function walk(
 }
 
 const NO_DETAILS: readonly unknown[] = [];
+const MORE = 9;
+
+/** What a delivery's end is told with. Deliveries that end for the same reason share it. */
+interface Ending {
+  readonly error?: unknown;
+  readonly rejections?: Settled["rejections"];
+  ours?: IngestError;
+}
 
 function record(listener: Listener, numbers: Float64Array, at: number, details: readonly unknown[]): void {
   switch (numbers[at]) {
     case 1: {
       const index = numbers[at + 19]!;
-      const detail =
-        index < 0 ? undefined : (details[index] as { error?: unknown; rejections?: Settled["rejections"] });
+      const detail = index < 0 ? undefined : (details[index] as Ending);
+      if (detail?.error != null) detail.ours ??= errorFromNative(detail.error);
       const kind = numbers[at + 11]!;
       listener.settled({
         sequence: numbers[at + 2]!,
@@ -351,7 +369,7 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
         retries: numbers[at + 20]!,
         writes: numbers[at + 21]!,
         payloadChanged: numbers[at + 22] === 1,
-        error: detail?.error == null ? null : errorFromNative(detail.error),
+        error: detail?.ours ?? null,
         rejections: detail?.rejections ?? NO_REJECTIONS,
       });
       return;

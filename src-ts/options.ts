@@ -85,7 +85,10 @@ export interface RetryOptions {
   readonly baseDelay?: Duration;
   /** No wait is longer. Default: 30 s. */
   readonly maxDelay?: Duration;
-  /** From the first try; no new try after it. Default: 5 min. */
+  /**
+   * For how long a delivery is tried: no new try begins later than this after it was admitted, or after the
+   * destination's last acknowledgement where that is later. Of connecting: from the first try. Default: 5 min.
+   */
   readonly deadline?: Duration;
   /** What becomes of later writes when one has failed for good. Default: `"continue"`. */
   readonly onExhausted?: "continue" | "stop";

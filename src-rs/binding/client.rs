@@ -156,6 +156,12 @@ impl NativeClient {
         }
     }
 
+    /// After an event *more*, in a later turn of the event loop: the rest of what is to be told.
+    #[napi(catch_unwind)]
+    pub fn resume(&self) {
+        self.desk.mailbox().resume();
+    }
+
     /// Answered when everything admitted before is settled.
     #[napi(catch_unwind)]
     pub fn flush(&self, env: Env, operation: f64) {
@@ -173,7 +179,13 @@ impl NativeClient {
         // NaN, negative and endless ones are the caller's way of saying "as long as it takes".
         let deadline = Duration::try_from_secs_f64(deadline_ms / 1e3).unwrap_or(Duration::MAX);
         match self.core.transmitter() {
-            Ok(transmitter) => transmitter.close(deadline, reply),
+            Ok(transmitter) => {
+                // JavaScript tells those who wait by itself: it knows all of them.
+                let void = transmitter.turn_away_waiting();
+                // SAFETY: the JavaScript thread, in a call.
+                unsafe { self.desk.fulfil(env.raw(), void) };
+                transmitter.close(deadline, reply);
+            }
             Err(_) => reply.answer(Ok(())),
         }
     }

@@ -142,6 +142,12 @@ impl NativeEmulator {
         });
     }
 
+    /// After an event *more*, in a later turn of the event loop: the rest of what is to be told.
+    #[napi(catch_unwind)]
+    pub fn resume(&self) {
+        self.desk.mailbox().resume();
+    }
+
     /// After `close` was replied to, or `start` failed: lets go of the event callback.
     #[napi(catch_unwind)]
     pub fn dispose(&self, env: Env) {

@@ -2,12 +2,15 @@
 //!
 //! Invariants:
 //! - Posting never blocks and never fails; after the environment is gone it does nothing.
-//! - At most one hop is on its way; it takes all that was posted until it runs.
+//! - At most one hop is on its way; it takes what was posted until it runs, but no more than a slice: a hundred
+//!   thousand outcomes at once would hold up everything else on the JavaScript thread. The next slice is told when
+//!   JavaScript asks for it, in a later turn of its event loop.
 //! - A letter is written down by the thread that posts it, which is the one that has made it: what one thread
 //!   allocates and another frees has them wait for each other's allocator, at the rate of small batches.
 //! - References to JavaScript values are deleted here, on their own thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
@@ -27,6 +30,10 @@ use crate::transmitter::{Event, Log};
 /// Pins let go of, and bytes of theirs, whose references may wait for a letter to go along with.
 const MAX_RELEASED: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
+/// Letters of a slice. JavaScript takes microseconds for each, more for one in words.
+const MAX_LETTERS: usize = 2_048;
+const MAX_DETAILS: usize = 512;
+const MAX_DETAIL_BYTES: usize = 512 << 10;
 /// Places for references that stay ready while there is none.
 const MAX_PLACES: usize = 4_096;
 /// An emptied list that is larger is not kept.
@@ -43,8 +50,10 @@ pub struct Mailbox {
 #[derive(Default)]
 struct State {
     function: Option<Function>,
+    /// Or JavaScript has more to take and has not asked for it.
     hop_under_way: bool,
-    letters: Letters,
+    /// In slices. The last one is written to.
+    letters: VecDeque<Letters>,
     released_pins: Vec<u64>,
     /// JavaScript memory that only waits for their references to be dropped.
     released_bytes: usize,
@@ -58,6 +67,8 @@ struct Letters {
     numbers: Vec<f64>,
     /// What the numbers refer to by index, each as JSON.
     details: Vec<String>,
+    detail_bytes: usize,
+    count: usize,
     /// How many of them JavaScript waits for.
     told: usize,
 }
@@ -114,8 +125,17 @@ impl Mailbox {
         // Not under the lock, which JavaScript's thread takes too: there may be a million refused rows.
         let detail = letter.detail();
         let mut state = self.lock();
-        state.letters.write(&letter, detail);
+        state.slice().write(&letter, detail);
         state.hop();
+    }
+
+    /// JavaScript has had a turn of its event loop since it was told that there is more.
+    pub fn resume(&self) {
+        let mut state = self.lock();
+        state.hop_under_way = false;
+        if state.letters.iter().any(|slice| slice.count > 0) {
+            state.hop();
+        }
     }
 
     /// Its reference goes with the next letter: a hop for each would cost the JavaScript thread more than
@@ -136,6 +156,15 @@ impl Mailbox {
 }
 
 impl State {
+    /// Where the next letter is written.
+    fn slice(&mut self) -> &mut Letters {
+        if self.letters.back().is_none_or(Letters::is_full) {
+            self.letters.push_back(Letters::default());
+        }
+        let last = self.letters.len() - 1;
+        &mut self.letters[last]
+    }
+
     fn hop(&mut self) {
         if self.hop_under_way {
             return;
@@ -333,15 +362,20 @@ impl Desk {
     fn take(&self, env: sys::napi_env) -> (Vec<f64>, String) {
         let letters = {
             let mut state = self.mailbox.lock();
-            state.hop_under_way = false;
-            let numbers = self.spare_numbers.take();
-            std::mem::replace(
-                &mut state.letters,
-                Letters {
+            let mut letters = state.letters.pop_front().unwrap_or_default();
+            // A slice that nothing was written to is the one for the next letter.
+            let more = state.letters.iter().any(|slice| slice.count > 0);
+            if more {
+                letters.numbers.extend([9.0, 2.0]);
+            } else if state.letters.is_empty() {
+                let numbers = self.spare_numbers.take();
+                state.letters.push_back(Letters {
                     numbers,
                     ..Letters::default()
-                },
-            )
+                });
+            }
+            state.hop_under_way = more;
+            letters
         };
         self.delete_released(env);
         self.close_if_done();
@@ -389,11 +423,22 @@ impl Letter {
 }
 
 impl Letters {
+    fn is_full(&self) -> bool {
+        self.count >= MAX_LETTERS
+            || self.details.len() >= MAX_DETAILS
+            || self.detail_bytes >= MAX_DETAIL_BYTES
+    }
+
     fn write(&mut self, letter: &Letter, detail: Option<String>) {
+        self.count += 1;
         let index = match detail {
             None => -1.0,
             Some(detail) => {
-                self.details.push(detail);
+                // Many that end together end for one reason, in the same words.
+                if self.details.last() != Some(&detail) {
+                    self.detail_bytes += detail.len();
+                    self.details.push(detail);
+                }
                 (self.details.len() - 1) as f64
             }
         };

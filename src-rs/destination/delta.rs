@@ -21,6 +21,7 @@ mod conform;
 mod dictionaries;
 mod encoder;
 mod errors;
+mod faults;
 mod features;
 mod file;
 mod grouping;
@@ -37,7 +38,7 @@ mod types;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
@@ -503,8 +504,28 @@ impl DeltaSession {
     }
 }
 
-/// Everything about a write that can be wrong is found here.
+/// Everything about a write that can be wrong is found here, all of it at once.
 fn part_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<Part> {
+    conformed(plan, splitter, write).map_err(|error| match error.row() {
+        None => error,
+        Some(_) => faults::of_write(write, error, |batch| {
+            let conformed = plan.conform(batch)?;
+            match splitter {
+                None => Ok(()),
+                Some(splitter) => held(splitter)?.number(&conformed).map(|_| ()),
+            }
+        }),
+    })
+}
+
+fn held(splitter: &Mutex<Splitter>) -> Result<MutexGuard<'_, Splitter>> {
+    splitter
+        .lock()
+        .map_err(|_| Error::new(Code::Internal, "splitting by partition failed before"))
+}
+
+/// The write as the encoders take it.
+fn conformed(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<Part> {
     let mut first = 0_u64;
     let mut whole = Vec::with_capacity(write.batches.len());
     let mut numbers = Vec::new();
@@ -518,9 +539,7 @@ fn part_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Re
         match splitter {
             None => whole.push(conformed),
             Some(splitter) => {
-                let mut splitter = splitter
-                    .lock()
-                    .map_err(|_| Error::new(Code::Internal, "splitting by partition failed before"))?;
+                let mut splitter = held(splitter)?;
                 numbers.push(splitter.number(&conformed).map_err(within)?);
             }
         }

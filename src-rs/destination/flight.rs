@@ -259,6 +259,11 @@ impl Destination for Flight {
         (flight.acknowledgement == FlightAcknowledgement::Stream).then_some(flight.commit_interval)
     }
 
+    /// Without a provider the same headers and passwords go with every try.
+    fn renews_credentials(&self) -> bool {
+        self.config.header_provider.is_some()
+    }
+
     async fn check(&self) -> Result<()> {
         let connection = self.connection().await.map_err(|error| self.remember(error))?;
         let What::Put(descriptor) = &self.target.what else {

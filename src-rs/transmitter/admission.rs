@@ -183,6 +183,7 @@ mod tests {
             2 => any::<usize>().prop_map(Step::Cancel),
             4 => any::<usize>().prop_map(Step::Release),
         ]
+        .boxed()
     }
 
     proptest! {
@@ -190,16 +191,23 @@ mod tests {
         #[test]
         fn never_above_the_budget_and_first_come_first_admitted(
             steps in prop::collection::vec(step(), 1..120),
-            close in any::<bool>(),
+            close_after in prop::option::of(0usize..120),
         ) {
             const BUDGET: usize = 200;
             let admission = Admission::new(BUDGET);
             let (mut waiting, mut granted) = (Vec::<(u64, usize)>::new(), Vec::<(u64, usize)>::new());
             let mut inside: Vec<usize> = Vec::new();
-            let close = close.then_some(Step::Close);
-            for step in steps.into_iter().chain(close) {
+            let mut steps = steps;
+            if let Some(after) = close_after {
+                steps.insert(after.min(steps.len()), Step::Close);
+            }
+            let mut closed = false;
+            for step in steps {
                 let mut let_in = Vec::new();
                 match step {
+                    Step::Request(bytes) if closed => {
+                        prop_assert_eq!(admission.request(bytes).unwrap_err().code(), Code::Closed);
+                    }
                     Step::Request(bytes) => match admission.request(bytes).unwrap() {
                         Admit::Admitted => {
                             prop_assert!(waiting.is_empty() && granted.is_empty(), "somebody was passed");
@@ -226,7 +234,9 @@ mod tests {
                     Step::Release(pick) if !inside.is_empty() => {
                         let_in = admission.release(inside.remove(pick % inside.len()));
                     }
+                    Step::Cancel(_) => prop_assert!(!admission.cancel(u64::MAX).0),
                     Step::Close => {
+                        closed = true;
                         let mut void: Vec<u64> = granted.drain(..).chain(waiting.drain(..)).map(|t| t.0).collect();
                         let mut told = admission.close();
                         void.sort_unstable();

@@ -405,64 +405,109 @@ mod tests {
         }
     }
 
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Rows of each part, whether of the other schema, and bytes of a row.
+        Push(Vec<usize>, bool, u8),
+        TakeBack(u64),
+        /// Takes what is full, or everything.
+        Draw(bool),
+        TakeFitting(bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let parts = prop::collection::vec(0usize..120, 0..4);
+        prop_oneof![
+            6 => (parts, prop::bool::weighted(0.2), 0u8..6).prop_map(|(parts, other, width)| Step::Push(parts, other, width)),
+            6 => (1u64..40).prop_map(Step::TakeBack),
+            2 => prop::bool::weighted(0.2).prop_map(Step::Draw),
+            1 => any::<bool>().prop_map(Step::TakeFitting),
+        ]
+    }
+
+    fn values_of(segments: &[Segment]) -> Vec<i64> {
+        let values = |s: &Segment| {
+            let sequence = s.sequence as i64 * 1_000;
+            (s.first_row..s.first_row + s.rows).map(move |row| sequence + row as i64)
+        };
+        segments.iter().flat_map(values).collect()
+    }
+
     proptest! {
         /// rows come out once, in order, in drafts of one schema that respect the limits, with
-        /// segments that say truly whose they are; what is taken back does not come out.
+        /// segments that say truly whose they are; what is taken back, whenever, does not come out.
         #[test]
         fn what_goes_in_comes_out_in_order(
             max_rows in 1usize..50,
             max_bytes in 8usize..600,
-            pushes in prop::collection::vec((prop::collection::vec(0usize..120, 0..4), any::<bool>(), 0u8..6), 1..30),
-            taken_back in prop::option::of(1u64..10),
+            steps in prop::collection::vec(step(), 1..60),
         ) {
             let start = Instant::now();
             let mut batcher = Batcher::new(limits(max_rows, max_bytes), true);
-            let mut expected = Vec::new();
-            let mut found = Vec::new();
-            let mut draw = |batcher: &mut Batcher, force: bool| {
-                while let Some(draft) = batcher.next(start, force, None) {
-                    let draft = draft.unwrap();
-                    let rows: usize = draft.batches.iter().map(RecordBatch::num_rows).sum();
-                    assert_eq!(rows, draft.rows);
-                    assert!(rows > 0 && rows <= max_rows);
-                    assert!(draft.bytes <= max_bytes || rows == 1, "{} bytes", draft.bytes);
-                    let values: Vec<i64> = draft
-                        .batches
-                        .iter()
-                        .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
-                        .collect();
-                    let owners: Vec<i64> = draft
-                        .segments
-                        .iter()
-                        .flat_map(|s| (s.first_row..s.first_row + s.rows).map(|row| s.sequence as i64 * 1_000 + row as i64))
-                        .collect();
-                    assert_eq!(values, owners);
-                    assert!(draft.batches.iter().all(|batch| batch.schema() == draft.schema));
-                    found.extend(values);
-                }
-            };
-            for (index, (parts, other, width)) in pushes.iter().enumerate() {
-                let sequence = index as u64 + 1;
-                let mut first = sequence as i64 * 1_000;
-                let mut batches = Vec::new();
-                for rows in parts {
-                    let name = if *other { "b" } else { "a" };
-                    batches.push(Portion::whole(batch(name, first, *rows), rows * usize::from(*width)));
-                    if taken_back != Some(sequence) {
-                        expected.extend(first..first + *rows as i64);
+            let mut sequence = 0;
+            // Rows that are in it, in order, with their schema.
+            let mut inside: VecDeque<(i64, bool)> = VecDeque::new();
+            for step in steps.into_iter().chain([Step::Draw(true)]) {
+                match step {
+                    Step::Push(parts, other, width) => {
+                        sequence += 1;
+                        let mut first = sequence as i64 * 1_000;
+                        let mut portions = Vec::new();
+                        for rows in parts {
+                            let whole = batch(if other { "b" } else { "a" }, first, rows);
+                            portions.push(Portion::whole(whole, rows * usize::from(width)));
+                            inside.extend((first..first + rows as i64).map(|value| (value, other)));
+                            first += rows as i64;
+                        }
+                        batcher.push(sequence, portions, start);
                     }
-                    first += *rows as i64;
+                    Step::TakeBack(sequence) => {
+                        let is_own = |value: i64| value / 1_000 == sequence as i64;
+                        let taken = values_of(&batcher.take_back(sequence));
+                        let own: Vec<i64> = inside.iter().map(|(value, _)| *value).filter(|value| is_own(*value)).collect();
+                        prop_assert_eq!(taken, own);
+                        inside.retain(|(value, _)| !is_own(*value));
+                    }
+                    Step::TakeFitting(other) => {
+                        let schema = batch(if other { "b" } else { "a" }, 0, 0).schema();
+                        let taken = values_of(&batcher.take_fitting(&schema));
+                        let fitting = inside.iter().take_while(|(_, of)| *of == other).count();
+                        let expected: Vec<i64> = inside.drain(..fitting).map(|(value, _)| value).collect();
+                        prop_assert_eq!(taken, expected);
+                    }
+                    Step::Draw(force) => {
+                        while let Some(draft) = batcher.next(start, force, None) {
+                            let draft = draft.unwrap();
+                            let rows: usize = draft.batches.iter().map(RecordBatch::num_rows).sum();
+                            prop_assert_eq!(rows, draft.rows);
+                            prop_assert!(rows > 0 && rows <= max_rows);
+                            prop_assert!(draft.bytes <= max_bytes || rows == 1, "{} bytes", draft.bytes);
+                            let values: Vec<i64> = draft
+                                .batches
+                                .iter()
+                                .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
+                                .collect();
+                            prop_assert_eq!(&values, &values_of(&draft.segments));
+                            prop_assert!(draft.batches.iter().all(|batch| batch.schema() == draft.schema));
+                            let expected: Vec<i64> = inside.drain(..rows).map(|(value, _)| value).collect();
+                            prop_assert_eq!(values, expected);
+                        }
+                        prop_assert!(!force || inside.is_empty());
+                    }
                 }
-                batcher.push(sequence, batches, start);
-                if taken_back == Some(sequence) {
-                    let rows: usize = batcher.take_back(sequence).iter().map(|segment| segment.rows).sum();
-                    prop_assert_eq!(rows, parts.iter().sum::<usize>());
+                let head = inside.front().map(|(value, _)| *value as u64 / 1_000);
+                prop_assert_eq!(batcher.head(), head);
+                prop_assert_eq!(batcher.is_empty(), inside.is_empty());
+                prop_assert_eq!(batcher.due().is_none(), inside.is_empty());
+                let live = batcher.pieces.iter().filter(|piece| piece.portion.is_some()).count();
+                prop_assert_eq!(batcher.pieces.len(), live + batcher.gone);
+                prop_assert!(batcher.gone <= live, "{} places for nobody", batcher.gone);
+                if let Some(begun) = &batcher.begun {
+                    let taken = batcher.pieces.range(..begun.taken).filter_map(|piece| piece.portion.as_ref());
+                    let sums = taken.fold((0, 0), |(rows, bytes), of| (rows + of.rows(), bytes + of.bytes()));
+                    prop_assert_eq!(sums, (begun.rows, begun.bytes));
                 }
-                draw(&mut batcher, false);
             }
-            draw(&mut batcher, true);
-            prop_assert!(batcher.is_empty() && batcher.head().is_none() && batcher.due().is_none());
-            prop_assert_eq!(found, expected);
         }
     }
 

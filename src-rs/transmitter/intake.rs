@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,20 +212,26 @@ impl Intake {
                 .flat_map(|submission| &submission.parcels)
                 .all(is_columns)
         };
-        if now && (bytes < INLINE_BYTES || submissions.len() > 1 && flat()) {
-            return Begun::Over(import(submissions, destination.as_ref(), &pool));
-        }
+        let inline = now && (bytes < INLINE_BYTES || submissions.len() > 1 && flat());
         let headers: Vec<Header> = submissions.iter().map(Header::of).collect();
-        let task = compute::spawn(move || import(submissions, destination.as_ref(), &pool));
-        Begun::UnderWay(Box::pin(async move {
-            // The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
-            task.await.unwrap_or_else(|_| {
-                let died = || Error::new(Code::Internal, "the import of a batch panicked");
-                let refused = |header: Header| Arrival::Delivered(header.refused(died()));
-                headers.into_iter().map(refused).collect()
-            })
-        }))
+        let import = move || import(submissions, destination.as_ref(), &pool);
+        if inline {
+            // Uncontained, it would end the intake, and everybody after it would wait for ever.
+            let imported = catch_unwind(AssertUnwindSafe(import));
+            return Begun::Over(imported.unwrap_or_else(|_| died(headers)));
+        }
+        let task = compute::spawn(import);
+        Begun::UnderWay(Box::pin(
+            async move { task.await.unwrap_or_else(|_| died(headers)) },
+        ))
     }
+}
+
+/// The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
+fn died(headers: Vec<Header>) -> Vec<Arrival> {
+    let error = || Error::new(Code::Internal, "the import of a batch panicked");
+    let refused = |header: Header| Arrival::Delivered(header.refused(error()));
+    headers.into_iter().map(refused).collect()
 }
 
 enum Begun {

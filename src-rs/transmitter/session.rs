@@ -5,6 +5,7 @@
 //! - Acknowledgements reach the transmitter before the event that ends the session, and that event
 //!   after the session is dropped.
 //! - However a session ends, in a panic too, the transmitter is told.
+//! - Opening and closing end, whatever the destination waits for.
 //! - Dropping the [`Driver`] drops the session: nothing it holds outlives the transmitter's interest.
 
 use std::future::Future;
@@ -19,6 +20,11 @@ use tokio::time::Instant;
 
 use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Session, Write};
 use crate::error::{Code, Error, Result};
+
+/// How long opening a session may take. It is a bound for what hangs: who waits has a deadline of their own.
+const LONGEST_OPEN: Duration = Duration::from_secs(300);
+/// How long closing one may take: other rows wait for it.
+const LONGEST_CLOSE: Duration = Duration::from_secs(300);
 
 /// What the transmitter asks of the session.
 pub enum Call {
@@ -154,7 +160,8 @@ impl Drive {
         opening: Opening,
         mut calls: UnboundedReceiver<Call>,
     ) -> Result<bool, (Error, During)> {
-        let opened = self.watching(During::Open, destination.open(opening)).await?;
+        let opening = within(LONGEST_OPEN, "open", destination.open(opening));
+        let opened = self.watching(During::Open, opening).await?;
         self.say(Kind::Opened {
             landed: opened.landed,
             conclusive: opened.conclusive,
@@ -197,7 +204,8 @@ impl Drive {
                 }
                 Some(Call::Flush) => self.flush(&mut session).await?,
                 Some(Call::Close) => {
-                    self.watching(During::Close, session.close()).await?;
+                    let closing = within(LONGEST_CLOSE, "close", session.close());
+                    self.watching(During::Close, closing).await?;
                     return Ok(true);
                 }
                 None => return Ok(false),
@@ -257,6 +265,17 @@ impl Drive {
             kind,
         });
     }
+}
+
+async fn within<T>(
+    limit: Duration,
+    operation: &'static str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        let text = format!("the destination did not {operation} a session within {limit:?}");
+        Err(Error::new(Code::Unavailable, text).during(operation))
+    })
 }
 
 fn panicked() -> Error {

@@ -43,6 +43,9 @@ import { Unsettled } from "./unsettled.js";
 /** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
 const CLOSE_DEADLINE_MS = 30_000;
 
+/** How long callers are told of something before others have a turn. What they do about it comes on top. */
+const SLICE_MS = 5;
+
 interface Waiter {
   readonly group: readonly InFlight[];
   readonly admitted: () => void;
@@ -368,16 +371,35 @@ export class Core implements Listener {
 
   async #close(deadlineMs: number): Promise<void> {
     const began = performance.now();
-    for (const ticket of [...this.#waiting.keys()]) this.#cancel(ticket, closed("send"));
+    const waiters = [...this.#waiting.values()];
+    this.#waiting.clear();
+    // It makes all tickets void.
+    const answered = this.operation((operation) => this.binding.close(operation, deadlineMs));
+    const turnedAway = this.#turnAway(waiters);
     try {
-      await this.operation((operation) => this.binding.close(operation, deadlineMs));
+      await answered;
     } finally {
+      await turnedAway;
       this.#end();
     }
     // A listener that rejected later would be the only one who knew of a failure.
     await this.#unread.decided(Math.max(0, deadlineMs - (performance.now() - began)));
     const error = this.#unread.toError();
     if (error !== null) throw error;
+  }
+
+  /** Tells those who wait that they wait in vain, a slice in each turn of the event loop. Never rejects. */
+  async #turnAway(waiters: readonly Waiter[]): Promise<void> {
+    const reason = closed("send");
+    let began = performance.now();
+    for (const waiter of waiters) {
+      listenNoMore(waiter.group[0]?.signal, waiter.onAbort);
+      this.#refused(waiter.group, reason);
+      waiter.refused(reason);
+      if (performance.now() - began < SLICE_MS) continue;
+      await turn();
+      began = performance.now();
+    }
   }
 
   #end(): void {

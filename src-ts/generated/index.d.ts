@@ -17,6 +17,8 @@ export declare class NativeClient {
   check(operation: number): void
   /** Somebody waits for the outcome of what was admitted before. */
   hurry(): void
+  /** After an event *more*, in a later turn of the event loop: the rest of what is to be told. */
+  resume(): void
   /** Answered when everything admitted before is settled. */
   flush(operation: number): void
   /** Answered when everything is settled and the destination let go of. */
@@ -58,6 +60,8 @@ export declare class NativeEmulator {
   summary(operation: number): void
   /** Replied to with null once every table is committed and the port is given back. */
   close(operation: number): void
+  /** After an event *more*, in a later turn of the event loop: the rest of what is to be told. */
+  resume(): void
   /** After `close` was replied to, or `start` failed: lets go of the event callback. */
   dispose(): void
 }

@@ -12,8 +12,12 @@ mod batching;
 mod budget;
 #[path = "transmitter/chaos.rs"]
 mod chaos;
+#[path = "transmitter/deadlines.rs"]
+mod deadlines;
 #[path = "transmitter/ending.rs"]
 mod ending;
+#[path = "transmitter/panics.rs"]
+mod panics;
 #[path = "transmitter/quarantine.rs"]
 mod quarantine;
 #[path = "transmitter/retrying.rs"]

@@ -22,6 +22,8 @@ function listener(overrides: Partial<Listener> = {}) {
   return { made, told };
 }
 
+const resume = (): void => {};
+
 const settled = (detail: number, position = [0, 0]) => [
   ...[1, 24, 5, 1, 10, 9, 1, 2, 100, 0, 3],
   ...position,
@@ -81,7 +83,7 @@ describe("R-14 events", () => {
       0,
       ...settled(-1, [2, 9]),
     ];
-    tell(made, Float64Array.from(numbers), JSON.stringify(details));
+    tell(made, Float64Array.from(numbers), JSON.stringify(details), resume);
     expect(told.map(([kind]) => kind)).toEqual([
       "settled",
       "granted",
@@ -128,12 +130,33 @@ describe("R-14 events", () => {
     });
   });
 
+  test("R-36 of which there are more are asked for in a later turn of the event loop", async () => {
+    const { made, told } = listener();
+    let asked = 0;
+    const resume = (): void => {
+      asked++;
+    };
+    tell(made, Float64Array.of(2, 3, 1, 9, 2), "", resume);
+    expect([told.length, asked]).toEqual([1, 0]);
+    await new Promise(setImmediate);
+    expect(asked).toBe(1);
+  });
+
+  test("that end for one reason share it", () => {
+    const { made, told } = listener();
+    const details = JSON.stringify([{ error: { code: "UNAVAILABLE", message: "away" } }]);
+    tell(made, Float64Array.from([...settled(0), ...settled(0)]), details, resume);
+    const [first, second] = told.map(([, outcome]) => (outcome as { error: unknown }).error);
+    expect(first).toMatchObject({ code: "UNAVAILABLE" });
+    expect(second).toBe(first);
+  });
+
   test("one listener that fails does not keep the others from being told", () => {
     const failing = () => {
       throw new Error("mine");
     };
     const { made, told } = listener({ granted: failing });
-    tell(made, Float64Array.of(2, 3, 1, 3, 4, 2, -1), "");
+    tell(made, Float64Array.of(2, 3, 1, 3, 4, 2, -1), "", resume);
     expect(told).toMatchObject([
       ["broken", { message: "mine" }],
       ["answered", 2, null],
@@ -143,11 +166,11 @@ describe("R-14 events", () => {
   test("nonsense is reported, and ends", () => {
     for (const numbers of [[1, 0], [1, Number.NaN], [2]]) {
       const { made, told } = listener();
-      tell(made, Float64Array.from(numbers), "");
+      tell(made, Float64Array.from(numbers), "", resume);
       expect(told[0]![0]).toBe("broken");
     }
     const { made, told } = listener();
-    tell(made, Float64Array.of(2, 3, 1), "{");
+    tell(made, Float64Array.of(2, 3, 1), "{", resume);
     expect(told[0]![0]).toBe("broken");
   });
 });

@@ -207,16 +207,21 @@ impl Engine {
                 let settled = self.ledger.fail_rest(sequence, &in_doubt, now());
                 self.finish(settled);
             }
-            // What was left of the turn, the last first.
-            for arrival in arrived.into_iter().rev() {
-                self.on_arrival(arrival);
-            }
         };
         // What the panic left half-done may not bear being looked at.
         let _ = catch_unwind(AssertUnwindSafe(settle));
+        // What was left of the turn, the last first.
+        for arrival in arrived.into_iter().rev() {
+            self.on_late_arrival(arrival);
+        }
         for ticket in self.admission.close() {
             (self.observer)(Event::Granted(ticket));
         }
+    }
+
+    /// What arrives once it is over is refused, each by itself: one that panics must not take others with it.
+    pub(super) fn on_late_arrival(&mut self, arrival: Arrival) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.on_arrival(arrival)));
     }
 
     pub(super) fn abort(&mut self, sequence: u64) {

@@ -7,7 +7,7 @@ use arrow::array::{
     StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
-use arrow_ingest::error::Code;
+use arrow_ingest::error::{Code, Error};
 use serde_json::{Value, json};
 
 use crate::support::{Table, columns, error, rows};
@@ -129,6 +129,48 @@ async fn an_empty_string_is_no_partition_value() {
     let refused = error(writer.write_all(0, &batches).await);
     assert_eq!(refused.code(), Code::BatchInvalid);
     assert_eq!((refused.field(), refused.row()), (Some("key"), Some(3)));
+}
+
+/// all that is wrong with a write is known at once, in whichever column and batch it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_at_fault_is_named_at_once() {
+    let table = Table::new();
+    let options = json!({"delta": {"partitionBy": ["key"]}});
+    let strict = |ids: Vec<Option<i64>>, keys: Vec<Option<&str>>| {
+        columns(vec![
+            ("id", Arc::new(Int64Array::from(ids)) as ArrayRef),
+            ("key", Arc::new(StringArray::from(keys)) as ArrayRef),
+        ])
+    };
+    let good = strict(vec![Some(0)], vec![Some("x")]);
+    let fields = vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("key", DataType::Utf8, true),
+    ];
+    let made = RecordBatch::new_empty(Arc::new(Schema::new(fields)));
+    table.writer(&made, options.clone()).await.unwrap();
+    let mut writer = table.writer(&good, options).await.unwrap();
+    let many = 5_000;
+    let batches = [
+        // The empty key is found first in the second column, the null before it in the first.
+        strict(
+            vec![Some(0), None, Some(2), Some(3)],
+            vec![Some(""), Some("x"), Some("x"), Some("")],
+        ),
+        good.clone(),
+        strict(
+            (0..many).map(|n| Some(n).filter(|n| n % 1_000 != 999)).collect(),
+            vec![Some("x"); many as usize],
+        ),
+    ];
+    let refused = error(writer.write_all(0, &batches).await);
+    let mut found: Vec<u64> = refused.into_faults().iter().filter_map(Error::row).collect();
+    found.sort_unstable();
+    let expected: Vec<u64> = [0, 1, 3]
+        .into_iter()
+        .chain((0..5).map(|n| 5 + 1_000 * n + 999))
+        .collect();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

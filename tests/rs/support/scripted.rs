@@ -57,6 +57,9 @@ pub struct World {
     pub closes: VecDeque<Act>,
     /// Writes that hold one of these fail for good, however often they come.
     pub poison: HashSet<i64>,
+    /// Writes that hold one of these fail for good, and the error names the first of them, or all.
+    pub faulty: HashSet<i64>,
+    pub names_all: bool,
     /// These rows are refused, the others of their write kept.
     pub refused: HashSet<i64>,
     /// Whatever becomes durable together is refused whole, and nothing of it kept, for one of these.
@@ -67,6 +70,8 @@ pub struct World {
     pub unwanted: HashSet<String>,
     /// Panics where nobody expects it: when it is asked what it can do.
     pub mad: bool,
+    /// Panics when it is asked what it does with a batch, which is while that is imported.
+    pub mad_at_import: bool,
     /// So many sessions look for what landed and cannot tell yet.
     pub looks_in_vain: usize,
     /// Flushes unasked so long after the first write.
@@ -114,6 +119,7 @@ impl World {
 pub struct Scripted {
     pub tells_what_landed: bool,
     pub refusals_are_atomic: bool,
+    pub renews_credentials: bool,
     pub durable: Durable,
     world: Arc<Mutex<World>>,
     start: Instant,
@@ -124,6 +130,7 @@ impl Scripted {
         Scripted {
             tells_what_landed,
             refusals_are_atomic: false,
+            renews_credentials: true,
             durable,
             world: Arc::default(),
             start: Instant::now(),
@@ -168,7 +175,13 @@ impl Destination for Scripted {
     }
 
     fn computes_on(&self, _: &Schema) -> bool {
+        let mad = self.world().mad_at_import;
+        assert!(!mad, "mad");
         false
+    }
+
+    fn renews_credentials(&self) -> bool {
+        self.renews_credentials
     }
 
     fn commit_interval(&self) -> Option<Duration> {
@@ -453,6 +466,18 @@ impl Session for ScriptedSession {
         let act = wait(act).await;
         if rows.iter().any(|row| self.world().poison.contains(row)) {
             return self.fail(never());
+        }
+        let faults = {
+            let world = self.world();
+            let faulty = (0..rows.len()).filter(|row| world.faulty.contains(&rows[*row]));
+            let mut faults: Vec<Error> = faulty.map(|row| never().at_row(row as u64)).collect();
+            faults.truncate(if world.names_all { usize::MAX } else { 1 });
+            faults
+        };
+        if !faults.is_empty() {
+            let mut faults = faults.into_iter();
+            let first = faults.next().unwrap();
+            return self.fail(first.with_others(faults.collect()));
         }
         if self.due.is_none() {
             let interval = self.world().flush_interval;
