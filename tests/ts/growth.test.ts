@@ -14,7 +14,7 @@ import {
   vectorFromArray,
 } from "apache-arrow";
 import { afterAll, describe, expect, test } from "vitest";
-import { connect, type TransmissionResult } from "../../dist/index.js";
+import { connect, type IngestError, type TransmissionResult } from "../../dist/index.js";
 import { FlightServer, UNAUTHENTICATED, UNAVAILABLE } from "./support/flight-server.js";
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "growth-"));
@@ -57,30 +57,35 @@ describe("R-36 what many are told is told in slices", () => {
     await using server = await away();
     const client = await connect(server.url, { retry: patient, inflight: { maxBytes: "1GiB" } });
     const pending: Promise<TransmissionResult>[] = [];
-    for (let n = 0; n < 20_000; n++) pending.push((await client.enqueue(one)).result);
+    for (let n = 0; n < 10_000; n++) pending.push((await client.enqueue(one)).result);
     const closed = client.close({ deadline: 100 });
     // 2,048 in a slice.
-    expect(await turnsBetween(pending)).toBeGreaterThan(8);
+    expect(await turnsBetween(pending)).toBeGreaterThan(3);
     await closed;
     const results = await Promise.all(pending);
-    expect(new Set(results.map(({ status }) => status))).toEqual(new Set(["failed"]));
+    // A server that is away may have taken the rows before it was.
+    expect(results.every(({ success, error }) => !success && error !== null)).toBe(true);
     expect(results.map(({ sequence }) => sequence)).toEqual(pending.map((_, n) => BigInt(n + 1)));
   }, 60_000);
 
   test("of callers who wait for the budget, in their order", async () => {
     await using server = await away();
-    const client = await connect(server.url, { retry: patient, inflight: { maxBytes: 8 } });
-    const first = await client.enqueue(one);
+    const client = await connect(server.url, { retry: patient, inflight: { maxBytes: 1 } });
+    const first = (await client.enqueue(one)).result;
     const order: number[] = [];
-    const waiting = Array.from({ length: 50_000 }, async (_, n) => {
-      await expect(client.enqueue(one)).rejects.toMatchObject({ code: "CLOSED" });
-      order.push(n);
-    });
+    const waiting = Array.from({ length: 30_000 }, (_, n) =>
+      client.enqueue(one).then(
+        () => Promise.reject(new Error("it was let in")),
+        (error: unknown) => {
+          if ((error as IngestError).code === "CLOSED") order.push(n);
+        },
+      ),
+    );
     const closed = client.close({ deadline: 100 });
     expect(await turnsBetween(waiting)).toBeGreaterThan(0);
     await closed;
-    expect(order.every((n, index) => index === 0 || order[index - 1]! < n)).toBe(true);
-    expect((await first.result).status).toBe("failed");
+    expect(order).toEqual(waiting.map((_, n) => n));
+    expect((await first).success).toBe(false);
     expect(client.stats().deliveries).toMatchObject({ waiting: 0, unsettled: 0 });
   }, 60_000);
 });
