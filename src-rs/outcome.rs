@@ -520,14 +520,16 @@ mod tests {
                         };
                         open[index].3 += rows;
                         prop_assert_eq!(settled.is_some(), done + rows == all);
-                        if let Some(Settled { outcome, silent }) = settled {
+                        if let Some(Settled { outcome, silent, charge }) = settled {
+                            prop_assert_eq!(charge, all * 9);
                             prop_assert_eq!((outcome.sequence, outcome.rows, silent), (sequence, all, told));
                             open.remove(index);
                         }
                     }
                     Step::FailRest(which) if !open.is_empty() => {
                         let (sequence, _, all, _, told) = open.remove(which % open.len());
-                        let Settled { outcome, silent } = ledger.fail_rest(sequence, &lost, clock).unwrap();
+                        let Settled { outcome, silent, charge } = ledger.fail_rest(sequence, &lost, clock).unwrap();
+                        prop_assert_eq!(charge, all * 9);
                         prop_assert_eq!((outcome.sequence, outcome.rows, silent), (sequence, all, told));
                         prop_assert!(outcome.status >= Status::Failed);
                     }

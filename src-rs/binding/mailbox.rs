@@ -31,7 +31,7 @@ use crate::transmitter::{Event, Log};
 const MAX_RELEASED: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 /// Letters of a slice. JavaScript takes microseconds for each, more for one in words.
-const MAX_LETTERS: usize = 2_048;
+const MAX_LETTERS: usize = 1_024;
 const MAX_DETAILS: usize = 512;
 const MAX_DETAIL_BYTES: usize = 512 << 10;
 /// Places for references that stay ready while there is none.

@@ -735,6 +735,7 @@ mod tests {
         let delivered = Delivered {
             sequence: 1,
             bytes: 0,
+            charge: 0,
             admitted: now(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,

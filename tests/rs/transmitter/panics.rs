@@ -141,6 +141,7 @@ async fn on_the_thread_of_dead_letters() {
             sequence,
             parcels: vec![parcel] as Vec<Parcel>,
             bytes: 24,
+            charge: 24,
             admitted: std::time::Instant::now(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,
