@@ -180,26 +180,21 @@ impl Staged {
             true => file_system::name_new(self.disk.as_ref(), &self.staged, &self.path),
             false => self.disk.rename(&self.staged, &self.path),
         };
-        let taken = match named {
-            // Whoever took it (a network file system may say so of our own link that it carried out twice):
-            // what is built on it must not outlive it.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Some(error),
-            other => {
-                other.map_err(fail)?;
-                None
-            }
-        };
-        self.disk.sync_directory(parent(&self.path)).map_err(|error| {
+        // Also where that failed: it may be there all the same (a network file system that lost its own answer),
+        // or be another's on which the next version is built.
+        let synced = self.disk.sync_directory(parent(&self.path));
+        if synced.is_err() {
             // The name is visible but perhaps not durable, and a second sync would say "fine" either way.
             poisoned.store(true, Ordering::Release);
-            fail(error)
-        })?;
-        match taken {
-            Some(error) => Err(object_store::Error::AlreadyExists {
-                path: self.path.display().to_string(),
-                source: Box::new(error),
-            }),
-            None => Ok(()),
+        }
+        match named {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(object_store::Error::AlreadyExists {
+                    path: self.path.display().to_string(),
+                    source: Box::new(error),
+                })
+            }
+            named => named.and(synced).map_err(fail),
         }
     }
 }

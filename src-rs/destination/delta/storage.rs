@@ -24,6 +24,9 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, Result as StoreResult, RetryConfig};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use super::errors::{Secrets, credentials};
@@ -171,15 +174,32 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
 fn options<K: FromStr>(storage: &BTreeMap<String, String>) -> Result<Vec<(K, String)>> {
     storage
         .iter()
-        .map(|(key, value)| match K::from_str(&key.to_ascii_lowercase()) {
+        .map(|(key, value)| {
+            let name = key.to_ascii_lowercase();
+            let Ok(known) = K::from_str(&name) else {
+                let text = format!("delta.storage.{key} is not an option of this store");
+                return Err(invalid(text));
+            };
+            if name.ends_with("proxy_ca_certificate") && !is_certificates(value) {
+                return Err(invalid(format!(
+                    "delta.storage.{key} holds no certificate as PEM text"
+                )));
+            }
             // A slash at the end of an endpoint doubles in every request below it.
-            Ok(known) if value.starts_with("http") => Ok((known, value.trim_end_matches('/').to_string())),
-            Ok(known) => Ok((known, value.clone())),
-            Err(_) => Err(invalid(format!(
-                "delta.storage.{key} is not an option of this store"
-            ))),
+            match value.starts_with("http") {
+                true => Ok((known, value.trim_end_matches('/').to_string())),
+                false => Ok((known, value.clone())),
+            }
         })
         .collect()
+}
+
+/// What is none would be ignored, and every connection fail for want of it.
+fn is_certificates(pem: &str) -> bool {
+    let mut roots = RootCertStore::empty();
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .all(|found| found.is_ok_and(|certificate| roots.add(certificate).is_ok()))
+        && !roots.is_empty()
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arrow_ingest::config::Config;
 use arrow_ingest::destination::delta::Delta;
 use arrow_ingest::error::{Code, Error};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 use super::stand_in::{Kind, Request, StandIn, Wrong};
@@ -189,4 +194,102 @@ async fn a_pause_that_the_store_asks_for_is_kept() {
         ))
     });
     connect(&store).await.unwrap();
+}
+
+/// A server with a certificate that nobody has signed but itself, and what it takes to trust it.
+async fn self_signed() -> (u16, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_string()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut socket) = acceptor.accept(socket).await else {
+                    return;
+                };
+                // Whoever gets this far trusts it.
+                let _ = socket.read(&mut [0; 4096]).await;
+                let _ = socket
+                    .write_all(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n")
+                    .await;
+            });
+        }
+    });
+    (port, made.cert.pem())
+}
+
+fn over_tls(port: u16) -> Config {
+    let mut options = StandIn::options_at(&format!("https://127.0.0.1:{port}"));
+    options["delta"]["storage"]["aws_allow_http"] = "false".into();
+    config(options)
+}
+
+/// a certificate that is not trusted is told as such, and not tried again: the next try meets the same one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_trusted_is_a_matter_of_configuration() {
+    let (port, _) = self_signed().await;
+    let error = Delta::connect(TARGET, &over_tls(port))
+        .await
+        .expect_err("not trusted");
+    let causes = error.causes().join(" ");
+    assert_eq!(error.code(), Code::ConfigInvalid, "{error} {causes}");
+    assert!(causes.contains("certificate"), "{error} {causes}");
+    // TLS towards a port that speaks plain text.
+    let plain = StandIn::start().await;
+    let error = Delta::connect(TARGET, &over_tls(plain.port))
+        .await
+        .expect_err("no TLS");
+    assert_eq!(error.code(), Code::ConfigInvalid, "{error} {:?}", error.causes());
+}
+
+/// A machine without certificates of its own (slim images) connects all the same: those of Mozilla come with the
+/// package. Where it has some, they are trusted. Each in a process of its own, as only the environment says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_machines_own_certificates_may_be_missing_and_are_trusted_where_they_are_not() {
+    let (port, pem) = self_signed().await;
+    let home = tempfile::tempdir().unwrap();
+    let roots = home.path().join("roots.pem");
+    std::fs::write(&roots, pem).unwrap();
+    let nothing = std::path::Path::new("/dev/null");
+    for (file, code) in [(nothing, Code::ConfigInvalid), (&roots, Code::PermissionDenied)] {
+        let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "answers::connects_over_tls",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("SSL_CERT_FILE", file)
+            .env("SSL_CERT_DIR", "/var/empty")
+            .env("TLS_PORT", port.to_string())
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout).into_owned();
+        assert!(
+            child.status.success() && said.contains(&format!("told {code}:")),
+            "{file:?}: {said}"
+        );
+    }
+}
+
+/// The child of the test above, which reads what it prints.
+#[allow(clippy::print_stdout)]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is started by another test"]
+async fn connects_over_tls() {
+    let port = std::env::var("TLS_PORT").unwrap().parse().unwrap();
+    let error = Delta::connect(TARGET, &over_tls(port))
+        .await
+        .expect_err("no store");
+    println!("told {error}");
 }

@@ -97,8 +97,12 @@ impl StandIn {
     }
 
     pub fn options(&self) -> Value {
+        StandIn::options_at(&format!("http://127.0.0.1:{}", self.port))
+    }
+
+    pub fn options_at(endpoint: &str) -> Value {
         json!({"batching": {"linger": 0}, "delta": {"storage": {
-            "aws_endpoint_url": format!("http://127.0.0.1:{}", self.port),
+            "aws_endpoint_url": endpoint,
             "aws_allow_http": "true",
             "aws_region": "us-east-1",
             "aws_access_key_id": "AKIAIOSFODNN7EXAMPLE",
@@ -220,6 +224,13 @@ async fn read(socket: &mut TcpStream) -> io::Result<Request> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(socket.read_u8().await?);
+        if head == [0x16] {
+            // TLS, which is not spoken here; servers of HTTP say so in their own words.
+            socket
+                .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+                .await?;
+            return Err(ErrorKind::InvalidData.into());
+        }
     }
     let text = String::from_utf8(head).map_err(|_| ErrorKind::InvalidData)?;
     let mut lines = text.split("\r\n");

@@ -122,3 +122,34 @@ fn an_error_names_the_file() {
     let found = super::super::errors::Secrets::default().store(&error);
     assert_eq!(found.code(), Code::ResourceExhausted);
 }
+
+/// R-44: a PEM text that holds no certificate is said at connect, and not at each try to connect by it.
+#[test]
+fn a_certificate_that_is_none_is_refused() {
+    let with = |pem: &str| {
+        let storage = [
+            ("aws_region", "r"),
+            ("proxy_url", "http://127.0.0.1:9"),
+            ("proxy_ca_certificate", pem),
+        ];
+        Location::parse("delta:s3://bucket/table", &pairs(&storage))
+    };
+    let good = rcgen::generate_simple_self_signed(vec!["proxy".into()])
+        .unwrap()
+        .cert
+        .pem();
+    assert!(with(&good).is_ok());
+    let marks = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    for wrong in [
+        "nonsense".to_string(),
+        format!("{}\n!!!\n{}", marks.0, marks.1),
+        format!("{}\naGVsbG8=\n{}", marks.0, marks.1),
+        format!("{good}\n{}\naGVsbG8=\n{}", marks.0, marks.1),
+    ] {
+        let Err(error) = with(&wrong) else {
+            panic!("{wrong}")
+        };
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        assert!(error.message().contains("proxy_ca_certificate"), "{error}");
+    }
+}
