@@ -100,6 +100,19 @@ impl Delta {
         Ok(delta)
     }
 
+    /// A table in a store that the caller has built, at the path of `url` in it. Reaches for nothing.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` for a URL whose path is none in a store.
+    pub fn in_store(
+        url: url::Url,
+        store: Arc<dyn object_store::ObjectStore>,
+        config: &Config,
+    ) -> Result<Delta> {
+        let location = Location::over(url, store, None, Default::default(), Arc::default())?;
+        Ok(Delta::over(location, config.clone()))
+    }
+
     fn over(location: Location, config: Config) -> Delta {
         Delta {
             checkpoints: Checkpoints::new(location.clone()),

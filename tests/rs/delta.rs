@@ -6,6 +6,10 @@
 // In a test an unwrap is an assertion.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/mod.rs"]
+mod rigs;
+#[path = "delta/simulated.rs"]
+mod simulated;
 #[path = "support/skipped.rs"]
 mod skipped;
 #[path = "delta/stand_in.rs"]
@@ -19,8 +23,14 @@ mod answers;
 mod commits;
 #[path = "delta/files.rs"]
 mod files;
+#[path = "delta/logs.rs"]
+mod logs;
+#[path = "delta/races.rs"]
+mod races;
 #[path = "delta/refusals.rs"]
 mod refusals;
+#[path = "delta/settling.rs"]
+mod settling;
 #[path = "delta/tables.rs"]
 mod tables;
 #[path = "delta/targets.rs"]

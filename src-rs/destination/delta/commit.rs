@@ -274,6 +274,8 @@ pub async fn commit(
             .await
             .map_err(Failed::sure)?;
     }
+    // Whether a request of this commit for the next version was not answered.
+    let mut unanswered = false;
     for _ in 0..ROUNDS {
         if let Some(landed) = view.last.filter(|last| last.id >= append.first) {
             return Ok(Done::Earlier(landed));
@@ -283,7 +285,7 @@ pub async fn commit(
         };
         fits(&table, append.plan, append.by).map_err(Failed::sure)?;
         let version = table.version() + 1;
-        if take(location, view, version, &entry).await? {
+        if take(location, view, version, &entry, &mut unanswered).await? {
             view.table = Some(table.later());
             view.last = Some(Transaction {
                 id: append.last,
@@ -299,10 +301,19 @@ pub async fn commit(
         }
         if view.table.as_ref().is_some_and(|table| table.version() < version) {
             tokio::time::sleep(UNDECIDED).await;
+        } else {
+            unanswered = false;
         }
     }
     let text = "other writers keep taking the next version";
-    Err(Failed::sure(Error::new(Code::Conflict, text)))
+    Err(failed(Error::new(Code::Conflict, text), unanswered))
+}
+
+fn failed(error: Error, unanswered: bool) -> Failed {
+    match unanswered {
+        true => Failed::in_doubt(error),
+        false => Failed::sure(error),
+    }
 }
 
 /// What another writer may change under an append, and what it may not.
@@ -321,6 +332,7 @@ async fn take(
     view: &mut View,
     version: u64,
     entry: &Bytes,
+    unanswered: &mut bool,
 ) -> std::result::Result<bool, Failed> {
     // Before the request: if this call is cancelled in the midst of it, nobody knows. What was in doubt before
     // is at this version too, or it would be settled.
@@ -337,8 +349,9 @@ async fn take(
     }
     if location.local.is_none() && errors::is_refusal(&error) {
         view.doubt = before;
-        return Err(Failed::sure(found));
+        return Err(failed(found, *unanswered));
     }
+    *unanswered = true;
     match log::read_commit(location, version).await {
         Ok(Some(_)) => Ok(false),
         Err(_) => Err(Failed::in_doubt(found)),

@@ -121,7 +121,7 @@ async fn a_version_that_is_taken_settles_a_lost_request() {
     assert_eq!(bench.versions().await, 3);
 
     // By nobody yet.
-    bench.store.faults(Op::Commit, [Fault::Late(9), Fault::Request]);
+    bench.store.faults(Op::Commit, [Fault::Late(99), Fault::Request]);
     let failed = bench.fails(3, 4).await;
     assert!(failed.may_land && failed.error.is_ambiguous());
     assert!(!bench.view.is_conclusive());
@@ -151,10 +151,17 @@ async fn a_refused_commit_is_known_to_have_failed() {
     assert!(bench.view.is_conclusive());
     bench
         .store
-        .faults(Op::Commit, [Fault::Late(9), Fault::Request, Fault::Refused]);
+        .faults(Op::Commit, [Fault::Late(99), Fault::Request, Fault::Refused]);
     bench.fails(1, 1).await;
     bench.fails(1, 1).await;
     assert!(!bench.view.is_conclusive());
+    // Nor does it take back a request of the same commit that was not answered.
+    bench.view = View::default();
+    bench
+        .store
+        .faults(Op::Commit, [Fault::Late(99), Fault::Taken, Fault::Refused]);
+    let failed = bench.fails(1, 1).await;
+    assert!(failed.may_land && failed.error.is_ambiguous());
 }
 
 /// what an earlier session has landed is found, also where it is more than this commit holds.
