@@ -18,10 +18,12 @@ fn deltalake(program: &str, table: &Table) -> Option<Child> {
         skipped("delta/races.rs", "no Python in .tools/venv");
         return None;
     }
-    let prelude = "import sys, time, pyarrow as pa, deltalake as dl\npath = sys.argv[1]\n";
+    let prelude = "import os, sys, time, pyarrow as pa, deltalake as dl\npath = sys.argv[1]\n";
+    // Without taking the interpreter down, in which threads of Arrow's now and then abort the process.
+    let end = "\nos._exit(0)\n";
     Command::new(python)
         .arg("-c")
-        .arg(format!("{prelude}{program}"))
+        .arg(format!("{prelude}{program}{end}"))
         .arg(table.path())
         .stdout(Stdio::piped())
         .spawn()
