@@ -19,6 +19,7 @@ mod columns;
 mod fault;
 mod foreign;
 mod ipc;
+mod ipc_blame;
 mod ipc_compression;
 mod ipc_frame;
 mod join;

@@ -20,6 +20,7 @@ use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow::ipc::{self, Endianness, MessageHeader, MetadataVersion};
 
+use super::ipc_blame::blame;
 use super::ipc_compression::Expansion;
 use super::ipc_frame::{Frame, Stream, block, footer, is_file, other_format};
 use super::layout::{MAX_ROWS, check_type};
@@ -126,10 +127,15 @@ impl Decoder {
                 let batch = message.header_as_record_batch().ok_or_else(missing)?;
                 self.check(batch, &frame.body)?;
                 let schema = self.schema()?;
-                let batch =
-                    RecordBatchDecoder::try_new(&frame.body, batch, schema, &self.dictionaries, &version)
-                        .and_then(RecordBatchDecoder::read_record_batch)
-                        .map_err(|error| undecodable("batch", &error))?;
+                let decode = |schema: SchemaRef, columns: Option<&[usize]>| {
+                    RecordBatchDecoder::try_new(&frame.body, batch, schema, &self.dictionaries, &version)?
+                        .with_projection(columns)
+                        .read_record_batch()
+                };
+                let batch = decode(Arc::clone(&schema), None).map_err(|error| {
+                    let error = undecodable("batch", &error);
+                    blame(error, &schema, |schema, columns| decode(schema, Some(columns)))
+                })?;
                 self.batches.push(batch);
                 Ok(())
             }

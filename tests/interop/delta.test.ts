@@ -6,6 +6,7 @@ import * as path from "node:path";
 import {
   Data,
   type DataType,
+  DateDay,
   Decimal,
   Dictionary,
   Field,
@@ -15,6 +16,7 @@ import {
   type RecordBatch,
   Struct,
   type Table,
+  TimestampMillisecond,
   TimestampNanosecond,
   tableToIPC,
   Utf8,
@@ -24,7 +26,7 @@ import {
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { rebuildSchema, writeIpc } from "../../dist/handoff/rebuild.js";
 import { connect, type IngestClient } from "../../dist/index.js";
-import { batchOf, everyType } from "../ts/support/batches.js";
+import { batchOf, everyType, ofKnownYears } from "../ts/support/batches.js";
 import { tableOf } from "../ts/support/table.js";
 import { base64, describeWith, Peer, PYTHON } from "./support/peer.js";
 
@@ -66,7 +68,7 @@ async function send(client: IngestClient, table: Table | RecordBatch): Promise<b
 
 describeWith(PYTHON, "R-20 other readers see what we wrote", () => {
   test("every type that Delta holds, with nulls, whole and sliced", async () => {
-    const all = everyType();
+    const all = ofKnownYears(everyType());
     const lost =
       /^null$|^uint|float16|^time(32|64|Ns)|duration|yearMonth|dayTime|monthDayNano|Union|dictionaryOfStruct|timestampNs|date64|decimal/;
     const batch = batchOf(Object.fromEntries(Object.entries(all).filter(([name]) => !lost.test(name))));
@@ -106,6 +108,68 @@ describeWith(PYTHON, "R-20 other readers see what we wrote", () => {
       const found = await peer.ask("delta_search", { path: table, column: "day", value });
       expect(found, value).toEqual({ rows: 200, all: 200, polars: 200, files: 3, of: 15 });
     }
+  });
+
+  test("dates and times to the ends of the years that every reader knows: bounds hide no row; others are refused", async () => {
+    const table = path.join(folder, "years");
+    const DAY = 86_400_000;
+    const [first, last] = [-719_162 * DAY, 2_932_896 * DAY];
+    const of = (ids: number[], times: number[]): Table =>
+      tableOf({
+        id: BigInt64Array.from(ids, BigInt),
+        day: vectorFromArray(
+          times.map((time) => new Date(time)),
+          new DateDay(),
+        ),
+        at: vectorFromArray(times, new TimestampMillisecond("UTC")),
+      });
+    await using client = await connect(`delta:${table}`, quick);
+    // The same file holds both ends, so each bound is one of them.
+    await send(client, of([0, 1, 2], [first, 18_262 * DAY, last]));
+    await send(client, of([3, 4], [18_628 * DAY, 18_629 * DAY]));
+    for (const time of [first - DAY, last + DAY]) {
+      const result = await client.send(of([5, 6], [0, time]));
+      expect(result).toMatchObject({
+        status: "failed",
+        error: { code: "BATCH_INVALID", field: "day", row: 1 },
+      });
+    }
+    for (const [low, high, rows] of [
+      ["0001-01-01", "9999-12-31", 5],
+      ["0001-01-01", "0001-01-01", 1],
+      ["2020-01-01", "2020-12-31", 1],
+      ["2020-01-01", "9999-12-31", 4],
+      ["9999-12-31", "9999-12-31", 1],
+      ["3000-01-01", "9000-01-01", 0],
+    ] as const) {
+      const agreed = { all: rows, dataset: rows, query: rows, polars: rows };
+      const times = { low: `${low}T00:00:00`, high: `${high}T00:00:00` };
+      expect(await peer.ask("delta_between", { path: table, column: "day", low, high }), low).toEqual(agreed);
+      expect(await peer.ask("delta_between", { path: table, column: "at", ...times }), low).toEqual(agreed);
+    }
+  });
+
+  test("what others could not open is not written, and says which column", async () => {
+    const ids = BigInt64Array.of(1n);
+    for (const name of ["a\0b", "a b", "a=b", ""]) {
+      const table = path.join(folder, "names");
+      await using client = await connect(`delta:${table}`, quick);
+      const result = await client.send(tableOf({ id: ids, [name]: ids }));
+      expect(result, name).toMatchObject({ status: "failed", error: { code: "SCHEMA_MISMATCH" } });
+      if (name !== "") expect(result.error!.field).toBe(name);
+      expect(fs.existsSync(table), name).toBe(false);
+    }
+    const twice = connect(`delta:${path.join(folder, "twice")}`, { delta: { partitionBy: ["a", "A"] } });
+    await expect(twice).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+    const elsewhere = connect(`delta:file://${path.join(folder, "table")}#2026`);
+    await expect(elsewhere).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+      message: expect.stringContaining("%23"),
+    });
+    const bare = connect("s3://bucket/table");
+    await expect(bare).rejects.toMatchObject({
+      message: expect.stringContaining('"delta:s3://bucket/table"'),
+    });
   });
 
   test("statistics let readers skip files, and hide no row", async () => {

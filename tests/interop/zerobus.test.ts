@@ -39,7 +39,7 @@ import {
   readDeadLetter,
   startEmulator,
 } from "../../dist/index.js";
-import { batchOf, everyType, ROWS } from "../ts/support/batches.js";
+import { batchOf, everyType, ofKnownYears, ROWS } from "../ts/support/batches.js";
 import { tableOf } from "../ts/support/table.js";
 import { base64, describeWith, Peer, PYTHON } from "./support/peer.js";
 
@@ -86,7 +86,7 @@ const VARIANT = new Struct([
 
 /** A table of every type that SQL has there, and a batch for it. */
 function everySqlType() {
-  const all = everyType();
+  const all = ofKnownYears(everyType());
   const bytes = (seed: number) =>
     vectorFromArray(
       Array.from({ length: ROWS }, (_, row) => Uint8Array.of(seed, row)),
@@ -156,7 +156,7 @@ describeWith(PYTHON, "R-22 what arrives", () => {
     const lost =
       /^null$|^time(32|64|Ns)|duration|yearMonth|dayTime|monthDayNano|Union|timestampNs|date64|decimal|dictionaryOfStruct/;
     const batch = batchOf(
-      Object.fromEntries(Object.entries(everyType()).filter(([name]) => !lost.test(name))),
+      Object.fromEntries(Object.entries(ofKnownYears(everyType())).filter(([name]) => !lost.test(name))),
     );
     expect(batch.schema.fields.length).toBeGreaterThan(26);
     const { emulator, table } = await emulate();

@@ -586,6 +586,48 @@ fn messages_that_lie() {
     );
 }
 
+/// As where columns cross as buffers: the column is named, and of plain text the row.
+#[test]
+fn a_column_that_cannot_be_decoded_is_named() {
+    const NEEDLE: &str = "a needle that is long enough";
+    let rows = ["one", "", NEEDLE, "four"];
+    let numbers = || Arc::new(Int64Array::from_iter_values(0..4)) as ArrayRef;
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    rows.iter().for_each(|row| lists.append_value([Some(*row)]));
+    let texts: [(ArrayRef, Option<u64>); 4] = [
+        (Arc::new(StringArray::from(rows.to_vec())), Some(2)),
+        (Arc::new(LargeStringArray::from(rows.to_vec())), Some(2)),
+        (Arc::new(StringViewArray::from(rows.to_vec())), Some(2)),
+        (Arc::new(lists.finish()), None),
+    ];
+    for (text, row) in texts {
+        for place in 0..5 {
+            let mut columns: Vec<(String, ArrayRef)> = (0..4).map(|n| (format!("n{n}"), numbers())).collect();
+            columns.insert(place, ("text".into(), Arc::clone(&text)));
+            let mut bytes = stream(&[RecordBatch::try_from_iter(columns).unwrap()], plain());
+            let at = bytes
+                .windows(NEEDLE.len())
+                .rposition(|some| some == NEEDLE.as_bytes())
+                .unwrap();
+            bytes[at + 20] = 0xFF;
+            let error = import(&bytes, None).unwrap_err();
+            assert_eq!(
+                (error.code(), error.field(), error.row()),
+                (Code::BatchInvalid, Some("text"), row),
+                "{error}"
+            );
+            assert!(
+                row.is_none() || error.message().contains("it is not UTF-8"),
+                "{error}"
+            );
+            assert!(!error.causes().is_empty());
+        }
+    }
+    // What is wrong with no column in particular names none.
+    let lie = message(import(&crafted(|m| m.batch = Some(2)), None));
+    assert!(!lie.contains("column"), "{lie}");
+}
+
 /// The footer of a file says where its messages are; what it says may be wrong.
 #[test]
 fn footers_that_lie() {

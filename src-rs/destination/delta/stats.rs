@@ -2,11 +2,14 @@
 //!
 //! Invariants:
 //! - A reader that skips a file by these numbers never loses a row: a minimum is never above, a
-//!   maximum never below any value of the file. Where JSON cannot say it (years beyond 9999) the bound
-//!   is left away.
-//! - A float column with a NaN is bounded by the infinities: Parquet's own statistics leave NaN out,
-//!   and a bound that is missing makes PyPI deltalake's `to_pyarrow_dataset` skip the file for every
-//!   filter on that column. Infinities are written as Spark writes them, as strings.
+//!   maximum never below any value of the file.
+//! - Every column of which statistics are wanted has both bounds, unless it is null throughout: one that is
+//!   missing makes PyPI deltalake's `to_pyarrow_dataset` skip the file for filters on that column, and a
+//!   date that Python does not know stops it altogether. So `conform` takes the years 1 to 9999 alone; a
+//!   bound outside them would be left away.
+//! - A float column with a NaN is bounded by the infinities: Parquet's own statistics leave NaN out.
+//!   Infinities are written as Spark writes them, as strings. Zero is -0.0 as a minimum and 0.0 as a maximum,
+//!   since some readers tell them apart.
 //! - Numbers are written as exact decimal text: a decimal(38) that went through a double would lie.
 //!
 //! It collects for the leaves of structs, not inside lists and maps, for as many columns as the table
