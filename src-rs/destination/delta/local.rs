@@ -234,7 +234,11 @@ impl MultipartUpload for Upload {
 
     async fn abort(&mut self) -> StoreResult<()> {
         let staged = self.staged.take();
-        blocking(move || Ok(drop(staged))).await
+        blocking(move || {
+            drop(staged);
+            Ok(())
+        })
+        .await
     }
 }
 
