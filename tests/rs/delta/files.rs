@@ -453,6 +453,26 @@ async fn a_large_commit_does_not_hold_up_a_small_one() {
     assert_eq!(large.latest(), 0);
 }
 
+/// a file that cannot be stored while others still come fails the next write, and then the flush.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_stored_breaks_the_session() {
+    let table = Table::new();
+    let options = json!({"delta": {"targetFileSize": "10KB", "commitInterval": "1h"}});
+    let mut writer = table.writer(&rows(0, 1), options).await.unwrap();
+    std::fs::rename(table.path(), table.home.path().join("elsewhere")).unwrap();
+    std::fs::write(table.path(), "in the way").unwrap();
+    let start = std::time::Instant::now();
+    let failed = loop {
+        match writer.write(0, &rows(0, 20_000)).await {
+            Ok(()) => assert!(start.elapsed().as_secs() < 20, "nothing failed"),
+            Err(failed) => break failed,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert_eq!(failed.code(), Code::ConfigInvalid, "{failed}");
+    assert_eq!(error(writer.flush().await).code(), Code::ConfigInvalid);
+}
+
 /// a partition that cannot be stored fails the commit, and the others leave no file behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_cannot_be_stored_leaves_nothing_behind() {
