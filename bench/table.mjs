@@ -83,7 +83,7 @@ function deltaScale({ commits, files, partitions, store, clients, idle, failed }
       [`CPU of commit ${commits.commits.toLocaleString("en")} ÷ commit 50`, ratio(commits.lateOverEarly)],
       ["the same, after reopening", ratio(commits.reopenedOverEarly)],
       ["the same, another writer in between", ratio(commits.besideOverEarly)],
-      ["memory more than at commit 50", `${commits.grownMiB.toFixed(0)} MiB`],
+      ["memory more than half-way", `${commits.grownMiB.toFixed(0)} MiB`],
     );
   for (const [name, row] of Object.entries(files ?? {})) {
     const table = `${row.files.toLocaleString("en")} files, ${name === "behindCheckpoint" ? "a checkpoint" : "no checkpoint"}`;
