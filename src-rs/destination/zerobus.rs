@@ -48,7 +48,7 @@ use self::normalise::Plan;
 use self::session::{Rotations, Shared, ZerobusSession};
 use self::target::Target;
 use self::token::Scope;
-use super::flight::{connection, dial};
+use super::flight::{connection, nearby};
 use super::tls::Material;
 use super::{Acknowledgements, Capabilities, Destination, Opened, Opening};
 use crate::config::{Compression, Config};
@@ -348,9 +348,9 @@ impl TlsConfig for Wire {
     fn configure_endpoint(&self, endpoint: Endpoint) -> ZerobusResult<Endpoint> {
         let endpoint = endpoint
             .tcp_nodelay(true)
-            .tcp_keepalive(Some(dial::SILENCE))
-            .tcp_keepalive_interval(Some(dial::BETWEEN_PROBES))
-            .tcp_keepalive_retries(Some(dial::PROBES))
+            .tcp_keepalive(Some(nearby::SILENCE))
+            .tcp_keepalive_interval(Some(nearby::BETWEEN_PROBES))
+            .tcp_keepalive_retries(Some(nearby::PROBES))
             .http2_max_header_list_size(connection::HEADERS);
         match &self.0 {
             None => Ok(endpoint),

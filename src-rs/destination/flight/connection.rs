@@ -23,7 +23,8 @@ use tonic::metadata::{Ascii, Binary, MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code as Grpc, Request, Status};
 
-use super::dial::{Dial, Farewell, Greeting};
+use super::dial::{Dial, Greeting};
+use super::farewell::Farewell;
 use super::status::{self, Secrets};
 use super::target::Place;
 use crate::config::{BasicAuth, Config, Secret, Tls};

@@ -13,7 +13,13 @@ use std::time::Duration;
 use http::uri::Authority;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
-use super::dial::{BETWEEN_PROBES, PROBES, SILENCE, UNTAKEN};
+/// Silence on a line after which TCP asks whether the other side is there,
+pub const SILENCE: Duration = Duration::from_secs(60);
+/// how often, and after how many questions the line is given up.
+pub const BETWEEN_PROBES: Duration = Duration::from_secs(10);
+pub const PROBES: u32 = 6;
+/// How long the other side's system may leave bytes untaken.
+pub const UNTAKEN: Duration = Duration::from_secs(120);
 
 /// An address that has not answered by then, when there is another one, is given up: `localhost` may name one
 /// of IPv6 that a firewall swallows.

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::ack::{self, Durable};
 use super::chunks::Chunks;
 use super::connection::Connection;
-use super::dial::Farewell;
+use super::farewell::Farewell;
 use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::plan::{Limits, Part, plan};

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tonic::{Code as Grpc, Status};
 
-use super::dial::Farewell;
+use super::farewell::Farewell;
 use crate::config::Secret;
 use crate::destination::tls;
 use crate::error::{Code, Error};

@@ -4,7 +4,7 @@
 //! - `finish` is the one way out. It frees the budget, after the memory that it stood for is gone.
 //! - Rows that a session was given and that nobody settled end as unknown; all others as failed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -256,25 +256,38 @@ impl Engine {
         closing
     }
 
-    /// The deadline of `close` has passed: what was sent may have landed, the rest did not.
+    /// The deadline of `close` has passed: what was sent may have landed, the rest did not. Whoever reads it is
+    /// told what kept it until then.
     pub(super) fn settle_the_rest(&mut self, now: Instant) {
+        let why = match (&self.outage, &self.session) {
+            (Some(error), _) => std::iter::once(error.to_string())
+                .chain(error.causes().iter().cloned())
+                .collect(),
+            (None, Phase::Opening(_)) => vec!["no session was open yet: the destination had not answered".into()],
+            (None, _) => Vec::new(),
+        };
+        let late = deadline_passed().with_causes(why);
         self.session = Phase::Closed;
         let writes = self.window.take_all();
-        let maybe_there = writes.iter().filter(|pending| pending.may_be_held());
-        let sent: HashSet<u64> = maybe_there
-            .flat_map(Pending::segments)
-            .map(|segment| segment.sequence)
-            .collect();
+        let mut tried: HashMap<u64, Error> = HashMap::new();
+        for pending in &writes {
+            let verdict = match pending.may_be_held() {
+                true => pending.verdict(&late, now).ambiguous(),
+                false => pending.verdict(&late, now),
+            };
+            for segment in pending.segments() {
+                let told = tried.entry(segment.sequence).or_insert_with(|| verdict.clone());
+                if verdict.is_ambiguous() && !told.is_ambiguous() {
+                    *told = verdict.clone();
+                }
+            }
+        }
         // The memory goes before the budget that stood for it.
         drop(writes);
         self.batcher.clear();
         for sequence in self.ledger.sequences() {
-            let error = if sent.contains(&sequence) {
-                deadline_passed().ambiguous()
-            } else {
-                deadline_passed()
-            };
-            let settled = self.ledger.fail_rest(sequence, &error, now);
+            let error = tried.get(&sequence).unwrap_or(&late);
+            let settled = self.ledger.fail_rest(sequence, error, now);
             self.finish(settled);
         }
         self.wait_for_the_disk_no_longer();

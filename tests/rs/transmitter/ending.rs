@@ -177,6 +177,26 @@ async fn what_never_reached_a_session_failed() {
     }
 }
 
+/// at the deadline of a close an error says what kept the rows, and how often they were tried.
+#[tokio::test(start_paused = true)]
+async fn past_the_deadline_the_cause_is_not_forgotten() {
+    let away = Error::new(Code::Unavailable, "the server cannot be reached");
+    for (opens, why, attempts) in [
+        (vec![Act::Fail(away), Act::Hang], "UNAVAILABLE: the server cannot be reached", 1),
+        (vec![Act::Hang], "no session was open yet", 0),
+    ] {
+        let rig = rig(Durable::AtFlush, json!({ "retry": { "attempts": 1000 } }));
+        rig.world().opens = opens.into();
+        rig.send(&batch(&schema("n"), 0..3));
+        tokio::time::sleep(secs(1)).await;
+        rig.close(secs(5)).await.unwrap();
+        let error = rig.heard().outcomes[0].error.clone().unwrap();
+        assert_eq!((error.code(), error.attempts()), (Code::DeadlineExceeded, attempts));
+        assert!(error.causes().iter().any(|cause| cause.contains(why)), "{:?}", error.causes());
+        rig.check_the_end();
+    }
+}
+
 /// `close` caps retries: a try that would come after it is not waited for.
 #[tokio::test(start_paused = true)]
 async fn no_retry_outlasts_a_close() {
