@@ -271,3 +271,57 @@ pub fn found<'e, E: std::error::Error + 'static>(
 fn invalid(text: &str) -> Error {
     Error::new(Code::ConfigInvalid, text).during("connect")
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::UnixTime;
+    use rustls::{Error as Rustls, InvalidMessage, PeerIncompatible};
+
+    use super::*;
+
+    fn told(error: Rustls) -> Option<String> {
+        let error = io::Error::new(io::ErrorKind::InvalidData, error);
+        explained(&error, "here.example.com", false)
+    }
+
+    /// Each names what is wrong and what to change; what may pass has no words here and is tried again.
+    #[test]
+    fn what_fails_a_handshake_for_good_is_told_in_words() {
+        let at = UnixTime::now();
+        let alert = Rustls::AlertReceived;
+        for (error, word) in [
+            (CertificateError::UnknownIssuer.into(), "give the one that signed it as tls.ca"),
+            (CertificateError::NotValidForName.into(), "not for here.example.com"),
+            (
+                CertificateError::NotValidForNameContext {
+                    expected: rustls::pki_types::ServerName::try_from("here.example.com").unwrap(),
+                    presented: Vec::new(),
+                }
+                .into(),
+                "is for no name and not for here.example.com",
+            ),
+            (CertificateError::ExpiredContext { time: at, not_after: at }.into(), "has expired"),
+            (CertificateError::NotValidYetContext { time: at, not_before: at }.into(), "not valid yet"),
+            (CertificateError::Revoked.into(), "is not accepted"),
+            (Rustls::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS"),
+            (Rustls::NoApplicationProtocol, "ALPN"),
+            (alert(AlertDescription::NoApplicationProtocol), "ALPN"),
+            (alert(AlertDescription::CertificateRequired), "tls.cert and tls.key"),
+            (alert(AlertDescription::UnknownCA), "does not accept this client's certificate"),
+            (alert(AlertDescription::HandshakeFailure), "refuses the handshake"),
+            (alert(AlertDescription::UnrecognisedName), "tls.serverName"),
+            (
+                Rustls::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+                "no version of TLS in common",
+            ),
+        ] {
+            let said = told(error).unwrap();
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_eq!(told(alert(AlertDescription::InternalError)), None);
+        assert_eq!(told(Rustls::HandshakeNotComplete), None);
+        let other = io::Error::other("HTTP/2 was not negotiated.");
+        assert_eq!(explained(&other, "", false).as_deref(), Some(NO_HTTP2));
+        assert_eq!(explained(&io::Error::other("no route"), "", false), None);
+    }
+}

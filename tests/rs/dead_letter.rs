@@ -615,6 +615,22 @@ fn a_fault_while_rows_are_kept_costs_those_rows_alone() {
     assert_eq!(rows_in(folder.path()), 2);
 }
 
+/// Text that JavaScript changed while it was on its way can be no text any more: its rows count as failed.
+#[test]
+fn rows_that_changed_meanwhile_count_as_failed_and_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::new(options(folder.path(), json!({})));
+    let offsets = arrow::buffer::OffsetBuffer::new(vec![0, 1, 2].into());
+    // SAFETY: it is no text, which is what is tried; nothing reads it as such before it is checked.
+    let text = unsafe { StringArray::new_unchecked(offsets, vec![0xFF, 0xFE].into(), None) };
+    bench.keep(1, &RecordBatch::try_from_iter([("t", Arc::new(text) as ArrayRef)]).unwrap());
+    bench.keep(2, &batch(&schema("n"), 0..3));
+    bench.close();
+    let counters = &bench.counters;
+    assert_eq!((counters.dead_letters_failed.get(), counters.dead_letters_kept.get()), (2, 3));
+    assert!(bench.has_said("could not be written"));
+}
+
 /// Rows are their owner's alone, in directories that are.
 #[test]
 #[cfg(unix)]

@@ -32,8 +32,15 @@ fn check_silence(error: &Error) {
     );
 }
 
-/// Reads what it is sent and answers nothing but pings; or does not even read.
-async fn hanging(reads: bool) -> String {
+/// What a server does with a put, beside answering pings.
+#[derive(Clone, Copy, PartialEq)]
+enum Put {
+    Reads,
+    IsLeft,
+    IsReset,
+}
+
+async fn hanging(put: Put) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -50,9 +57,13 @@ async fn hanging(reads: bool) -> String {
                         respond.send_response(unimplemented.body(()).unwrap(), true)?;
                         continue;
                     }
+                    if put == Put::IsReset {
+                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                        continue;
+                    }
                     tokio::spawn(async move {
                         let mut body = request.into_body();
-                        while reads && let Some(Ok(bytes)) = body.data().await {
+                        while put == Put::Reads && let Some(Ok(bytes)) = body.data().await {
                             let _ = body.flow_control().release_capacity(bytes.len());
                         }
                         std::future::pending::<()>().await;
@@ -69,7 +80,7 @@ async fn hanging(reads: bool) -> String {
 #[tokio::test]
 async fn a_server_that_reads_and_hangs_leaves_rows_in_doubt_after_its_time() {
     let options = config(hasty("stream"));
-    let flight = Flight::connect(&hanging(true).await, &options).await.unwrap();
+    let flight = Flight::connect(&hanging(Put::Reads).await, &options).await.unwrap();
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
     check_silence(&writer.session.flush().await.unwrap_err());
@@ -83,7 +94,7 @@ async fn a_server_that_reads_and_hangs_leaves_rows_in_doubt_after_its_time() {
 #[tokio::test]
 async fn a_server_that_does_not_even_read_is_given_up_while_rows_are_written() {
     let options = config(hasty("stream"));
-    let flight = Flight::connect(&hanging(false).await, &options).await.unwrap();
+    let flight = Flight::connect(&hanging(Put::IsLeft).await, &options).await.unwrap();
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     let mut wrote = Ok(());
     for id in 1..50 {
@@ -93,6 +104,18 @@ async fn a_server_that_does_not_even_read_is_given_up_while_rows_are_written() {
         }
     }
     check_silence(&wrote.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_is_told_with_its_reason() {
+    let options = config(hasty("stream"));
+    let flight = Flight::connect(&hanging(Put::IsReset).await, &options).await.unwrap();
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    let _ = writer.write(1, vec![numbers(0..10)]).await;
+    let error = writer.broken().await;
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert!(error.message().contains("the server broke the stream off"), "{error}");
+    assert!(!error.message().contains("answered"), "{error}");
 }
 
 /// Between writes nobody waits for a call, and yet somebody waits for the answer.

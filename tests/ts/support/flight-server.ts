@@ -9,8 +9,8 @@ export interface Call {
   readonly headers: http2.IncomingHttpHeaders;
 }
 
-/** A verdict on a call: nothing is good, else a gRPC status and what it says. */
-export type Verdict = readonly [status: number, message: string] | undefined;
+/** A verdict on a call: nothing is good, `"silence"` is none at all, else a gRPC status and what it says. */
+export type Verdict = readonly [status: number, message: string] | "silence" | undefined;
 
 export const INVALID_ARGUMENT = 3;
 export const UNAVAILABLE = 14;
@@ -39,6 +39,10 @@ export class FlightServer implements AsyncDisposable {
       stream.on("error", () => {});
       const grpc = { ":status": 200, "content-type": "application/grpc" };
       const verdict = judge(call);
+      if (verdict === "silence") {
+        stream.resume();
+        return;
+      }
       if (verdict !== undefined) {
         const [status, message] = verdict;
         stream.respond({ ...grpc, "grpc-status": status, "grpc-message": message }, { endStream: true });
