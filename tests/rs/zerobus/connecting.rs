@@ -124,6 +124,58 @@ async fn a_header_provider_replaces_tokens_and_is_told_of_refusals() {
     assert_eq!(emulated.emulator.summary().await.tokens_issued, 0);
 }
 
+/// For tokens, Unity Catalog and streams alike; the system's are read from the environment, which is a
+/// process's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_given_replaces_the_systems_and_serves_without_them() {
+    let emulated = Emulated::new(json!({"tls": true})).await;
+    let mut stranger = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    stranger.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let stranger = stranger.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let system = file("system.pem", emulated.emulator.ca_pem().unwrap());
+    let other = file("other.pem", &stranger.pem());
+    for (certificates, ca, says) in [
+        (system.as_str(), None, "Acknowledged"),
+        (system.as_str(), Some(&other), "none of the authorities in tls.ca"),
+        ("/dev/null", Some(&system), "Acknowledged"),
+        ("/dev/null", None, "no authority that is known here"),
+    ] {
+        let mut options = client(&emulated, json!({}));
+        options["tls"] = json!({ "ca": ca });
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--exact", "connecting::rows_are_sent_and_told_of", "--ignored", "--nocapture"])
+            .env("SSL_CERT_FILE", certificates)
+            .env("SSL_CERT_DIR", "/var/empty")
+            .env("TARGET", emulated.emulator.url(TABLE))
+            .env("OPTIONS", options.to_string());
+        let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(says), "{certificates} {ca:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by an_authority_that_is_given_replaces_the_systems_and_serves_without_them, as a child"]
+async fn rows_are_sent_and_told_of() {
+    let options: Value = serde_json::from_str(&std::env::var("OPTIONS").unwrap()).unwrap();
+    let config = Config::from_json(&options).unwrap();
+    let zerobus = match Zerobus::connect(&std::env::var("TARGET").unwrap(), &config).await {
+        Ok(zerobus) => zerobus,
+        Err(error) => return println!("\n{error}"),
+    };
+    let rig = Rig::over(Arc::new(zerobus), options);
+    rig.send(&numbers(0..10));
+    rig.close(std::time::Duration::from_secs(20)).await.unwrap();
+    println!("\n{:?}", rig.heard().outcomes[0].status);
+}
+
 struct Reserved(&'static str);
 
 #[async_trait]
