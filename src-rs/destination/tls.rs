@@ -290,8 +290,14 @@ mod tests {
         let at = UnixTime::now();
         let alert = Rustls::AlertReceived;
         for (error, word) in [
-            (CertificateError::UnknownIssuer.into(), "give the one that signed it as tls.ca"),
-            (CertificateError::NotValidForName.into(), "not for here.example.com"),
+            (
+                CertificateError::UnknownIssuer.into(),
+                "give the one that signed it as tls.ca",
+            ),
+            (
+                CertificateError::NotValidForName.into(),
+                "not for here.example.com",
+            ),
             (
                 CertificateError::NotValidForNameContext {
                     expected: rustls::pki_types::ServerName::try_from("here.example.com").unwrap(),
@@ -300,14 +306,37 @@ mod tests {
                 .into(),
                 "is for no name and not for here.example.com",
             ),
-            (CertificateError::ExpiredContext { time: at, not_after: at }.into(), "has expired"),
-            (CertificateError::NotValidYetContext { time: at, not_before: at }.into(), "not valid yet"),
+            (
+                CertificateError::ExpiredContext {
+                    time: at,
+                    not_after: at,
+                }
+                .into(),
+                "has expired",
+            ),
+            (
+                CertificateError::NotValidYetContext {
+                    time: at,
+                    not_before: at,
+                }
+                .into(),
+                "not valid yet",
+            ),
             (CertificateError::Revoked.into(), "is not accepted"),
-            (Rustls::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS"),
+            (
+                Rustls::InvalidMessage(InvalidMessage::InvalidContentType),
+                "does not speak TLS",
+            ),
             (Rustls::NoApplicationProtocol, "ALPN"),
             (alert(AlertDescription::NoApplicationProtocol), "ALPN"),
-            (alert(AlertDescription::CertificateRequired), "tls.cert and tls.key"),
-            (alert(AlertDescription::UnknownCA), "does not accept this client's certificate"),
+            (
+                alert(AlertDescription::CertificateRequired),
+                "tls.cert and tls.key",
+            ),
+            (
+                alert(AlertDescription::UnknownCA),
+                "does not accept this client's certificate",
+            ),
             (alert(AlertDescription::HandshakeFailure), "refuses the handshake"),
             (alert(AlertDescription::UnrecognisedName), "tls.serverName"),
             (

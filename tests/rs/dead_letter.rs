@@ -623,11 +623,20 @@ fn rows_that_changed_meanwhile_count_as_failed_and_are_told_of() {
     let offsets = arrow::buffer::OffsetBuffer::new(vec![0, 1, 2].into());
     // SAFETY: it is no text, which is what is tried; nothing reads it as such before it is checked.
     let text = unsafe { StringArray::new_unchecked(offsets, vec![0xFF, 0xFE].into(), None) };
-    bench.keep(1, &RecordBatch::try_from_iter([("t", Arc::new(text) as ArrayRef)]).unwrap());
+    bench.keep(
+        1,
+        &RecordBatch::try_from_iter([("t", Arc::new(text) as ArrayRef)]).unwrap(),
+    );
     bench.keep(2, &batch(&schema("n"), 0..3));
     bench.close();
     let counters = &bench.counters;
-    assert_eq!((counters.dead_letters_failed.get(), counters.dead_letters_kept.get()), (2, 3));
+    assert_eq!(
+        (
+            counters.dead_letters_failed.get(),
+            counters.dead_letters_kept.get()
+        ),
+        (2, 3)
+    );
     assert!(bench.has_said("could not be written"));
 }
 

@@ -27,9 +27,9 @@ use tokio_rustls::TlsConnector;
 use tower::Service as _;
 
 use super::farewell::{Farewell, Frames, WORD};
-use super::nearby::{self, BETWEEN_PROBES, PROBES, SILENCE};
 #[cfg(target_os = "linux")]
 use super::nearby::UNTAKEN;
+use super::nearby::{self, BETWEEN_PROBES, PROBES, SILENCE};
 use super::status::Secrets;
 use super::target::Place;
 use crate::config::Tls;

@@ -263,7 +263,9 @@ impl Engine {
             (Some(error), _) => std::iter::once(error.to_string())
                 .chain(error.causes().iter().cloned())
                 .collect(),
-            (None, Phase::Opening(_)) => vec!["no session was open yet: the destination had not answered".into()],
+            (None, Phase::Opening(_)) => {
+                vec!["no session was open yet: the destination had not answered".into()]
+            }
             (None, _) => Vec::new(),
         };
         let late = deadline_passed().with_causes(why);

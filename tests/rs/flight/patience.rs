@@ -63,7 +63,9 @@ async fn hanging(put: Put) -> String {
                     }
                     tokio::spawn(async move {
                         let mut body = request.into_body();
-                        while put == Put::Reads && let Some(Ok(bytes)) = body.data().await {
+                        while put == Put::Reads
+                            && let Some(Ok(bytes)) = body.data().await
+                        {
                             let _ = body.flow_control().release_capacity(bytes.len());
                         }
                         std::future::pending::<()>().await;
@@ -80,7 +82,9 @@ async fn hanging(put: Put) -> String {
 #[tokio::test]
 async fn a_server_that_reads_and_hangs_leaves_rows_in_doubt_after_its_time() {
     let options = config(hasty("stream"));
-    let flight = Flight::connect(&hanging(Put::Reads).await, &options).await.unwrap();
+    let flight = Flight::connect(&hanging(Put::Reads).await, &options)
+        .await
+        .unwrap();
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
     check_silence(&writer.session.flush().await.unwrap_err());
@@ -94,7 +98,9 @@ async fn a_server_that_reads_and_hangs_leaves_rows_in_doubt_after_its_time() {
 #[tokio::test]
 async fn a_server_that_does_not_even_read_is_given_up_while_rows_are_written() {
     let options = config(hasty("stream"));
-    let flight = Flight::connect(&hanging(Put::IsLeft).await, &options).await.unwrap();
+    let flight = Flight::connect(&hanging(Put::IsLeft).await, &options)
+        .await
+        .unwrap();
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     let mut wrote = Ok(());
     for id in 1..50 {
@@ -109,12 +115,17 @@ async fn a_server_that_does_not_even_read_is_given_up_while_rows_are_written() {
 #[tokio::test]
 async fn a_stream_that_is_reset_is_told_with_its_reason() {
     let options = config(hasty("stream"));
-    let flight = Flight::connect(&hanging(Put::IsReset).await, &options).await.unwrap();
+    let flight = Flight::connect(&hanging(Put::IsReset).await, &options)
+        .await
+        .unwrap();
     let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
     let _ = writer.write(1, vec![numbers(0..10)]).await;
     let error = writer.broken().await;
     assert_eq!(error.code(), Code::Unavailable, "{error}");
-    assert!(error.message().contains("the server broke the stream off"), "{error}");
+    assert!(
+        error.message().contains("the server broke the stream off"),
+        "{error}"
+    );
     assert!(!error.message().contains("answered"), "{error}");
 }
 

@@ -182,7 +182,11 @@ async fn what_never_reached_a_session_failed() {
 async fn past_the_deadline_the_cause_is_not_forgotten() {
     let away = Error::new(Code::Unavailable, "the server cannot be reached");
     for (opens, why, attempts) in [
-        (vec![Act::Fail(away), Act::Hang], "UNAVAILABLE: the server cannot be reached", 1),
+        (
+            vec![Act::Fail(away), Act::Hang],
+            "UNAVAILABLE: the server cannot be reached",
+            1,
+        ),
         (vec![Act::Hang], "no session was open yet", 0),
     ] {
         let rig = rig(Durable::AtFlush, json!({ "retry": { "attempts": 1000 } }));
@@ -191,8 +195,15 @@ async fn past_the_deadline_the_cause_is_not_forgotten() {
         tokio::time::sleep(secs(1)).await;
         rig.close(secs(5)).await.unwrap();
         let error = rig.heard().outcomes[0].error.clone().unwrap();
-        assert_eq!((error.code(), error.attempts()), (Code::DeadlineExceeded, attempts));
-        assert!(error.causes().iter().any(|cause| cause.contains(why)), "{:?}", error.causes());
+        assert_eq!(
+            (error.code(), error.attempts()),
+            (Code::DeadlineExceeded, attempts)
+        );
+        assert!(
+            error.causes().iter().any(|cause| cause.contains(why)),
+            "{:?}",
+            error.causes()
+        );
         rig.check_the_end();
     }
 }

@@ -131,7 +131,9 @@ async fn an_authority_that_is_given_replaces_the_systems_and_serves_without_them
     let emulated = Emulated::new(json!({"tls": true})).await;
     let mut stranger = rcgen::CertificateParams::new(Vec::new()).unwrap();
     stranger.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let stranger = stranger.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let stranger = stranger
+        .self_signed(&rcgen::KeyPair::generate().unwrap())
+        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, pem: &str| {
         let path = folder.path().join(name);
@@ -150,12 +152,19 @@ async fn an_authority_that_is_given_replaces_the_systems_and_serves_without_them
         options["tls"] = json!({ "ca": ca });
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child
-            .args(["--exact", "connecting::rows_are_sent_and_told_of", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "connecting::rows_are_sent_and_told_of",
+                "--ignored",
+                "--nocapture",
+            ])
             .env("SSL_CERT_FILE", certificates)
             .env("SSL_CERT_DIR", "/var/empty")
             .env("TARGET", emulated.emulator.url(TABLE))
             .env("OPTIONS", options.to_string());
-        let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+        let output = tokio::task::spawn_blocking(move || child.output().unwrap())
+            .await
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains(says), "{certificates} {ca:?}: {said}");
     }
