@@ -30,7 +30,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::storage::Location;
-use super::table::{Table, Transaction};
 use crate::error::{Code, Error, Result};
 
 /// Commits that are fetched at once.
@@ -49,8 +48,28 @@ pub struct Actions {
     pub own: Option<u64>,
 }
 
-/// See [`Table::read`].
-pub async fn read(location: &Location, app: Option<&str>) -> Result<Option<(Table, Option<Transaction>)>> {
+/// A transaction of the producer that was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transaction {
+    pub id: u64,
+    /// The version that holds it, unless it was found in a checkpoint.
+    pub version: Option<u64>,
+}
+
+/// What the log says at its newest version.
+pub struct Newest {
+    pub version: u64,
+    pub protocol: Protocol,
+    pub metadata: Metadata,
+    /// The last transaction of the producer that was asked about.
+    pub own: Option<Transaction>,
+}
+
+/// The newest version, read from the last checkpoint on; none if there is no table.
+///
+/// # Errors
+/// `TABLE_CORRUPT` naming the file, if the log was read and cannot be understood; otherwise the store's.
+pub async fn read(location: &Location, app: Option<&str>) -> Result<Option<Newest>> {
     if let Some(path) = &location.local
         && tokio::fs::metadata(path.join("_delta_log"))
             .await
@@ -298,11 +317,7 @@ async fn list(location: &Location, from: Option<u64>) -> Result<Files> {
 // ---- what they hold -------------------------------------------------------------------------------
 
 /// From the newest version back to the newest checkpoint. None if a file went meanwhile.
-async fn replay(
-    location: &Location,
-    files: Files,
-    app: Option<&str>,
-) -> Result<Option<(Table, Option<Transaction>)>> {
+async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<Option<Newest>> {
     let Some(newest) = files.newest() else {
         return Ok(None);
     };
@@ -375,9 +390,12 @@ async fn replay(
         let text = format!("the log up to _delta_log/{} holds no {what}", name(newest));
         Error::new(Code::TableCorrupt, text).during("open")
     };
-    let protocol = protocol.ok_or_else(|| lacks("protocol"))?;
-    let metadata = metadata.ok_or_else(|| lacks("metadata"))?;
-    Ok(Some((Table::new(newest, protocol, metadata)?, own)))
+    Ok(Some(Newest {
+        version: newest,
+        protocol: protocol.ok_or_else(|| lacks("protocol"))?,
+        metadata: metadata.ok_or_else(|| lacks("metadata"))?,
+        own,
+    }))
 }
 
 /// What a Parquet file of a checkpoint holds. None if it is gone.

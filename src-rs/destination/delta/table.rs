@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use deltalake_core::kernel::{Metadata, Protocol, StructType};
 
+pub use super::log::Transaction;
 use super::log::{self, Actions, corrupt};
 use super::storage::Location;
 use crate::destination::{Acknowledgement, Position};
@@ -29,14 +30,6 @@ pub struct Table {
     schema: Arc<StructType>,
     /// When this was the newest version.
     seen: Instant,
-}
-
-/// A transaction of the producer that was asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transaction {
-    pub id: u64,
-    /// The version that holds it, unless it was found in a checkpoint.
-    pub version: Option<u64>,
 }
 
 impl Transaction {
@@ -82,7 +75,11 @@ impl Table {
         location: &Location,
         app: Option<&str>,
     ) -> Result<Option<(Table, Option<Transaction>)>> {
-        log::read(location, app).await
+        let Some(newest) = log::read(location, app).await? else {
+            return Ok(None);
+        };
+        let table = Table::new(newest.version, newest.protocol, newest.metadata)?;
+        Ok(Some((table, newest.own)))
     }
 
     pub fn version(&self) -> u64 {

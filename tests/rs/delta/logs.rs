@@ -370,6 +370,32 @@ async fn files_that_are_no_versions_are_passed_by() {
     assert_eq!(table.latest(), 2);
 }
 
+/// A version of many files is passed over, and still has to be whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_many_files_is_checked_and_passed_over() {
+    let table = Table::new();
+    let legacy = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    table.write_log(0, &foreign(legacy, json!({}), json!({})));
+    let add = |n: u64| {
+        let add = json!({"path": format!("{n}.parquet"), "partitionValues": {}, "size": 1,
+            "modificationTime": 1, "dataChange": true});
+        json!({"add": add})
+    };
+    let adds: Vec<Value> = (0..12_000).map(add).collect();
+    table.write_log(1, &adds);
+    assert!(std::fs::metadata(table.commit_path(1)).unwrap().len() > 1 << 20);
+    table.connect(json!({})).await.unwrap();
+    let mut torn = std::fs::read(table.commit_path(1)).unwrap();
+    torn.truncate((1 << 20) + 5);
+    std::fs::write(table.commit_path(1), torn).unwrap();
+    let refused = error(table.connect(json!({})).await);
+    assert_eq!(refused.code(), Code::TableCorrupt, "{refused}");
+    assert!(
+        refused.message().contains("00000000000000000001.json, line"),
+        "{refused}"
+    );
+}
+
 /// A client that was idle while others wrote a lot goes on behind them; one that lost its table says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_fell_behind_goes_on_from_a_checkpoint() {
