@@ -12,7 +12,7 @@ import * as path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { trend } from "./trend.mjs";
+import { FEWEST, trend } from "./trend.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.resolve(here, "..");
@@ -27,8 +27,6 @@ export const METERS = {
 };
 
 const servers = { delta, flight, zerobus, discard };
-
-if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main();
 
 async function main() {
   const { values } = parseArgs({
@@ -54,9 +52,7 @@ async function main() {
     console.error(`› ${name}, ${minutes} min`);
     soaked[name] = await soak(name, { minutes, rate, plant: Number(values.plant) });
     for (const [meter, row] of Object.entries(soaked[name].meters))
-      console.error(
-        `  ${meter}: ${row.first.toFixed(1)} → ${row.last.toFixed(1)}${row.grows ? "  ✗ grows" : ""}`,
-      );
+      console.error(`  ${meter}: ${shown(row.first)} → ${shown(row.last)}${row.grows ? "  ✗ grows" : ""}`);
   }
   const date = new Date().toISOString().slice(0, 10);
   const results = {
@@ -103,7 +99,8 @@ async function soak(name, { minutes, rate, plant }) {
   }
 }
 
-/** The first third is not judged: caches fill, pools grow to their size, code is compiled. */
+/** The first third is not judged: caches fill, pools grow to their size, code is compiled. Neither is what was sampled
+ * too seldom to be, as what there was no delivery or no folder for; then the ends of its line are null. */
 export function judged(samples) {
   const late = samples.slice(Math.floor(samples.length / 3));
   return Object.fromEntries(
@@ -111,6 +108,7 @@ export function judged(samples) {
       const points = late
         .filter((sample) => Number.isFinite(sample[meter]))
         .map((sample) => [sample.second, sample[meter]]);
+      if (points.length < FEWEST) return [meter, { first: null, last: null, grows: false }];
       return [meter, trend(points, { more, share })];
     }),
   );
@@ -126,13 +124,15 @@ function table({ date, machine, minutes, rate, targets }) {
   for (const [name, { deliveries, meters }] of Object.entries(targets))
     for (const [meter, row] of Object.entries(meters)) {
       const { title, unit } = METERS[meter];
-      const value = (number) => `${number.toFixed(1)} ${unit}`.trim();
+      const value = (number) => `${shown(number)} ${unit}`.trim();
       lines.push(
         `| ${name} | ${deliveries.toLocaleString("en")} | ${title} | ${value(row.first)} | ${value(row.last)} | ${row.grows ? "**yes**" : "no"} |`,
       );
     }
   return `${lines.join("\n")}\n`;
 }
+
+const shown = (number) => number?.toFixed(1) ?? "too few samples";
 
 function delta(folder) {
   return { url: `delta:${path.join(folder, "table")}` };
@@ -177,3 +177,6 @@ async function firstLine(child) {
   for await (const line of createInterface({ input: child.stdout })) return line;
   throw new Error(`${child.spawnfile} did not start`);
 }
+
+// Last: everything above is there by then.
+if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await main();

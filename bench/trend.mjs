@@ -1,5 +1,8 @@
 // Whether a series of samples grows: its line, and whether chance would draw one as steep.
 
+/** Of fewer points nothing can be said. */
+export const FEWEST = 8;
+
 /**
  * @param {[number, number][]} points time and value
  * @param {{ more: number, share: number }} tolerance growth over the whole time that is none: absolute, and as a share
@@ -7,7 +10,7 @@
  * @returns {{ first: number, last: number, significance: number, grows: boolean }} the line's ends
  */
 export function trend(points, { more, share }) {
-  if (points.length < 8) throw new Error(`${points.length} samples say nothing of a trend`);
+  if (points.length < FEWEST) throw new Error(`${points.length} samples say nothing of a trend`);
   const slope = middle(slopes(points));
   const level = middle(points.map(([time, value]) => value - slope * time));
   const [first, last] = [points[0][0], points.at(-1)[0]].map((time) => level + slope * time);

@@ -21,6 +21,20 @@ const children = [];
 const results = {};
 const failed = [];
 
+/** A store with a bucket, which says where it is. */
+const MOTO = `
+import sys, boto3
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+host, port = server.get_host_and_port()
+where = f"http://{host}:{port}"
+boto3.client("s3", endpoint_url=where, region_name="us-east-1", aws_access_key_id="bench",
+             aws_secret_access_key="bench-bench").create_bucket(Bucket="lake")
+print(where, flush=True)
+sys.stdin.read()
+`;
+
 /** A client of ours, in a process of its own. */
 const client = () =>
   asked([process.execPath, "--expose-gc", path.join(here, "delta_scale_client.mjs")], children);
@@ -204,7 +218,8 @@ function dataFiles(target) {
 
 /** The same into an object store, as moto plays it: it answers one request after the other. */
 async function store() {
-  const moto = spawn(python, ["-u", "-c", MOTO], { stdio: ["pipe", "pipe", "inherit"] });
+  // Its standard error has a line for each request.
+  const moto = spawn(python, ["-u", "-c", MOTO], { stdio: ["pipe", "pipe", "ignore"] });
   children.push(moto);
   const lines = createInterface({ input: moto.stdout })[Symbol.asyncIterator]();
   const endpoint = (await lines.next()).value;
@@ -237,19 +252,6 @@ async function store() {
     overPeer: median(ours) / median(theirs),
   };
 }
-
-const MOTO = `
-import sys, boto3
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-host, port = server.get_host_and_port()
-where = f"http://{host}:{port}"
-boto3.client("s3", endpoint_url=where, region_name="us-east-1", aws_access_key_id="bench",
-             aws_secret_access_key="bench-bench").create_bucket(Bucket="lake")
-print(where, flush=True)
-sys.stdin.read()
-`;
 
 /** A process with one client, and one with a thousand. */
 async function clients() {

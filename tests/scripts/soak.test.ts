@@ -94,6 +94,22 @@ test("a short run samples all there is, and a planted leak fails it", async () =
   expect(samples.some((sample: { cpuUsPerDelivery: number }) => sample.cpuUsPerDelivery > 0)).toBe(true);
 });
 
+test("every target has a server, and a client that reaches it", async () => {
+  const python = fs.existsSync(path.join(root, ".tools/venv/bin/python"));
+  const targets = ["delta", "zerobus", ...(python ? ["flight"] : [])];
+  const results = fs.mkdtempSync(path.join(os.tmpdir(), "soak-test-"));
+  const runs = targets.map(async (target) => {
+    const args = ["--minutes", "0.07", "--rate", "20", "--target", target, "--results", results];
+    const child = spawn(process.execPath, ["bench/soak.mjs", ...args], { cwd: root, stdio: "ignore" });
+    await new Promise((resolve) => child.on("close", resolve));
+    // What grows in four seconds is no matter; that something was delivered is.
+    const file = fs.readdirSync(results).find((name) => name.endsWith(`-soak-${target}.json`));
+    const written = JSON.parse(fs.readFileSync(path.join(results, file ?? target), "utf8"));
+    expect(written.targets[target].deliveries, target).toBeGreaterThan(0);
+  });
+  await Promise.all(runs);
+});
+
 test("what it is asked for must be something", async () => {
   for (const args of [
     ["--target", "nowhere"],
