@@ -62,7 +62,7 @@ test("what grows while caches fill is not judged, and what cannot be sampled is 
     threads: 12,
     delayP99Ms: 5,
   }));
-  const meters = judged(samples);
+  const meters: Record<string, { grows: boolean }> = judged(samples);
   expect(Object.keys(meters)).toEqual(Object.keys(METERS));
   expect(Object.entries(meters).filter(([, row]) => row.grows)).toMatchObject([["descriptors", {}]]);
 });
