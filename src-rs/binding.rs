@@ -13,6 +13,7 @@ mod headers;
 mod mailbox;
 mod questions;
 mod retry;
+mod schemas;
 mod submit;
 
 use std::future::Future;

@@ -18,6 +18,7 @@ interface NativeClient {
   close(operation: number, deadlineMs: number): void;
   dispose(): void;
   registerSchema(message: Uint8Array): number;
+  forgetSchema(schemaId: number): void;
   expectSchema(schemaId: number): void;
   submit(call: Float64Array, buffers: ArrayBuffer[]): number;
   cancel(ticket: number): boolean;
@@ -151,6 +152,10 @@ export class Binding {
   }
   registerSchema(message: Uint8Array): number {
     return ours(() => this.#native.registerSchema(message));
+  }
+  /** No call to come has it. */
+  forgetSchema(schemaId: number): void {
+    ours(() => this.#native.forgetSchema(schemaId));
   }
   expectSchema(schemaId: number): void {
     ours(() => this.#native.expectSchema(schemaId));

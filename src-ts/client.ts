@@ -275,7 +275,8 @@ export class IngestClient implements AsyncDisposable {
   /**
    * Takes nothing more, waits for the outcomes of what was admitted, and lets go of the destination. What is
    * left at the deadline is `failed` or `unknown`. Until then it also waits for what `listeners.onFailed` returned
-   * for results that nobody else has read. Closing again waits for the first close and reports nothing.
+   * for results that nobody else has read. A client that is dropped unclosed is ended once it is collected, with a
+   * line in the log; until then it holds its connection. Closing again waits for the first close and reports nothing.
    *
    * @throws {IngestError} `UNDELIVERED` if a delivery was not acknowledged and nobody read its result, nor took it as
    * `listeners.onFailed`.

@@ -20,6 +20,8 @@ export class InFlight {
   /** Telemetry's own, and opaque: its type is of an optional peer, which users of these types may not have. */
   readonly span: object | null;
   sequence = 0;
+  /** Under which its call waits for room; 0 if it does not. */
+  ticket = 0;
   packing: Packing | null = null;
   packMs = 0;
   /** Somebody has, or is given, the promise. */
@@ -27,7 +29,7 @@ export class InFlight {
   /** The outcome, once it is there. */
   result: TransmissionResult | null = null;
   /** Called with the outcome, before whoever awaits the promise. */
-  onSettled: (() => void) | undefined;
+  onSettled: ((inFlight: InFlight) => void) | undefined;
   /** Called when it is first looked at after it was settled unseen. */
   onObserved: (() => void) | undefined;
   onAbort: (() => void) | undefined;
@@ -64,7 +66,7 @@ export class InFlight {
 
   settle(result: TransmissionResult): void {
     this.result = result;
-    this.onSettled?.();
+    this.onSettled?.(this);
     this.#resolve?.(result);
   }
 

@@ -42,16 +42,31 @@ const DELIVERY_FLOOR = 1_024;
 /** For each batch, node and buffer; four numbers describe each of them. */
 const ENTRY_FLOOR = 128;
 
+/** Schemas that Rust is asked to remember at a time. Of more, those that were not used for longest are forgotten. */
+const MAX_SCHEMAS = 1_024;
+
 interface Registered {
   readonly plan: SchemaPlan;
-  /** -1 until Rust has been told. */
+  /** One for all that have the same message, once Rust has been told. */
+  slot: Slot;
+}
+
+interface Slot {
+  /** -1 until Rust has been told, and again once it is to forget. */
   id: number;
+  /** The last call that it was used in. */
+  call: number;
 }
 
 export class Packer {
   readonly #register: (message: Uint8Array) => number;
   readonly #schemas = new WeakMap<object, Registered>();
-  readonly #ids = new Map<string, number>();
+  readonly #forget: (id: number) => void;
+  /** What Rust remembers, by message. */
+  readonly #slots = new Map<string, Slot>();
+  #call = 0;
+  /** The last call that had too many by itself. */
+  #fullInCall = -1;
   #lastSchema: object | undefined;
   #lastRegistered: Registered | undefined;
 
@@ -67,9 +82,13 @@ export class Packer {
   #misfit = "";
   #packing = false;
 
-  /** @param register Tells Rust about a schema, and says by which number it is known from then on. */
-  constructor(register: (message: Uint8Array) => number) {
+  /**
+   * @param register Tells Rust about a schema, and says by which number it is known from then on.
+   * @param forget Takes such a number back.
+   */
+  constructor(register: (message: Uint8Array) => number, forget: (id: number) => void = () => {}) {
     this.#register = register;
+    this.#forget = forget;
   }
 
   /**
@@ -83,6 +102,7 @@ export class Packer {
     this.#sheet.begin(ticket);
     this.#count = 0;
     this.#charge = 0;
+    this.#call++;
   }
 
   /** The numbers of the call. Valid until the next `begin`. */
@@ -145,13 +165,40 @@ export class Packer {
 
   /** By which number Rust knows a schema; it is told when it does not know it yet. */
   schemaId(schema: object): number {
-    const known = this.#registered(schema);
-    if (known.id < 0) {
-      const { key, message } = known.plan;
-      known.id = this.#ids.get(key) ?? this.#register(message);
-      this.#ids.set(key, known.id);
+    return this.#idOf(this.#registered(schema));
+  }
+
+  #idOf(known: Registered): number {
+    if (known.slot.id < 0) this.#tell(known);
+    known.slot.call = this.#call;
+    return known.slot.id;
+  }
+
+  #tell(known: Registered): void {
+    const { key, message } = known.plan;
+    const told = this.#slots.get(key);
+    if (told !== undefined) {
+      known.slot = told;
+      return;
     }
-    return known.id;
+    if (this.#slots.size >= MAX_SCHEMAS && this.#fullInCall !== this.#call) this.#forgetHalf();
+    known.slot.id = this.#register(message);
+    this.#slots.set(key, known.slot);
+  }
+
+  /** Those that were not used for longest. Half of them, so that looking for them is paid by as many new ones. */
+  #forgetHalf(): void {
+    const byUse = [...this.#slots].sort(([, one], [, other]) => one.call - other.call);
+    for (const [key, slot] of byUse.slice(0, byUse.length - MAX_SCHEMAS / 2)) {
+      // Its number is in the call that is being written, and so are those of all that follow.
+      if (slot.call === this.#call) {
+        this.#fullInCall = this.#call;
+        return;
+      }
+      this.#forget(slot.id);
+      slot.id = -1;
+      this.#slots.delete(key);
+    }
   }
 
   #registered(schema: object): Registered {
@@ -162,7 +209,7 @@ export class Packer {
       // remembering each a quarter of it.
       known = this.#likeTheLast(schema as ArrowBatch["schema"]);
       if (known === undefined) {
-        known = { plan: plan(schema), id: -1 };
+        known = { plan: plan(schema), slot: { id: -1, call: 0 } };
         this.#schemas.set(schema, known);
       }
     }
@@ -190,7 +237,7 @@ export class Packer {
   }
 
   #columns(batch: ArrowBatch, known: Registered): void {
-    const id = known.id < 0 ? this.schemaId(batch.schema) : known.id;
+    const id = this.#idOf(known);
     const { columns, nodeCount } = known.plan;
     const { length } = batch.data;
     const data = length === 0 ? (emptyBatch(known.plan.schema).data as unknown as ArrowData) : batch.data;

@@ -193,7 +193,8 @@ export interface TelemetryOptions {
 /**
  * Receives what the client has to say. `console` and winston fit, and each method gets a line and an object of
  * facts; so do pino (and Fastify's `app.log`) and bunyan, which are recognised and get the object first, as they
- * want it. What a method throws or rejects with is swallowed.
+ * want it. What a method throws or rejects with is swallowed. A logger that captures the client keeps it from being
+ * collected, and so from being ended, where it is dropped without `close()`.
  *
  * A logger that wants something else takes an adapter:
  *

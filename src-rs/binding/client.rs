@@ -15,6 +15,7 @@ use super::environment::{self, Ends, Hook};
 use super::headers::Provider;
 use super::mailbox::{Desk, Letter, Mailbox};
 use super::retry::Predicate;
+use super::schemas::Schemas;
 use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::destination::{self, Destination};
@@ -33,7 +34,7 @@ const MAX_RETAINED_BYTES: usize = 64 << 20;
 pub struct NativeClient {
     core: Arc<Core>,
     desk: Rc<Desk>,
-    schemas: RefCell<Vec<SchemaRef>>,
+    schemas: RefCell<Schemas>,
     last_sequence: Cell<f64>,
     scratch: Cell<submit::Scratch>,
     hook: Cell<Option<Hook>>,
@@ -211,13 +212,13 @@ impl NativeClient {
     #[napi(catch_unwind)]
     pub fn register_schema(&self, message: &[u8]) -> napi::Result<u32> {
         let schema = decode_schema(message).map_err(|error| thrown(&error))?;
-        let mut schemas = self.schemas.borrow_mut();
-        // The same schema again gets the same object, so that batches of it are recognised by pointer.
-        if let Some(known) = schemas.iter().position(|known| **known == *schema) {
-            return Ok(known as u32);
-        }
-        schemas.push(schema);
-        Ok((schemas.len() - 1) as u32)
+        Ok(self.schemas.borrow_mut().register(schema) as u32)
+    }
+
+    /// A number that `registerSchema` gave, and that no call to come has; deliveries that had it keep its schema.
+    #[napi(catch_unwind)]
+    pub fn forget_schema(&self, schema_id: u32) {
+        self.schemas.borrow_mut().forget(schema_id as usize);
     }
 
     /// Before `open`: the schema that sessions will have, so that its mistakes are known then.
@@ -377,7 +378,7 @@ impl NativeClient {
         .to_string()
     }
 
-    fn handover<'a>(&'a self, env: Env, schemas: &'a [SchemaRef]) -> submit::Handover<'a> {
+    fn handover<'a>(&'a self, env: Env, schemas: &'a Schemas) -> submit::Handover<'a> {
         submit::Handover {
             env: env.raw(),
             desk: &self.desk,

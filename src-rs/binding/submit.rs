@@ -28,6 +28,7 @@ use napi::sys;
 
 use super::mailbox::Desk;
 use super::malformed;
+use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pin, Pins, Pool, charge};
 use crate::transmitter::{Admit, Submission, Transmitter, Witness};
@@ -42,7 +43,7 @@ pub struct Handover<'a> {
     pub desk: &'a Desk,
     pub pins: &'a Arc<Pins>,
     pub pool: &'a Arc<Pool>,
-    pub schemas: &'a [SchemaRef],
+    pub schemas: &'a Schemas,
     pub last_sequence: &'a Cell<f64>,
     pub verify_payload: bool,
     pub scratch: &'a Cell<Scratch>,

@@ -152,6 +152,7 @@ impl Flight {
 
     async fn begin(&self, opening: Opening) -> Result<Opened> {
         let (flight, resume_from) = (&self.config.flight, opening.resume_from);
+        self.refusing.forget_before(resume_from.unwrap_or(u64::MAX));
         let fields = || opening.schema.fields().iter().map(|field| field.data_type());
         let has_dictionary = fields().any(dictionaries::has_dictionary);
         let keep = flight.dictionaries == Dictionaries::Keep;

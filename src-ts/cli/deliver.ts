@@ -2,7 +2,8 @@
 //
 // Invariants:
 // - No more is read than there is room for in the client's budget.
-// - Everything that was read has an outcome in the summary, also after an interruption or a failure.
+// - Everything that was admitted has an outcome in the summary, also after an interruption or a failure.
+// - A signal ends it within `PATIENCE_MS`, whatever the destination owes.
 
 import {
   type BatchInput,
@@ -17,6 +18,11 @@ import { Interruption, type Io, NOT_ALL, OK } from "./io.js";
 import { Progress } from "./progress.js";
 import { describeSummary, type Origin, type Summary, Tally } from "./tally.js";
 import { explain, messageOf, withoutCredentials } from "./text.js";
+
+/** What `specs/cli.md` promises of the first signal. */
+const PATIENCE_MS = 30_000;
+/** In which an input that was told to stop says that it has. */
+const STOPPING_MS = 100;
 
 /** What `parseArgs` is told, by every command that sums up. */
 export const OUTPUT_FLAGS = {
@@ -67,7 +73,8 @@ export async function deliver(job: Job, io: Io): Promise<number> {
   } catch (error) {
     if (isMisuse(error)) throw error;
     // An interruption while connecting is no failure of the connection.
-    if (!signal.aborted || error instanceof IngestError) failure = error;
+    // Nor is it one that what still waited for room was not let in any more.
+    if (!signal.aborted || (error instanceof IngestError && error.code !== "CLOSED")) failure = error;
   }
   const { exitCode } = interruption;
   const shown = withoutCredentials(job.target);
@@ -88,6 +95,10 @@ async function run(job: Job, client: IngestClient, tally: Tally, signal: AbortSi
       yield batch;
     }
   }
+  // Not behind the loop, which waits for every outcome, as long as one is owed.
+  const close = () => client.close({ deadline: io.patienceMs ?? PATIENCE_MS });
+  const stop = () => void setTimeout(() => close().catch(() => {}), STOPPING_MS);
+  signal.addEventListener("abort", stop, { once: true });
   const facts = () => ({ stats: client.stats(), read, total: job.total });
   using _progress = new Progress(io.stderr, job.flags.quiet, facts);
   try {
@@ -98,7 +109,8 @@ async function run(job: Job, client: IngestClient, tally: Tally, signal: AbortSi
       await job.settled?.(result, origin, client);
     }
   } finally {
-    await client.close();
+    signal.removeEventListener("abort", stop);
+    await close();
   }
 }
 

@@ -13,6 +13,8 @@ export interface Io {
   onSignal(called: (signal: Signal) => void): () => void;
   /** Ends the process at once. */
   exit(code: number): void;
+  /** Milliseconds that what was admitted may take after a signal. Default: 30 s. */
+  readonly patienceMs?: number;
 }
 
 export interface Output {

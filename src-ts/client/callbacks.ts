@@ -1,6 +1,7 @@
 // What all of the user's functions have in common: they may do anything, and it has to be told in words.
 
 import { isError } from "../errors.js";
+import { LEVELS, type Logger } from "../options.js";
 
 /** What it is, but not its text: a secret given by itself is still a secret. */
 export function kind(value: unknown): string {
@@ -21,4 +22,21 @@ export function messages(thrown: unknown): string[] {
     texts.push("an error that cannot be read");
   }
   return texts.length > 0 ? texts : [String(thrown)];
+}
+
+/** Gives the user's logger a line. One that fails must not fail a delivery. */
+export function log(
+  logger: Logger | undefined,
+  level: string,
+  message: string,
+  fields: Record<string, unknown>,
+): void {
+  const known = LEVELS.find((name) => name === level) ?? "info";
+  try {
+    const logged: unknown = logger?.[known]?.(message, fields);
+    // Not `instanceof`: a promise of another realm, which nobody catches, would end the process.
+    if (typeof logged === "object" && logged !== null) Promise.resolve(logged).catch(() => {});
+  } catch {
+    // Nobody is left to be told.
+  }
 }

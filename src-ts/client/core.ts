@@ -5,8 +5,10 @@
 // - Sequence numbers are given at admission, in its order.
 // - Nothing that waits holds memory which the budget does not know of: a queued call is packed when it is let in.
 // - Of an outcome that is not good, somebody is told: the reader of the result, or whoever closes.
-// - Outcomes come in a turn of the event loop. Who hands over more than a budget without one is given one:
-//   the batches of settled deliveries would pile up here, where no budget counts them.
+// - Outcomes come in a turn of the event loop. Who hands over more than a budget without one, or for longer than a
+//   slice of turn.ts, is given one: the batches of settled deliveries would pile up here, where no budget
+//   counts them, and timers and signals would not be heard.
+// - While it waits for something of Rust's it is in `BUSY`; else nothing but its users keeps it (client/remains.ts).
 //
 // It counts no bytes and retries nothing: the transmitter does.
 
@@ -23,7 +25,6 @@ import {
   type HandoffMode,
   type HeadersProvider,
   type HeadersRequest,
-  LEVELS,
   type Logger,
   milliseconds,
   type RetryPredicate,
@@ -33,18 +34,17 @@ import {
 import type { TransmissionResult } from "../result.js";
 import { toCargo } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
-import { messages } from "./callbacks.js";
+import { isDue, SLICE_MS, turn } from "../turn.js";
+import { log, messages } from "./callbacks.js";
 import { askForHeaders } from "./headers.js";
 import { Teller } from "./listeners.js";
+import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
-import { type Unread, UnreadOutcomes } from "./unread.js";
+import type { Unread } from "./unread.js";
 import { Unsettled } from "./unsettled.js";
 
 /** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
 const CLOSE_DEADLINE_MS = 30_000;
-
-/** How long callers are told of something before others have a turn. What they do about it comes on top. */
-const SLICE_MS = 5;
 
 interface Waiter {
   readonly group: readonly InFlight[];
@@ -58,7 +58,10 @@ export class Core implements Listener {
   readonly binding: Binding;
   readonly mode: HandoffMode;
   telemetry: Telemetry | undefined;
+  /** `inflight.maxBytes`. */
+  readonly budgetBytes: number;
   closing: Promise<void> | undefined;
+  readonly #remains: Remains;
   readonly #logger: Logger | undefined;
   readonly #headers: HeadersProvider | undefined;
   readonly #retryWhen: RetryPredicate | undefined;
@@ -67,10 +70,9 @@ export class Core implements Listener {
   readonly #inFlight = new Unsettled();
   /** What all in `#inFlight` take of the budget. Rust's count is lower by what is settled and not heard of yet. */
   #heldBytes = 0;
-  readonly #budgetBytes: number;
   readonly #waiting = new Map<number, Waiter>();
   readonly #operations = new Map<number, (error: IngestError | null) => void>();
-  readonly #unread = new UnreadOutcomes();
+  #isBusy = false;
   /** Rust is about to be told that somebody waits. */
   #hurrying = false;
   #lastSequence = 0;
@@ -78,31 +80,43 @@ export class Core implements Listener {
   #lastStats: ClientStats | undefined;
 
   static async create(url: string, split: SplitOptions): Promise<Core> {
-    let core: Core | undefined;
-    // Rust tells nothing before the constructor is through; a listener is needed to call it.
+    const remains = new Remains(split.logger);
+    // Rust holds the listener for good, so it must not hold the client.
+    let weak: WeakRef<Core> | undefined;
     const listener: Listener = {
-      settled: (outcome) => core?.settled(outcome),
-      granted: (ticket) => core?.granted(ticket),
-      answered: (operation, error) => core?.answered(operation, error),
-      log: (level, message, fields) => core?.log(level, message, fields),
-      headersWanted: (request, reason) => core?.headersWanted(request, reason),
-      retryAsked: (request, error) => core?.retryAsked(request, error),
-      broken: (error) => core?.broken(error),
+      settled: (outcome) => weak?.deref()?.settled(outcome),
+      granted: (ticket) => weak?.deref()?.granted(ticket),
+      answered: (operation, error) => {
+        const core = weak?.deref();
+        if (core === undefined) remains.answered(operation);
+        else core.answered(operation, error);
+      },
+      log: (level, message, fields) => log(remains.logger, level, message, fields),
+      headersWanted: (request, reason) => weak?.deref()?.headersWanted(request, reason),
+      retryAsked: (request, error) => weak?.deref()?.retryAsked(request, error),
+      broken: (error) => weak?.deref()?.broken(error),
     };
     const binding = await Binding.create(url, split.json, listener);
-    core = new Core(binding, split);
-    return core;
+    const made = new Core(binding, split, remains);
+    weak = new WeakRef(made);
+    return made;
   }
 
-  private constructor(binding: Binding, split: SplitOptions) {
+  private constructor(binding: Binding, split: SplitOptions, remains: Remains) {
     this.binding = binding;
+    this.#remains = remains;
+    remains.binding = binding;
     this.mode = split.mode;
     this.#logger = split.logger;
     this.#headers = split.headers;
     this.#retryWhen = split.retry.when;
     this.#listeners = split.listeners && new Teller(split.listeners);
-    this.#packer = new Packer((message) => binding.registerSchema(message));
-    this.#budgetBytes = this.stats().bytes.budget;
+    this.#packer = new Packer(
+      (message) => binding.registerSchema(message),
+      (id) => binding.forgetSchema(id),
+    );
+    this.budgetBytes = this.stats().bytes.budget;
+    watch(this, remains);
   }
 
   /** Tells Rust the schema to come, before it opens. */
@@ -133,7 +147,7 @@ export class Core implements Listener {
     try {
       const ticket = this.#submit(0, group);
       if (ticket !== 0) return this.#wait(ticket, group);
-      return this.#heldBytes > this.#budgetBytes ? turn() : undefined;
+      return isDue() || this.#heldBytes > this.budgetBytes ? turn() : undefined;
     } catch (error) {
       this.#refused(group, error);
       throw error;
@@ -142,7 +156,13 @@ export class Core implements Listener {
 
   /** Takes back a group that waits. */
   withdraw(group: readonly InFlight[], reason: unknown): void {
-    for (const [ticket, waiter] of this.#waiting) if (waiter.group === group) this.#cancel(ticket, reason);
+    const ticket = group[0]?.ticket ?? 0;
+    if (this.#waiting.get(ticket)?.group === group) this.#cancel(ticket, reason);
+  }
+
+  /** Gives up a group that was prepared and is not to be handed over. */
+  drop(group: readonly InFlight[], reason: unknown): void {
+    this.#refused(group, reason);
   }
 
   async operation(start: (operation: number) => void): Promise<void> {
@@ -151,10 +171,12 @@ export class Core implements Listener {
     const operation = ++this.#lastOperation;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#operations.set(operation, (error) => (error === null ? resolve() : reject(error)));
+    this.#hold();
     try {
       start(operation);
     } catch (error) {
       this.#operations.delete(operation);
+      this.#release();
       throw error;
     }
     return promise;
@@ -183,6 +205,7 @@ export class Core implements Listener {
 
   /** Gives up a client that never opened, or whose options were wrong. */
   abandon(): void {
+    unwatch(this);
     this.closing ??= this.operation((operation) => this.binding.close(operation, 0)).then(
       () => this.binding.dispose(),
       () => this.binding.dispose(),
@@ -196,6 +219,7 @@ export class Core implements Listener {
     this.#settle(inFlight, toResult(inFlight, outcome), outcome.retries);
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
+    this.#release();
   }
 
   granted(ticket: number): void {
@@ -215,6 +239,7 @@ export class Core implements Listener {
       waiter.refused(error);
     } finally {
       this.#packer.end();
+      this.#release();
     }
   }
 
@@ -222,17 +247,11 @@ export class Core implements Listener {
     const answer = this.#operations.get(operation);
     this.#operations.delete(operation);
     answer?.(error);
+    this.#release();
   }
 
   log(level: string, message: string, fields: Record<string, unknown>): void {
-    const known = LEVELS.find((name) => name === level) ?? "info";
-    try {
-      const logged: unknown = this.#logger?.[known]?.(message, fields);
-      // Not `instanceof`: a promise of another realm, which nobody catches, would end the process.
-      if (typeof logged === "object" && logged !== null) Promise.resolve(logged).catch(() => {});
-    } catch {
-      // A logger that fails must not fail a delivery.
-    }
+    log(this.#logger, level, message, fields);
   }
 
   headersWanted(request: number, reason: HeadersRequest["reason"]): void {
@@ -298,6 +317,7 @@ export class Core implements Listener {
       this.#heldBytes += inFlight.packing?.charge ?? 0;
       if (inFlight.urgent) this.#hurry();
     }
+    this.#hold();
     // Signals are the user's, who may send from within them; by now the books are in order.
     for (let i = 0; i < group.length; i++) {
       const inFlight = group[i]!;
@@ -324,6 +344,8 @@ export class Core implements Listener {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const signal = group[0]?.signal;
     const onAbort = signal === undefined ? undefined : () => this.#cancel(ticket, signal.reason);
+    group[0]!.ticket = ticket;
+    this.#hold();
     this.#waiting.set(ticket, { group, admitted: resolve, refused: reject, onAbort });
     if (onAbort !== undefined) listen(signal, onAbort);
     return promise;
@@ -336,6 +358,7 @@ export class Core implements Listener {
     this.binding.cancel(ticket);
     this.#refused(waiter.group, reason);
     waiter.refused(reason);
+    this.#release();
   }
 
   #forget(ticket: number, waiter: Waiter): void {
@@ -365,12 +388,28 @@ export class Core implements Listener {
     if (result.success || inFlight.observed) return;
     // Not the result itself, which would keep the batch in memory for as long as nobody looks.
     const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
-    this.#unread.add(unread, heard);
-    inFlight.onObserved = () => this.#unread.delete(unread);
+    const { unread: all } = this.#remains;
+    all.add(unread, heard);
+    inFlight.onObserved = () => all.delete(unread);
+  }
+
+  /** It waits for something of Rust's: whoever is to be told must be there. */
+  #hold(): void {
+    if (this.#isBusy) return;
+    this.#isBusy = true;
+    BUSY.add(this);
+  }
+
+  #release(): void {
+    if (!this.#isBusy || !this.#inFlight.isEmpty || this.#waiting.size > 0 || this.#operations.size > 0)
+      return;
+    this.#isBusy = false;
+    BUSY.delete(this);
   }
 
   async #close(deadlineMs: number): Promise<void> {
     const began = performance.now();
+    unwatch(this);
     const waiters = [...this.#waiting.values()];
     this.#waiting.clear();
     // It makes all tickets void.
@@ -383,8 +422,9 @@ export class Core implements Listener {
       this.#end();
     }
     // A listener that rejected later would be the only one who knew of a failure.
-    await this.#unread.decided(Math.max(0, deadlineMs - (performance.now() - began)));
-    const error = this.#unread.toError();
+    const { unread } = this.#remains;
+    await unread.decided(Math.max(0, deadlineMs - (performance.now() - began)));
+    const error = unread.toError();
     if (error !== null) throw error;
   }
 
@@ -412,20 +452,8 @@ export class Core implements Listener {
     for (const operation of [...this.#operations.keys()]) this.answered(operation, closed("close"));
     this.#lastStats = this.stats();
     this.telemetry?.close();
-    this.#retire(0);
+    retire(this.binding);
   }
-
-  /** Lets go of the event callback, once Rust has let go of the last batch: references need it for that. */
-  #retire(tries: number): void {
-    const { pinned } = this.binding.stats() as ClientStats;
-    if (pinned.pins === 0 || tries >= 100) this.binding.dispose();
-    else setTimeout(() => this.#retire(tries + 1), 10).unref();
-  }
-}
-
-/** Until the event loop has come round, and with it the outcomes that were ready. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 // A signal that fails must neither fail a delivery nor keep a ticket from being redeemed.

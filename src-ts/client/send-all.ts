@@ -2,7 +2,8 @@
 //
 // Invariants:
 // - Reading runs ahead of the outcomes, or every batch would wait for the commit of the one before.
-// - What runs ahead is bounded: by the budget while unsettled, by `SETTLED_AHEAD` after.
+// - What runs ahead is bounded: by the budget while unsettled; after, by the budget once more and `SETTLED_AHEAD`.
+// - What was yielded is the consumer's alone.
 // - Every outcome before a failure is yielded before the failure is thrown.
 // - Whoever leaves early takes back what waits; what was admitted goes on, and counts as unread.
 
@@ -11,6 +12,7 @@ import { measure } from "../handoff.js";
 import type { SendAllOptions, SendOptions } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 import { iterate } from "../source.js";
+import { isDue } from "../turn.js";
 import { raceSignal } from "./open.js";
 
 /** Small batches that share a native call: beyond these, its fixed cost no longer shows. */
@@ -23,6 +25,8 @@ interface Sender {
   prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight;
   admit(group: readonly InFlight[]): Promise<void> | undefined;
   withdraw(group: readonly InFlight[], reason: unknown): void;
+  drop(group: readonly InFlight[], reason: unknown): void;
+  readonly budgetBytes: number;
   operation(start: (operation: number) => void): Promise<void>;
   readonly binding: { flush(operation: number): void };
 }
@@ -40,7 +44,7 @@ export async function* sendAll(
       if (next !== undefined) {
         const result = next.result ?? (await next.promise);
         next.look();
-        reader.taken();
+        reader.taken(next);
         yield result;
       } else if (reader.ended) {
         if (reader.failure !== undefined) throw reader.failure.reason;
@@ -58,17 +62,21 @@ class Reader {
   ended = false;
   failure: { readonly reason: unknown } | undefined;
   readonly #core: Sender;
+  readonly #groupBytes: number;
   readonly #options: SendAllOptions | undefined;
   readonly #iterator: Iterator<unknown> | AsyncIterator<unknown>;
-  #queue: InFlight[] = [];
+  #queue: (InFlight | undefined)[] = [];
   #head = 0;
   #stopped = false;
   /** The source has ended or thrown: it is not to be told to. */
   #over = false;
   #waiting: readonly InFlight[] | undefined;
   #settledAhead = 0;
-  readonly #onSettled = (): void => {
+  /** What they took of the budget. */
+  #bytesAhead = 0;
+  readonly #onSettled = ({ packing }: InFlight): void => {
     this.#settledAhead++;
+    this.#bytesAhead += packing?.charge ?? 0;
   };
   #wakeWriter: (() => void) | undefined;
   #wakeReader: (() => void) | undefined;
@@ -79,6 +87,8 @@ class Reader {
     this.#core = core;
     this.#options = options;
     this.#iterator = iterate(source);
+    // It is let in as a whole, and must not be what is larger than the budget.
+    this.#groupBytes = Math.min(GROUP_BYTES, core.budgetBytes / 8);
   }
 
   run(): void {
@@ -92,7 +102,8 @@ class Reader {
   take(): InFlight | undefined {
     if (this.#head === this.#queue.length) return undefined;
     // Not `shift`: it moves all that is behind, and a fast source has tens of thousands there.
-    const next = this.#queue[this.#head++]!;
+    const next = this.#queue[this.#head];
+    this.#queue[this.#head++] = undefined;
     if (this.#head >= 1_024 && this.#head * 2 >= this.#queue.length) {
       this.#queue = this.#queue.slice(this.#head);
       this.#head = 0;
@@ -107,8 +118,9 @@ class Reader {
     });
   }
 
-  taken(): void {
+  taken({ packing }: InFlight): void {
     this.#settledAhead--;
+    this.#bytesAhead -= packing?.charge ?? 0;
     this.#wakeWriter?.();
   }
 
@@ -116,20 +128,23 @@ class Reader {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#wakeWriter?.();
-    if (this.#waiting !== undefined) this.#core.withdraw(this.#waiting, undefined);
+    if (this.#waiting !== undefined) this.#core.withdraw(this.#waiting, left());
     // Not awaited: a source that is stuck in its `next` would keep the loop's own end from coming.
     if (!this.#over) void Promise.resolve(this.#iterator.return?.()).catch(() => {});
   }
 
   async #read(): Promise<void> {
     for (;;) {
-      while (this.#settledAhead >= SETTLED_AHEAD && !this.#stopped)
+      while (this.#isFarAhead() && !this.#stopped)
         await new Promise<void>((resolve) => {
           this.#wakeWriter = resolve;
         });
       if (this.#stopped) return;
       const { group, last, failure } = await this.#gather();
-      if (this.#stopped) return;
+      if (this.#stopped) {
+        this.#core.drop(group, left());
+        return;
+      }
       if (group.length > 0) {
         this.#waiting = group;
         const admitted = this.#core.admit(group);
@@ -144,6 +159,10 @@ class Reader {
     }
   }
 
+  #isFarAhead(): boolean {
+    return this.#settledAhead >= SETTLED_AHEAD || this.#bytesAhead > this.#core.budgetBytes;
+  }
+
   /** Nothing more comes of this source: its last rows need not wait for company, or for a commit interval. */
   #flush(): void {
     const core = this.#core;
@@ -156,7 +175,8 @@ class Reader {
     const group: InFlight[] = [];
     let bytes = 0;
     try {
-      while (group.length < GROUP_COUNT && bytes < GROUP_BYTES) {
+      // One at least, or a reader that is always late would never get on.
+      while (group.length === 0 || (group.length < GROUP_COUNT && bytes < this.#groupBytes && !isDue())) {
         const ready = this.#next(group.length === 0);
         // Not awaited without need: what is at hand comes at the rate of small batches.
         const next = ready instanceof Promise ? await ready : ready;
@@ -213,6 +233,10 @@ class Reader {
     this.failure = failure;
     this.#wakeReader?.();
   }
+}
+
+function left(): DOMException {
+  return new DOMException("the loop over the outcomes was left", "AbortError");
 }
 
 /** What a promise is fulfilled with within a few microtasks, as an async generator with a batch at hand does. */

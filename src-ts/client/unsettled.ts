@@ -29,6 +29,10 @@ export class Unsettled {
     return this.#ring.length + this.#late.size;
   }
 
+  get isEmpty(): boolean {
+    return this.#count === 0 && this.#late.size === 0;
+  }
+
   add(inFlight: InFlight): void {
     if (this.#next - this.#oldest === this.#ring.length) this.#makeRoom();
     this.#ring[this.#next & (this.#ring.length - 1)] = inFlight;

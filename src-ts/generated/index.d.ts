@@ -27,6 +27,8 @@ export declare class NativeClient {
   dispose(): void
   /** Takes an IPC stream that holds just a schema; returns its id. */
   registerSchema(message: Uint8Array): number
+  /** A number that `registerSchema` gave, and that no call to come has; deliveries that had it keep its schema. */
+  forgetSchema(schemaId: number): void
   /** Before `open`: the schema that sessions will have, so that its mistakes are known then. */
   expectSchema(schemaId: number): void
   /** Hands deliveries over. 0: admitted; n > 0: ticket n is queued and nothing was read. */

@@ -87,6 +87,14 @@ describe("R-04 memory that is taken away while Rust holds it", () => {
   });
 });
 
+describe("R-18 clients that are dropped without close()", () => {
+  test("are ended once they have nothing in flight, with their connections, and say so", async () => {
+    await using server = await FlightServer.start();
+    await survives("dropped", [server.url]);
+    await expect.poll(() => server.connections, { timeout: 20_000 }).toBe(0);
+  });
+});
+
 describe("R-04 calls into the addon that no packer of ours makes", () => {
   test("lying numbers and arrays are refused by name, keep nothing, and the client goes on", async () => {
     await survives("numbers");

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { bytes, seconds, table, withoutCredentials } from "../../dist/cli/text.js";
 import { readBack } from "../../examples/demo/readback.mjs";
 import { run, start } from "./support/cli.js";
+import { FlightServer } from "./support/flight-server.js";
 
 let home = "";
 const at = (...parts: string[]): string => path.join(home, ...parts);
@@ -461,6 +462,38 @@ describe("R-38 texts for people", () => {
     expect(table(rows, 3)).toBe("a  rea…\n1  xxx…\n");
     expect(table([["a", "b"], ["cc"]], 40)).toBe("a   b\ncc\n");
     expect(table([], 40)).toBe("");
+  });
+});
+
+describe("R-18 an outcome that is owed", () => {
+  const silent = () => FlightServer.start(({ method }) => (method === "DoPut" ? "silence" : undefined));
+
+  test("does not hold up the end after a signal", async () => {
+    await using server = await silent();
+    const running = start(["send", server.url, "-", "--json"], { patienceMs: 300 });
+    running.stdin.write(tableToIPC(numbers(50), "stream").subarray(0, -8));
+    await expect
+      .poll(() => server.calls.some(({ method }) => method === "DoPut"), { timeout: 20_000 })
+      .toBe(true);
+    running.signal("SIGTERM");
+    expect(await running.code).toBe(143);
+    expect(JSON.parse(running.stdout())).toMatchObject({
+      interrupted: true,
+      deliveries: { acknowledged: 0, unknown: 1 },
+      error: null,
+    });
+  });
+
+  test("nor does what waits for room behind it", async () => {
+    await using server = await silent();
+    const argv = ["send", server.url, file("n.arrow", numbers(100)), file("m.arrow", numbers(100))];
+    const running = start([...argv, "--json", "--set", "inflight.maxBytes=1"], { patienceMs: 300 });
+    await expect
+      .poll(() => server.calls.some(({ method }) => method === "DoPut"), { timeout: 20_000 })
+      .toBe(true);
+    running.signal("SIGINT");
+    expect(await running.code).toBe(130);
+    expect(JSON.parse(running.stdout())).toMatchObject({ interrupted: true, error: null });
   });
 });
 

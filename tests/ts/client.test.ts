@@ -348,6 +348,85 @@ describe("R-05 R-11 the budget counts what a delivery costs", () => {
   });
 });
 
+describe("R-11 no road starves the event loop", () => {
+  /** How often a timer comes while `work` is done. */
+  async function ticks(work: () => Promise<unknown>): Promise<number> {
+    let count = 0;
+    const timer = setInterval(() => count++, 1);
+    try {
+      await work();
+    } finally {
+      clearInterval(timer);
+    }
+    return count;
+  }
+  const one = batch(1);
+  const many = 30_000;
+
+  test("enqueue, awaited in a loop that always has room", async () => {
+    await using client = await connect("discard:");
+    const count = await ticks(async () => {
+      for (let i = 0; i < many; i++) await client.enqueue(one);
+    });
+    expect(count).toBeGreaterThan(3);
+  });
+
+  test("sendAll of what is at hand", async () => {
+    await using client = await connect("discard:");
+    const source = Array(many).fill(one);
+    let seen = 0;
+    const count = await ticks(async () => {
+      for await (const result of client.sendAll(source)) seen += result.rows;
+    });
+    expect([seen, count > 3]).toEqual([many, true]);
+  });
+
+  test("a source that takes its time for each batch, and a writable", async () => {
+    await using client = await connect("discard:");
+    const slow = function* () {
+      for (let i = 0; i < 100; i++) {
+        const end = performance.now() + 1;
+        while (performance.now() < end);
+        yield one;
+      }
+    };
+    expect(await ticks(() => all(client.sendAll(slow())))).toBeGreaterThan(5);
+    const writer = client.writable().getWriter();
+    const count = await ticks(async () => {
+      for (let i = 0; i < many; i++) await writer.write(one);
+      await writer.close();
+    });
+    expect(count).toBeGreaterThan(3);
+  });
+
+  test("R-18 the end of many who wait, and of many who are admitted", async () => {
+    const client = await connect("discard:", { inflight: { maxBytes: "8MiB" }, batching: { linger: "1h" } });
+    let slowest = 0;
+    let since = performance.now();
+    const codes = new Map<string, number>();
+    const count = (code: string) => codes.set(code, (codes.get(code) ?? 0) + 1);
+    const calls = Array.from({ length: many }, () =>
+      client.enqueue(one).then(
+        () => count("admitted"),
+        ({ code }) => count(code),
+      ),
+    );
+    expect(client.stats().deliveries.waiting).toBeGreaterThan(many / 2);
+    const watch = setInterval(() => {
+      slowest = Math.max(slowest, performance.now() - since);
+      since = performance.now();
+    }, 1);
+    since = performance.now();
+    await client.close({ deadline: "10s" });
+    await Promise.all(calls);
+    clearInterval(watch);
+    expect(codes.get("CLOSED")).toBeGreaterThan(many / 2);
+    expect((codes.get("CLOSED") ?? 0) + (codes.get("admitted") ?? 0)).toBe(many);
+    // Generous: the machine has other things to do.
+    expect(slowest).toBeLessThan(1_000);
+  });
+});
+
 describe("R-10 send is urgent", () => {
   const patient: ConnectOptions = { batching: { linger: "1h" }, delta: { commitInterval: "1h" } };
 
@@ -591,6 +670,27 @@ describe("sendAll", () => {
     // What is not settled yet does not count, and on a slow machine that is much.
     expect(read).toBeLessThan(50_000);
     await results.next();
+    await results.return(undefined);
+  });
+
+  test("R-05 outcomes that nobody has asked for are weighed, too", async () => {
+    const maxBytes = 1 << 20;
+    await using client = await connect("discard:", { batching: { linger: 0 }, inflight: { maxBytes } });
+    let read = 0;
+    const source = (async function* () {
+      for (;;) {
+        read++;
+        yield batch(20_000);
+      }
+    })();
+    const results = client.sendAll(source);
+    await results.next();
+    for (let before = -1; before !== read; ) {
+      before = read;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    // Of 240 kB each: a budget in flight, one that is settled, and what is at hand.
+    expect(read * 240_000).toBeLessThan(4 * maxBytes);
     await results.return(undefined);
   });
 

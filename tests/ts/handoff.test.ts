@@ -118,6 +118,50 @@ describe("schemas", () => {
     expect(told.length).toBe(1);
   });
 
+  test("R-05 of however many schemas, those that were used last are remembered, and numbers are given back", () => {
+    const alive = new Map<number, string>();
+    const free: number[] = [];
+    let [told, most] = [0, 0];
+    const packer = new Packer(
+      (message) => {
+        const id = free.pop() ?? alive.size + free.length;
+        alive.set(id, tableFromIPC(message).schema.names.join());
+        most = Math.max(most, alive.size);
+        told++;
+        return id;
+      },
+      (id) => {
+        expect(alive.delete(id)).toBe(true);
+        free.push(id);
+      },
+    );
+    const named = (name: string) => batchOf({ [name]: columns.int32! });
+    const packed = (batch: RecordBatch): string | undefined => {
+      packer.begin(0);
+      packer.add(1, { batches: [batch as never] }, "auto");
+      return alive.get(parse(packer.finish()).deliveries[0]!.batches[0]!.schemaId);
+    };
+    const favourite = named("favourite");
+    const first = named("s0");
+    for (let i = 0; i < 3_000; i++) {
+      expect(packed(i === 0 ? first : named(`s${i}`))).toBe(`s${i}`);
+      if (i % 100 === 0) expect(packed(favourite)).toBe("favourite");
+    }
+    expect([told, most]).toEqual([3_001, 1_024]);
+    // One that was forgotten is told again, by its old object and by a new one.
+    expect([packed(first), packed(named("s0")), packed(named("s1"))]).toEqual(["s0", "s0", "s1"]);
+    expect(told).toBe(3_003);
+    // However many one call has, none of its own is forgotten before it is made.
+    packer.begin(0);
+    const many = Array.from({ length: 2_000 }, (_, i) => named(`m${i}`));
+    packer.add(1, { batches: many as never }, "auto");
+    const ids = parse(packer.finish()).deliveries[0]!.batches.map(({ schemaId }) => alive.get(schemaId));
+    expect(ids).toEqual(many.map((_, i) => `m${i}`));
+    packer.end();
+    packed(named("after"));
+    expect(alive.size).toBeLessThan(2_000);
+  });
+
   test("data of another type than the schema says is refused, by name", () => {
     const batch = batchOf({ a: columns.int32! });
     const wrong = { schema: batch.schema, data: { ...batch.data, length: ROWS, children: [columns.int64!] } };

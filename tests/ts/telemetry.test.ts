@@ -102,6 +102,40 @@ describe("R-40 traces", () => {
   });
 });
 
+describe("R-40 what was prepared and not handed over", () => {
+  test("has spans that end, too, when sendAll is left early", async () => {
+    const { exporter } = tracing();
+    const started: string[] = [];
+    const start = Telemetry.prototype.start;
+    Telemetry.prototype.start = function (operation) {
+      started.push(operation);
+      return start.call(this, operation);
+    };
+    try {
+      // With room for one, and with room for all.
+      for (const maxBytes of [1, "64MiB"] as const) {
+        const client = await connect("discard:", { ...quick, inflight: { maxBytes } });
+        for (let loop = 0; loop < 20; loop++) {
+          const source = (async function* () {
+            for (let i = 0; ; i++) {
+              if (i % 3 === loop % 3) await new Promise((resolve) => setImmediate(resolve));
+              yield batch();
+            }
+          })();
+          for await (const result of client.sendAll(source)) if (result.sequence % 5n === 0n) break;
+        }
+        await client.flush();
+        await client.close();
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(started.length).toBeGreaterThan(100);
+      expect(exporter.getFinishedSpans().length).toBe(started.length);
+    } finally {
+      Telemetry.prototype.start = start;
+    }
+  });
+});
+
 describe("R-40 R-41 metrics", () => {
   test("counters, histograms and gauges, from outcomes and stats", async () => {
     const read = metering();

@@ -137,6 +137,11 @@ impl Refusing {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Those before `first` were settled by others: a session that broke, an abort, a deadline.
+    pub fn forget_before(&self, first: u64) {
+        self.with(|writes| *writes = writes.split_off(&first));
+    }
+
     /// The last write before the first of these, if that comes before `last`.
     pub fn before(&self, last: u64) -> u64 {
         self.with(|writes| {

@@ -166,6 +166,7 @@ fn check_name(name: &str) -> Result<()> {
     let why = match lower.as_str() {
         TABLE_NAME => "is the service's own and cannot be set",
         binary if binary.ends_with("-bin") => "would carry bytes, which this service has no headers for",
+        other if interned(other).is_none() => "is one name too many: this process has used 1,024 others",
         _ => return Ok(()),
     };
     Err(invalid(&format!("headers.{lower} {why}")))
@@ -175,8 +176,10 @@ impl Granted {
     /// As the official crate wants them.
     pub fn provider(&self) -> Arc<dyn HeadersProvider> {
         let headers = self.headers.iter();
-        let headers = headers.map(|(name, value)| (interned(&name.to_ascii_lowercase()), value.clone()));
-        Arc::new(Fixed(headers.collect()))
+        // All of them are known: `check_name` has seen to it.
+        let known =
+            headers.filter_map(|(name, value)| Some((interned(&name.to_ascii_lowercase())?, value.clone())));
+        Arc::new(Fixed(known.collect()))
     }
 }
 
@@ -191,17 +194,46 @@ impl HeadersProvider for Fixed {
     }
 }
 
-/// The crate wants names that live for ever. A process uses few, so each is kept once.
-fn interned(name: &str) -> &'static str {
-    static NAMES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+/// How many names are kept. A provider that gives another one each time would take memory without end.
+const MAX_NAMES: usize = 1_024;
+
+/// The crate wants names that live for ever. A process uses few, so each is kept once; `None` for one too many.
+fn interned(name: &str) -> Option<&'static str> {
+    static NAMES: Mutex<Option<Names>> = Mutex::new(None);
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    let names = names.get_or_insert_default();
-    match names.get(name) {
-        Some(known) => known,
-        None => {
-            let kept: &'static str = Box::leak(name.to_string().into_boxed_str());
-            names.insert(kept);
-            kept
+    names.get_or_insert_default().keep(name)
+}
+
+#[derive(Default)]
+struct Names(HashSet<&'static str>);
+
+impl Names {
+    fn keep(&mut self, name: &str) -> Option<&'static str> {
+        if let Some(known) = self.0.get(name) {
+            return Some(known);
         }
+        if self.0.len() >= MAX_NAMES {
+            return None;
+        }
+        let kept: &'static str = Box::leak(name.to_string().into_boxed_str());
+        self.0.insert(kept);
+        Some(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_live_for_ever_are_few() {
+        let mut names = Names::default();
+        let first = names.keep("x-0").unwrap();
+        for index in 0..10_000 {
+            let kept = names.keep(&format!("x-{index}"));
+            assert_eq!(kept.is_some(), index < MAX_NAMES, "{index}");
+        }
+        assert!(std::ptr::eq(names.keep("x-0").unwrap(), first));
+        assert_eq!(names.0.len(), MAX_NAMES);
     }
 }

@@ -17,6 +17,7 @@ const client = new addon.NativeClient("discard:", "{}", (numbers) => {
   for (let at = 0; at < numbers.length; at += numbers[at + 1]) {
     if (numbers[at] === 1) settled++;
     if (numbers[at] === 3) answers.get(numbers[at + 2])?.(numbers[at + 3]);
+    if (numbers[at] === 9) setImmediate(() => client.resume());
   }
 });
 let operations = 0;

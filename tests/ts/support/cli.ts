@@ -19,9 +19,10 @@ export interface Running {
 export interface Around {
   readonly env?: Record<string, string>;
   readonly terminal?: { readonly columns: number };
+  readonly patienceMs?: number;
 }
 
-export function start(argv: readonly string[], { env = {}, terminal }: Around = {}): Running {
+export function start(argv: readonly string[], { env = {}, terminal, patienceMs }: Around = {}): Running {
   const listeners = new Set<(signal: Signal) => void>();
   const stdin = new PassThrough();
   const exits: number[] = [];
@@ -44,6 +45,7 @@ export function start(argv: readonly string[], { env = {}, terminal }: Around = 
       return () => void listeners.delete(called);
     },
     exit: (code) => void exits.push(code),
+    ...(patienceMs === undefined ? {} : { patienceMs }),
   };
   return {
     code: main(argv, io),

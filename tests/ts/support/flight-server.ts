@@ -57,6 +57,11 @@ export class FlightServer implements AsyncDisposable {
     });
   }
 
+  /** Connections that are open. */
+  get connections(): number {
+    return this.#sessions.size;
+  }
+
   get url(): string {
     return `grpc://127.0.0.1:${(this.#server.address() as AddressInfo).port}/a`;
   }

@@ -1,0 +1,67 @@
+// What is left of a client that was dropped without `close()`, and its end.
+//
+// Invariants:
+// - Nothing here, and nothing that the native side holds, leads to the client: or it would never be dropped.
+// - A client that waits for something native is in `BUSY`, so none is dropped that has anything in flight.
+//
+// Of the user's it holds the logger. One that leads to the client keeps it alive, as its documentation says.
+
+import type { Binding } from "../binding.js";
+import type { ClientStats } from "../client.js";
+import type { Logger } from "../options.js";
+import { log } from "./callbacks.js";
+import { UnreadOutcomes } from "./unread.js";
+
+/** How long a destination may take to say goodbye. Nothing is left to deliver. */
+const CLOSE_MS = 2_000;
+/** No operation of a client has this number. */
+const LAST_OPERATION = 0;
+
+/** Clients that must not be dropped. */
+export const BUSY = new Set<object>();
+
+export class Remains {
+  readonly unread = new UnreadOutcomes();
+  readonly logger: Logger | undefined;
+  binding: Binding | undefined;
+
+  constructor(logger: Logger | undefined) {
+    this.logger = logger;
+  }
+
+  /** Its client is gone. */
+  end(): void {
+    const { binding, logger, unread } = this;
+    try {
+      binding?.close(LAST_OPERATION, CLOSE_MS);
+    } catch {
+      // Its environment is ending as well.
+    }
+    const fields = { undelivered: unread.size };
+    log(logger, "warn", "a client was dropped without close(); it is ended now", fields);
+  }
+
+  /** What `end` asked for is done. */
+  answered(operation: number): void {
+    if (operation === LAST_OPERATION && this.binding !== undefined) retire(this.binding);
+  }
+}
+
+const dropped = new FinalizationRegistry((remains: Remains) => remains.end());
+
+/** Has `remains` ended once `client` is gone. */
+export function watch(client: object, remains: Remains): void {
+  dropped.register(client, remains, client);
+}
+
+/** It ends by itself. */
+export function unwatch(client: object): void {
+  dropped.unregister(client);
+}
+
+/** Lets go of the event callback, once Rust has let go of the last batch: references need it for that. */
+export function retire(binding: Binding, tries = 0): void {
+  const { pinned } = binding.stats() as ClientStats;
+  if (pinned.pins === 0 || tries >= 100) binding.dispose();
+  else setTimeout(() => retire(binding, tries + 1), 10).unref();
+}
