@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray as _, RecordBatch};
+use arrow::array::{Array, AsArray as _, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use bytes::Bytes;
 use deltalake_core::kernel::{Metadata, Protocol};
@@ -22,7 +22,7 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowPredicateFn, ArrowReaderOptions, RowFilter};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -455,9 +455,26 @@ async fn columns(
         })
         .map(|(index, _)| index)
         .collect();
+    // Most rows are files: which ones are not is read from one column of each kind, and the others of those rows only.
+    let firsts: Vec<usize> = roots
+        .iter()
+        .filter_map(|root| {
+            leaves
+                .iter()
+                .copied()
+                .find(|leaf| schema.get_column_root_idx(*leaf) == *root)
+        })
+        .collect();
+    let filter = ArrowPredicateFn::new(ProjectionMask::leaves(schema, firsts), |batch| {
+        let any = |row| batch.columns().iter().any(|column| column.is_valid(row));
+        Ok((0..batch.num_rows())
+            .map(|row| Some(any(row)))
+            .collect::<BooleanArray>())
+    });
     let mask = ProjectionMask::roots(schema, roots);
     let mut batches = builder
         .with_projection(mask)
+        .with_row_filter(RowFilter::new(vec![Box::new(filter)]))
         .with_row_groups(groups)
         .with_batch_size(8192)
         .build()?;
