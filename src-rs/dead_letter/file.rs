@@ -10,7 +10,7 @@
 //! up to where it breaks off: that is what `salvage` does.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,9 +137,9 @@ impl OpenFile {
     pub fn create(directory: &Path, schema: SchemaRef) -> Result<OpenFile, Trouble> {
         let extended = extended(&schema);
         let footer = ending(&extended, &[], &[]).len() as u64 + dictionaries(&extended) * BLOCK;
-        let path = new_path(directory);
+        let (file, path) = create(directory)?;
         // On a full disk every row that is refused would leave an empty file.
-        let writer = writer(&path, &extended).inspect_err(|_| {
+        let writer = writer(file, &extended).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })?;
         Ok(OpenFile {
@@ -259,9 +259,7 @@ pub fn ending(schema: &Schema, dictionaries: &[Block], batches: &[Block]) -> Vec
     bytes
 }
 
-/// A new file, locked.
-fn writer(path: &Path, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, Trouble> {
-    let file = create(path)?;
+fn writer(file: File, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, Trouble> {
     let options = IpcWriteOptions::try_new(MARK.len(), false, MetadataVersion::V5)?;
     Ok(FileWriter::try_new_with_options(
         BufWriter::new(file),
@@ -270,22 +268,38 @@ fn writer(path: &Path, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, T
     )?)
 }
 
+/// A new file, locked: until it is closed, by us or by the end of the process, nobody takes it for left behind.
+///
 /// # Errors
 /// What the file system says.
-pub fn create(path: &Path) -> io::Result<File> {
+pub fn create(directory: &Path) -> io::Result<(File, PathBuf)> {
+    const TRIES: usize = 32;
+    for _ in 1..TRIES {
+        if let Some(created) = try_to_create(directory)? {
+            return Ok(created);
+        }
+    }
+    try_to_create(directory)?.ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))
+}
+
+/// None if another client took it for left behind before it was locked, and holds or has removed it.
+fn try_to_create(directory: &Path) -> io::Result<Option<(File, PathBuf)>> {
+    let path = new_path(directory);
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    // Until it is closed, by us or by the end of the process, nobody takes it for left behind.
-    file.try_lock().map_err(io::Error::from)?;
-    // Another client may have taken it for left behind just before that, and removed it.
-    if !path.try_exists()? {
-        return Err(io::Error::from(io::ErrorKind::NotFound));
+    let file = options.open(&path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
     }
-    sync_directory_of(path)?;
-    Ok(file)
+    if !path.try_exists()? {
+        return Ok(None);
+    }
+    sync_directory_of(&path)?;
+    Ok(Some((file, path)))
 }
 
 /// The directory, its owner's alone if it has to be made.
@@ -339,7 +353,7 @@ pub fn rename_to(part: &Path, end: &str) -> io::Result<PathBuf> {
     Ok(named)
 }
 
-pub fn new_path(directory: &Path) -> PathBuf {
+fn new_path(directory: &Path) -> PathBuf {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unique = Uuid::new_v4().simple().to_string();
     // As text in the order of time, until the year 2286; a sync lies between any two of one client.

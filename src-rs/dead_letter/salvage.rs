@@ -23,9 +23,7 @@ use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::{Block, Message, MessageHeader, MetadataVersion, root_as_message};
 
-use super::file::{
-    ADDED, DAMAGED, MARK, PREFIX_KEY, Trouble, create, ending, extended, new_path, rename, rename_to,
-};
+use super::file::{ADDED, DAMAGED, MARK, PREFIX_KEY, Trouble, create, ending, extended, rename, rename_to};
 use crate::error::{Code, Error, Result};
 use crate::handoff::contained;
 
@@ -275,10 +273,8 @@ fn set_aside(path: &Path, file: &File, found: &Found) -> std::result::Result<Sal
     // Before the copy: a crash between the two must not lead to another one.
     let damaged = rename_to(path, DAMAGED)?;
     if found.rows > 0 {
-        let target = new_path(path.parent().unwrap_or(Path::new(".")));
-        let copied = copy(file, found, &target);
+        let copied = copy(file, found, path.parent().unwrap_or(Path::new(".")));
         if copied.is_err() {
-            let _ = fs::remove_file(&target);
             // There is another try, by the next client.
             fs::rename(&damaged, path)?;
         }
@@ -290,10 +286,15 @@ fn set_aside(path: &Path, file: &File, found: &Found) -> std::result::Result<Sal
     })
 }
 
-fn copy(mut file: &File, found: &Found, target: &Path) -> std::result::Result<(), Trouble> {
-    let mut whole = create(target)?;
-    file.seek(SeekFrom::Start(0))?;
-    io::copy(&mut file.take(found.end), &mut whole)?;
-    finish(&whole, found)?;
-    rename(target)
+fn copy(mut file: &File, found: &Found, directory: &Path) -> std::result::Result<(), Trouble> {
+    let (mut whole, target) = create(directory)?;
+    let copied = file
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| io::copy(&mut file.take(found.end), &mut whole))
+        .and_then(|_| finish(&whole, found));
+    if copied.is_err() {
+        let _ = fs::remove_file(&target);
+    }
+    copied?;
+    rename(&target)
 }
