@@ -146,7 +146,13 @@ async fn a_line_that_goes_silent_is_given_up_by_keep_alive() {
             line.stalled.store(true, Ordering::SeqCst);
             let line = Arc::clone(&line);
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(2)).await;
+                // Until it was noticed, however slow the machine: beside the first question and the session.
+                for _ in 0..750 {
+                    if line.connections.load(Ordering::SeqCst) > 2 {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 line.stalled.store(false, Ordering::SeqCst);
             });
         }
