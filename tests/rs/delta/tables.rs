@@ -142,7 +142,7 @@ async fn a_new_column_has_a_name_that_every_reader_takes() {
     let values = |_: &&str| Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef;
     let batch = columns(plain.iter().map(|name| (*name, values(name))).collect());
     let table = Table::new();
-    table.append(&[batch.clone()], json!({})).await.unwrap();
+    table.append(std::slice::from_ref(&batch), json!({})).await.unwrap();
     assert_eq!(table.batches()[0].columns(), batch.columns());
 }
 
@@ -240,7 +240,7 @@ async fn a_column_with_a_default_is_never_filled_with_nulls_in_silence() {
         ],
     );
     let ids = columns(vec![("id", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]);
-    let refused = error(table.append(&[ids.clone()], json!({})).await);
+    let refused = error(table.append(std::slice::from_ref(&ids), json!({})).await);
     assert_eq!(
         (refused.code(), refused.field()),
         (Code::SchemaMismatch, Some("who")),
