@@ -142,7 +142,10 @@ async fn a_new_column_has_a_name_that_every_reader_takes() {
     let values = |_: &&str| Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef;
     let batch = columns(plain.iter().map(|name| (*name, values(name))).collect());
     let table = Table::new();
-    table.append(std::slice::from_ref(&batch), json!({})).await.unwrap();
+    table
+        .append(std::slice::from_ref(&batch), json!({}))
+        .await
+        .unwrap();
     assert_eq!(table.batches()[0].columns(), batch.columns());
 }
 
