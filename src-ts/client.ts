@@ -144,8 +144,8 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
 
 async function prepare(url: unknown, split: SplitOptions): Promise<[Core, NativeVersion]> {
   const issues = [...split.issues];
-  if (typeof url !== "string" && !(url instanceof URL))
-    issues.push({ path: "url", message: `must be a string or a URL, not ${describe(url)}` });
+  const isTarget = typeof url === "string" || url instanceof URL;
+  if (!isTarget) issues.push({ path: "url", message: `must be a string or a URL, not ${describe(url)}` });
   if (split.schema !== undefined && !isSchema(split.schema))
     issues.push({
       path: "schema",
@@ -154,7 +154,7 @@ async function prepare(url: unknown, split: SplitOptions): Promise<[Core, Native
   const version = await nativeVersion();
   try {
     // Rust looks at its part even when ours is wrong: all mistakes at once.
-    const core = await Core.create(String(url), split);
+    const core = await Core.create(isTarget ? String(url) : "discard:", split);
     if (issues.length === 0) return [core, version];
     core.abandon();
   } catch (error) {

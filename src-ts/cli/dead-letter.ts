@@ -161,6 +161,8 @@ async function resend(args: readonly string[], io: Io): Promise<number> {
       yield { batch: rows, origin: { file: file.path, firstRow: 0 } };
     }
   }
+  // It keeps nothing, so the file is the only place where the rows are.
+  const dryRun = target!.startsWith("discard:");
   let removed = 0;
   return deliver(
     {
@@ -172,7 +174,7 @@ async function resend(args: readonly string[], io: Io): Promise<number> {
       async settled(result, { file }, client) {
         const { rows, acceptedRows, rejectedRows } = result;
         const keptAnew = rejectedRows === 0 || client.stats().deadLetters.failed === 0;
-        if (acceptedRows + rejectedRows < rows || !keptAnew) return;
+        if (dryRun || acceptedRows + rejectedRows < rows || !keptAnew) return;
         await removeDeadLetter(file);
         removed++;
       },

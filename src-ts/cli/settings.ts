@@ -97,7 +97,9 @@ function assign(options: Record<string, unknown>, given: string, io: Io): void {
   const last = steps.pop()!;
   if ([...steps, last].some((step) => step === "" || step === "__proto__"))
     throw new Misuse(`${what}: this is not a path such as batching.maxRows`);
-  if (SECRET_OPTION.test(last)) refuseSecret(what, value);
+  const meant = isReference(value) ? undefined : parsed(value);
+  if (isSecret([...steps, last])) refuseSecret(what, value);
+  refuseSecretsWithin(what, [...steps, last], meant);
   let group = options;
   for (const step of steps) {
     group[step] ??= {};
@@ -105,7 +107,24 @@ function assign(options: Record<string, unknown>, given: string, io: Io): void {
     if (!isObject(inner)) throw new Misuse(`${what}: ${step} already has a value, and is no group`);
     group = inner;
   }
-  group[last] = isReference(value) ? resolve(what, value, io) : parsed(value);
+  group[last] = isReference(value) ? resolve(what, value, io) : meant;
+}
+
+/** Whether what stands at this path of the options is a secret. */
+function isSecret(path: readonly string[]): boolean {
+  const name = path.at(-1) ?? "";
+  return path[0] === "headers" && path.length > 1 ? SECRET_HEADER.test(name) : SECRET_OPTION.test(name);
+}
+
+/** @throws {Misuse} if an object that was given as JSON holds a secret. */
+function refuseSecretsWithin(what: string, path: readonly string[], value: unknown): void {
+  if (typeof value !== "object" || value === null) return;
+  for (const [name, inner] of Object.entries(value)) {
+    const there = [...path, name];
+    // No reference is looked up within JSON, so none makes it right.
+    if (isSecret(there)) refuseSecret(`${what}: ${name}`, "");
+    refuseSecretsWithin(what, there, inner);
+  }
 }
 
 /** Of options and of object stores: `clientSecret`, `password`, `tls.key`, `aws_secret_access_key`, … */

@@ -197,6 +197,10 @@ describe("R-44 secrets", () => {
     ["--set", `delta.storage.aws_secret_access_key=${secret}`],
     ["--set", `delta.storage.azure_storage_account_key=${secret}`],
     ["--set", `tls.key=${secret}`],
+    ["--set", `headers.authorization=${secret}`],
+    ["--set", `headers.X-Api-Key=${secret}`],
+    ["--set", `headers={"authorization":"${secret}"}`],
+    ["--set", `delta={"storage":{"aws_secret_access_key":"${secret}"}}`],
     ["--header", `authorization: Bearer ${secret}`],
     ["--header", `x-api-key: ${secret}`],
   ])("%s %s is refused on the command line, and not repeated", async (flag, value) => {

@@ -282,6 +282,14 @@ describe("R-38 deadletter resend", () => {
     expect(found).toEqual({ id: [1n, 2n, 3n], name: ["x 1", "x 2", "y 3"] });
   });
 
+  test("a dry run removes nothing: discard: keeps no row", async () => {
+    letters(FIRST, [1n, 2n], "x");
+    const ended = await run(["deadletter", "resend", at("refused"), "discard:"]);
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toMatch(/files +0 removed, 1 kept/);
+    expect(fs.readdirSync(at("refused"))).toEqual([FIRST]);
+  });
+
   test("what fails stays, and what was not named is left alone", async () => {
     letters(FIRST, [1n], "x");
     letters(SECOND, [3n], "y");

@@ -78,10 +78,10 @@ describe("R-33 options", () => {
     });
     const both = await refused("dlta:/x", { logger: 1 });
     expect(both.issues.map((issue) => issue.path).sort()).toEqual(["logger", "url"]);
-    expect((await refused(42)).issues[0]).toMatchObject({
-      path: "url",
-      message: "must be a string or a URL, not 42",
-    });
+    // One mistake, and no guess at a target that nobody wrote.
+    expect((await refused(42)).issues).toEqual([
+      expect.objectContaining({ path: "url", message: "must be a string or a URL, not 42" }),
+    ]);
   });
 
   test("null, undefined and nothing are no mistakes", async () => {
