@@ -60,3 +60,15 @@ impl fmt::Debug for dyn RetryPredicate {
         f.write_str("RetryPredicate")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words are those of `HeadersRequest` in the types of TypeScript.
+    #[test]
+    fn reasons_have_the_words_that_users_see() {
+        assert_eq!(HeadersReason::Connect.as_str(), "connect");
+        assert_eq!(HeadersReason::Unauthenticated.as_str(), "unauthenticated");
+    }
+}

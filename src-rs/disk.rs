@@ -20,13 +20,17 @@ pub const THREADS: usize = 8;
 
 /// Begins a piece of work as soon as there is a thread for it.
 pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Piece<T> {
-    static POOL: OnceLock<Runtime> = OnceLock::new();
-    let pool = POOL.get_or_init(|| {
-        Builder::new_current_thread()
-            .max_blocking_threads(THREADS)
-            .thread_name("arrow-disk")
-            .build()
-            .expect("a runtime without drivers asks the system for nothing")
-    });
-    Piece::of(pool.spawn_blocking(work))
+    Piece::of(pool().spawn_blocking(work))
+}
+
+static POOL: OnceLock<Runtime> = OnceLock::new();
+
+fn pool() -> &'static Runtime {
+    POOL.get_or_init(|| {
+        let mut builder = Builder::new_current_thread();
+        builder.max_blocking_threads(THREADS);
+        builder.thread_name("arrow-disk");
+        let built = builder.build();
+        built.expect("a runtime without drivers asks the system for nothing")
+    })
 }

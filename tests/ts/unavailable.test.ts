@@ -40,6 +40,12 @@ describe("R-37 NATIVE_UNAVAILABLE names what is in the way", () => {
     expect(said(loaderError(), { manifest: { optionalDependencies: { [ADDON]: "1" } } })).toBe(message);
   });
 
+  test("what is installed here is looked up by itself", () => {
+    const { message } = unavailable(loaderError());
+    expect(message).toMatch(/package for this machine|not installed for this machine/);
+    expect(message).toContain(`arrow-ingest-${process.platform}-${process.arch}`);
+  });
+
   test("a platform that no package was published for is not told to install one", () => {
     const manifest = { optionalDependencies: { [ADDON]: "1" } };
     const message = said(loaderError(), { addon: "arrow-ingest-linux-x64-musl", manifest });

@@ -216,11 +216,11 @@ async fn reach(
 pub const HEADERS: u32 = 1 << 20;
 
 fn endpoint(place: &Place, silence: Duration) -> Result<Endpoint> {
-    let invalid = |error: tonic::transport::Error| {
-        Error::new(Code::ConfigInvalid, "the target names no server")
-            .caused_by(&error)
-            .during("connect")
+    let nameless = |error: &(dyn std::error::Error + 'static)| {
+        let error = Error::new(Code::ConfigInvalid, "the target names no server").caused_by(error);
+        error.during("connect")
     };
+    let invalid = |error: tonic::transport::Error| nameless(&error);
     // TLS is the line's affair: the library must not put another one around it.
     let uri = match place {
         Place::Tcp { authority, .. } => format!("http://{authority}"),
@@ -233,12 +233,8 @@ fn endpoint(place: &Place, silence: Duration) -> Result<Endpoint> {
         .http2_max_header_list_size(HEADERS);
     if let Place::Tcp { authority, tls: true } = place {
         let origin = http::Uri::builder().scheme("https").authority(authority.as_str());
-        let origin = origin.path_and_query("/").build().map_err(|error| {
-            let text = "the target names no server";
-            Error::new(Code::ConfigInvalid, text)
-                .caused_by(&error)
-                .during("connect")
-        })?;
+        let origin = origin.path_and_query("/").build();
+        let origin = origin.map_err(|error| nameless(&error))?;
         endpoint = endpoint.origin(origin);
     }
     if silence > Duration::ZERO {
