@@ -64,11 +64,15 @@ for n in range(6):
     };
     let mut writer = table.writer(&rows(0, 1), json!({})).await.unwrap();
     let mut id = 10;
+    // An end to ours: each version that comes makes the other writer read more, and on a slow machine it would
+    // never get through.
     while other.try_wait().unwrap().is_none() || id < 30 {
-        writer.write(id, &rows(id as i64, id as i64 + 1)).await.unwrap();
-        writer.flush().await.unwrap();
-        id += 1;
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        if id < 70 {
+            writer.write(id, &rows(id as i64, id as i64 + 1)).await.unwrap();
+            writer.flush().await.unwrap();
+            id += 1;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     writer.close().await.unwrap();
     done(other);
