@@ -23,8 +23,7 @@ use slab::Slab;
 
 use crate::callbacks::HeadersReason;
 use crate::error::Error;
-use crate::outcome::Position;
-use crate::outcome::{Outcome, Status};
+use crate::outcome::{Outcome, Position, Status};
 use crate::transmitter::{Event, Log};
 
 /// Pins let go of, and bytes of theirs, whose references may wait for a letter to go along with.

@@ -13,8 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, Record
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
 use arrow_ingest::config::{Config, DeadLetter};
 use arrow_ingest::dead_letter::{DeadLetters, Letter, list, read};
-use arrow_ingest::outcome::Rejection;
-use arrow_ingest::outcome::Status;
+use arrow_ingest::outcome::{Rejection, Status};
 use arrow_ingest::telemetry::Counters;
 use serde_json::{Value, json};
 use support::rig::Rig;

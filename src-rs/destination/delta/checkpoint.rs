@@ -4,8 +4,9 @@
 //! - A checkpoint comes after the acknowledgement and apart from it: one that fails is counted, fails no commit,
 //!   and the next one covers its versions.
 //! - It is written as the kernel reads the table, a batch at a time, off the runtime's workers. In memory are a
-//!   row group (16 MiB), a piece of the upload (10 MiB), the versions that the kernel reads ahead (1,000 at most), and 150 bytes for each
-//!   file that the versions since the last checkpoint name. Two are written at once in a process.
+//!   row group (16 MiB), a piece of the upload (10 MiB), the versions that the kernel reads ahead (1,000 at
+//!   most), and 150 bytes for each file that the versions since the last checkpoint name. Two are written at once
+//!   in a process.
 //! - Between two of a client there is nineteen times as long as the last one took, unless [`FARTHEST`] versions
 //!   have come meanwhile: where a table is so large that checkpoints are slow, they are rarer.
 

@@ -285,7 +285,7 @@ async fn the_machines_own_certificates_may_be_missing_and_are_trusted_where_they
 /// The child of the test above, which reads what it prints.
 #[allow(clippy::print_stdout)]
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "is started by another test"]
+#[ignore = "run by the_machines_own_certificates_may_be_missing_and_are_trusted_where_they_are_not, as a child"]
 async fn connects_over_tls() {
     let port = std::env::var("TLS_PORT").unwrap().parse().unwrap();
     let error = Delta::connect(TARGET, &over_tls(port))

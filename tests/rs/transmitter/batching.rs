@@ -6,8 +6,7 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use arrow_ingest::error::Code;
 use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel};
-use arrow_ingest::outcome::Position;
-use arrow_ingest::outcome::Status;
+use arrow_ingest::outcome::{Position, Status};
 use serde_json::json;
 use tokio::time::Instant;
 
