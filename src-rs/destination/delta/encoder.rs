@@ -457,9 +457,10 @@ impl Writer {
             let held = open.encoding.memory();
             if open.held.set(held) > MEMORY && held > LANE_MEMORY {
                 open.encoding.spill(&spec)?;
-                open.held.set(open.encoding.memory());
             }
             let bytes = open.encoding.take();
+            // Until they are stored they are in memory: not counted, another lane would take their room.
+            open.held.set(open.encoding.memory() + bytes.len());
             Ok((open, bytes))
         }))
         .await?;
@@ -469,6 +470,7 @@ impl Writer {
                 none => none.insert(Output::create(&self.spec, open.encoding.name()).await?),
             };
             output.append(&self.spec, bytes).await?;
+            open.held.set(open.encoding.memory());
         }
         let size = open.encoding.size();
         self.open = Some(open);

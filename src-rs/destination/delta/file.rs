@@ -10,7 +10,7 @@
 //! - A session has at most [`UPLOADS`] files on the way to an object store.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -67,7 +67,7 @@ pub struct Spec {
 
 /// A file that is being encoded, into memory.
 pub struct Encoding {
-    writer: ArrowWriter<Vec<u8>>,
+    writer: ArrowWriter<Pieces>,
     name: String,
     key: Arc<Key>,
     nan: HashSet<String>,
@@ -77,8 +77,50 @@ pub struct Encoding {
 /// A file that is encoded, and what of its bytes nobody has taken yet.
 pub struct Encoded {
     add: Add,
-    rest: Vec<u8>,
+    rest: Pieces,
     rows: usize,
+}
+
+/// Encoded bytes, in pieces of [`PIECE`]. In one, a row group would be a buffer of tens of megabytes; once such
+/// a one was freed, the allocator keeps as much for itself.
+#[derive(Default)]
+pub struct Pieces(Vec<Vec<u8>>);
+
+const PIECE: usize = 1 << 20;
+
+impl Pieces {
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    fn append_to(&self, file: &Appender) -> io::Result<()> {
+        self.0.iter().try_for_each(|piece| file.append(piece))
+    }
+
+    async fn put_to(self, upload: &mut BufWriter) -> object_store::Result<()> {
+        for piece in self.0 {
+            upload.put(Bytes::from(piece)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut last = self.0.pop_if(|last| last.len() < PIECE).unwrap_or_default();
+        let written = bytes.len().min(PIECE - last.len());
+        last.extend_from_slice(&bytes[..written]);
+        self.0.push(last);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A file that a commit can take.
@@ -112,7 +154,7 @@ impl Encoding {
             // The table's schema is in its log. An Arrow schema in the file would contradict it where
             // dictionaries and views were written.
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&spec.schema), options)
+        let writer = ArrowWriter::try_new_with_options(Pieces::default(), Arc::clone(&spec.schema), options)
             .map_err(|error| spec.secrets.parquet(&error).during("write"))?;
         Ok(Encoding {
             writer,
@@ -148,7 +190,7 @@ impl Encoding {
     }
 
     /// Bytes that go to the file's output before all others that come later.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub fn take(&mut self) -> Pieces {
         std::mem::take(self.writer.inner_mut())
     }
 
@@ -220,7 +262,7 @@ impl Output {
         .await
     }
 
-    pub async fn append(&mut self, spec: &Arc<Spec>, bytes: Vec<u8>) -> Result<()> {
+    pub async fn append(&mut self, spec: &Arc<Spec>, bytes: Pieces) -> Result<()> {
         match &mut self.sink {
             Sink::Local { file, syncing } => {
                 if let Some(before) = syncing.take() {
@@ -228,7 +270,8 @@ impl Output {
                 }
                 let (to, at, name) = (Arc::clone(file), Arc::clone(spec), self.staged.name.clone());
                 over(disk::spawn(move || {
-                    to.append(&bytes)
+                    bytes
+                        .append_to(&to)
                         .map_err(|error| at.secrets.io(&name, &error).during("write"))
                 }))
                 .await?;
@@ -241,7 +284,7 @@ impl Output {
                 Ok(())
             }
             Sink::Remote(upload, _) => {
-                let put = upload.put(Bytes::from(bytes)).await;
+                let put = bytes.put_to(upload).await;
                 put.map_err(|error| spec.secrets.io(&self.staged.name, &error.into()).during("write"))
             }
         }
@@ -257,7 +300,7 @@ impl Output {
                 }
                 let spec = Arc::clone(spec);
                 over(disk::spawn(move || {
-                    file.append(&rest)
+                    rest.append_to(&file)
                         .and_then(|()| file.sync())
                         .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
                     Ok(Finished { add, staged, rows })
@@ -266,7 +309,7 @@ impl Output {
             }
             Sink::Remote(mut upload, _permit) => {
                 let sent = async {
-                    upload.put(Bytes::from(rest)).await?;
+                    rest.put_to(&mut upload).await?;
                     upload.shutdown().await
                 };
                 sent.await
@@ -311,7 +354,7 @@ fn store_locally(spec: &Spec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
     let mut written = Vec::with_capacity(files.len());
     for Encoded { add, rest, rows } in files {
         let (file, staged) = Staged::local(spec, &add.path)?;
-        file.append(&rest)
+        rest.append_to(&file)
             .map_err(|error| spec.secrets.io(&add.path, &error).during("write"))?;
         written.push((file, Finished { add, staged, rows }));
     }
