@@ -59,8 +59,8 @@ describe("R-36 what many are told is told in slices", () => {
     const pending: Promise<TransmissionResult>[] = [];
     for (let n = 0; n < 10_000; n++) pending.push((await client.enqueue(one)).result);
     const closed = client.close({ deadline: 100 });
-    // 1,024 in a slice.
-    expect(await turnsBetween(pending)).toBeGreaterThan(8);
+    // 1,024 in a slice: ten slices. A loop that is late may take two of them in one turn.
+    expect(await turnsBetween(pending)).toBeGreaterThan(4);
     await closed;
     const results = await Promise.all(pending);
     // A server that is away may have taken the rows before it was.
