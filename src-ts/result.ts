@@ -12,7 +12,7 @@ import { inspect } from "node:util";
 import type { RecordBatch } from "apache-arrow";
 import { type ErrorCode, type ErrorJson, type IngestError, ingestError } from "./errors.js";
 import type { Cargo } from "./handoff.js";
-import { selectRows } from "./rows.js";
+import { selectRows } from "./row-selection.js";
 
 /**
  * - `acknowledged`: all rows are durable at the destination, as `specs/delivery.md` defines it.
