@@ -7,6 +7,7 @@
 // What it does is all in Rust; `specs/emulator.md` has what is promised.
 
 import { EmulatorBinding } from "./binding.js";
+import { ignoreRejection } from "./callbacks.js";
 import { type IngestError, ingestError } from "./errors.js";
 import { type ByteSize, configInvalid, type Duration, describe, toJson } from "./options.js";
 
@@ -42,8 +43,8 @@ export interface EmulatorOptions {
   readonly commitBytes?: ByteSize;
   /** The largest gRPC message taken. Default: 4 MiB. */
   readonly maxMessageSize?: ByteSize;
-  /** Told of everything that happens. What it throws is swallowed. */
-  readonly onEvent?: (event: EmulatorEvent) => void;
+  /** Told of everything that happens. What it throws or rejects with is swallowed. */
+  readonly onEvent?: (event: EmulatorEvent) => unknown;
 }
 
 /** A column as Unity Catalog has it: `{ name: "id", type: "BIGINT", nullable: false }`. */
@@ -248,7 +249,7 @@ class Operations {
 
   happened(event: unknown): void {
     try {
-      this.#onEvent?.(event as EmulatorEvent);
+      ignoreRejection(this.#onEvent?.(event as EmulatorEvent));
     } catch {
       // A log that fails must not end what it is about.
     }

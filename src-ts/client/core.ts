@@ -13,6 +13,7 @@
 // It counts no bytes and retries nothing: the transmitter does.
 
 import { Binding, type Listener, type Settled } from "../binding.js";
+import { log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
 import { InFlight, toResult, unknownResult } from "../delivery.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
@@ -35,7 +36,6 @@ import type { TransmissionResult } from "../result.js";
 import { toCargo } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
 import { isDue, SLICE_MS, turn } from "../turn.js";
-import { log, messages } from "./callbacks.js";
 import { askForHeaders } from "./headers.js";
 import { Teller } from "./listeners.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
@@ -206,10 +206,12 @@ export class Core implements Listener {
   /** Gives up a client that never opened, or whose options were wrong. */
   abandon(): void {
     unwatch(this);
-    this.closing ??= this.operation((operation) => this.binding.close(operation, 0)).then(
-      () => this.binding.dispose(),
-      () => this.binding.dispose(),
-    );
+    const end = (): void => {
+      // The attempt that was given up is never answered, and would keep all of this in `BUSY`.
+      this.#answerAll(closed("connect"));
+      this.binding.dispose();
+    };
+    this.closing ??= this.operation((operation) => this.binding.close(operation, 0)).then(end, end);
   }
 
   settled(outcome: Settled): void {
@@ -248,6 +250,11 @@ export class Core implements Listener {
     this.#operations.delete(operation);
     answer?.(error);
     this.#release();
+  }
+
+  /** Operations that nobody else answers any more. */
+  #answerAll(error: IngestError): void {
+    for (const operation of [...this.#operations.keys()]) this.answered(operation, error);
   }
 
   log(level: string, message: string, fields: Record<string, unknown>): void {
@@ -449,7 +456,7 @@ export class Core implements Listener {
       this.#settle(inFlight, unknownResult(inFlight, error), 0);
     }
     // What the destination was asked and has not answered by now; its answer would find nobody.
-    for (const operation of [...this.#operations.keys()]) this.answered(operation, closed("close"));
+    this.#answerAll(closed("close"));
     this.#lastStats = this.stats();
     this.telemetry?.close();
     retire(this.binding);

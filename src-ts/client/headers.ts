@@ -7,8 +7,8 @@
 // It keeps no time and judges no header: Rust does. A function that never answers is Rust's to give up on.
 
 import type { HeadersAnswer } from "../binding.js";
+import { kind, messages } from "../callbacks.js";
 import type { HeadersProvider, HeadersRequest } from "../options.js";
-import { kind, messages } from "./callbacks.js";
 
 export async function askForHeaders(
   provider: HeadersProvider,

@@ -126,6 +126,8 @@ function withTries(error: IngestError, attempts: number, elapsedMs: number): Ing
 /** Settles as `promise` does, or rejects with the signal's reason, whichever comes first. */
 export async function raceSignal<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
+  // Nobody waits for an attempt that is given up, and a rejection that nobody handles ends the process.
+  promise.catch(() => {});
   signal.throwIfAborted();
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(signal.reason);
@@ -134,7 +136,5 @@ export async function raceSignal<T>(promise: Promise<T>, signal: AbortSignal | u
     return await Promise.race([promise, aborted]);
   } finally {
     signal.removeEventListener("abort", onAbort);
-    // Nobody waits for an attempt that was given up.
-    promise.catch(() => {});
   }
 }

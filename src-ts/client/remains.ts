@@ -7,9 +7,9 @@
 // Of the user's it holds the logger. One that leads to the client keeps it alive, as its documentation says.
 
 import type { Binding } from "../binding.js";
+import { log } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
 import type { Logger } from "../options.js";
-import { log } from "./callbacks.js";
 import { UnreadOutcomes } from "./unread.js";
 
 /** How long a destination may take to say goodbye. Nothing is left to deliver. */

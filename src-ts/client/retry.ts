@@ -7,9 +7,9 @@
 // It keeps no time and warns of nothing: whoever asks does, which is Rust for writes and open.ts for connecting.
 
 import type { RetryAnswer } from "../binding.js";
+import { kind, messages } from "../callbacks.js";
 import type { IngestError } from "../errors.js";
 import type { RetryPredicate } from "../options.js";
-import { kind, messages } from "./callbacks.js";
 
 /** @param error Says how often and for how long was tried. */
 export async function askToRetry(when: RetryPredicate, error: IngestError): Promise<RetryAnswer> {

@@ -7,6 +7,7 @@
 // - Every outcome before a failure is yielded before the failure is thrown.
 // - Whoever leaves early takes back what waits; what was admitted goes on, and counts as unread.
 
+import { ignoreRejection } from "../callbacks.js";
 import type { InFlight } from "../delivery.js";
 import { measure } from "../handoff.js";
 import type { SendAllOptions, SendOptions } from "../options.js";
@@ -129,8 +130,13 @@ class Reader {
     this.#stopped = true;
     this.#wakeWriter?.();
     if (this.#waiting !== undefined) this.#core.withdraw(this.#waiting, left());
-    // Not awaited: a source that is stuck in its `next` would keep the loop's own end from coming.
-    if (!this.#over) void Promise.resolve(this.#iterator.return?.()).catch(() => {});
+    if (this.#over) return;
+    try {
+      // Not awaited: a source that is stuck in its `next` would keep the loop's own end from coming.
+      ignoreRejection(this.#iterator.return?.());
+    } catch {
+      // It would be thrown in place of what ended the loop.
+    }
   }
 
   async #read(): Promise<void> {

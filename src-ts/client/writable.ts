@@ -1,53 +1,68 @@
 // A WritableStream over `enqueue`.
 //
-// A stream has no place for outcomes, so the first delivery that is not acknowledged fails it.
+// Invariants:
+// - A stream has no place for outcomes, so the first delivery that is not acknowledged fails it.
+// - A stream that has ended badly can tell nothing more: what becomes of its deliveries then counts as unread.
+// - Whoever aborts it takes back what waits; what was admitted goes on.
 
 import type { InFlight } from "../delivery.js";
+import type { IngestError } from "../errors.js";
 import type { SendOptions, WritableOptions } from "../options.js";
-import type { TransmissionResult } from "../result.js";
 import type { BatchInput } from "../source.js";
 
 interface Sender {
   prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight;
   admit(group: readonly InFlight[]): Promise<void> | undefined;
+  withdraw(group: readonly InFlight[], reason: unknown): void;
   operation(start: (operation: number) => void): Promise<void>;
   readonly binding: { flush(operation: number): void };
 }
 
 export function writable(core: Sender, options: WritableOptions | undefined): WritableStream<BatchInput> {
-  let failure: unknown;
-  const unsettled = new Set<Promise<void>>();
+  /** Of the first delivery that was not acknowledged: what the stream fails with. */
+  let failure: IngestError | null = null;
+  /** It failed with something else, or was aborted. */
+  let isOver = false;
+  let waiting: readonly InFlight[] | undefined;
   return new WritableStream<BatchInput>(
     {
+      start(controller) {
+        // The types of Node do not know it.
+        const { signal } = controller as unknown as { readonly signal: AbortSignal };
+        // The sink's own `abort` is called only when the write under way has ended.
+        const onAbort = (): void => {
+          isOver = true;
+          if (waiting !== undefined) core.withdraw(waiting, signal.reason);
+        };
+        signal.addEventListener("abort", onAbort, { once: true });
+      },
       async write(batch, controller) {
-        const inFlight = core.prepare(batch, options, "enqueue");
-        const waiting = core.admit([inFlight]);
-        if (waiting !== undefined) await waiting;
-        const judged = inFlight.observe().then((result: TransmissionResult) => {
-          unsettled.delete(judged);
-          if (result.success) return;
-          failure ??= failureOf(result);
-          controller.error(failure);
-        });
-        unsettled.add(judged);
+        try {
+          const inFlight = core.prepare(batch, options, "enqueue");
+          inFlight.onSettled = ({ result }) => {
+            if (isOver) return;
+            inFlight.look();
+            if (result === null || result.success || failure !== null) return;
+            failure = result.error;
+            controller.error(failure);
+          };
+          waiting = [inFlight];
+          const admitted = core.admit(waiting);
+          if (admitted !== undefined) await admitted;
+        } catch (error) {
+          isOver = true;
+          throw error;
+        } finally {
+          waiting = undefined;
+        }
       },
       async close() {
         await core.operation((operation) => core.binding.flush(operation));
-        // The outcomes came before the answer; what they say of the stream is a microtask behind.
-        await Promise.all(unsettled);
-        if (failure !== undefined) throw failure;
+        // The outcomes came before the answer.
+        if (failure !== null) throw failure;
       },
     },
     // A batch is the unit, and one that waits is enough: the rest of the waiting is the budget's.
     { highWaterMark: 1 },
   );
-}
-
-function failureOf(result: TransmissionResult): unknown {
-  try {
-    result.orThrow();
-  } catch (error) {
-    return error;
-  }
-  return undefined;
 }

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as vm from "node:vm";
 import { describe, expect, test } from "vitest";
 import { fromNative } from "../../dist/binding.js";
-import { messages } from "../../dist/client/callbacks.js";
+import { messages } from "../../dist/callbacks.js";
 import { errorFromNative } from "../../dist/errors.js";
 import * as api from "../../dist/index.js";
 

@@ -1,7 +1,7 @@
 // What all of the user's functions have in common: they may do anything, and it has to be told in words.
 
-import { isError } from "../errors.js";
-import { LEVELS, type Logger } from "../options.js";
+import { isError } from "./errors.js";
+import { LEVELS, type Logger } from "./options.js";
 
 /** What it is, but not its text: a secret given by itself is still a secret. */
 export function kind(value: unknown): string {
@@ -33,10 +33,14 @@ export function log(
 ): void {
   const known = LEVELS.find((name) => name === level) ?? "info";
   try {
-    const logged: unknown = logger?.[known]?.(message, fields);
-    // Not `instanceof`: a promise of another realm, which nobody catches, would end the process.
-    if (typeof logged === "object" && logged !== null) Promise.resolve(logged).catch(() => {});
+    ignoreRejection(logger?.[known]?.(message, fields));
   } catch {
     // Nobody is left to be told.
   }
+}
+
+/** For what the user's functions return where nobody waits for it: a rejection unhandled would end the process. */
+export function ignoreRejection(returned: unknown): void {
+  // Not `instanceof`: a promise of another realm counts, too.
+  if (typeof returned === "object" && returned !== null) Promise.resolve(returned).catch(() => {});
 }
