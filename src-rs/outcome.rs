@@ -82,7 +82,7 @@ pub struct Rejection {
 
 /// Some consecutive rows of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
+pub struct RowRange {
     pub sequence: u64,
     pub first_row: usize,
     pub rows: usize,
@@ -163,8 +163,8 @@ impl Ledger {
 
     /// Rows go to the destination, in the `attempt`-th try to get them there; `anew` says that no
     /// earlier try came as far.
-    pub fn sent(&mut self, segment: &Segment, attempt: u32, anew: bool, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(&segment.sequence) {
+    pub fn sent(&mut self, range: &RowRange, attempt: u32, anew: bool, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&range.sequence) {
             entry.attempts = entry.attempts.max(attempt);
             if anew {
                 entry.writes += 1;
@@ -174,14 +174,14 @@ impl Ledger {
         }
     }
 
-    pub fn encoded(&mut self, segment: &Segment, took: Duration) {
-        if let Some(entry) = self.entries.get_mut(&segment.sequence) {
+    pub fn encoded(&mut self, range: &RowRange, took: Duration) {
+        if let Some(entry) = self.entries.get_mut(&range.sequence) {
             entry.encode += took;
         }
     }
 
-    pub fn accept(&mut self, segment: &Segment, position: Position, now: Instant) -> Option<Settled> {
-        self.settle(segment, now, |entry, rows| {
+    pub fn accept(&mut self, range: &RowRange, position: Position, now: Instant) -> Option<Settled> {
+        self.settle(range, now, |entry, rows| {
             entry.accepted_rows += rows;
             if position != Position::None {
                 entry.position = position;
@@ -189,15 +189,15 @@ impl Ledger {
         })
     }
 
-    /// `rejections` count rows within the delivery. Rows of the segment that are not named were accepted.
+    /// `rejections` count rows within the delivery. Rows of the range that are not named were accepted.
     pub fn refuse(
         &mut self,
-        segment: &Segment,
+        range: &RowRange,
         rejections: Vec<Rejection>,
         position: Position,
         now: Instant,
     ) -> Option<Settled> {
-        self.settle(segment, now, |entry, rows| {
+        self.settle(range, now, |entry, rows| {
             entry.accepted_rows += rows - rejections.len();
             entry.rejections.extend(rejections);
             if position != Position::None {
@@ -207,8 +207,8 @@ impl Ledger {
     }
 
     /// An ambiguous error leaves the rows unknown, any other one failed.
-    pub fn fail(&mut self, segment: &Segment, error: &Error, now: Instant) -> Option<Settled> {
-        self.settle(segment, now, |entry, rows| {
+    pub fn fail(&mut self, range: &RowRange, error: &Error, now: Instant) -> Option<Settled> {
+        self.settle(range, now, |entry, rows| {
             if error.is_ambiguous() {
                 entry.unknown_rows += rows;
             } else {
@@ -224,12 +224,12 @@ impl Ledger {
     /// Settles whatever of a delivery is open. Used where no row of it can be told apart.
     pub fn fail_rest(&mut self, sequence: u64, error: &Error, now: Instant) -> Option<Settled> {
         let rows = self.entries.get(&sequence)?.open_rows;
-        let segment = Segment {
+        let range = RowRange {
             sequence,
             first_row: 0,
             rows,
         };
-        self.fail(&segment, error, now)
+        self.fail(&range, error, now)
     }
 
     /// Tells the caller at once that the outcome is unknown while the delivery goes on.
@@ -281,19 +281,19 @@ impl Ledger {
 
     fn settle(
         &mut self,
-        segment: &Segment,
+        range: &RowRange,
         now: Instant,
         apply: impl FnOnce(&mut Entry, usize),
     ) -> Option<Settled> {
-        let entry = self.entries.get_mut(&segment.sequence)?;
-        debug_assert!(segment.rows <= entry.open_rows, "rows settled twice");
-        let rows = segment.rows.min(entry.open_rows);
+        let entry = self.entries.get_mut(&range.sequence)?;
+        debug_assert!(range.rows <= entry.open_rows, "rows settled twice");
+        let rows = range.rows.min(entry.open_rows);
         entry.open_rows -= rows;
         apply(entry, rows);
         if entry.open_rows > 0 {
             return None;
         }
-        let entry = self.entries.remove(&segment.sequence)?;
+        let entry = self.entries.remove(&range.sequence)?;
         Some(Settled {
             outcome: entry.outcome(now),
             silent: entry.told,
@@ -422,11 +422,11 @@ mod tests {
                     prop_assert_eq!(told.status, Status::Unknown);
                     prop_assert!(ledger.give_up_waiting(5, &Error::new(Code::Aborted, ""), now).is_none());
                 }
-                let segment = Segment { sequence: 5, first_row, rows: *rows };
+                let range = RowRange { sequence: 5, first_row, rows: *rows };
                 let settled = match fate {
                     Fate::Accepted => {
                         accepted += rows;
-                        ledger.accept(&segment, Position::Version(index as u64), now)
+                        ledger.accept(&range, Position::Version(index as u64), now)
                     }
                     Fate::Refused => {
                         let rejection = Rejection {
@@ -436,15 +436,15 @@ mod tests {
                         };
                         accepted += rows - 1;
                         refused.push(first_row as u64);
-                        ledger.refuse(&segment, vec![rejection], Position::None, now)
+                        ledger.refuse(&range, vec![rejection], Position::None, now)
                     }
                     Fate::Failed => {
                         worst = worst.max(Status::Failed);
-                        ledger.fail(&segment, &Error::new(Code::Unavailable, "away").after(3, now - now), now)
+                        ledger.fail(&range, &Error::new(Code::Unavailable, "away").after(3, now - now), now)
                     }
                     Fate::Unknown => {
                         worst = worst.max(Status::Unknown);
-                        ledger.fail(&segment, &Error::new(Code::Unavailable, "lost").ambiguous(), now)
+                        ledger.fail(&range, &Error::new(Code::Unavailable, "lost").ambiguous(), now)
                     }
                 };
                 first_row += rows;
@@ -511,12 +511,12 @@ mod tests {
                         let index = which % open.len();
                         let (sequence, _, all, done, told) = open[index];
                         let rows = rows.min(all - done);
-                        let segment = Segment { sequence, first_row: done, rows };
+                        let range = RowRange { sequence, first_row: done, rows };
                         let settled = match fate {
-                            Fate::Accepted => ledger.accept(&segment, Position::None, clock),
-                            Fate::Refused => ledger.refuse(&segment, Vec::new(), Position::None, clock),
-                            Fate::Failed => ledger.fail(&segment, &lost, clock),
-                            Fate::Unknown => ledger.fail(&segment, &lost.clone().ambiguous(), clock),
+                            Fate::Accepted => ledger.accept(&range, Position::None, clock),
+                            Fate::Refused => ledger.refuse(&range, Vec::new(), Position::None, clock),
+                            Fate::Failed => ledger.fail(&range, &lost, clock),
+                            Fate::Unknown => ledger.fail(&range, &lost.clone().ambiguous(), clock),
                         };
                         open[index].3 += rows;
                         prop_assert_eq!(settled.is_some(), done + rows == all);

@@ -19,7 +19,7 @@ use super::schema::{self, Fit};
 use crate::config::Batching;
 use crate::error::{Code, Error, Result};
 use crate::handoff::contained;
-use crate::outcome::Segment;
+use crate::outcome::RowRange;
 
 pub struct Batcher {
     limits: Batching,
@@ -49,7 +49,7 @@ struct Begun {
 pub struct Draft {
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
-    pub segments: Vec<Segment>,
+    pub ranges: Vec<RowRange>,
     pub rows: usize,
     pub bytes: usize,
 }
@@ -57,7 +57,7 @@ pub struct Draft {
 struct Piece {
     /// None once it was taken back.
     portion: Option<Portion>,
-    segment: Segment,
+    range: RowRange,
     since: Instant,
 }
 
@@ -90,7 +90,7 @@ impl Batcher {
             for (offset, length) in self.cuts(rows, portion.bytes()) {
                 self.pieces.push_back(Piece {
                     portion: Some(portion.slice(offset, length)),
-                    segment: Segment {
+                    range: RowRange {
                         sequence,
                         first_row: first_row + offset,
                         rows: length,
@@ -108,13 +108,13 @@ impl Batcher {
     /// draft of its own schema.
     ///
     /// # Errors
-    /// Segments with the error that their rows could not be put together for.
+    /// Ranges with the error that their rows could not be put together for.
     pub fn next(
         &mut self,
         now: Instant,
         force: bool,
         current: Option<&SchemaRef>,
-    ) -> Option<std::result::Result<Draft, (Vec<Segment>, Error)>> {
+    ) -> Option<std::result::Result<Draft, (Vec<RowRange>, Error)>> {
         let schema = self.next_schema(current)?;
         let mut begun = match self.begun.take() {
             Some(begun) if Arc::ptr_eq(&begun.schema, &schema) || begun.schema == schema => begun,
@@ -134,11 +134,11 @@ impl Batcher {
             bytes,
             ..
         } = begun;
-        let mut segments: Vec<Segment> = Vec::with_capacity(taken);
+        let mut ranges: Vec<RowRange> = Vec::with_capacity(taken);
         let mut portions: Vec<Portion> = Vec::with_capacity(taken);
         for piece in self.pieces.drain(..taken) {
             if let Some(portion) = piece.portion {
-                segments.push(piece.segment);
+                ranges.push(piece.range);
                 portions.push(portion);
             } else {
                 self.gone -= 1;
@@ -149,11 +149,11 @@ impl Batcher {
             Ok(batches) => Some(Ok(Draft {
                 schema,
                 batches,
-                segments: joined(segments),
+                ranges: joined(ranges),
                 rows,
                 bytes,
             })),
-            Err(error) => Some(Err((segments, error))),
+            Err(error) => Some(Err((ranges, error))),
         }
     }
 
@@ -173,20 +173,20 @@ impl Batcher {
     }
 
     /// Takes back what is left of a delivery; returns the rows.
-    pub fn take_back(&mut self, sequence: u64) -> Vec<Segment> {
+    pub fn take_back(&mut self, sequence: u64) -> Vec<RowRange> {
         let start = self
             .pieces
-            .partition_point(|piece| piece.segment.sequence < sequence);
+            .partition_point(|piece| piece.range.sequence < sequence);
         let mut taken = Vec::new();
         for (place, piece) in self.pieces.range_mut(start..).enumerate() {
-            if piece.segment.sequence != sequence {
+            if piece.range.sequence != sequence {
                 break;
             }
             let Some(portion) = piece.portion.take() else {
                 continue;
             };
             self.gone += 1;
-            taken.push(piece.segment);
+            taken.push(piece.range);
             if let Some(begun) = &mut self.begun {
                 // Others may follow now that could not because of it.
                 begun.full = false;
@@ -201,14 +201,14 @@ impl Batcher {
     }
 
     /// Takes back everything from the front that fits a session of this schema.
-    pub fn take_fitting(&mut self, schema: &SchemaRef) -> Vec<Segment> {
+    pub fn take_fitting(&mut self, schema: &SchemaRef) -> Vec<RowRange> {
         let fitting = |piece: &Piece| piece.portion.as_ref().is_none_or(|portion| fits(portion, schema));
         let count = self.pieces.iter().take_while(|piece| fitting(piece)).count();
         self.begun = None;
         let mut taken = Vec::new();
         for piece in self.pieces.drain(..count) {
             match piece.portion {
-                Some(_) => taken.push(piece.segment),
+                Some(_) => taken.push(piece.range),
                 None => self.gone -= 1,
             }
         }
@@ -244,7 +244,7 @@ impl Batcher {
 
     /// The delivery at the head of the queue.
     pub fn head(&self) -> Option<u64> {
-        self.pieces.front().map(|piece| piece.segment.sequence)
+        self.pieces.front().map(|piece| piece.range.sequence)
     }
 
     /// Where a batch is cut so that each part respects both limits, as evenly as rows allow: (start, length) of
@@ -365,17 +365,17 @@ fn holds_dictionary(data_type: &DataType) -> bool {
     }
 }
 
-/// Neighbouring segments of one delivery as one.
-fn joined(segments: Vec<Segment>) -> Vec<Segment> {
-    let mut result: Vec<Segment> = Vec::with_capacity(segments.len());
-    for segment in segments {
+/// Neighbouring ranges of one delivery as one.
+fn joined(ranges: Vec<RowRange>) -> Vec<RowRange> {
+    let mut result: Vec<RowRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
         match result.last_mut() {
             Some(last)
-                if last.sequence == segment.sequence && last.first_row + last.rows == segment.first_row =>
+                if last.sequence == range.sequence && last.first_row + last.rows == range.first_row =>
             {
-                last.rows += segment.rows;
+                last.rows += range.rows;
             }
-            _ => result.push(segment),
+            _ => result.push(range),
         }
     }
     result
@@ -425,17 +425,17 @@ mod tests {
         ]
     }
 
-    fn values_of(segments: &[Segment]) -> Vec<i64> {
-        let values = |s: &Segment| {
+    fn values_of(ranges: &[RowRange]) -> Vec<i64> {
+        let values = |s: &RowRange| {
             let sequence = s.sequence as i64 * 1_000;
             (s.first_row..s.first_row + s.rows).map(move |row| sequence + row as i64)
         };
-        segments.iter().flat_map(values).collect()
+        ranges.iter().flat_map(values).collect()
     }
 
     proptest! {
         /// rows come out once, in order, in drafts of one schema that respect the limits, with
-        /// segments that say truly whose they are; what is taken back, whenever, does not come out.
+        /// ranges that say truly whose they are; what is taken back, whenever, does not come out.
         #[test]
         fn what_goes_in_comes_out_in_order(
             max_rows in 1usize..50,
@@ -487,7 +487,7 @@ mod tests {
                                 .iter()
                                 .flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
                                 .collect();
-                            prop_assert_eq!(&values, &values_of(&draft.segments));
+                            prop_assert_eq!(&values, &values_of(&draft.ranges));
                             prop_assert!(draft.batches.iter().all(|batch| batch.schema() == draft.schema));
                             let expected: Vec<i64> = inside.drain(..rows).map(|(value, _)| value).collect();
                             prop_assert_eq!(values, expected);
@@ -570,7 +570,7 @@ mod tests {
         batcher.push(2, vec![Portion::whole(text(vec!["b", "c"]), 9)], Instant::now());
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
         assert_eq!(draft.batches, [text(vec!["a", "b", "c"])]);
-        assert_eq!((draft.rows, draft.bytes, draft.segments.len()), (3, 18, 2));
+        assert_eq!((draft.rows, draft.bytes, draft.ranges.len()), (3, 18, 2));
 
         let mut batcher = Batcher::new(limits(100, 1_000), false);
         batcher.push(1, vec![Portion::whole(text(vec!["a"]), 9)], Instant::now());

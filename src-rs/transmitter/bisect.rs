@@ -98,7 +98,7 @@ impl Search {
         let first = run.next();
         let alone = first.filter(|_| run.next().is_none());
         let delivery = alone.and_then(|(_, shares)| match shares {
-            [only] => Some(only.segment),
+            [only] => Some(only.range),
             _ => None,
         });
         if let Some(delivery) = delivery {
@@ -158,10 +158,10 @@ impl Search {
 /// Where to cut: between two deliveries if there are several, as near to the middle as can be, so that
 /// the others are out of it first. None for a single row.
 fn middle(shares: &[Share]) -> Option<usize> {
-    let rows: usize = shares.iter().map(|share| share.segment.rows).sum();
+    let rows: usize = shares.iter().map(|share| share.range.rows).sum();
     let mut end = 0;
     let ends = shares.iter().map(|share| {
-        end += share.segment.rows;
+        end += share.range.rows;
         end
     });
     let between = ends.filter(|end| *end < rows);
@@ -176,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outcome::Segment;
+    use crate::outcome::RowRange;
 
     /// Rows by number, in writes of deliveries; what is refused is so whole.
     struct Bench {
@@ -194,23 +194,23 @@ mod tests {
         fn new(deliveries: &[Vec<usize>], bad: Vec<usize>) -> Bench {
             let (mut row, mut sequence) = (0, 0);
             let writes = deliveries.iter().map(|counts| {
-                let segments = counts.iter().map(|rows| {
+                let ranges = counts.iter().map(|rows| {
                     sequence += 1;
                     row += rows;
-                    let segment = Segment {
+                    let range = RowRange {
                         sequence,
                         first_row: row - rows,
                         rows: *rows,
                     };
-                    Share { segment, gone: false }
+                    Share { range, gone: false }
                 });
-                let segments: Vec<Share> = segments.collect();
-                (row as u64, segments)
+                let ranges: Vec<Share> = ranges.collect();
+                (row as u64, ranges)
             });
             // Ids are the numbers of their last rows, as the window gives them out.
-            let writes = writes.map(|(_, segments)| {
-                let last = segments.last().unwrap().segment;
-                ((last.first_row + last.rows) as u64, segments)
+            let writes = writes.map(|(_, ranges)| {
+                let last = ranges.last().unwrap().range;
+                ((last.first_row + last.rows) as u64, ranges)
             });
             Bench {
                 writes: writes.collect(),
@@ -224,20 +224,20 @@ mod tests {
         }
 
         fn suspects(&self) -> impl Iterator<Item = Suspect<'_>> {
-            self.writes.iter().map(|(id, segments)| (*id, &segments[..]))
+            self.writes.iter().map(|(id, ranges)| (*id, &ranges[..]))
         }
 
         fn take(&mut self, through: u64, sequence: Option<u64>) -> Vec<usize> {
             let mut taken = Vec::new();
-            self.writes.retain_mut(|(id, segments)| {
-                segments.retain(|Share { segment, .. }| {
-                    let out = *id <= through && sequence.is_none_or(|sequence| segment.sequence == sequence);
+            self.writes.retain_mut(|(id, ranges)| {
+                ranges.retain(|Share { range, .. }| {
+                    let out = *id <= through && sequence.is_none_or(|sequence| range.sequence == sequence);
                     if out {
-                        taken.extend(segment.first_row..segment.first_row + segment.rows);
+                        taken.extend(range.first_row..range.first_row + range.rows);
                     }
                     !out
                 });
-                !segments.is_empty()
+                !ranges.is_empty()
             });
             taken
         }
@@ -245,25 +245,25 @@ mod tests {
         fn cut(&mut self, id: u64, mut rows: usize) {
             let index = self.writes.iter().position(|write| write.0 == id).unwrap();
             let (mut left, mut right) = (Vec::new(), Vec::new());
-            for Share { segment, gone } in std::mem::take(&mut self.writes[index].1) {
-                let count = segment.rows.min(rows);
+            for Share { range, gone } in std::mem::take(&mut self.writes[index].1) {
+                let count = range.rows.min(rows);
                 rows -= count;
                 let part = |first_row, rows| Share {
-                    segment: Segment {
+                    range: RowRange {
                         first_row,
                         rows,
-                        ..segment
+                        ..range
                     },
                     gone,
                 };
                 if count > 0 {
-                    left.push(part(segment.first_row, count));
+                    left.push(part(range.first_row, count));
                 }
-                if segment.rows > count {
-                    right.push(part(segment.first_row + count, segment.rows - count));
+                if range.rows > count {
+                    right.push(part(range.first_row + count, range.rows - count));
                 }
             }
-            let count: usize = right.iter().map(|share| share.segment.rows).sum();
+            let count: usize = right.iter().map(|share| share.range.rows).sum();
             assert!(count > 0 && !left.is_empty());
             self.writes[index].1 = right;
             self.writes.insert(index, (id - count as u64, left));
@@ -271,16 +271,16 @@ mod tests {
 
         fn run(&mut self, search: &mut Search, now: Instant) {
             loop {
-                match search.next(self.writes.iter().map(|(id, segments)| (*id, &segments[..]))) {
+                match search.next(self.writes.iter().map(|(id, ranges)| (*id, &ranges[..]))) {
                     Step::Done => return,
                     Step::Cut { id, rows } => self.cut(id, rows),
                     Step::Probe { through } => {
                         self.probes += 1;
                         assert_eq!(search.probe(), Some(through));
                         let given = self.suspects().take_while(|(id, _)| *id <= through);
-                        let rows = given.flat_map(|(_, segments)| segments);
+                        let rows = given.flat_map(|(_, ranges)| ranges);
                         let mut rows =
-                            rows.flat_map(|Share { segment: s, .. }| s.first_row..s.first_row + s.rows);
+                            rows.flat_map(|Share { range: s, .. }| s.first_row..s.first_row + s.rows);
                         if !rows.any(|row| self.bad.contains(&row)) {
                             drop(rows);
                             let passed = self.take(through, None);
@@ -290,7 +290,7 @@ mod tests {
                         drop(rows);
                         self.refusals += 1;
                         let writes = std::mem::take(&mut self.writes);
-                        let suspects = writes.iter().map(|(id, segments)| (*id, &segments[..]));
+                        let suspects = writes.iter().map(|(id, ranges)| (*id, &ranges[..]));
                         let verdict = search.refused(through, suspects, now);
                         self.writes = writes;
                         match verdict {

@@ -38,7 +38,7 @@ use crate::config::{Config, Quarantine, Retry};
 use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination};
 use crate::error::{Code, Error, RetryClass};
-use crate::outcome::{Entered, Ledger, Position, Segment, Settled};
+use crate::outcome::{Entered, Ledger, Position, RowRange, Settled};
 use crate::telemetry::Counters;
 use asking::Question;
 use settling::{aborted, deadline_passed};
@@ -347,7 +347,7 @@ impl Engine {
         }
         if rows == 0 {
             // Nothing to send, so nothing can happen to it.
-            let nothing = Segment {
+            let nothing = RowRange {
                 sequence,
                 first_row: 0,
                 rows: 0,
@@ -383,8 +383,8 @@ impl Engine {
             Kind::Taken { id } => self.on_taken(id),
             Kind::Written { id, took } => {
                 if let Some(pending) = self.window.get(id) {
-                    for segment in pending.segments() {
-                        self.ledger.encoded(segment, took);
+                    for range in pending.ranges() {
+                        self.ledger.encoded(range, took);
                     }
                 }
             }
@@ -416,8 +416,8 @@ impl Engine {
             return;
         };
         let attempts = given.pending.attempts();
-        for segment in given.pending.segments() {
-            self.ledger.sent(segment, attempts, given.anew, now);
+        for range in given.pending.ranges() {
+            self.ledger.sent(range, attempts, given.anew, now);
         }
         self.counters.writes_sent.add(1);
     }
@@ -571,9 +571,9 @@ impl Engine {
         self.rewind(error.is_ambiguous());
         if let Some(schema) = schema.filter(|_| during == During::Open) {
             // They wait for the same session, which cannot be had.
-            let segments = self.batcher.take_fitting(&schema);
+            let ranges = self.batcher.take_fitting(&schema);
             let error = error.clone().with_ambiguity(false);
-            self.end(Leaving { segments, error }, now);
+            self.end(Leaving { ranges, error }, now);
         }
         if ends {
             self.stop_if_asked(&error, now);

@@ -21,7 +21,7 @@ use std::time::Instant;
 use super::batcher::Draft;
 use crate::destination::Write;
 use crate::error::Error;
-use crate::outcome::Segment;
+use crate::outcome::RowRange;
 
 pub use pending::{Leaving, Pending, Share, pick, runs};
 
@@ -154,7 +154,7 @@ impl Window {
     }
 
     /// Takes the rows of a delivery out of the writes that no session holds, now or perhaps.
-    pub fn take_back(&mut self, sequence: u64) -> Vec<Segment> {
+    pub fn take_back(&mut self, sequence: u64) -> Vec<RowRange> {
         let mut taken = Vec::new();
         for id in self.of_delivery(sequence) {
             if let Some(pending) = self.writes.get_mut(&id).filter(|pending| pending.is_free()) {
@@ -172,8 +172,8 @@ impl Window {
         for id in self.of_delivery(sequence) {
             if let Some(pending) = self.writes.get_mut(&id) {
                 let error = pending.verdict(error, now);
-                let segments = pending.mark(sequence);
-                out.push(Leaving { segments, error });
+                let ranges = pending.mark(sequence);
+                out.push(Leaving { ranges, error });
                 self.after_mark(id);
             }
         }
@@ -193,14 +193,14 @@ impl Window {
         let mut end = pending.done_rows() as u64;
         for share in pending.shares() {
             let start = end;
-            end += share.segment.rows as u64;
+            end += share.range.rows as u64;
             while let Some(fault) = faults.next_if(|fault| fault.row().is_none_or(|row| row < end)) {
                 let Some(row) = fault.row().filter(|row| *row >= start) else {
                     continue;
                 };
-                let own_row = row - start + share.segment.first_row as u64;
-                blamed.entry(share.segment.sequence).or_insert_with(|| Leaving {
-                    segments: Vec::new(),
+                let own_row = row - start + share.range.first_row as u64;
+                blamed.entry(share.range.sequence).or_insert_with(|| Leaving {
+                    ranges: Vec::new(),
                     error: pending.verdict(&fault, now).at_row(own_row),
                 });
             }
@@ -209,9 +209,9 @@ impl Window {
             return Vec::new();
         }
         for share in pending.take_out(|sequence| blamed.contains_key(&sequence)) {
-            let leaving = blamed.get_mut(&share.segment.sequence).filter(|_| !share.gone);
+            let leaving = blamed.get_mut(&share.range.sequence).filter(|_| !share.gone);
             if let Some(leaving) = leaving {
-                leaving.segments.push(share.segment);
+                leaving.ranges.push(share.range);
             }
         }
         self.remove_settled(id);
@@ -238,7 +238,7 @@ impl Window {
 
     /// Takes out what writes up to `id` hold of a delivery alone. The session is gone.
     pub fn take_delivery(&mut self, sequence: u64, id: u64) -> Vec<Pending> {
-        let is_own = |share: &Share| share.segment.sequence == sequence;
+        let is_own = |share: &Share| share.range.sequence == sequence;
         let mut ids = self.of_delivery(sequence);
         ids.retain(|own| *own <= id && self.writes[own].shares().iter().all(is_own));
         ids.into_iter().filter_map(|own| self.remove(own)).collect()
@@ -297,7 +297,7 @@ impl Window {
         let mut ids = began.map(|(_, id)| *id);
         ids.find(|id| {
             let first = self.writes.get(id).and_then(|pending| pending.shares().first());
-            first.is_some_and(|share| share.segment.sequence <= barrier)
+            first.is_some_and(|share| share.range.sequence <= barrier)
         })
     }
 
@@ -338,7 +338,7 @@ impl Window {
         let began = self.begins.range(..=(sequence, u64::MAX)).rev();
         let ids = began.map(|(_, id)| *id).take_while(|id| {
             let last = self.writes.get(id).and_then(|pending| pending.shares().last());
-            last.is_some_and(|share| share.segment.sequence >= sequence)
+            last.is_some_and(|share| share.range.sequence >= sequence)
         });
         let mut ids: Vec<u64> = ids.collect();
         ids.reverse();
@@ -408,11 +408,11 @@ mod tests {
     fn draft(sequence: &mut u64, counts: &[usize]) -> Draft {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let mut values = Vec::new();
-        let mut segments = Vec::new();
+        let mut ranges = Vec::new();
         for rows in counts {
             *sequence += 1;
             values.extend((0..*rows).map(|row| *sequence as i64 * 100 + row as i64));
-            segments.push(Segment {
+            ranges.push(RowRange {
                 sequence: *sequence,
                 first_row: 0,
                 rows: *rows,
@@ -426,14 +426,14 @@ mod tests {
         Draft {
             schema,
             batches: vec![whole.slice(0, cut), whole.slice(cut, rows - cut)],
-            segments,
+            ranges,
             rows,
             bytes: rows * 8,
         }
     }
 
-    fn rows_in<'a>(segments: impl IntoIterator<Item = &'a Segment>) -> Vec<i64> {
-        segments
+    fn rows_in<'a>(ranges: impl IntoIterator<Item = &'a RowRange>) -> Vec<i64> {
+        ranges
             .into_iter()
             .flat_map(|s| (s.first_row..s.first_row + s.rows).map(|row| s.sequence as i64 * 100 + row as i64))
             .collect()
@@ -441,7 +441,7 @@ mod tests {
 
     fn open_rows(shares: &[Share]) -> Vec<i64> {
         let open = shares.iter().filter(|share| !share.gone);
-        rows_in(open.map(|share| &share.segment))
+        rows_in(open.map(|share| &share.range))
     }
 
     fn rows_written(write: &Write) -> Vec<i64> {
@@ -472,7 +472,7 @@ mod tests {
                 match step {
                     Step::Push(counts) => {
                         let draft = draft(&mut sequence, &counts);
-                        entered.extend(rows_in(&draft.segments));
+                        entered.extend(rows_in(&draft.ranges));
                         window.push(draft);
                     }
                     Step::Send(queued, given) => {
@@ -509,7 +509,7 @@ mod tests {
                     }
                     Step::Remove(which) => {
                         let id = id_of(&window, which);
-                        left.extend(window.remove(id).iter().flat_map(|p| rows_in(p.segments())));
+                        left.extend(window.remove(id).iter().flat_map(|p| rows_in(p.ranges())));
                     }
                     Step::Rewind(ambiguous) => {
                         let doubt: Vec<(u64, bool)> = window
@@ -529,19 +529,19 @@ mod tests {
                     Step::Blame(which, rows) => {
                         let id = id_of(&window, which);
                         let written = window.get(id).map_or(Vec::new(), |p| rows_written(&p.write));
-                        let before: Vec<i64> = window.get(id).map_or(Vec::new(), |p| rows_in(p.segments()));
+                        let before: Vec<i64> = window.get(id).map_or(Vec::new(), |p| rows_in(p.ranges()));
                         let faults = rows.iter().map(|row| fault(*row)).collect();
                         let mut out = Vec::new();
                         for leaving in window.blame(id, faults, now) {
-                            out.extend(rows_in(&leaving.segments));
+                            out.extend(rows_in(&leaving.ranges));
                             let own_row = leaving.error.row().unwrap();
-                            for segment in &leaving.segments {
-                                let named = segment.sequence as i64 * 100 + own_row as i64;
+                            for range in &leaving.ranges {
+                                let named = range.sequence as i64 * 100 + own_row as i64;
                                 prop_assert!(rows.iter().any(|row| written.get(*row as usize) == Some(&named)));
                             }
                         }
                         // Nobody else left.
-                        let after: Vec<i64> = window.get(id).map_or(Vec::new(), |p| rows_in(p.segments()));
+                        let after: Vec<i64> = window.get(id).map_or(Vec::new(), |p| rows_in(p.ranges()));
                         prop_assert_eq!(after.len() + out.len(), before.len());
                         left.extend(out);
                         window.rewind(false);
@@ -553,23 +553,23 @@ mod tests {
                     }
                     Step::TakeBack(sequence) => {
                         let taken = window.take_back(sequence);
-                        prop_assert!(taken.iter().all(|segment| segment.sequence == sequence));
+                        prop_assert!(taken.iter().all(|range| range.sequence == sequence));
                         left.extend(rows_in(&taken));
-                        let free = window.iter().filter(|p| p.is_free()).flat_map(Pending::segments);
-                        prop_assert!(!free.into_iter().any(|segment| segment.sequence == sequence));
+                        let free = window.iter().filter(|p| p.is_free()).flat_map(Pending::ranges);
+                        prop_assert!(!free.into_iter().any(|range| range.sequence == sequence));
                     }
                     Step::GiveUp(sequence) => {
                         window.rewind(true);
                         for leaving in window.give_up(sequence, &fault(0), now) {
-                            left.extend(rows_in(&leaving.segments));
+                            left.extend(rows_in(&leaving.ranges));
                         }
-                        prop_assert!(!window.iter().flat_map(Pending::segments).any(|s| s.sequence == sequence));
+                        prop_assert!(!window.iter().flat_map(Pending::ranges).any(|s| s.sequence == sequence));
                     }
                     Step::Refund => window.refund_tries(),
                     Step::Exhausted(attempts) => {
                         for pending in window.exhausted(attempts) {
                             prop_assert!(pending.attempts() >= attempts);
-                            left.extend(rows_in(pending.segments()));
+                            left.extend(rows_in(pending.ranges()));
                         }
                     }
                     Step::Tidy => window.tidy(),
@@ -581,12 +581,12 @@ mod tests {
                 for pending in window.iter() {
                     let rows = rows_written(&pending.write);
                     prop_assert_eq!(rows.len(), pending.write.rows);
-                    let shares = pending.shares().iter().map(|share| &share.segment);
+                    let shares = pending.shares().iter().map(|share| &share.range);
                     prop_assert_eq!(&rows[pending.done_rows()..], &rows_in(shares)[..]);
                     prop_assert!(!pending.is_settled());
                 }
             }
-            left.extend(window.take_all().iter().flat_map(|p| rows_in(p.segments())));
+            left.extend(window.take_all().iter().flat_map(|p| rows_in(p.ranges())));
             left.sort_unstable();
             prop_assert_eq!(left, entered);
             prop_assert!(window.is_empty() && window.front().is_none());

@@ -15,7 +15,7 @@ use super::{CLOSE_GRACE, Engine, Phase, now};
 use crate::dead_letter::Letter;
 use crate::destination::Write;
 use crate::error::Error;
-use crate::outcome::{Position, Rejection, Segment, Settled};
+use crate::outcome::{Position, Rejection, RowRange, Settled};
 use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
 use crate::transmitter::session::{Call, During, Kind, SessionEvent};
 use crate::transmitter::window::{Leaving, Pending, Window, pick, runs};
@@ -107,7 +107,7 @@ impl Engine {
     pub(super) fn keep_refused(
         &self,
         write: &Write,
-        segment: &Segment,
+        range: &RowRange,
         start: usize,
         rejections: &[Rejection],
     ) {
@@ -118,13 +118,13 @@ impl Engine {
             return;
         }
         let rows = rejections.iter().map(|rejection| {
-            let row = start + rejection.row as usize - segment.first_row;
+            let row = start + rejection.row as usize - range.first_row;
             row..row + 1
         });
         dead_letters.keep(Letter {
             schema: first.schema(),
             batches: pick(&write.batches, runs(rows)),
-            sequence: segment.sequence,
+            sequence: range.sequence,
             rejections: rejections.to_vec(),
         });
     }
@@ -178,42 +178,42 @@ impl Engine {
 
     /// One row, refused alone.
     fn refuse_row(&mut self, pending: Pending, error: &Error, now: Instant) {
-        let Some(segment) = pending.segments().next().copied() else {
+        let Some(range) = pending.ranges().next().copied() else {
             return;
         };
         let rejection = Rejection {
-            row: segment.first_row as u64,
+            row: range.first_row as u64,
             code: error.refusal().to_string(),
             message: error.message().to_string(),
         };
-        self.keep_refused(&pending.write, &segment, 0, std::slice::from_ref(&rejection));
+        self.keep_refused(&pending.write, &range, 0, std::slice::from_ref(&rejection));
         drop(pending);
-        let settled = self.ledger.refuse(&segment, vec![rejection], Position::None, now);
+        let settled = self.ledger.refuse(&range, vec![rejection], Position::None, now);
         self.finish(settled);
     }
 
     /// What is left undecided fails with the refusal, and says which rows.
     fn give_up(&mut self, undecided: Vec<Pending>, bound: &str, error: &Error, now: Instant) {
         let mut ranges: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
-        for segment in undecided.iter().flat_map(Pending::segments) {
-            let (first, end) = (segment.first_row, segment.first_row + segment.rows);
-            let range = ranges.entry(segment.sequence).or_insert((first, end));
+        for range in undecided.iter().flat_map(Pending::ranges) {
+            let (first, end) = (range.first_row, range.first_row + range.rows);
+            let range = ranges.entry(range.sequence).or_insert((first, end));
             *range = (range.0.min(first), range.1.max(end));
         }
         for pending in undecided {
             let Leaving {
-                segments,
+                ranges,
                 error: verdict,
             } = pending.ending(error, now);
-            for segment in &segments {
-                let (first, end) = ranges[&segment.sequence];
+            for range in &ranges {
+                let (first, end) = ranges[&range.sequence];
                 let text = format!(
                     "some of the rows {first} to {} are at fault, and {bound} is spent: {}",
                     end - 1,
                     verdict.message()
                 );
                 let verdict = verdict.clone().with_message(text).at_row(first as u64);
-                let settled = self.ledger.fail(segment, &verdict, now);
+                let settled = self.ledger.fail(range, &verdict, now);
                 self.finish(settled);
             }
         }

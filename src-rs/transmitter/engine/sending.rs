@@ -28,9 +28,9 @@ impl Engine {
                 Some(Ok(draft)) => {
                     self.window.push(draft);
                 }
-                Some(Err((segments, error))) => {
-                    for segment in segments {
-                        let settled = self.ledger.fail(&segment, &error, now);
+                Some(Err((ranges, error))) => {
+                    for range in ranges {
+                        let settled = self.ledger.fail(&range, &error, now);
                         self.finish(settled);
                     }
                 }
@@ -109,7 +109,7 @@ impl Engine {
             return;
         };
         let hurried = self.urgency.commit_through();
-        let first = front.shares().first().map(|share| share.segment.sequence);
+        let first = front.shares().first().map(|share| share.range.sequence);
         // Looked for only where there is one.
         let hurried = hurried.filter(|through| first.is_some_and(|first| first <= *through));
         let front = front.id();

@@ -16,7 +16,7 @@ use crate::config::OnExhausted;
 use crate::destination::Write;
 use crate::error::{Code, Error, RetryClass};
 
-use crate::outcome::{Entered, Outcome, Position, Rejection, Segment, Settled, Status};
+use crate::outcome::{Entered, Outcome, Position, Rejection, RowRange, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::portion::Portion;
 use crate::transmitter::window::{Leaving, Pending, Share};
@@ -119,15 +119,15 @@ impl Engine {
             for leaving in self.window.give_up(sequence, error, now) {
                 self.end(leaving, now);
             }
-            let segments = self.batcher.take_back(sequence);
-            if segments.is_empty() {
+            let ranges = self.batcher.take_back(sequence);
+            if ranges.is_empty() {
                 continue;
             }
             // Not one of its rows was in any try.
             let began = self.ledger.admitted(sequence).max(self.alive).unwrap_or(now);
             let elapsed = now.saturating_duration_since(began);
             let error = error.clone().after(0, elapsed).with_ambiguity(false);
-            self.end(Leaving { segments, error }, now);
+            self.end(Leaving { ranges, error }, now);
         }
     }
 
@@ -139,15 +139,15 @@ impl Engine {
     }
 
     pub(super) fn end(&mut self, leaving: Leaving, now: Instant) {
-        for segment in &leaving.segments {
-            let settled = self.ledger.fail(segment, &leaving.error, now);
+        for range in &leaving.ranges {
+            let settled = self.ledger.fail(range, &leaving.error, now);
             self.finish(settled);
         }
     }
 
     pub(super) fn accept(&mut self, share: &Share, position: Position, now: Instant) {
         if !share.gone {
-            let settled = self.ledger.accept(&share.segment, position, now);
+            let settled = self.ledger.accept(&share.range, position, now);
             self.finish(settled);
         }
     }
@@ -165,12 +165,12 @@ impl Engine {
     ) {
         let parted = by_share(shares, done_rows, rejections);
         for part in &parted {
-            self.keep_refused(&write, &part.segment, part.start, &part.rejections);
+            self.keep_refused(&write, &part.range, part.start, &part.rejections);
         }
         // The memory goes before the budget that stood for it.
         drop(write);
         for part in parted {
-            let settled = self.ledger.refuse(&part.segment, part.rejections, position, now);
+            let settled = self.ledger.refuse(&part.range, part.rejections, position, now);
             self.finish(settled);
         }
     }
@@ -235,8 +235,8 @@ impl Engine {
         let error = aborted();
         let mut unwritten = self.batcher.take_back(sequence);
         unwritten.extend(self.window.take_back(sequence));
-        for segment in unwritten {
-            let settled = self.ledger.fail(&segment, &error, now);
+        for range in unwritten {
+            let settled = self.ledger.fail(&range, &error, now);
             self.finish(settled);
         }
         // What is left of it was written: its outcome is open, and the delivery goes on.
@@ -277,8 +277,8 @@ impl Engine {
                 true => pending.verdict(&late, now).ambiguous(),
                 false => pending.verdict(&late, now),
             };
-            for segment in pending.segments() {
-                let told = tried.entry(segment.sequence).or_insert_with(|| verdict.clone());
+            for range in pending.ranges() {
+                let told = tried.entry(range.sequence).or_insert_with(|| verdict.clone());
                 if verdict.is_ambiguous() && !told.is_ambiguous() {
                     *told = verdict.clone();
                 }
@@ -389,7 +389,7 @@ impl Engine {
 
 /// What is refused of some rows of a delivery.
 struct Part {
-    segment: Segment,
+    range: RowRange,
     /// Its first row in the write.
     start: usize,
     /// Rows counted within the delivery.
@@ -406,16 +406,16 @@ fn by_share(shares: &[Share], done_rows: usize, mut rejections: Vec<Rejection>) 
     rejections.dedup_by_key(|rejection| rejection.row);
     let mut rejections = rejections.into_iter().peekable();
     let mut parts = Vec::with_capacity(shares.len());
-    for Share { segment, gone } in shares {
-        let end = start + segment.rows;
+    for Share { range, gone } in shares {
+        let end = start + range.rows;
         let mut own = Vec::new();
         while let Some(mut rejection) = rejections.next_if(|rejection| rejection.row < end as u64) {
-            rejection.row = rejection.row - start as u64 + segment.first_row as u64;
+            rejection.row = rejection.row - start as u64 + range.first_row as u64;
             own.push(rejection);
         }
         if !gone {
             parts.push(Part {
-                segment: *segment,
+                range: *range,
                 start,
                 rejections: own,
             });

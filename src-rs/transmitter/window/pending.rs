@@ -31,12 +31,12 @@ use arrow::datatypes::SchemaRef;
 
 use crate::destination::Write;
 use crate::error::Error;
-use crate::outcome::Segment;
+use crate::outcome::RowRange;
 use crate::transmitter::batcher::Draft;
 
 /// Rows that end, and the error that they end with.
 pub struct Leaving {
-    pub segments: Vec<Segment>,
+    pub ranges: Vec<RowRange>,
     pub error: Error,
 }
 
@@ -71,7 +71,7 @@ pub struct Tries {
 /// Rows of one delivery in a write, in their place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    pub segment: Segment,
+    pub range: RowRange,
     /// They are settled: nobody waits for them, though they may be sent.
     pub gone: bool,
 }
@@ -147,7 +147,7 @@ impl Tries {
 
 impl Pending {
     pub fn new(id: u64, draft: Draft) -> Pending {
-        let share = |segment| Share { segment, gone: false };
+        let share = |range| Share { range, gone: false };
         Pending {
             write: Arc::new(Write {
                 id,
@@ -156,8 +156,8 @@ impl Pending {
                 bytes: draft.bytes,
             }),
             schema: draft.schema,
-            began: draft.segments.first().map_or(0, |segment| segment.sequence),
-            shares: draft.segments.into_iter().map(share).collect(),
+            began: draft.ranges.first().map_or(0, |range| range.sequence),
+            shares: draft.ranges.into_iter().map(share).collect(),
             gone_rows: 0,
             tries: Tries::default(),
             state: State::Waiting(Past::Untried),
@@ -223,15 +223,15 @@ impl Pending {
     }
 
     /// What of it nobody has settled.
-    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+    pub fn ranges(&self) -> impl Iterator<Item = &RowRange> {
         let open = self.shares.iter().filter(|share| !share.gone);
-        open.map(|share| &share.segment)
+        open.map(|share| &share.range)
     }
 
     /// What nobody has settled, and the error that it ends with.
     pub fn ending(self, error: &Error, now: Instant) -> Leaving {
         Leaving {
-            segments: self.segments().copied().collect(),
+            ranges: self.ranges().copied().collect(),
             error: self.verdict(error, now),
         }
     }
@@ -300,16 +300,16 @@ impl Pending {
     }
 
     /// Marks what it holds of a delivery. Gives what was not gone before.
-    pub(super) fn mark(&mut self, sequence: u64) -> Vec<Segment> {
+    pub(super) fn mark(&mut self, sequence: u64) -> Vec<RowRange> {
         let start = self
             .shares
-            .partition_point(|share| share.segment.sequence < sequence);
+            .partition_point(|share| share.range.sequence < sequence);
         let own = self.shares[start..].iter_mut();
         let mut marked = Vec::new();
-        for share in own.take_while(|share| share.segment.sequence == sequence) {
+        for share in own.take_while(|share| share.range.sequence == sequence) {
             if !std::mem::replace(&mut share.gone, true) {
-                self.gone_rows += share.segment.rows;
-                marked.push(share.segment);
+                self.gone_rows += share.range.rows;
+                marked.push(share.range);
             }
         }
         if self.is_free() && self.gone_rows * 2 > self.write.rows && self.gone_rows < self.write.rows {
@@ -333,12 +333,12 @@ impl Pending {
     /// about to be.
     pub(super) fn take_out(&mut self, own: impl Fn(u64) -> bool) -> Vec<Share> {
         let done = self.done_rows();
-        let kept = self.runs(|share| !own(share.segment.sequence));
+        let kept = self.runs(|share| !own(share.range.sequence));
         let kept = std::iter::once(0..done).chain(kept);
         self.write = Arc::new(rest_of(&self.write, pick(&self.write.batches, kept)));
         let (out, kept): (Vec<Share>, Vec<Share>) = std::mem::take(&mut self.shares)
             .into_iter()
-            .partition(|share| own(share.segment.sequence));
+            .partition(|share| own(share.range.sequence));
         self.shares = kept;
         self.count_gone();
         out
@@ -373,7 +373,7 @@ impl Pending {
         let mut end = self.done_rows();
         let places = self.shares.iter().map(|share| {
             let start = end;
-            end += share.segment.rows;
+            end += share.range.rows;
             (share, start..end)
         });
         let wanted = places.filter(|(share, _)| wanted(share));
@@ -396,18 +396,18 @@ impl Pending {
             if rows == 0 {
                 break;
             }
-            let count = share.segment.rows.min(rows);
+            let count = share.range.rows.min(rows);
             taken.push(Share {
-                segment: Segment {
+                range: RowRange {
                     rows: count,
-                    ..share.segment
+                    ..share.range
                 },
                 gone: share.gone,
             });
             rows -= count;
-            share.segment.first_row += count;
-            share.segment.rows -= count;
-            whole += usize::from(share.segment.rows == 0);
+            share.range.first_row += count;
+            share.range.rows -= count;
+            whole += usize::from(share.range.rows == 0);
         }
         self.shares.drain(..whole);
         self.count_gone();
@@ -416,7 +416,7 @@ impl Pending {
 
     fn count_gone(&mut self) {
         let gone = self.shares.iter().filter(|share| share.gone);
-        self.gone_rows = gone.map(|share| share.segment.rows).sum();
+        self.gone_rows = gone.map(|share| share.range.rows).sum();
     }
 }
 
