@@ -13,7 +13,7 @@
 
 use std::time::Instant;
 
-use super::window::Share;
+use super::window::WriteSlice;
 
 #[derive(Debug)]
 pub struct Search {
@@ -32,7 +32,7 @@ pub struct Search {
 }
 
 /// An unsettled write: its id, and whose rows it holds.
-pub type Suspect<'a> = (u64, &'a [Share]);
+pub type Suspect<'a> = (u64, &'a [WriteSlice]);
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Search {
         let mut run = suspects.take_while(|(id, _)| *id <= given);
         let first = run.next();
         let alone = first.filter(|_| run.next().is_none());
-        let delivery = alone.and_then(|(_, shares)| match shares {
+        let delivery = alone.and_then(|(_, slices)| match slices {
             [only] => Some(only.range),
             _ => None,
         });
@@ -132,7 +132,7 @@ impl Search {
         if self.probe.take().is_some() && self.guilty.is_none() {
             self.stride = self.stride.saturating_mul(2);
         }
-        let Some((first, shares)) = run.first() else {
+        let Some((first, slices)) = run.first() else {
             return Step::Done;
         };
         let guilty = self.guilty.filter(|guilty| guilty >= first);
@@ -143,7 +143,7 @@ impl Search {
                 let writes = run.partition_point(|(id, _)| *id <= guilty);
                 if writes > 1 {
                     run[writes / 2 - 1].0
-                } else if let Some(rows) = middle(shares) {
+                } else if let Some(rows) = middle(slices) {
                     return Step::Cut { id: *first, rows };
                 } else {
                     *first
@@ -157,11 +157,11 @@ impl Search {
 
 /// Where to cut: between two deliveries if there are several, as near to the middle as can be, so that
 /// the others are out of it first. None for a single row.
-fn middle(shares: &[Share]) -> Option<usize> {
-    let rows: usize = shares.iter().map(|share| share.range.rows).sum();
+fn middle(slices: &[WriteSlice]) -> Option<usize> {
+    let rows: usize = slices.iter().map(|slice| slice.range.rows).sum();
     let mut end = 0;
-    let ends = shares.iter().map(|share| {
-        end += share.range.rows;
+    let ends = slices.iter().map(|slice| {
+        end += slice.range.rows;
         end
     });
     let between = ends.filter(|end| *end < rows);
@@ -180,7 +180,7 @@ mod tests {
 
     /// Rows by number, in writes of deliveries; what is refused is so whole.
     struct Bench {
-        writes: Vec<(u64, Vec<Share>)>,
+        writes: Vec<(u64, Vec<WriteSlice>)>,
         bad: Vec<usize>,
         accepted: Vec<usize>,
         refused: Vec<usize>,
@@ -202,9 +202,9 @@ mod tests {
                         first_row: row - rows,
                         rows: *rows,
                     };
-                    Share { range, gone: false }
+                    WriteSlice { range, gone: false }
                 });
-                let ranges: Vec<Share> = ranges.collect();
+                let ranges: Vec<WriteSlice> = ranges.collect();
                 (row as u64, ranges)
             });
             // Ids are the numbers of their last rows, as the window gives them out.
@@ -230,7 +230,7 @@ mod tests {
         fn take(&mut self, through: u64, sequence: Option<u64>) -> Vec<usize> {
             let mut taken = Vec::new();
             self.writes.retain_mut(|(id, ranges)| {
-                ranges.retain(|Share { range, .. }| {
+                ranges.retain(|WriteSlice { range, .. }| {
                     let out = *id <= through && sequence.is_none_or(|sequence| range.sequence == sequence);
                     if out {
                         taken.extend(range.first_row..range.first_row + range.rows);
@@ -245,10 +245,10 @@ mod tests {
         fn cut(&mut self, id: u64, mut rows: usize) {
             let index = self.writes.iter().position(|write| write.0 == id).unwrap();
             let (mut left, mut right) = (Vec::new(), Vec::new());
-            for Share { range, gone } in std::mem::take(&mut self.writes[index].1) {
+            for WriteSlice { range, gone } in std::mem::take(&mut self.writes[index].1) {
                 let count = range.rows.min(rows);
                 rows -= count;
-                let part = |first_row, rows| Share {
+                let part = |first_row, rows| WriteSlice {
                     range: RowRange {
                         first_row,
                         rows,
@@ -263,7 +263,7 @@ mod tests {
                     right.push(part(range.first_row + count, range.rows - count));
                 }
             }
-            let count: usize = right.iter().map(|share| share.range.rows).sum();
+            let count: usize = right.iter().map(|slice| slice.range.rows).sum();
             assert!(count > 0 && !left.is_empty());
             self.writes[index].1 = right;
             self.writes.insert(index, (id - count as u64, left));
@@ -280,7 +280,7 @@ mod tests {
                         let given = self.suspects().take_while(|(id, _)| *id <= through);
                         let rows = given.flat_map(|(_, ranges)| ranges);
                         let mut rows =
-                            rows.flat_map(|Share { range: s, .. }| s.first_row..s.first_row + s.rows);
+                            rows.flat_map(|WriteSlice { range: s, .. }| s.first_row..s.first_row + s.rows);
                         if !rows.any(|row| self.bad.contains(&row)) {
                             drop(rows);
                             let passed = self.take(through, None);

@@ -457,14 +457,14 @@ impl Engine {
                 for pending in self.window.through(id) {
                     self.counters.writes_acknowledged.add(1);
                     // The memory goes before the budget that stood for it.
-                    for share in pending.into_shares() {
-                        self.accept(&share, position, now);
+                    for slice in pending.into_shares() {
+                        self.accept(&slice, position, now);
                     }
                 }
             }
             Acknowledgement::Partly { id, rows } => {
-                for share in self.window.partly(id, rows) {
-                    self.accept(&share, Position::None, now);
+                for slice in self.window.partly(id, rows) {
+                    self.accept(&slice, Position::None, now);
                 }
             }
             Acknowledgement::PartlyRefused { id, rows, rejections } => {
@@ -472,8 +472,8 @@ impl Engine {
                     return;
                 };
                 let (write, done_rows) = (Arc::clone(&pending.write), pending.done_rows());
-                let shares = self.window.partly(id, rows);
-                self.refuse_rows(write, &shares, done_rows, rejections, Position::None, now);
+                let slices = self.window.partly(id, rows);
+                self.refuse_rows(write, &slices, done_rows, rejections, Position::None, now);
             }
             Acknowledgement::Refused {
                 id,
@@ -485,8 +485,8 @@ impl Engine {
                 };
                 self.counters.writes_acknowledged.add(1);
                 let (write, done_rows) = (Arc::clone(&pending.write), pending.done_rows());
-                let shares = pending.into_shares();
-                self.refuse_rows(write, &shares, done_rows, rejections, position, now);
+                let slices = pending.into_shares();
+                self.refuse_rows(write, &slices, done_rows, rejections, position, now);
             }
             // The driver turns this one into the end of the session.
             Acknowledgement::Broken { .. } => {}

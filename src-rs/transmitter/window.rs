@@ -23,7 +23,7 @@ use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::RowRange;
 
-pub use pending::{Leaving, Pending, Share, pick, runs};
+pub use pending::{Leaving, Pending, WriteSlice, pick, runs};
 
 #[derive(Default)]
 pub struct Window {
@@ -143,14 +143,14 @@ impl Window {
     }
 
     /// The first `rows` rows of write `id`, counted as it was sent, are durable. Returns the
-    /// shares that this settles; the write stays for the rest.
-    pub fn partly(&mut self, id: u64, rows: usize) -> Vec<Share> {
+    /// slices that this settles; the write stays for the rest.
+    pub fn partly(&mut self, id: u64, rows: usize) -> Vec<WriteSlice> {
         let Some(pending) = self.writes.get_mut(&id) else {
             return Vec::new();
         };
-        let shares = pending.partly(rows);
+        let slices = pending.partly(rows);
         self.remove_settled(id);
-        shares
+        slices
     }
 
     /// Takes the rows of a delivery out of the writes that no session holds, now or perhaps.
@@ -191,15 +191,15 @@ impl Window {
         let mut faults = faults.into_iter().peekable();
         let mut blamed: BTreeMap<u64, Leaving> = BTreeMap::new();
         let mut end = pending.done_rows() as u64;
-        for share in pending.shares() {
+        for slice in pending.slices() {
             let start = end;
-            end += share.range.rows as u64;
+            end += slice.range.rows as u64;
             while let Some(fault) = faults.next_if(|fault| fault.row().is_none_or(|row| row < end)) {
                 let Some(row) = fault.row().filter(|row| *row >= start) else {
                     continue;
                 };
-                let own_row = row - start + share.range.first_row as u64;
-                blamed.entry(share.range.sequence).or_insert_with(|| Leaving {
+                let own_row = row - start + slice.range.first_row as u64;
+                blamed.entry(slice.range.sequence).or_insert_with(|| Leaving {
                     ranges: Vec::new(),
                     error: pending.verdict(&fault, now).at_row(own_row),
                 });
@@ -208,10 +208,10 @@ impl Window {
         if blamed.is_empty() {
             return Vec::new();
         }
-        for share in pending.take_out(|sequence| blamed.contains_key(&sequence)) {
-            let leaving = blamed.get_mut(&share.range.sequence).filter(|_| !share.gone);
+        for slice in pending.take_out(|sequence| blamed.contains_key(&sequence)) {
+            let leaving = blamed.get_mut(&slice.range.sequence).filter(|_| !slice.gone);
             if let Some(leaving) = leaving {
-                leaving.ranges.push(share.range);
+                leaving.ranges.push(slice.range);
             }
         }
         self.remove_settled(id);
@@ -238,9 +238,9 @@ impl Window {
 
     /// Takes out what writes up to `id` hold of a delivery alone. The session is gone.
     pub fn take_delivery(&mut self, sequence: u64, id: u64) -> Vec<Pending> {
-        let is_own = |share: &Share| share.range.sequence == sequence;
+        let is_own = |slice: &WriteSlice| slice.range.sequence == sequence;
         let mut ids = self.of_delivery(sequence);
-        ids.retain(|own| *own <= id && self.writes[own].shares().iter().all(is_own));
+        ids.retain(|own| *own <= id && self.writes[own].slices().iter().all(is_own));
         ids.into_iter().filter_map(|own| self.remove(own)).collect()
     }
 
@@ -296,8 +296,8 @@ impl Window {
         let began = self.begins.range(..=(barrier, u64::MAX)).rev();
         let mut ids = began.map(|(_, id)| *id);
         ids.find(|id| {
-            let first = self.writes.get(id).and_then(|pending| pending.shares().first());
-            first.is_some_and(|share| share.range.sequence <= barrier)
+            let first = self.writes.get(id).and_then(|pending| pending.slices().first());
+            first.is_some_and(|slice| slice.range.sequence <= barrier)
         })
     }
 
@@ -337,8 +337,8 @@ impl Window {
     fn of_delivery(&self, sequence: u64) -> Vec<u64> {
         let began = self.begins.range(..=(sequence, u64::MAX)).rev();
         let ids = began.map(|(_, id)| *id).take_while(|id| {
-            let last = self.writes.get(id).and_then(|pending| pending.shares().last());
-            last.is_some_and(|share| share.range.sequence >= sequence)
+            let last = self.writes.get(id).and_then(|pending| pending.slices().last());
+            last.is_some_and(|slice| slice.range.sequence >= sequence)
         });
         let mut ids: Vec<u64> = ids.collect();
         ids.reverse();
@@ -439,9 +439,9 @@ mod tests {
             .collect()
     }
 
-    fn open_rows(shares: &[Share]) -> Vec<i64> {
-        let open = shares.iter().filter(|share| !share.gone);
-        rows_in(open.map(|share| &share.range))
+    fn open_rows(slices: &[WriteSlice]) -> Vec<i64> {
+        let open = slices.iter().filter(|slice| !slice.gone);
+        rows_in(open.map(|slice| &slice.range))
     }
 
     fn rows_written(write: &Write) -> Vec<i64> {
@@ -496,9 +496,9 @@ mod tests {
                     Step::Partly(which, rows) => {
                         let id = id_of(&window, which);
                         let queued = window.get(id).is_some_and(|p| matches!(p.state(), State::Queued(_)));
-                        let shares = window.partly(id, rows);
-                        prop_assert!(!queued || shares.is_empty(), "the session cannot know of it");
-                        left.extend(open_rows(&shares));
+                        let slices = window.partly(id, rows);
+                        prop_assert!(!queued || slices.is_empty(), "the session cannot know of it");
+                        left.extend(open_rows(&slices));
                     }
                     Step::Through(which) => {
                         let id = id_of(&window, which);
@@ -581,8 +581,8 @@ mod tests {
                 for pending in window.iter() {
                     let rows = rows_written(&pending.write);
                     prop_assert_eq!(rows.len(), pending.write.rows);
-                    let shares = pending.shares().iter().map(|share| &share.range);
-                    prop_assert_eq!(&rows[pending.done_rows()..], &rows_in(shares)[..]);
+                    let slices = pending.slices().iter().map(|slice| &slice.range);
+                    prop_assert_eq!(&rows[pending.done_rows()..], &rows_in(slices)[..]);
                     prop_assert!(!pending.is_settled());
                 }
             }

@@ -222,5 +222,5 @@ impl Engine {
 }
 
 fn suspects(window: &Window) -> impl Iterator<Item = Suspect<'_>> {
-    window.iter().map(|pending| (pending.id(), pending.shares()))
+    window.iter().map(|pending| (pending.id(), pending.slices()))
 }

@@ -109,7 +109,7 @@ impl Engine {
             return;
         };
         let hurried = self.urgency.commit_through();
-        let first = front.shares().first().map(|share| share.range.sequence);
+        let first = front.slices().first().map(|slice| slice.range.sequence);
         // Looked for only where there is one.
         let hurried = hurried.filter(|through| first.is_some_and(|first| first <= *through));
         let front = front.id();

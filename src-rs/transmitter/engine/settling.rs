@@ -19,7 +19,7 @@ use crate::error::{Code, Error, RetryClass};
 use crate::outcome::{Entered, Outcome, Position, Rejection, RowRange, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::portion::Portion;
-use crate::transmitter::window::{Leaving, Pending, Share};
+use crate::transmitter::window::{Leaving, Pending, WriteSlice};
 use crate::transmitter::{Event, Log};
 
 impl Engine {
@@ -145,9 +145,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn accept(&mut self, share: &Share, position: Position, now: Instant) {
-        if !share.gone {
-            let settled = self.ledger.accept(&share.range, position, now);
+    pub(super) fn accept(&mut self, slice: &WriteSlice, position: Position, now: Instant) {
+        if !slice.gone {
+            let settled = self.ledger.accept(&slice.range, position, now);
             self.finish(settled);
         }
     }
@@ -157,13 +157,13 @@ impl Engine {
     pub(super) fn refuse_rows(
         &mut self,
         write: Arc<Write>,
-        shares: &[Share],
+        slices: &[WriteSlice],
         done_rows: usize,
         rejections: Vec<Rejection>,
         position: Position,
         now: Instant,
     ) {
-        let parted = by_share(shares, done_rows, rejections);
+        let parted = by_share(slices, done_rows, rejections);
         for part in &parted {
             self.keep_refused(&write, &part.range, part.start, &part.rejections);
         }
@@ -396,17 +396,17 @@ struct Part {
     rejections: Vec<Rejection>,
 }
 
-/// Splits rejections of a write among its shares. The shares begin after `done_rows`, which were settled
+/// Splits rejections of a write among its slices. The slices begin after `done_rows`, which were settled
 /// before.
-fn by_share(shares: &[Share], done_rows: usize, mut rejections: Vec<Rejection>) -> Vec<Part> {
+fn by_share(slices: &[WriteSlice], done_rows: usize, mut rejections: Vec<Rejection>) -> Vec<Part> {
     let mut start = done_rows;
     // What was acknowledged cannot be refused any more.
     rejections.retain(|rejection| rejection.row >= start as u64);
     rejections.sort_by_key(|rejection| rejection.row);
     rejections.dedup_by_key(|rejection| rejection.row);
     let mut rejections = rejections.into_iter().peekable();
-    let mut parts = Vec::with_capacity(shares.len());
-    for Share { range, gone } in shares {
+    let mut parts = Vec::with_capacity(slices.len());
+    for WriteSlice { range, gone } in slices {
         let end = start + range.rows;
         let mut own = Vec::new();
         while let Some(mut rejection) = rejections.next_if(|rejection| rejection.row < end as u64) {

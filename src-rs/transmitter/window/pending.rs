@@ -70,7 +70,7 @@ pub struct Tries {
 
 /// Rows of one delivery in a write, in their place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct WriteSlice {
     pub range: RowRange,
     /// They are settled: nobody waits for them, though they may be sent.
     pub gone: bool,
@@ -81,7 +81,7 @@ pub struct Pending {
     pub write: Arc<Write>,
     pub schema: SchemaRef,
     /// In order. Whose rows the write holds behind its done rows.
-    shares: Vec<Share>,
+    slices: Vec<WriteSlice>,
     /// The first delivery that it held.
     began: u64,
     gone_rows: usize,
@@ -147,7 +147,7 @@ impl Tries {
 
 impl Pending {
     pub fn new(id: u64, draft: Draft) -> Pending {
-        let share = |range| Share { range, gone: false };
+        let slice = |range| WriteSlice { range, gone: false };
         Pending {
             write: Arc::new(Write {
                 id,
@@ -157,7 +157,7 @@ impl Pending {
             }),
             schema: draft.schema,
             began: draft.ranges.first().map_or(0, |range| range.sequence),
-            shares: draft.ranges.into_iter().map(share).collect(),
+            slices: draft.ranges.into_iter().map(slice).collect(),
             gone_rows: 0,
             tries: Tries::default(),
             state: State::Waiting(Past::Untried),
@@ -218,14 +218,14 @@ impl Pending {
         self.tries.count
     }
 
-    pub fn shares(&self) -> &[Share] {
-        &self.shares
+    pub fn slices(&self) -> &[WriteSlice] {
+        &self.slices
     }
 
     /// What of it nobody has settled.
     pub fn ranges(&self) -> impl Iterator<Item = &RowRange> {
-        let open = self.shares.iter().filter(|share| !share.gone);
-        open.map(|share| &share.range)
+        let open = self.slices.iter().filter(|slice| !slice.gone);
+        open.map(|slice| &slice.range)
     }
 
     /// What nobody has settled, and the error that it ends with.
@@ -237,12 +237,12 @@ impl Pending {
     }
 
     /// Takes it apart, so that its memory can go before its outcomes are told.
-    pub fn into_shares(self) -> Vec<Share> {
-        self.shares
+    pub fn into_shares(self) -> Vec<WriteSlice> {
+        self.slices
     }
 
     pub fn is_settled(&self) -> bool {
-        self.shares.iter().all(|share| share.gone)
+        self.slices.iter().all(|slice| slice.gone)
     }
 
     // ---- transitions --------------------------------------------------------------------------
@@ -281,8 +281,8 @@ impl Pending {
 
     // ---- rows ---------------------------------------------------------------------------------
 
-    /// The first `rows` rows, counted as it was sent, are durable. Gives the shares that this reaches.
-    pub(super) fn partly(&mut self, rows: usize) -> Vec<Share> {
+    /// The first `rows` rows, counted as it was sent, are durable. Gives the slices that this reaches.
+    pub(super) fn partly(&mut self, rows: usize) -> Vec<WriteSlice> {
         let fresh = rows.min(self.write.rows).saturating_sub(self.done_rows());
         match &mut self.state {
             State::Given { done_rows, .. } => {
@@ -302,14 +302,14 @@ impl Pending {
     /// Marks what it holds of a delivery. Gives what was not gone before.
     pub(super) fn mark(&mut self, sequence: u64) -> Vec<RowRange> {
         let start = self
-            .shares
-            .partition_point(|share| share.range.sequence < sequence);
-        let own = self.shares[start..].iter_mut();
+            .slices
+            .partition_point(|slice| slice.range.sequence < sequence);
+        let own = self.slices[start..].iter_mut();
         let mut marked = Vec::new();
-        for share in own.take_while(|share| share.range.sequence == sequence) {
-            if !std::mem::replace(&mut share.gone, true) {
-                self.gone_rows += share.range.rows;
-                marked.push(share.range);
+        for slice in own.take_while(|slice| slice.range.sequence == sequence) {
+            if !std::mem::replace(&mut slice.gone, true) {
+                self.gone_rows += slice.range.rows;
+                marked.push(slice.range);
             }
         }
         if self.is_free() && self.gone_rows * 2 > self.write.rows && self.gone_rows < self.write.rows {
@@ -323,23 +323,23 @@ impl Pending {
         if self.gone_rows == 0 || !self.is_free() {
             return;
         }
-        let kept = self.runs(|share| !share.gone);
+        let kept = self.runs(|slice| !slice.gone);
         self.write = Arc::new(rest_of(&self.write, pick(&self.write.batches, kept)));
-        self.shares.retain(|share| !share.gone);
+        self.slices.retain(|slice| !slice.gone);
         self.gone_rows = 0;
     }
 
-    /// Takes deliveries out, which are given by index in `shares`; the rest stays. The session is gone, or
+    /// Takes deliveries out, which are given by index in `slices`; the rest stays. The session is gone, or
     /// about to be.
-    pub(super) fn take_out(&mut self, own: impl Fn(u64) -> bool) -> Vec<Share> {
+    pub(super) fn take_out(&mut self, own: impl Fn(u64) -> bool) -> Vec<WriteSlice> {
         let done = self.done_rows();
-        let kept = self.runs(|share| !own(share.range.sequence));
+        let kept = self.runs(|slice| !own(slice.range.sequence));
         let kept = std::iter::once(0..done).chain(kept);
         self.write = Arc::new(rest_of(&self.write, pick(&self.write.batches, kept)));
-        let (out, kept): (Vec<Share>, Vec<Share>) = std::mem::take(&mut self.shares)
+        let (out, kept): (Vec<WriteSlice>, Vec<WriteSlice>) = std::mem::take(&mut self.slices)
             .into_iter()
-            .partition(|share| own(share.range.sequence));
-        self.shares = kept;
+            .partition(|slice| own(slice.range.sequence));
+        self.slices = kept;
         self.count_gone();
         out
     }
@@ -352,7 +352,7 @@ impl Pending {
                 ..rest_of(&self.write, pick(&self.write.batches, std::iter::once(0..rows)))
             }),
             schema: Arc::clone(&self.schema),
-            shares: self.take_rows(rows),
+            slices: self.take_rows(rows),
             ..*self
         };
         front.count_gone();
@@ -369,14 +369,14 @@ impl Pending {
     }
 
     /// Ranges of rows in the write, whose shares are wanted.
-    fn runs(&self, wanted: impl Fn(&Share) -> bool) -> Vec<Range<usize>> {
+    fn runs(&self, wanted: impl Fn(&WriteSlice) -> bool) -> Vec<Range<usize>> {
         let mut end = self.done_rows();
-        let places = self.shares.iter().map(|share| {
+        let places = self.slices.iter().map(|slice| {
             let start = end;
-            end += share.range.rows;
-            (share, start..end)
+            end += slice.range.rows;
+            (slice, start..end)
         });
-        let wanted = places.filter(|(share, _)| wanted(share));
+        let wanted = places.filter(|(slice, _)| wanted(slice));
         runs(wanted.map(|(_, place)| place))
     }
 
@@ -388,35 +388,35 @@ impl Pending {
         }
     }
 
-    /// Takes so many rows off the front of the shares.
-    fn take_rows(&mut self, mut rows: usize) -> Vec<Share> {
+    /// Takes so many rows off the front of the slices.
+    fn take_rows(&mut self, mut rows: usize) -> Vec<WriteSlice> {
         let mut taken = Vec::new();
         let mut whole = 0;
-        for share in &mut self.shares {
+        for slice in &mut self.slices {
             if rows == 0 {
                 break;
             }
-            let count = share.range.rows.min(rows);
-            taken.push(Share {
+            let count = slice.range.rows.min(rows);
+            taken.push(WriteSlice {
                 range: RowRange {
                     rows: count,
-                    ..share.range
+                    ..slice.range
                 },
-                gone: share.gone,
+                gone: slice.gone,
             });
             rows -= count;
-            share.range.first_row += count;
-            share.range.rows -= count;
-            whole += usize::from(share.range.rows == 0);
+            slice.range.first_row += count;
+            slice.range.rows -= count;
+            whole += usize::from(slice.range.rows == 0);
         }
-        self.shares.drain(..whole);
+        self.slices.drain(..whole);
         self.count_gone();
         taken
     }
 
     fn count_gone(&mut self) {
-        let gone = self.shares.iter().filter(|share| share.gone);
-        self.gone_rows = gone.map(|share| share.range.rows).sum();
+        let gone = self.slices.iter().filter(|slice| slice.gone);
+        self.gone_rows = gone.map(|slice| slice.range.rows).sum();
     }
 }
 
