@@ -16,7 +16,7 @@ mod batcher;
 mod bisect;
 mod engine;
 mod intake;
-mod portion;
+mod batch_slice;
 mod retry;
 mod schema;
 mod session;

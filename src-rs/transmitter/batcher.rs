@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::portion::{Portion, is_small};
+use super::batch_slice::{BatchSlice, is_small};
 use super::schema::{self, Fit};
 use crate::config::Batching;
 use crate::error::{Code, Error, Result};
@@ -56,16 +56,16 @@ pub struct Draft {
 
 struct Piece {
     /// None once it was taken back.
-    portion: Option<Portion>,
+    slice: Option<BatchSlice>,
     range: RowRange,
     since: Instant,
 }
 
 /// As [`schema::fit`].
-fn fits(portion: &Portion, schema: &SchemaRef) -> bool {
-    let fit = match schema::fit(portion.of_whole(), schema) {
+fn fits(slice: &BatchSlice, schema: &SchemaRef) -> bool {
+    let fit = match schema::fit(slice.of_whole(), schema) {
         // It may be the rows of another delivery that do not fit.
-        Fit::Different => schema::fit(&portion.batch(), schema),
+        Fit::Different => schema::fit(&slice.batch(), schema),
         fit => fit,
     };
     fit != Fit::Different
@@ -82,14 +82,14 @@ impl Batcher {
         }
     }
 
-    /// Takes the rows of one delivery. Empty portions vanish.
-    pub fn push(&mut self, sequence: u64, portions: Vec<Portion>, now: Instant) {
+    /// Takes the rows of one delivery. Empty slices vanish.
+    pub fn push(&mut self, sequence: u64, slices: Vec<BatchSlice>, now: Instant) {
         let mut first_row = 0;
-        for portion in portions {
-            let rows = portion.rows();
-            for (offset, length) in self.cuts(rows, portion.bytes()) {
+        for slice in slices {
+            let rows = slice.rows();
+            for (offset, length) in self.cuts(rows, slice.bytes()) {
                 self.pieces.push_back(Piece {
-                    portion: Some(portion.slice(offset, length)),
+                    slice: Some(slice.slice(offset, length)),
                     range: RowRange {
                         sequence,
                         first_row: first_row + offset,
@@ -135,17 +135,17 @@ impl Batcher {
             ..
         } = begun;
         let mut ranges: Vec<RowRange> = Vec::with_capacity(taken);
-        let mut portions: Vec<Portion> = Vec::with_capacity(taken);
+        let mut slices: Vec<BatchSlice> = Vec::with_capacity(taken);
         for piece in self.pieces.drain(..taken) {
-            if let Some(portion) = piece.portion {
+            if let Some(slice) = piece.slice {
                 ranges.push(piece.range);
-                portions.push(portion);
+                slices.push(slice);
             } else {
                 self.gone -= 1;
             }
         }
         self.drop_gone();
-        match seal(&schema, portions, self.joins) {
+        match seal(&schema, slices, self.joins) {
             Ok(batches) => Some(Ok(Draft {
                 schema,
                 batches,
@@ -159,7 +159,7 @@ impl Batcher {
 
     /// The schema of the next draft.
     pub fn next_schema(&self, current: Option<&SchemaRef>) -> Option<SchemaRef> {
-        let head = self.pieces.front()?.portion.as_ref()?;
+        let head = self.pieces.front()?.slice.as_ref()?;
         match current {
             Some(current) if fits(head, current) => Some(current.clone()),
             _ => Some(head.of_whole().schema()),
@@ -182,7 +182,7 @@ impl Batcher {
             if piece.range.sequence != sequence {
                 break;
             }
-            let Some(portion) = piece.portion.take() else {
+            let Some(slice) = piece.slice.take() else {
                 continue;
             };
             self.gone += 1;
@@ -191,8 +191,8 @@ impl Batcher {
                 // Others may follow now that could not because of it.
                 begun.full = false;
                 if start + place < begun.taken {
-                    begun.rows -= portion.rows();
-                    begun.bytes -= portion.bytes();
+                    begun.rows -= slice.rows();
+                    begun.bytes -= slice.bytes();
                 }
             }
         }
@@ -202,12 +202,12 @@ impl Batcher {
 
     /// Takes back everything from the front that fits a session of this schema.
     pub fn take_fitting(&mut self, schema: &SchemaRef) -> Vec<RowRange> {
-        let fitting = |piece: &Piece| piece.portion.as_ref().is_none_or(|portion| fits(portion, schema));
+        let fitting = |piece: &Piece| piece.slice.as_ref().is_none_or(|slice| fits(slice, schema));
         let count = self.pieces.iter().take_while(|piece| fitting(piece)).count();
         self.begun = None;
         let mut taken = Vec::new();
         for piece in self.pieces.drain(..count) {
-            match piece.portion {
+            match piece.slice {
                 Some(_) => taken.push(piece.range),
                 None => self.gone -= 1,
             }
@@ -224,7 +224,7 @@ impl Batcher {
 
     /// Gives up places that nobody has any more: at the front, and everywhere once they are the most.
     fn drop_gone(&mut self) {
-        let is_gone = |piece: &mut Piece| piece.portion.is_none();
+        let is_gone = |piece: &mut Piece| piece.slice.is_none();
         while self.pieces.pop_front_if(is_gone).is_some() {
             self.gone -= 1;
             if let Some(begun) = &mut self.begun {
@@ -232,7 +232,7 @@ impl Batcher {
             }
         }
         if self.gone * 2 > self.pieces.len() {
-            self.pieces.retain(|piece| piece.portion.is_some());
+            self.pieces.retain(|piece| piece.slice.is_some());
             self.gone = 0;
             self.begun = None;
         }
@@ -277,44 +277,44 @@ impl Begun {
             if self.full {
                 return;
             }
-            let Some(portion) = &piece.portion else {
+            let Some(slice) = &piece.slice else {
                 self.taken += 1;
                 continue;
             };
             let over = self.rows > 0
-                && (self.rows + portion.rows() > limits.max_rows
-                    || self.bytes + portion.bytes() > limits.max_bytes);
-            if over || !fits(portion, &self.schema) {
+                && (self.rows + slice.rows() > limits.max_rows
+                    || self.bytes + slice.bytes() > limits.max_bytes);
+            if over || !fits(slice, &self.schema) {
                 self.full = true;
                 return;
             }
             self.taken += 1;
-            self.rows += portion.rows();
-            self.bytes += portion.bytes();
+            self.rows += slice.rows();
+            self.bytes += slice.bytes();
         }
         self.full |= self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
     }
 }
 
 /// Relabels every piece with the schema and, if `joins`, copies runs of small ones into one batch each.
-fn seal(schema: &SchemaRef, pieces: Vec<Portion>, joins: bool) -> Result<Vec<RecordBatch>> {
+fn seal(schema: &SchemaRef, pieces: Vec<BatchSlice>, joins: bool) -> Result<Vec<RecordBatch>> {
     // Joining dictionaries computes on their values, which JavaScript may still write to.
     let may_join = joins
         && !schema
             .fields()
             .iter()
             .any(|field| holds_dictionary(field.data_type()));
-    let mut portions: Vec<Portion> = Vec::new();
+    let mut slices: Vec<BatchSlice> = Vec::new();
     for piece in pieces {
-        if !portions.last_mut().is_some_and(|last| last.extend(&piece)) {
-            portions.push(piece);
+        if !slices.last_mut().is_some_and(|last| last.extend(&piece)) {
+            slices.push(piece);
         }
     }
-    let mut sealed = Vec::with_capacity(portions.len());
-    let mut run: Vec<RecordBatch> = Vec::with_capacity(portions.len());
-    for portion in portions {
-        let small = may_join && is_small(portion.rows(), portion.bytes());
-        let batch = schema::relabel(portion.into_batch(), schema)?;
+    let mut sealed = Vec::with_capacity(slices.len());
+    let mut run: Vec<RecordBatch> = Vec::with_capacity(slices.len());
+    for slice in slices {
+        let small = may_join && is_small(slice.rows(), slice.bytes());
+        let batch = schema::relabel(slice.into_batch(), schema)?;
         if !small {
             join(schema, &mut run, &mut sealed)?;
             sealed.push(batch);
@@ -452,14 +452,14 @@ mod tests {
                     Step::Push(parts, other, width) => {
                         sequence += 1;
                         let mut first = sequence as i64 * 1_000;
-                        let mut portions = Vec::new();
+                        let mut slices = Vec::new();
                         for rows in parts {
                             let whole = batch(if other { "b" } else { "a" }, first, rows);
-                            portions.push(Portion::whole(whole, rows * usize::from(width)));
+                            slices.push(BatchSlice::whole(whole, rows * usize::from(width)));
                             inside.extend((first..first + rows as i64).map(|value| (value, other)));
                             first += rows as i64;
                         }
-                        batcher.push(sequence, portions, start);
+                        batcher.push(sequence, slices, start);
                     }
                     Step::TakeBack(sequence) => {
                         let is_own = |value: i64| value / 1_000 == sequence as i64;
@@ -499,11 +499,11 @@ mod tests {
                 prop_assert_eq!(batcher.head(), head);
                 prop_assert_eq!(batcher.is_empty(), inside.is_empty());
                 prop_assert_eq!(batcher.due().is_none(), inside.is_empty());
-                let live = batcher.pieces.iter().filter(|piece| piece.portion.is_some()).count();
+                let live = batcher.pieces.iter().filter(|piece| piece.slice.is_some()).count();
                 prop_assert_eq!(batcher.pieces.len(), live + batcher.gone);
                 prop_assert!(batcher.gone <= live, "{} places for nobody", batcher.gone);
                 if let Some(begun) = &batcher.begun {
-                    let taken = batcher.pieces.range(..begun.taken).filter_map(|piece| piece.portion.as_ref());
+                    let taken = batcher.pieces.range(..begun.taken).filter_map(|piece| piece.slice.as_ref());
                     let sums = taken.fold((0, 0), |(rows, bytes), of| (rows + of.rows(), bytes + of.bytes()));
                     prop_assert_eq!(sums, (begun.rows, begun.bytes));
                 }
@@ -515,7 +515,7 @@ mod tests {
     fn rows_wait_for_company_until_they_are_due() {
         let start = Instant::now();
         let mut batcher = Batcher::new(limits(100, 1_000), true);
-        batcher.push(1, vec![Portion::whole(batch("a", 0, 3), 24)], start);
+        batcher.push(1, vec![BatchSlice::whole(batch("a", 0, 3), 24)], start);
         assert!(batcher.next(start, false, None).is_none());
         assert_eq!(batcher.due(), Some(start + Duration::from_secs(1)));
         assert!(
@@ -539,7 +539,7 @@ mod tests {
         let mut batcher = Batcher::new(limits(100, 1_000), true);
         batcher.push(
             1,
-            vec![Portion::whole(batch.clone(), 10), Portion::whole(batch, 10)],
+            vec![BatchSlice::whole(batch.clone(), 10), BatchSlice::whole(batch, 10)],
             Instant::now(),
         );
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
@@ -566,15 +566,15 @@ mod tests {
             RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(words))]).unwrap()
         };
         let mut batcher = Batcher::new(limits(100, 1_000), true);
-        batcher.push(1, vec![Portion::whole(text(vec!["a"]), 9)], Instant::now());
-        batcher.push(2, vec![Portion::whole(text(vec!["b", "c"]), 9)], Instant::now());
+        batcher.push(1, vec![BatchSlice::whole(text(vec!["a"]), 9)], Instant::now());
+        batcher.push(2, vec![BatchSlice::whole(text(vec!["b", "c"]), 9)], Instant::now());
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
         assert_eq!(draft.batches, [text(vec!["a", "b", "c"])]);
         assert_eq!((draft.rows, draft.bytes, draft.ranges.len()), (3, 18, 2));
 
         let mut batcher = Batcher::new(limits(100, 1_000), false);
-        batcher.push(1, vec![Portion::whole(text(vec!["a"]), 9)], Instant::now());
-        batcher.push(2, vec![Portion::whole(text(vec!["b", "c"]), 9)], Instant::now());
+        batcher.push(1, vec![BatchSlice::whole(text(vec!["a"]), 9)], Instant::now());
+        batcher.push(2, vec![BatchSlice::whole(text(vec!["b", "c"]), 9)], Instant::now());
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
         assert_eq!(draft.batches, [text(vec!["a"]), text(vec!["b", "c"])]);
     }

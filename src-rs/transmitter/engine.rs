@@ -28,7 +28,7 @@ use super::admission::Admission;
 use super::batcher::Batcher;
 use super::bisect::Search;
 use super::intake::{Arrival, Delivered};
-use super::portion::Portion;
+use super::batch_slice::BatchSlice;
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
 use super::urgency::Urgency;
@@ -318,15 +318,15 @@ impl Engine {
             return self.refuse(&delivered, error);
         }
         let sequence = delivered.sequence;
-        let portions = match delivered.portions {
-            Ok(portions) => portions,
+        let slices = match delivered.slices {
+            Ok(slices) => slices,
             Err(ref error) => {
                 let error = error.clone();
                 return self.refuse(&delivered, error);
             }
         };
         self.counters.arriving.sub(1);
-        let rows = portions.iter().map(Portion::rows).sum();
+        let rows = slices.iter().map(BatchSlice::rows).sum();
         self.counters.rows_admitted.add(rows);
         self.counters.buffers_realigned.add(delivered.buffers_realigned);
         self.counters
@@ -355,7 +355,7 @@ impl Engine {
             let settled = self.ledger.accept(&nothing, Position::None, now);
             return self.finish(settled);
         }
-        self.batcher.push(sequence, portions, now);
+        self.batcher.push(sequence, slices, now);
     }
 
     fn on_control(&mut self, control: Control) {
@@ -740,7 +740,7 @@ mod tests {
             buffers_copied_for_pin_limit: 0,
             buffers_realigned: 0,
             witness: None,
-            portions: Ok(vec![Portion::whole(batch, 16)]),
+            slices: Ok(vec![BatchSlice::whole(batch, 16)]),
         };
         let running = tokio::spawn(engine.run(receiver, control, over));
         arrivals

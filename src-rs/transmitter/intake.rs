@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::portion::{Portion, SMALL_BYTES, is_small};
+use super::batch_slice::{BatchSlice, SMALL_BYTES, is_small};
 use super::{Reply, Submission, Witness};
 use crate::compute;
 use crate::config::Batching;
@@ -82,7 +82,7 @@ pub struct Delivered {
     pub buffers_realigned: usize,
     pub witness: Option<Witness>,
     /// Its rows, or why the delivery is refused.
-    pub portions: Result<Vec<Portion>, Error>,
+    pub slices: Result<Vec<BatchSlice>, Error>,
 }
 
 pub struct Intake {
@@ -263,7 +263,7 @@ fn import(submissions: Vec<Submission>, destination: &dyn Destination, pool: &Ar
     };
     for submission in submissions {
         let mut delivered = Header::of(&submission).refused(not_imported());
-        delivered.portions = Ok(Vec::with_capacity(submission.parcels.len().min(64)));
+        delivered.slices = Ok(Vec::with_capacity(submission.parcels.len().min(64)));
         delivered.witness = submission.witness;
         imports.delivered.push(delivered);
         let owner = imports.delivered.len() - 1;
@@ -352,9 +352,9 @@ impl Imports<'_> {
         let mut start = 0;
         for (owner, share) in owners.into_iter().zip(joined.shares) {
             let delivered = &mut self.delivered[owner];
-            if let Ok(portions) = &mut delivered.portions {
+            if let Ok(slices) = &mut delivered.slices {
                 // Each parcel by itself: together they would be cut by their average, and rows differ.
-                portions.push(Portion::of(&whole, start, share.rows, share.bytes));
+                slices.push(BatchSlice::of(&whole, start, share.rows, share.bytes));
                 delivered.buffers_realigned += share.realigned_buffers;
             }
             start += share.rows;
@@ -364,7 +364,7 @@ impl Imports<'_> {
     fn import_alone(&mut self, owner: usize, parcel: Parcel) {
         let delivered = &mut self.delivered[owner];
         // Refused as a whole: nobody asks for the rest of it.
-        let Ok(portions) = &mut delivered.portions else {
+        let Ok(slices) = &mut delivered.slices else {
             return;
         };
         let payload = match parcel.schema() {
@@ -377,14 +377,14 @@ impl Imports<'_> {
                 let rows: usize = imported.batches.iter().map(RecordBatch::num_rows).sum();
                 for batch in imported.batches {
                     let share = imported.bytes as u128 * batch.num_rows() as u128 / rows.max(1) as u128;
-                    portions.push(Portion::whole(batch, share as usize));
+                    slices.push(BatchSlice::whole(batch, share as usize));
                 }
             }
             Err(error) => {
                 // Row numbers count through the whole delivery.
-                let before: usize = portions.iter().map(Portion::rows).sum();
+                let before: usize = slices.iter().map(BatchSlice::rows).sum();
                 let row = error.row().map(|row| row + before as u64);
-                delivered.portions = Err(match row {
+                delivered.slices = Err(match row {
                     Some(row) => error.at_row(row),
                     None => error,
                 });
@@ -456,7 +456,7 @@ impl Header {
             buffers_copied_for_pin_limit: self.buffers_copied_for_pin_limit,
             buffers_realigned: 0,
             witness: None,
-            portions: Err(error),
+            slices: Err(error),
         }
     }
 }

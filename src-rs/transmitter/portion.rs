@@ -1,6 +1,6 @@
 //! Rows of an imported batch, which several deliveries may share.
 //!
-//! Small deliveries are imported together. Each is a portion of what came of it, so that it can still be
+//! Small deliveries are imported together. Each is a slice of what came of it, so that it can still be
 //! taken back alone, and neighbours that leave together are one batch again without a copy. The memory of all
 //! is kept until the last of them is settled, so it may outlive the budget of the first: by twice
 //! [`SMALL_BYTES`] at most for each batch.
@@ -18,7 +18,7 @@ pub fn is_small(rows: usize, bytes: usize) -> bool {
 pub const SMALL_BYTES: usize = 256 << 10;
 
 #[derive(Debug, Clone)]
-pub struct Portion {
+pub struct BatchSlice {
     whole: Arc<RecordBatch>,
     start: usize,
     rows: usize,
@@ -26,10 +26,10 @@ pub struct Portion {
     bytes: usize,
 }
 
-impl Portion {
-    pub fn whole(batch: RecordBatch, bytes: usize) -> Portion {
+impl BatchSlice {
+    pub fn whole(batch: RecordBatch, bytes: usize) -> BatchSlice {
         let rows = batch.num_rows();
-        Portion {
+        BatchSlice {
             whole: Arc::new(batch),
             start: 0,
             rows,
@@ -38,9 +38,9 @@ impl Portion {
     }
 
     /// Rows `start..start + rows` of `whole`.
-    pub fn of(whole: &Arc<RecordBatch>, start: usize, rows: usize, bytes: usize) -> Portion {
-        debug_assert!(start + rows <= whole.num_rows(), "a portion beyond its batch");
-        Portion {
+    pub fn of(whole: &Arc<RecordBatch>, start: usize, rows: usize, bytes: usize) -> BatchSlice {
+        debug_assert!(start + rows <= whole.num_rows(), "a slice beyond its batch");
+        BatchSlice {
             whole: Arc::clone(whole),
             start,
             rows,
@@ -57,16 +57,16 @@ impl Portion {
     }
 
     /// Some of its rows, and their share of the bytes.
-    pub fn slice(&self, start: usize, rows: usize) -> Portion {
+    pub fn slice(&self, start: usize, rows: usize) -> BatchSlice {
         let bytes = match rows == self.rows {
             true => self.bytes,
             false => (self.bytes as u128 * rows as u128 / self.rows.max(1) as u128) as usize,
         };
-        Portion::of(&self.whole, self.start + start, rows, bytes)
+        BatchSlice::of(&self.whole, self.start + start, rows, bytes)
     }
 
     /// Takes `next` in if its rows follow. Returns whether they did.
-    pub fn extend(&mut self, next: &Portion) -> bool {
+    pub fn extend(&mut self, next: &BatchSlice) -> bool {
         let follows = Arc::ptr_eq(&self.whole, &next.whole) && self.start + self.rows == next.start;
         if follows {
             self.rows += next.rows;
@@ -75,7 +75,7 @@ impl Portion {
         follows
     }
 
-    /// The batch that it is a portion of, for what is the same of all its rows.
+    /// The batch that it is a slice of, for what is the same of all its rows.
     pub fn of_whole(&self) -> &RecordBatch {
         &self.whole
     }
@@ -103,23 +103,23 @@ mod tests {
     fn neighbours_are_one_batch_again() {
         let column: ArrayRef = Arc::new(Int32Array::from_iter_values(0..10));
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
-        let mut first = Portion::whole(batch.clone(), 40).slice(2, 3);
+        let mut first = BatchSlice::whole(batch.clone(), 40).slice(2, 3);
         assert_eq!(
             (first.rows(), first.bytes(), first.batch()),
             (3, 12, batch.slice(2, 3))
         );
         let whole = first.whole.clone();
         // Rows between them, before them, or of another batch do not follow.
-        assert!(!first.extend(&Portion::of(&whole, 6, 2, 8)));
-        assert!(!first.extend(&Portion::of(&whole, 0, 2, 8)));
-        assert!(!first.extend(&Portion::of(&Arc::new(batch.clone()), 5, 2, 8)));
-        assert!(first.extend(&Portion::of(&whole, 5, 2, 8)));
+        assert!(!first.extend(&BatchSlice::of(&whole, 6, 2, 8)));
+        assert!(!first.extend(&BatchSlice::of(&whole, 0, 2, 8)));
+        assert!(!first.extend(&BatchSlice::of(&Arc::new(batch.clone()), 5, 2, 8)));
+        assert!(first.extend(&BatchSlice::of(&whole, 5, 2, 8)));
         assert_eq!(
             (first.rows(), first.bytes(), first.batch()),
             (5, 20, batch.slice(2, 5))
         );
-        assert_eq!(Portion::whole(batch.clone(), 0).batch(), batch);
+        assert_eq!(BatchSlice::whole(batch.clone(), 0).batch(), batch);
         assert_eq!(first.into_batch(), batch.slice(2, 5));
-        assert_eq!(Portion::whole(batch.clone(), 0).into_batch(), batch);
+        assert_eq!(BatchSlice::whole(batch.clone(), 0).into_batch(), batch);
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, RetryClass};
 
 use crate::outcome::{Entered, Outcome, Position, Rejection, RowRange, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
-use crate::transmitter::portion::Portion;
+use crate::transmitter::batch_slice::BatchSlice;
 use crate::transmitter::window::{Leaving, Pending, WriteSlice};
 use crate::transmitter::{Event, Log};
 
@@ -299,8 +299,8 @@ impl Engine {
     pub(super) fn refuse(&mut self, delivered: &Delivered, error: Error) {
         self.counters.arriving.sub(1);
         let now = now();
-        let rows = match &delivered.portions {
-            Ok(portions) => portions.iter().map(Portion::rows).sum(),
+        let rows = match &delivered.slices {
+            Ok(slices) => slices.iter().map(BatchSlice::rows).sum(),
             Err(_) => 0,
         };
         self.ledger.enter(Entered {
