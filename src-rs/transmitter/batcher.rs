@@ -4,7 +4,7 @@
 //! - Rows leave in the order in which they came; a draft never spans two schemas.
 //! - Nothing is copied here but the rows of small batches, and those only when their draft is taken:
 //!   until then a delivery can be taken back whole, at a cost that is its own and not that of the others.
-//! - The piece at the front is never one that was taken back; behind it those are no more than the others.
+//! - The queued at the front is never one that was taken back; behind it those are no more than the others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub struct Batcher {
     limits: Batching,
     /// Whether small batches are joined here.
     joins: bool,
-    pieces: VecDeque<Piece>,
-    /// Of the pieces: those that were taken back and still have their place.
+    queue: VecDeque<QueuedSlice>,
+    /// Of the queue: those that were taken back and still have their place.
     gone: usize,
     /// How far the next draft has been looked for. Thousands of small batches come in hundreds of turns, and
     /// each turn would count all of them again.
@@ -54,7 +54,7 @@ pub struct Draft {
     pub bytes: usize,
 }
 
-struct Piece {
+struct QueuedSlice {
     /// None once it was taken back.
     slice: Option<BatchSlice>,
     range: RowRange,
@@ -76,7 +76,7 @@ impl Batcher {
         Batcher {
             limits,
             joins,
-            pieces: VecDeque::new(),
+            queue: VecDeque::new(),
             gone: 0,
             begun: None,
         }
@@ -88,7 +88,7 @@ impl Batcher {
         for slice in slices {
             let rows = slice.rows();
             for (offset, length) in self.cuts(rows, slice.bytes()) {
-                self.pieces.push_back(Piece {
+                self.queue.push_back(QueuedSlice {
                     slice: Some(slice.slice(offset, length)),
                     range: RowRange {
                         sequence,
@@ -120,7 +120,7 @@ impl Batcher {
             Some(begun) if Arc::ptr_eq(&begun.schema, &schema) || begun.schema == schema => begun,
             _ => Begun::new(schema),
         };
-        begun.extend(&self.pieces, &self.limits);
+        begun.extend(&self.queue, &self.limits);
         let full = begun.full;
         let due = self.due().is_some_and(|due| due <= now);
         if !(full || due || force) {
@@ -136,9 +136,9 @@ impl Batcher {
         } = begun;
         let mut ranges: Vec<RowRange> = Vec::with_capacity(taken);
         let mut slices: Vec<BatchSlice> = Vec::with_capacity(taken);
-        for piece in self.pieces.drain(..taken) {
-            if let Some(slice) = piece.slice {
-                ranges.push(piece.range);
+        for queued in self.queue.drain(..taken) {
+            if let Some(slice) = queued.slice {
+                ranges.push(queued.range);
                 slices.push(slice);
             } else {
                 self.gone -= 1;
@@ -159,7 +159,7 @@ impl Batcher {
 
     /// The schema of the next draft.
     pub fn next_schema(&self, current: Option<&SchemaRef>) -> Option<SchemaRef> {
-        let head = self.pieces.front()?.slice.as_ref()?;
+        let head = self.queue.front()?.slice.as_ref()?;
         match current {
             Some(current) if fits(head, current) => Some(current.clone()),
             _ => Some(head.of_whole().schema()),
@@ -168,25 +168,25 @@ impl Batcher {
 
     /// When the oldest rows have waited for `linger`.
     pub fn due(&self) -> Option<Instant> {
-        let oldest = self.pieces.front()?.since;
+        let oldest = self.queue.front()?.since;
         Some(oldest + self.limits.linger.min(Duration::from_secs(366 * 24 * 3600)))
     }
 
     /// Takes back what is left of a delivery; returns the rows.
     pub fn take_back(&mut self, sequence: u64) -> Vec<RowRange> {
         let start = self
-            .pieces
-            .partition_point(|piece| piece.range.sequence < sequence);
+            .queue
+            .partition_point(|queued| queued.range.sequence < sequence);
         let mut taken = Vec::new();
-        for (place, piece) in self.pieces.range_mut(start..).enumerate() {
-            if piece.range.sequence != sequence {
+        for (place, queued) in self.queue.range_mut(start..).enumerate() {
+            if queued.range.sequence != sequence {
                 break;
             }
-            let Some(slice) = piece.slice.take() else {
+            let Some(slice) = queued.slice.take() else {
                 continue;
             };
             self.gone += 1;
-            taken.push(piece.range);
+            taken.push(queued.range);
             if let Some(begun) = &mut self.begun {
                 // Others may follow now that could not because of it.
                 begun.full = false;
@@ -202,13 +202,13 @@ impl Batcher {
 
     /// Takes back everything from the front that fits a session of this schema.
     pub fn take_fitting(&mut self, schema: &SchemaRef) -> Vec<RowRange> {
-        let fitting = |piece: &Piece| piece.slice.as_ref().is_none_or(|slice| fits(slice, schema));
-        let count = self.pieces.iter().take_while(|piece| fitting(piece)).count();
+        let fitting = |queued: &QueuedSlice| queued.slice.as_ref().is_none_or(|slice| fits(slice, schema));
+        let count = self.queue.iter().take_while(|queued| fitting(queued)).count();
         self.begun = None;
         let mut taken = Vec::new();
-        for piece in self.pieces.drain(..count) {
-            match piece.slice {
-                Some(_) => taken.push(piece.range),
+        for queued in self.queue.drain(..count) {
+            match queued.slice {
+                Some(_) => taken.push(queued.range),
                 None => self.gone -= 1,
             }
         }
@@ -217,34 +217,34 @@ impl Batcher {
     }
 
     pub fn clear(&mut self) {
-        self.pieces.clear();
+        self.queue.clear();
         self.gone = 0;
         self.begun = None;
     }
 
     /// Gives up places that nobody has any more: at the front, and everywhere once they are the most.
     fn drop_gone(&mut self) {
-        let is_gone = |piece: &mut Piece| piece.slice.is_none();
-        while self.pieces.pop_front_if(is_gone).is_some() {
+        let is_gone = |queued: &mut QueuedSlice| queued.slice.is_none();
+        while self.queue.pop_front_if(is_gone).is_some() {
             self.gone -= 1;
             if let Some(begun) = &mut self.begun {
                 begun.taken = begun.taken.saturating_sub(1);
             }
         }
-        if self.gone * 2 > self.pieces.len() {
-            self.pieces.retain(|piece| piece.slice.is_some());
+        if self.gone * 2 > self.queue.len() {
+            self.queue.retain(|queued| queued.slice.is_some());
             self.gone = 0;
             self.begun = None;
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.queue.is_empty()
     }
 
     /// The delivery at the head of the queue.
     pub fn head(&self) -> Option<u64> {
-        self.pieces.front().map(|piece| piece.range.sequence)
+        self.queue.front().map(|queued| queued.range.sequence)
     }
 
     /// Where a batch is cut so that each part respects both limits, as evenly as rows allow: (start, length) of
@@ -271,13 +271,13 @@ impl Begun {
         }
     }
 
-    fn extend(&mut self, pieces: &VecDeque<Piece>, limits: &Batching) {
-        for piece in pieces.range(self.taken..) {
+    fn extend(&mut self, queue: &VecDeque<QueuedSlice>, limits: &Batching) {
+        for queued in queue.range(self.taken..) {
             self.full |= self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
             if self.full {
                 return;
             }
-            let Some(slice) = &piece.slice else {
+            let Some(slice) = &queued.slice else {
                 self.taken += 1;
                 continue;
             };
@@ -296,8 +296,8 @@ impl Begun {
     }
 }
 
-/// Relabels every piece with the schema and, if `joins`, copies runs of small ones into one batch each.
-fn seal(schema: &SchemaRef, pieces: Vec<BatchSlice>, joins: bool) -> Result<Vec<RecordBatch>> {
+/// Relabels every queued with the schema and, if `joins`, copies runs of small ones into one batch each.
+fn seal(schema: &SchemaRef, queue: Vec<BatchSlice>, joins: bool) -> Result<Vec<RecordBatch>> {
     // Joining dictionaries computes on their values, which JavaScript may still write to.
     let may_join = joins
         && !schema
@@ -305,9 +305,9 @@ fn seal(schema: &SchemaRef, pieces: Vec<BatchSlice>, joins: bool) -> Result<Vec<
             .iter()
             .any(|field| holds_dictionary(field.data_type()));
     let mut slices: Vec<BatchSlice> = Vec::new();
-    for piece in pieces {
-        if !slices.last_mut().is_some_and(|last| last.extend(&piece)) {
-            slices.push(piece);
+    for queued in queue {
+        if !slices.last_mut().is_some_and(|last| last.extend(&queued)) {
+            slices.push(queued);
         }
     }
     let mut sealed = Vec::with_capacity(slices.len());
@@ -499,11 +499,11 @@ mod tests {
                 prop_assert_eq!(batcher.head(), head);
                 prop_assert_eq!(batcher.is_empty(), inside.is_empty());
                 prop_assert_eq!(batcher.due().is_none(), inside.is_empty());
-                let live = batcher.pieces.iter().filter(|piece| piece.slice.is_some()).count();
-                prop_assert_eq!(batcher.pieces.len(), live + batcher.gone);
+                let live = batcher.queue.iter().filter(|queued| queued.slice.is_some()).count();
+                prop_assert_eq!(batcher.queue.len(), live + batcher.gone);
                 prop_assert!(batcher.gone <= live, "{} places for nobody", batcher.gone);
                 if let Some(begun) = &batcher.begun {
-                    let taken = batcher.pieces.range(..begun.taken).filter_map(|piece| piece.slice.as_ref());
+                    let taken = batcher.queue.range(..begun.taken).filter_map(|queued| queued.slice.as_ref());
                     let sums = taken.fold((0, 0), |(rows, bytes), of| (rows + of.rows(), bytes + of.bytes()));
                     prop_assert_eq!(sums, (begun.rows, begun.bytes));
                 }
