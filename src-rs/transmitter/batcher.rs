@@ -46,7 +46,7 @@ struct Begun {
 
 /// What becomes one write.
 #[derive(Debug)]
-pub struct Draft {
+pub struct WriteDraft {
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
     pub ranges: Vec<RowRange>,
@@ -114,7 +114,7 @@ impl Batcher {
         now: Instant,
         force: bool,
         current: Option<&SchemaRef>,
-    ) -> Option<std::result::Result<Draft, (Vec<RowRange>, Error)>> {
+    ) -> Option<std::result::Result<WriteDraft, (Vec<RowRange>, Error)>> {
         let schema = self.next_schema(current)?;
         let mut begun = match self.begun.take() {
             Some(begun) if Arc::ptr_eq(&begun.schema, &schema) || begun.schema == schema => begun,
@@ -146,7 +146,7 @@ impl Batcher {
         }
         self.drop_gone();
         match seal(&schema, slices, self.joins) {
-            Ok(batches) => Some(Ok(Draft {
+            Ok(batches) => Some(Ok(WriteDraft {
                 schema,
                 batches,
                 ranges: joined(ranges),

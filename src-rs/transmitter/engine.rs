@@ -382,15 +382,15 @@ impl Engine {
             Kind::Acknowledged(acknowledgement) => self.on_acknowledged(acknowledgement),
             Kind::Taken { id } => self.on_taken(id),
             Kind::Written { id, took } => {
-                if let Some(pending) = self.window.get(id) {
-                    for range in pending.ranges() {
+                if let Some(entry) = self.window.get(id) {
+                    for range in entry.ranges() {
                         self.ledger.encoded(range, took);
                     }
                 }
             }
             Kind::Flushed { through } => {
                 let front = self.window.front();
-                if front.is_some_and(|pending| pending.is_given() && pending.id() <= through) {
+                if front.is_some_and(|entry| entry.is_given() && entry.id() <= through) {
                     // Nobody would ever ask for them again, and their callers would wait for ever.
                     self.session_number += 1;
                     self.on_broke(unacknowledged(), During::Flush);
@@ -415,8 +415,8 @@ impl Engine {
         let Some(given) = self.window.given(id, now) else {
             return;
         };
-        let attempts = given.pending.attempts();
-        for range in given.pending.ranges() {
+        let attempts = given.entry.attempts();
+        for range in given.entry.ranges() {
             self.ledger.sent(range, attempts, given.anew, now);
         }
         self.counters.writes_sent.add(1);
@@ -454,10 +454,10 @@ impl Engine {
         }
         match acknowledgement {
             Acknowledgement::Through { id, position } => {
-                for pending in self.window.through(id) {
+                for entry in self.window.through(id) {
                     self.counters.writes_acknowledged.add(1);
                     // The memory goes before the budget that stood for it.
-                    for slice in pending.into_shares() {
+                    for slice in entry.into_shares() {
                         self.accept(&slice, position, now);
                     }
                 }
@@ -468,10 +468,10 @@ impl Engine {
                 }
             }
             Acknowledgement::PartlyRefused { id, rows, rejections } => {
-                let Some(pending) = self.window.get(id) else {
+                let Some(entry) = self.window.get(id) else {
                     return;
                 };
-                let (write, done_rows) = (Arc::clone(&pending.write), pending.done_rows());
+                let (write, done_rows) = (Arc::clone(&entry.write), entry.done_rows());
                 let slices = self.window.partly(id, rows);
                 self.refuse_rows(write, &slices, done_rows, rejections, Position::None, now);
             }
@@ -480,12 +480,12 @@ impl Engine {
                 rejections,
                 position,
             } => {
-                let Some(pending) = self.window.remove(id) else {
+                let Some(entry) = self.window.remove(id) else {
                     return;
                 };
                 self.counters.writes_acknowledged.add(1);
-                let (write, done_rows) = (Arc::clone(&pending.write), pending.done_rows());
-                let slices = pending.into_shares();
+                let (write, done_rows) = (Arc::clone(&entry.write), entry.done_rows());
+                let slices = entry.into_shares();
                 self.refuse_rows(write, &slices, done_rows, rejections, position, now);
             }
             // The driver turns this one into the end of the session.
@@ -564,7 +564,7 @@ impl Engine {
         let text = "the destination refused for good";
         self.log("error", text, &error, Duration::ZERO);
         let ends = !failed.is_empty() || !leaving.is_empty();
-        let failed = failed.into_iter().map(|pending| pending.ending(&error, now));
+        let failed = failed.into_iter().map(|entry| entry.ending(&error, now));
         for leaving in failed.chain(leaving).collect::<Vec<_>>() {
             self.end(leaving, now);
         }
@@ -604,8 +604,8 @@ impl Engine {
             if self.window.is_empty() {
                 self.fill_window(now, 1);
             }
-            if let Some(pending) = self.window.front() {
-                let schema = pending.schema.clone();
+            if let Some(entry) = self.window.front() {
+                let schema = entry.schema.clone();
                 self.open(schema);
             }
         }

@@ -10,24 +10,24 @@
 //! - Ids and sequences grow together, so a write is found by either without looking at the others.
 //! - A write of which everything is settled is not here.
 //!
-//! What a write may be, and what comes after what, is the table in [`pending`].
+//! What a write may be, and what comes after what, is the table in [`entry`].
 
-mod pending;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batcher::Draft;
+use super::batcher::WriteDraft;
 use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::RowRange;
 
-pub use pending::{Leaving, Pending, WriteSlice, pick, runs};
+pub use write::{Leaving, WindowWrite, WriteSlice, pick, runs};
 
 #[derive(Default)]
 pub struct Window {
-    writes: BTreeMap<u64, Pending>,
+    writes: BTreeMap<u64, WindowWrite>,
     /// The first delivery of each write as it came, and the write's id. Rows leave from the front, so what
     /// is first may be later by now, and is never earlier.
     begins: BTreeSet<(u64, u64)>,
@@ -42,7 +42,7 @@ pub struct Window {
 
 /// What a session is given.
 pub struct Given<'a> {
-    pub pending: &'a Pending,
+    pub entry: &'a WindowWrite,
     /// No earlier session was given it.
     pub anew: bool,
 }
@@ -56,9 +56,9 @@ impl Window {
         }
     }
 
-    pub fn push(&mut self, draft: Draft) {
+    pub fn push(&mut self, draft: WriteDraft) {
         self.last_id += if self.divisible { draft.rows as u64 } else { 1 };
-        self.insert(Pending::new(self.last_id, draft));
+        self.insert(WindowWrite::new(self.last_id, draft));
     }
 
     // ---- the session --------------------------------------------------------------------------
@@ -66,89 +66,89 @@ impl Window {
     /// The next write for the session, up to the one with the id `through`. What is gone is not sent.
     pub fn queue_next(&mut self, through: u64) -> Option<Arc<Write>> {
         let mut rest = self.writes.range_mut(self.unqueued..);
-        let (id, pending) = rest.find(|(_, pending)| pending.is_waiting())?;
+        let (id, entry) = rest.find(|(_, entry)| entry.is_waiting())?;
         if *id > through {
             return None;
         }
         self.unqueued = *id + 1;
-        pending.tidy();
-        pending.queue();
-        Some(Arc::clone(&pending.write))
+        entry.tidy();
+        entry.queue();
+        Some(Arc::clone(&entry.write))
     }
 
     /// The session is about to be given this write.
     pub fn given(&mut self, id: u64, now: Instant) -> Option<Given<'_>> {
-        let pending = self.writes.get_mut(&id)?;
-        let anew = pending.give(now);
-        Some(Given { pending, anew })
+        let entry = self.writes.get_mut(&id)?;
+        let anew = entry.give(now);
+        Some(Given { entry, anew })
     }
 
     /// The last write that the session was given.
     pub fn last_given(&self) -> Option<u64> {
         let mut writes = self.writes.values().rev();
-        writes.find(|pending| pending.is_given()).map(Pending::id)
+        writes.find(|entry| entry.is_given()).map(WindowWrite::id)
     }
 
     /// The first write that the session was given, or may have been.
     pub fn first_sent(&self) -> Option<u64> {
         let mut writes = self.writes.values();
-        writes.find(|pending| !pending.is_waiting()).map(Pending::id)
+        writes.find(|entry| !entry.is_waiting()).map(WindowWrite::id)
     }
 
     /// The session is gone: everything is to be sent again, but for the rows that were acknowledged.
     /// `ambiguous` says that what it was given may be held.
     pub fn rewind(&mut self, ambiguous: bool) {
         self.unqueued = 0;
-        for pending in self.writes.values_mut() {
-            pending.rewind(ambiguous);
+        for entry in self.writes.values_mut() {
+            entry.rewind(ambiguous);
         }
     }
 
     /// The destination has looked: what it does not name is not there.
     pub fn looked_for(&mut self) {
-        self.writes.values_mut().for_each(Pending::looked_for);
+        self.writes.values_mut().for_each(WindowWrite::looked_for);
     }
 
     /// No session can be had, which counts for all that wait for one.
     pub fn count_try(&mut self, now: Instant) {
-        for pending in self.writes.values_mut() {
-            pending.count_try(now);
+        for entry in self.writes.values_mut() {
+            entry.count_try(now);
         }
     }
 
     /// What ended the session was no failure of what it was given.
     pub fn refund_tries(&mut self) {
-        let given = self.writes.values_mut().filter(|pending| pending.is_given());
-        given.for_each(Pending::refund_try);
+        let given = self.writes.values_mut().filter(|entry| entry.is_given());
+        given.for_each(WindowWrite::refund_try);
     }
 
     // ---- what leaves --------------------------------------------------------------------------
 
     /// Takes out every write up to `id`.
-    pub fn through(&mut self, id: u64) -> Vec<Pending> {
+    pub fn through(&mut self, id: u64) -> Vec<WindowWrite> {
         let mut out = Vec::new();
         while let Some(first) = self.writes.first_entry().filter(|first| *first.key() <= id) {
             out.push(first.remove());
         }
-        for pending in &out {
-            self.forget(pending);
+        for entry in &out {
+            self.forget(entry);
         }
         out
     }
 
-    pub fn remove(&mut self, id: u64) -> Option<Pending> {
-        let pending = self.writes.remove(&id)?;
-        self.forget(&pending);
-        Some(pending)
+    pub fn remove(&mut self, id: u64) -> Option<WindowWrite> {
+        let entry = self.writes.remove(&id)?;
+        self.forget(&entry);
+        Some(entry)
     }
 
     /// The first `rows` rows of write `id`, counted as it was sent, are durable. Returns the
     /// slices that this settles; the write stays for the rest.
     pub fn partly(&mut self, id: u64, rows: usize) -> Vec<WriteSlice> {
-        let Some(pending) = self.writes.get_mut(&id) else {
+        let Some(entry) = self.writes.get_mut(&id) else {
             return Vec::new();
         };
-        let slices = pending.partly(rows);
+        let slices = entry.partly(rows);
         self.remove_settled(id);
         slices
     }
@@ -157,8 +157,8 @@ impl Window {
     pub fn take_back(&mut self, sequence: u64) -> Vec<RowRange> {
         let mut taken = Vec::new();
         for id in self.of_delivery(sequence) {
-            if let Some(pending) = self.writes.get_mut(&id).filter(|pending| pending.is_free()) {
-                taken.extend(pending.mark(sequence));
+            if let Some(entry) = self.writes.get_mut(&id).filter(|entry| entry.is_free()) {
+                taken.extend(entry.mark(sequence));
                 self.after_mark(id);
             }
         }
@@ -170,9 +170,9 @@ impl Window {
     pub fn give_up(&mut self, sequence: u64, error: &Error, now: Instant) -> Vec<Leaving> {
         let mut out = Vec::new();
         for id in self.of_delivery(sequence) {
-            if let Some(pending) = self.writes.get_mut(&id) {
-                let error = pending.verdict(error, now);
-                let ranges = pending.mark(sequence);
+            if let Some(entry) = self.writes.get_mut(&id) {
+                let error = entry.verdict(error, now);
+                let ranges = entry.mark(sequence);
                 out.push(Leaving { ranges, error });
                 self.after_mark(id);
             }
@@ -184,14 +184,14 @@ impl Window {
     /// name rows of the write, counted as it was sent; they come back naming rows of the delivery, one for
     /// each. The session is gone, or about to be.
     pub fn blame(&mut self, id: u64, mut faults: Vec<Error>, now: Instant) -> Vec<Leaving> {
-        let Some(pending) = self.writes.get_mut(&id) else {
+        let Some(entry) = self.writes.get_mut(&id) else {
             return Vec::new();
         };
         faults.sort_by_key(|fault| fault.row());
         let mut faults = faults.into_iter().peekable();
         let mut blamed: BTreeMap<u64, Leaving> = BTreeMap::new();
-        let mut end = pending.done_rows() as u64;
-        for slice in pending.slices() {
+        let mut end = entry.done_rows() as u64;
+        for slice in entry.slices() {
             let start = end;
             end += slice.range.rows as u64;
             while let Some(fault) = faults.next_if(|fault| fault.row().is_none_or(|row| row < end)) {
@@ -201,14 +201,14 @@ impl Window {
                 let own_row = row - start + slice.range.first_row as u64;
                 blamed.entry(slice.range.sequence).or_insert_with(|| Leaving {
                     ranges: Vec::new(),
-                    error: pending.verdict(&fault, now).at_row(own_row),
+                    error: entry.verdict(&fault, now).at_row(own_row),
                 });
             }
         }
         if blamed.is_empty() {
             return Vec::new();
         }
-        for slice in pending.take_out(|sequence| blamed.contains_key(&sequence)) {
+        for slice in entry.take_out(|sequence| blamed.contains_key(&sequence)) {
             let leaving = blamed.get_mut(&slice.range.sequence).filter(|_| !slice.gone);
             if let Some(leaving) = leaving {
                 leaving.ranges.push(slice.range);
@@ -220,14 +220,14 @@ impl Window {
 
     /// Cuts write `id` in two after `rows` rows. The session is gone.
     pub fn cut(&mut self, id: u64, rows: usize) {
-        let Some(pending) = self.writes.get_mut(&id) else {
+        let Some(entry) = self.writes.get_mut(&id) else {
             return;
         };
-        let left = pending.write.rows.saturating_sub(rows);
+        let left = entry.write.rows.saturating_sub(rows);
         if !self.divisible || rows == 0 || left == 0 {
             return;
         }
-        let front = pending.split_front(id - left as u64, rows);
+        let front = entry.split_front(id - left as u64, rows);
         for half in [front.id(), id] {
             self.remove_settled(half);
         }
@@ -237,7 +237,7 @@ impl Window {
     }
 
     /// Takes out what writes up to `id` hold of a delivery alone. The session is gone.
-    pub fn take_delivery(&mut self, sequence: u64, id: u64) -> Vec<Pending> {
+    pub fn take_delivery(&mut self, sequence: u64, id: u64) -> Vec<WindowWrite> {
         let is_own = |slice: &WriteSlice| slice.range.sequence == sequence;
         let mut ids = self.of_delivery(sequence);
         ids.retain(|own| *own <= id && self.writes[own].slices().iter().all(is_own));
@@ -245,16 +245,16 @@ impl Window {
     }
 
     /// Takes out what was tried as often as it may be.
-    pub fn exhausted(&mut self, attempts: u32) -> Vec<Pending> {
-        self.take_if(|pending| pending.attempts() >= attempts)
+    pub fn exhausted(&mut self, attempts: u32) -> Vec<WindowWrite> {
+        self.take_if(|entry| entry.attempts() >= attempts)
     }
 
     /// Takes out what the session that is open now was given.
-    pub fn take_given(&mut self) -> Vec<Pending> {
-        self.take_if(Pending::is_given)
+    pub fn take_given(&mut self) -> Vec<WindowWrite> {
+        self.take_if(WindowWrite::is_given)
     }
 
-    pub fn take_all(&mut self) -> Vec<Pending> {
+    pub fn take_all(&mut self) -> Vec<WindowWrite> {
         self.begins.clear();
         self.marked.clear();
         std::mem::take(&mut self.writes).into_values().collect()
@@ -263,19 +263,19 @@ impl Window {
     /// Cuts out what is gone, wherever nobody counts rows by their place.
     pub fn tidy(&mut self) {
         for id in std::mem::take(&mut self.marked) {
-            if let Some(pending) = self.writes.get_mut(&id) {
-                pending.tidy();
+            if let Some(entry) = self.writes.get_mut(&id) {
+                entry.tidy();
             }
         }
     }
 
     // ---- what is here -------------------------------------------------------------------------
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pending> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &WindowWrite> {
         self.writes.values()
     }
 
-    pub fn get(&self, id: u64) -> Option<&Pending> {
+    pub fn get(&self, id: u64) -> Option<&WindowWrite> {
         self.writes.get(&id)
     }
 
@@ -283,7 +283,7 @@ impl Window {
         self.writes.contains_key(&id)
     }
 
-    pub fn front(&self) -> Option<&Pending> {
+    pub fn front(&self) -> Option<&WindowWrite> {
         self.writes.values().next()
     }
 
@@ -296,7 +296,7 @@ impl Window {
         let began = self.begins.range(..=(barrier, u64::MAX)).rev();
         let mut ids = began.map(|(_, id)| *id);
         ids.find(|id| {
-            let first = self.writes.get(id).and_then(|pending| pending.slices().first());
+            let first = self.writes.get(id).and_then(|entry| entry.slices().first());
             first.is_some_and(|slice| slice.range.sequence <= barrier)
         })
     }
@@ -311,14 +311,14 @@ impl Window {
 
     // ---- the books ----------------------------------------------------------------------------
 
-    fn insert(&mut self, pending: Pending) {
-        self.begins.insert((pending.began(), pending.id()));
-        self.writes.insert(pending.id(), pending);
+    fn insert(&mut self, entry: WindowWrite) {
+        self.begins.insert((entry.began(), entry.id()));
+        self.writes.insert(entry.id(), entry);
     }
 
-    fn forget(&mut self, pending: &Pending) {
-        self.begins.remove(&(pending.began(), pending.id()));
-        self.marked.remove(&pending.id());
+    fn forget(&mut self, entry: &WindowWrite) {
+        self.begins.remove(&(entry.began(), entry.id()));
+        self.marked.remove(&entry.id());
     }
 
     fn after_mark(&mut self, id: u64) {
@@ -328,7 +328,7 @@ impl Window {
 
     /// Left in the window, it would wait for an acknowledgement that has nothing more to say.
     fn remove_settled(&mut self, id: u64) {
-        if self.writes.get(&id).is_some_and(Pending::is_settled) {
+        if self.writes.get(&id).is_some_and(WindowWrite::is_settled) {
             self.remove(id);
         }
     }
@@ -337,7 +337,7 @@ impl Window {
     fn of_delivery(&self, sequence: u64) -> Vec<u64> {
         let began = self.begins.range(..=(sequence, u64::MAX)).rev();
         let ids = began.map(|(_, id)| *id).take_while(|id| {
-            let last = self.writes.get(id).and_then(|pending| pending.slices().last());
+            let last = self.writes.get(id).and_then(|entry| entry.slices().last());
             last.is_some_and(|slice| slice.range.sequence >= sequence)
         });
         let mut ids: Vec<u64> = ids.collect();
@@ -345,12 +345,12 @@ impl Window {
         ids
     }
 
-    fn take_if(&mut self, out: impl Fn(&Pending) -> bool) -> Vec<Pending> {
+    fn take_if(&mut self, out: impl Fn(&WindowWrite) -> bool) -> Vec<WindowWrite> {
         let ids = self
             .writes
             .values()
-            .filter(|pending| out(pending))
-            .map(Pending::id);
+            .filter(|entry| out(entry))
+            .map(WindowWrite::id);
         let ids: Vec<u64> = ids.collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
@@ -362,7 +362,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use proptest::prelude::*;
 
-    use super::pending::{Past, State};
+    use super::write::{Past, State};
     use super::*;
 
     #[derive(Debug, Clone)]
@@ -405,7 +405,7 @@ mod tests {
     }
 
     /// A write of as many deliveries as there are counts; row `r` of delivery `s` is `100 s + r`.
-    fn draft(sequence: &mut u64, counts: &[usize]) -> Draft {
+    fn draft(sequence: &mut u64, counts: &[usize]) -> WriteDraft {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let mut values = Vec::new();
         let mut ranges = Vec::new();
@@ -423,7 +423,7 @@ mod tests {
         let whole = RecordBatch::try_new(schema.clone(), vec![column]).unwrap();
         // Cut where no delivery ends.
         let cut = rows / 2;
-        Draft {
+        WriteDraft {
             schema,
             batches: vec![whole.slice(0, cut), whole.slice(cut, rows - cut)],
             ranges,
@@ -457,7 +457,7 @@ mod tests {
     }
 
     fn id_of(window: &Window, which: usize) -> u64 {
-        window.iter().nth(which).map_or(0, Pending::id)
+        window.iter().nth(which).map_or(0, WindowWrite::id)
     }
 
     proptest! {
@@ -481,15 +481,15 @@ mod tests {
                             prop_assert!(ids.is_empty() || ids.last() < Some(&write.id));
                             ids.push(write.id);
                         }
-                        let untaken = window.iter().find(|p| matches!(p.state(), State::Queued(_))).map(Pending::id);
-                        let ids: Vec<u64> = window.iter().map(Pending::id).filter(|id| Some(*id) >= untaken && untaken.is_some()).collect();
+                        let untaken = window.iter().find(|p| matches!(p.state(), State::Queued(_))).map(WindowWrite::id);
+                        let ids: Vec<u64> = window.iter().map(WindowWrite::id).filter(|id| Some(*id) >= untaken && untaken.is_some()).collect();
                         for id in ids.into_iter().take(given) {
                             if matches!(window.get(id).unwrap().state(), State::Queued(_)) {
                                 let past = window.get(id).unwrap().state();
                                 let attempts = window.get(id).unwrap().attempts();
                                 let given = window.given(id, now).unwrap();
                                 prop_assert_eq!(given.anew, past == State::Queued(Past::Untried));
-                                prop_assert_eq!(given.pending.attempts(), attempts + 1);
+                                prop_assert_eq!(given.entry.attempts(), attempts + 1);
                             }
                         }
                     }
@@ -502,9 +502,9 @@ mod tests {
                     }
                     Step::Through(which) => {
                         let id = id_of(&window, which);
-                        for pending in window.through(id) {
-                            prop_assert!(pending.id() <= id);
-                            left.extend(open_rows(&pending.into_shares()));
+                        for entry in window.through(id) {
+                            prop_assert!(entry.id() <= id);
+                            left.extend(open_rows(&entry.into_shares()));
                         }
                     }
                     Step::Remove(which) => {
@@ -555,7 +555,7 @@ mod tests {
                         let taken = window.take_back(sequence);
                         prop_assert!(taken.iter().all(|range| range.sequence == sequence));
                         left.extend(rows_in(&taken));
-                        let free = window.iter().filter(|p| p.is_free()).flat_map(Pending::ranges);
+                        let free = window.iter().filter(|p| p.is_free()).flat_map(WindowWrite::ranges);
                         prop_assert!(!free.into_iter().any(|range| range.sequence == sequence));
                     }
                     Step::GiveUp(sequence) => {
@@ -563,27 +563,27 @@ mod tests {
                         for leaving in window.give_up(sequence, &fault(0), now) {
                             left.extend(rows_in(&leaving.ranges));
                         }
-                        prop_assert!(!window.iter().flat_map(Pending::ranges).any(|s| s.sequence == sequence));
+                        prop_assert!(!window.iter().flat_map(WindowWrite::ranges).any(|s| s.sequence == sequence));
                     }
                     Step::Refund => window.refund_tries(),
                     Step::Exhausted(attempts) => {
-                        for pending in window.exhausted(attempts) {
-                            prop_assert!(pending.attempts() >= attempts);
-                            left.extend(rows_in(pending.ranges()));
+                        for entry in window.exhausted(attempts) {
+                            prop_assert!(entry.attempts() >= attempts);
+                            left.extend(rows_in(entry.ranges()));
                         }
                     }
                     Step::Tidy => window.tidy(),
                 }
-                let ids: Vec<u64> = window.iter().map(Pending::id).collect();
+                let ids: Vec<u64> = window.iter().map(WindowWrite::id).collect();
                 prop_assert!(ids.is_sorted_by(|a, b| a < b) && window.last_id() == ids.last().copied());
                 prop_assert_eq!(window.begins.len(), window.len());
                 prop_assert!(window.marked.iter().all(|id| window.contains(*id)));
-                for pending in window.iter() {
-                    let rows = rows_written(&pending.write);
-                    prop_assert_eq!(rows.len(), pending.write.rows);
-                    let slices = pending.slices().iter().map(|slice| &slice.range);
-                    prop_assert_eq!(&rows[pending.done_rows()..], &rows_in(slices)[..]);
-                    prop_assert!(!pending.is_settled());
+                for entry in window.iter() {
+                    let rows = rows_written(&entry.write);
+                    prop_assert_eq!(rows.len(), entry.write.rows);
+                    let slices = entry.slices().iter().map(|slice| &slice.range);
+                    prop_assert_eq!(&rows[entry.done_rows()..], &rows_in(slices)[..]);
+                    prop_assert!(!entry.is_settled());
                 }
             }
             left.extend(window.take_all().iter().flat_map(|p| rows_in(p.ranges())));
@@ -606,7 +606,7 @@ mod tests {
             window.count_try(now);
         }
         window.given(1, now);
-        let ids = |out: Vec<Pending>| out.iter().map(Pending::id).collect::<Vec<_>>();
+        let ids = |out: Vec<WindowWrite>| out.iter().map(WindowWrite::id).collect::<Vec<_>>();
         assert_eq!(ids(window.exhausted(3)), [1]);
         assert_eq!(ids(window.exhausted(2)), [2, 3]);
     }
@@ -645,7 +645,7 @@ mod tests {
         let mut write = Arc::downgrade(&window.get(1).unwrap().write);
         for sequence in 1..=N as u64 {
             assert_eq!(window.take_back(sequence).len(), 1);
-            let now = window.get(1).map(|pending| Arc::downgrade(&pending.write));
+            let now = window.get(1).map(|entry| Arc::downgrade(&entry.write));
             if let Some(now) = now.filter(|now| !now.ptr_eq(&write)) {
                 write = now;
                 cuts += 1;

@@ -50,12 +50,12 @@ impl Engine {
         let tried: Vec<_> = self
             .window
             .iter()
-            .take_while(|pending| pending.id() <= through)
+            .take_while(|entry| entry.id() <= through)
             .collect();
         let mut unanswered = Vec::new();
         let mut asking = JoinSet::new();
         for equals in tried.chunk_by(|one, next| one.attempts() == next.attempts()) {
-            let ids: Vec<u64> = equals.iter().map(|pending| pending.id()).collect();
+            let ids: Vec<u64> = equals.iter().map(|entry| entry.id()).collect();
             let (oldest, session) = (ids[0], self.session_number);
             // The oldest was tried for the longest time.
             let verdict = equals[0].verdict(&error, now);

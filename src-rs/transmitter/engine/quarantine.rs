@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::outcome::{Position, Rejection, RowRange, Settled};
 use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
 use crate::transmitter::session::{Call, During, Kind, SessionEvent};
-use crate::transmitter::window::{Leaving, Pending, Window, pick, runs};
+use crate::transmitter::window::{Leaving, WindowWrite, Window, pick, runs};
 
 impl Engine {
     /// Whether the rows behind a refusal can be looked for.
@@ -55,8 +55,8 @@ impl Engine {
         match search.refused(given, suspects(&self.window), now) {
             Verdict::Narrow => {}
             Verdict::Row => {
-                for pending in self.window.through(given) {
-                    self.refuse_row(pending, error, now);
+                for entry in self.window.through(given) {
+                    self.refuse_row(entry, error, now);
                 }
             }
             Verdict::OutOfTime { through } => {
@@ -76,7 +76,7 @@ impl Engine {
         let (Some(search), Phase::Open(driver)) = (&mut self.search, &self.session) else {
             return self.search.is_some();
         };
-        let front = self.window.front().map(Pending::id);
+        let front = self.window.front().map(WindowWrite::id);
         if search
             .probe()
             .is_some_and(|probe| front.is_some_and(|front| front <= probe))
@@ -177,8 +177,8 @@ impl Engine {
     }
 
     /// One row, refused alone.
-    fn refuse_row(&mut self, pending: Pending, error: &Error, now: Instant) {
-        let Some(range) = pending.ranges().next().copied() else {
+    fn refuse_row(&mut self, entry: WindowWrite, error: &Error, now: Instant) {
+        let Some(range) = entry.ranges().next().copied() else {
             return;
         };
         let rejection = Rejection {
@@ -186,25 +186,25 @@ impl Engine {
             code: error.refusal().to_string(),
             message: error.message().to_string(),
         };
-        self.keep_refused(&pending.write, &range, 0, std::slice::from_ref(&rejection));
-        drop(pending);
+        self.keep_refused(&entry.write, &range, 0, std::slice::from_ref(&rejection));
+        drop(entry);
         let settled = self.ledger.refuse(&range, vec![rejection], Position::None, now);
         self.finish(settled);
     }
 
     /// What is left undecided fails with the refusal, and says which rows.
-    fn give_up(&mut self, undecided: Vec<Pending>, bound: &str, error: &Error, now: Instant) {
+    fn give_up(&mut self, undecided: Vec<WindowWrite>, bound: &str, error: &Error, now: Instant) {
         let mut ranges: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
-        for range in undecided.iter().flat_map(Pending::ranges) {
+        for range in undecided.iter().flat_map(WindowWrite::ranges) {
             let (first, end) = (range.first_row, range.first_row + range.rows);
             let range = ranges.entry(range.sequence).or_insert((first, end));
             *range = (range.0.min(first), range.1.max(end));
         }
-        for pending in undecided {
+        for entry in undecided {
             let Leaving {
                 ranges,
                 error: verdict,
-            } = pending.ending(error, now);
+            } = entry.ending(error, now);
             for range in &ranges {
                 let (first, end) = ranges[&range.sequence];
                 let text = format!(
@@ -222,5 +222,5 @@ impl Engine {
 }
 
 fn suspects(window: &Window) -> impl Iterator<Item = Suspect<'_>> {
-    window.iter().map(|pending| (pending.id(), pending.slices()))
+    window.iter().map(|entry| (entry.id(), entry.slices()))
 }

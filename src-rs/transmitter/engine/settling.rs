@@ -19,7 +19,7 @@ use crate::error::{Code, Error, RetryClass};
 use crate::outcome::{Entered, Outcome, Position, Rejection, RowRange, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::batch_slice::BatchSlice;
-use crate::transmitter::window::{Leaving, Pending, WriteSlice};
+use crate::transmitter::window::{Leaving, WindowWrite, WriteSlice};
 use crate::transmitter::{Event, Log};
 
 impl Engine {
@@ -33,12 +33,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn fail_all(&mut self, failed: Vec<Pending>, error: &Error, now: Instant) {
+    pub(super) fn fail_all(&mut self, failed: Vec<WindowWrite>, error: &Error, now: Instant) {
         if failed.is_empty() {
             return;
         }
-        for pending in failed {
-            self.end(pending.ending(error, now), now);
+        for entry in failed {
+            self.end(entry.ending(error, now), now);
         }
         self.stop_if_asked(error, now);
     }
@@ -62,8 +62,8 @@ impl Engine {
             .as_ref()
             .is_some_and(|closing| next_try > closing.deadline);
         let mut ends = !exhausted.is_empty();
-        for pending in exhausted {
-            self.end(pending.ending(error, now), now);
+        for entry in exhausted {
+            self.end(entry.ending(error, now), now);
         }
         let late = if in_vain || over {
             self.ledger.sequences()
@@ -183,8 +183,8 @@ impl Engine {
         );
         let stopped = Error::new(error.code(), text).during("write");
         self.stopped = Some(stopped.clone());
-        for pending in self.window.take_all() {
-            self.end(pending.ending(&stopped, now), now);
+        for entry in self.window.take_all() {
+            self.end(entry.ending(&stopped, now), now);
         }
         self.batcher.clear();
         for sequence in self.ledger.sequences() {
@@ -272,12 +272,12 @@ impl Engine {
         self.session = Phase::Closed;
         let writes = self.window.take_all();
         let mut tried: HashMap<u64, Error> = HashMap::new();
-        for pending in &writes {
-            let verdict = match pending.may_be_held() {
-                true => pending.verdict(&late, now).ambiguous(),
-                false => pending.verdict(&late, now),
+        for entry in &writes {
+            let verdict = match entry.may_be_held() {
+                true => entry.verdict(&late, now).ambiguous(),
+                false => entry.verdict(&late, now),
             };
-            for range in pending.ranges() {
+            for range in entry.ranges() {
                 let told = tried.entry(range.sequence).or_insert_with(|| verdict.clone());
                 if verdict.is_ambiguous() && !told.is_ambiguous() {
                     *told = verdict.clone();

@@ -32,7 +32,7 @@ use arrow::datatypes::SchemaRef;
 use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::RowRange;
-use crate::transmitter::batcher::Draft;
+use crate::transmitter::batcher::WriteDraft;
 
 /// Rows that end, and the error that they end with.
 pub struct Leaving {
@@ -77,7 +77,7 @@ pub struct WriteSlice {
 }
 
 #[derive(Debug, Clone)]
-pub struct Pending {
+pub struct WindowWrite {
     pub write: Arc<Write>,
     pub schema: SchemaRef,
     /// In order. Whose rows the write holds behind its done rows.
@@ -145,10 +145,10 @@ impl Tries {
     }
 }
 
-impl Pending {
-    pub fn new(id: u64, draft: Draft) -> Pending {
+impl WindowWrite {
+    pub fn new(id: u64, draft: WriteDraft) -> WindowWrite {
         let slice = |range| WriteSlice { range, gone: false };
-        Pending {
+        WindowWrite {
             write: Arc::new(Write {
                 id,
                 batches: draft.batches,
@@ -345,8 +345,8 @@ impl Pending {
     }
 
     /// Cuts `rows` rows off its front, which become a write with the id `id`. No session has it.
-    pub(super) fn split_front(&mut self, id: u64, rows: usize) -> Pending {
-        let mut front = Pending {
+    pub(super) fn split_front(&mut self, id: u64, rows: usize) -> WindowWrite {
+        let mut front = WindowWrite {
             write: Arc::new(Write {
                 id,
                 ..rest_of(&self.write, pick(&self.write.batches, std::iter::once(0..rows)))
