@@ -32,7 +32,7 @@ use super::batch_slice::BatchSlice;
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
 use super::urgency::Urgency;
-use super::window::{Leaving, Window};
+use super::window::{FailedRanges, Window};
 use super::{Event, Log, Observer, Reply, Witness};
 use crate::config::{Config, Quarantine, Retry};
 use crate::dead_letter::{DeadLetters, Warn};
@@ -545,15 +545,15 @@ impl Engine {
 
     /// The same again would fail again: what the error is about ends, and everything else is replayed.
     fn refused_for_good(&mut self, error: Error, during: During, schema: Option<SchemaRef>, now: Instant) {
-        let (mut failed, mut leaving) = (Vec::new(), Vec::new());
+        let (mut failed, mut failed) = (Vec::new(), Vec::new());
         let faults = error.clone().into_faults();
         let error = error.alone();
         match during {
             During::Open => failed = self.window.take_all(),
             During::Write(id) => {
                 // Some deliveries are to blame: those that they happened to travel with go on.
-                leaving = self.window.blame(id, faults, now);
-                if leaving.is_empty() {
+                failed = self.window.blame(id, faults, now);
+                if failed.is_empty() {
                     failed.extend(self.window.remove(id));
                 }
                 // It was not their fault, and a replay that is another's fault is no try.
@@ -563,17 +563,17 @@ impl Engine {
         }
         let text = "the destination refused for good";
         self.log("error", text, &error, Duration::ZERO);
-        let ends = !failed.is_empty() || !leaving.is_empty();
+        let ends = !failed.is_empty() || !failed.is_empty();
         let failed = failed.into_iter().map(|entry| entry.ending(&error, now));
-        for leaving in failed.chain(leaving).collect::<Vec<_>>() {
-            self.end(leaving, now);
+        for failed in failed.chain(failed).collect::<Vec<_>>() {
+            self.end(failed, now);
         }
         self.rewind(error.is_ambiguous());
         if let Some(schema) = schema.filter(|_| during == During::Open) {
             // They wait for the same session, which cannot be had.
             let ranges = self.batcher.take_fitting(&schema);
             let error = error.clone().with_ambiguity(false);
-            self.end(Leaving { ranges, error }, now);
+            self.end(FailedRanges { ranges, error }, now);
         }
         if ends {
             self.stop_if_asked(&error, now);

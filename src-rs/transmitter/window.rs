@@ -23,7 +23,7 @@ use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::RowRange;
 
-pub use write::{Leaving, WindowWrite, WriteSlice, pick, runs};
+pub use write::{FailedRanges, WindowWrite, WriteSlice, pick, runs};
 
 #[derive(Default)]
 pub struct Window {
@@ -167,13 +167,13 @@ impl Window {
 
     /// Takes out what is left of a delivery, which ends with `error`. The session is gone. Rows that may be
     /// held stay in their write, where others may be found by their place, and are nobody's.
-    pub fn give_up(&mut self, sequence: u64, error: &Error, now: Instant) -> Vec<Leaving> {
+    pub fn give_up(&mut self, sequence: u64, error: &Error, now: Instant) -> Vec<FailedRanges> {
         let mut out = Vec::new();
         for id in self.of_delivery(sequence) {
             if let Some(entry) = self.writes.get_mut(&id) {
                 let error = entry.verdict(error, now);
                 let ranges = entry.mark(sequence);
-                out.push(Leaving { ranges, error });
+                out.push(FailedRanges { ranges, error });
                 self.after_mark(id);
             }
         }
@@ -183,13 +183,13 @@ impl Window {
     /// Takes the deliveries that hold rows at fault out of write `id`, which stays for the others. `faults`
     /// name rows of the write, counted as it was sent; they come back naming rows of the delivery, one for
     /// each. The session is gone, or about to be.
-    pub fn blame(&mut self, id: u64, mut faults: Vec<Error>, now: Instant) -> Vec<Leaving> {
+    pub fn blame(&mut self, id: u64, mut faults: Vec<Error>, now: Instant) -> Vec<FailedRanges> {
         let Some(entry) = self.writes.get_mut(&id) else {
             return Vec::new();
         };
         faults.sort_by_key(|fault| fault.row());
         let mut faults = faults.into_iter().peekable();
-        let mut blamed: BTreeMap<u64, Leaving> = BTreeMap::new();
+        let mut blamed: BTreeMap<u64, FailedRanges> = BTreeMap::new();
         let mut end = entry.done_rows() as u64;
         for slice in entry.slices() {
             let start = end;
@@ -199,7 +199,7 @@ impl Window {
                     continue;
                 };
                 let own_row = row - start + slice.range.first_row as u64;
-                blamed.entry(slice.range.sequence).or_insert_with(|| Leaving {
+                blamed.entry(slice.range.sequence).or_insert_with(|| FailedRanges {
                     ranges: Vec::new(),
                     error: entry.verdict(&fault, now).at_row(own_row),
                 });
@@ -209,9 +209,9 @@ impl Window {
             return Vec::new();
         }
         for slice in entry.take_out(|sequence| blamed.contains_key(&sequence)) {
-            let leaving = blamed.get_mut(&slice.range.sequence).filter(|_| !slice.gone);
-            if let Some(leaving) = leaving {
-                leaving.ranges.push(slice.range);
+            let failed = blamed.get_mut(&slice.range.sequence).filter(|_| !slice.gone);
+            if let Some(failed) = failed {
+                failed.ranges.push(slice.range);
             }
         }
         self.remove_settled(id);
@@ -532,10 +532,10 @@ mod tests {
                         let before: Vec<i64> = window.get(id).map_or(Vec::new(), |p| rows_in(p.ranges()));
                         let faults = rows.iter().map(|row| fault(*row)).collect();
                         let mut out = Vec::new();
-                        for leaving in window.blame(id, faults, now) {
-                            out.extend(rows_in(&leaving.ranges));
-                            let own_row = leaving.error.row().unwrap();
-                            for range in &leaving.ranges {
+                        for failed in window.blame(id, faults, now) {
+                            out.extend(rows_in(&failed.ranges));
+                            let own_row = failed.error.row().unwrap();
+                            for range in &failed.ranges {
                                 let named = range.sequence as i64 * 100 + own_row as i64;
                                 prop_assert!(rows.iter().any(|row| written.get(*row as usize) == Some(&named)));
                             }
@@ -560,8 +560,8 @@ mod tests {
                     }
                     Step::GiveUp(sequence) => {
                         window.rewind(true);
-                        for leaving in window.give_up(sequence, &fault(0), now) {
-                            left.extend(rows_in(&leaving.ranges));
+                        for failed in window.give_up(sequence, &fault(0), now) {
+                            left.extend(rows_in(&failed.ranges));
                         }
                         prop_assert!(!window.iter().flat_map(WindowWrite::ranges).any(|s| s.sequence == sequence));
                     }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::outcome::{Position, Rejection, RowRange, Settled};
 use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
 use crate::transmitter::session::{Call, During, Kind, SessionEvent};
-use crate::transmitter::window::{Leaving, WindowWrite, Window, pick, runs};
+use crate::transmitter::window::{FailedRanges, WindowWrite, Window, pick, runs};
 
 impl Engine {
     /// Whether the rows behind a refusal can be looked for.
@@ -201,7 +201,7 @@ impl Engine {
             *range = (range.0.min(first), range.1.max(end));
         }
         for entry in undecided {
-            let Leaving {
+            let FailedRanges {
                 ranges,
                 error: verdict,
             } = entry.ending(error, now);

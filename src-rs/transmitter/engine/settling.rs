@@ -19,7 +19,7 @@ use crate::error::{Code, Error, RetryClass};
 use crate::outcome::{Entered, Outcome, Position, Rejection, RowRange, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::batch_slice::BatchSlice;
-use crate::transmitter::window::{Leaving, WindowWrite, WriteSlice};
+use crate::transmitter::window::{FailedRanges, WindowWrite, WriteSlice};
 use crate::transmitter::{Event, Log};
 
 impl Engine {
@@ -116,8 +116,8 @@ impl Engine {
     /// Ends deliveries of which no session holds anything now.
     fn give_up_on(&mut self, sequences: Vec<u64>, error: &Error, now: Instant) {
         for sequence in sequences {
-            for leaving in self.window.give_up(sequence, error, now) {
-                self.end(leaving, now);
+            for failed in self.window.give_up(sequence, error, now) {
+                self.end(failed, now);
             }
             let ranges = self.batcher.take_back(sequence);
             if ranges.is_empty() {
@@ -127,7 +127,7 @@ impl Engine {
             let began = self.ledger.admitted(sequence).max(self.alive).unwrap_or(now);
             let elapsed = now.saturating_duration_since(began);
             let error = error.clone().after(0, elapsed).with_ambiguity(false);
-            self.end(Leaving { ranges, error }, now);
+            self.end(FailedRanges { ranges, error }, now);
         }
     }
 
@@ -138,9 +138,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn end(&mut self, leaving: Leaving, now: Instant) {
-        for range in &leaving.ranges {
-            let settled = self.ledger.fail(range, &leaving.error, now);
+    pub(super) fn end(&mut self, failed: FailedRanges, now: Instant) {
+        for range in &failed.ranges {
+            let settled = self.ledger.fail(range, &failed.error, now);
             self.finish(settled);
         }
     }

@@ -35,7 +35,7 @@ use crate::outcome::RowRange;
 use crate::transmitter::batcher::WriteDraft;
 
 /// Rows that end, and the error that they end with.
-pub struct Leaving {
+pub struct FailedRanges {
     pub ranges: Vec<RowRange>,
     pub error: Error,
 }
@@ -229,8 +229,8 @@ impl WindowWrite {
     }
 
     /// What nobody has settled, and the error that it ends with.
-    pub fn ending(self, error: &Error, now: Instant) -> Leaving {
-        Leaving {
+    pub fn ending(self, error: &Error, now: Instant) -> FailedRanges {
+        FailedRanges {
             ranges: self.ranges().copied().collect(),
             error: self.verdict(error, now),
         }
