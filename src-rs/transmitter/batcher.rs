@@ -4,7 +4,7 @@
 //! - Rows leave in the order in which they came; a draft never spans two schemas.
 //! - Nothing is copied here but the rows of small batches, and those only when their draft is taken:
 //!   until then a delivery can be taken back whole, at a cost that is its own and not that of the others.
-//! - The queued at the front is never one that was taken back; behind it those are no more than the others.
+//! - The slice at the front is never one that was taken back; behind it those are no more than the others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct Batcher {
     /// Whether small batches are joined here.
     joins: bool,
     queue: VecDeque<QueuedSlice>,
-    /// Of the queue: those that were taken back and still have their place.
+    /// Of the queue: slices that were taken back and still have their place.
     gone: usize,
     /// How far the next draft has been looked for. Thousands of small batches come in hundreds of turns, and
     /// each turn would count all of them again.
@@ -296,7 +296,7 @@ impl Begun {
     }
 }
 
-/// Relabels every queued with the schema and, if `joins`, copies runs of small ones into one batch each.
+/// Relabels every slice with the schema and, if `joins`, copies runs of small ones into one batch each.
 fn seal(schema: &SchemaRef, queue: Vec<BatchSlice>, joins: bool) -> Result<Vec<RecordBatch>> {
     // Joining dictionaries computes on their values, which JavaScript may still write to.
     let may_join = joins

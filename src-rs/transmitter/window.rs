@@ -10,7 +10,7 @@
 //! - Ids and sequences grow together, so a write is found by either without looking at the others.
 //! - A write of which everything is settled is not here.
 //!
-//! What a write may be, and what comes after what, is the table in [`entry`].
+//! What a write may be, and what comes after what, is the table in [`write`].
 
 mod write;
 
