@@ -90,7 +90,7 @@ pub struct RowRange {
 
 /// What is known of a delivery when it enters the ledger.
 #[derive(Debug, Clone)]
-pub struct Entered {
+pub struct AdmittedDelivery {
     pub sequence: u64,
     pub rows: usize,
     pub bytes: usize,
@@ -120,7 +120,7 @@ pub struct Settled {
 
 #[derive(Debug)]
 struct Entry {
-    entered: Entered,
+    admitted_delivery: AdmittedDelivery,
     open_rows: usize,
     accepted_rows: usize,
     failed_rows: usize,
@@ -139,11 +139,11 @@ struct Entry {
 impl Ledger {
     /// # Panics
     /// If the sequence is in the ledger already: two callers would wait for one outcome.
-    pub fn enter(&mut self, entered: Entered) {
-        let sequence = entered.sequence;
+    pub fn enter(&mut self, admitted_delivery: AdmittedDelivery) {
+        let sequence = admitted_delivery.sequence;
         let entry = Entry {
-            open_rows: entered.rows,
-            entered,
+            open_rows: admitted_delivery.rows,
+            admitted_delivery,
             accepted_rows: 0,
             failed_rows: 0,
             unknown_rows: 0,
@@ -256,17 +256,17 @@ impl Ledger {
     /// When this delivery was let in.
     pub fn admitted(&self, sequence: u64) -> Option<Instant> {
         let entry = self.entries.get(&sequence)?;
-        Some(entry.entered.admitted)
+        Some(entry.admitted_delivery.admitted)
     }
 
     pub fn oldest_admitted(&self) -> Option<Instant> {
         let entry = self.entries.values().next()?;
-        Some(entry.entered.admitted)
+        Some(entry.admitted_delivery.admitted)
     }
 
     /// The unsettled deliveries that were let in before `limit`, the oldest first.
     pub fn admitted_before(&self, limit: Instant) -> Vec<u64> {
-        let older = |(_, entry): &(&u64, &Entry)| entry.entered.admitted < limit;
+        let older = |(_, entry): &(&u64, &Entry)| entry.admitted_delivery.admitted < limit;
         let older = self.entries.iter().take_while(older);
         older.map(|(sequence, _)| *sequence).collect()
     }
@@ -297,7 +297,7 @@ impl Ledger {
         Some(Settled {
             outcome: entry.outcome(now),
             silent: entry.told,
-            charge: entry.entered.charge,
+            charge: entry.admitted_delivery.charge,
         })
     }
 }
@@ -307,25 +307,25 @@ impl Entry {
         let mut rejections = self.rejections.clone();
         rejections.sort_by_key(|rejection| rejection.row);
         let since = |earlier: Instant| now.saturating_duration_since(earlier);
-        let admitted = self.entered.admitted;
+        let admitted = self.admitted_delivery.admitted;
         let first = self.first_sent.unwrap_or(now);
         let last = self.last_sent.unwrap_or(first);
         Outcome {
-            sequence: self.entered.sequence,
+            sequence: self.admitted_delivery.sequence,
             status: self.status(),
-            rows: self.entered.rows,
+            rows: self.admitted_delivery.rows,
             accepted_rows: self.accepted_rows,
             rejections,
             attempts: self.attempts,
             retries: self.attempts.saturating_sub(1),
             writes: self.writes,
-            bytes: self.entered.bytes,
-            buffers_copied_for_pin_limit: self.entered.buffers_copied_for_pin_limit,
-            buffers_realigned: self.entered.buffers_realigned,
+            bytes: self.admitted_delivery.bytes,
+            buffers_copied_for_pin_limit: self.admitted_delivery.buffers_copied_for_pin_limit,
+            buffers_realigned: self.admitted_delivery.buffers_realigned,
             payload_changed: false,
             position: self.position,
             timings: Timings {
-                handoff: self.entered.handoff,
+                handoff: self.admitted_delivery.handoff,
                 queue: first.saturating_duration_since(admitted),
                 encode: self.encode,
                 transmit: last.saturating_duration_since(first),
@@ -342,7 +342,7 @@ impl Entry {
         let text = format!(
             "{} of {} rows were refused; row {}: {}",
             self.rejections.len(),
-            self.entered.rows,
+            self.admitted_delivery.rows,
             first.row,
             first.message
         );
@@ -389,8 +389,8 @@ mod tests {
         ]
     }
 
-    fn entered(sequence: u64, rows: usize) -> Entered {
-        Entered {
+    fn admitted_delivery(sequence: u64, rows: usize) -> AdmittedDelivery {
+        AdmittedDelivery {
             sequence,
             rows,
             bytes: rows * 8,
@@ -413,7 +413,7 @@ mod tests {
             let rows_given: usize = parts.iter().map(|(rows, _)| rows).sum();
             let rows = parts.iter().map(|(rows, _)| rows).sum();
             let mut ledger = Ledger::default();
-            ledger.enter(entered(5, rows));
+            ledger.enter(admitted_delivery(5, rows));
             let mut first_row = 0;
             let (mut accepted, mut refused, mut worst) = (0, Vec::new(), Status::Acknowledged);
             for (index, (rows, fate)) in parts.iter().enumerate() {
@@ -504,7 +504,7 @@ mod tests {
                     Step::Enter(rows, later) => {
                         sequence += 1;
                         clock += Duration::from_millis(later);
-                        ledger.enter(Entered { admitted: clock, ..entered(sequence, rows) });
+                        ledger.enter(AdmittedDelivery { admitted: clock, ..admitted_delivery(sequence, rows) });
                         open.push((sequence, clock, rows, 0, false));
                     }
                     Step::Settle(which, rows, fate) if !open.is_empty() => {
@@ -560,14 +560,14 @@ mod tests {
     #[should_panic(expected = "delivery 7 entered twice")]
     fn a_delivery_enters_once() {
         let mut ledger = Ledger::default();
-        ledger.enter(entered(7, 1));
-        ledger.enter(entered(7, 1));
+        ledger.enter(admitted_delivery(7, 1));
+        ledger.enter(admitted_delivery(7, 1));
     }
 
     #[test]
     fn no_rows_can_fail_too() {
         let mut ledger = Ledger::default();
-        ledger.enter(entered(1, 0));
+        ledger.enter(admitted_delivery(1, 0));
         let error = Error::new(Code::BatchInvalid, "unreadable");
         let settled = ledger.fail_rest(1, &error, Instant::now()).unwrap();
         assert_eq!(settled.outcome.status, Status::Failed);

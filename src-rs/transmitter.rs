@@ -38,7 +38,7 @@ use crate::config::Config;
 use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{Parcel, Pool};
-use crate::outcome::{Entered, Ledger, Outcome};
+use crate::outcome::{AdmittedDelivery, Ledger, Outcome};
 use crate::telemetry::Counters;
 use admission::Admission;
 use engine::{Control, Engine};
@@ -239,7 +239,7 @@ impl Transmitter {
     fn turn_away(&self, submission: &Submission) {
         let error = Error::new(Code::Closed, "the client is closed").during("send");
         let mut ledger = Ledger::default();
-        ledger.enter(Entered {
+        ledger.enter(AdmittedDelivery {
             sequence: submission.sequence,
             rows: 0,
             bytes: submission.bytes,

@@ -38,7 +38,7 @@ use crate::config::{Config, Quarantine, Retry};
 use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination};
 use crate::error::{Code, Error, RetryClass};
-use crate::outcome::{Entered, Ledger, Position, RowRange, Settled};
+use crate::outcome::{AdmittedDelivery, Ledger, Position, RowRange, Settled};
 use crate::telemetry::Counters;
 use asking::Question;
 use settling::{aborted, deadline_passed};
@@ -332,7 +332,7 @@ impl Engine {
         self.counters
             .buffers_copied_for_pin_limit
             .add(delivered.buffers_copied_for_pin_limit);
-        self.ledger.enter(Entered {
+        self.ledger.enter(AdmittedDelivery {
             sequence,
             rows,
             bytes: delivered.bytes,

@@ -467,12 +467,12 @@ mod tests {
             let now = Instant::now();
             let mut window = Window::divisible();
             let mut sequence = 0;
-            let (mut entered, mut left) = (Vec::new(), Vec::new());
+            let (mut admitted_delivery, mut left) = (Vec::new(), Vec::new());
             for step in steps {
                 match step {
                     Step::Push(counts) => {
                         let draft = draft(&mut sequence, &counts);
-                        entered.extend(rows_in(&draft.ranges));
+                        admitted_delivery.extend(rows_in(&draft.ranges));
                         window.push(draft);
                     }
                     Step::Send(queued, given) => {
@@ -588,7 +588,7 @@ mod tests {
             }
             left.extend(window.take_all().iter().flat_map(|p| rows_in(p.ranges())));
             left.sort_unstable();
-            prop_assert_eq!(left, entered);
+            prop_assert_eq!(left, admitted_delivery);
             prop_assert!(window.is_empty() && window.front().is_none());
         }
     }

@@ -16,7 +16,7 @@ use crate::config::OnExhausted;
 use crate::destination::Write;
 use crate::error::{Code, Error, RetryClass};
 
-use crate::outcome::{Entered, Outcome, Position, Rejection, RowRange, Settled, Status};
+use crate::outcome::{AdmittedDelivery, Outcome, Position, Rejection, RowRange, Settled, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::batch_slice::BatchSlice;
 use crate::transmitter::window::{FailedRanges, WindowWrite, WriteSlice};
@@ -303,7 +303,7 @@ impl Engine {
             Ok(slices) => slices.iter().map(BatchSlice::rows).sum(),
             Err(_) => 0,
         };
-        self.ledger.enter(Entered {
+        self.ledger.enter(AdmittedDelivery {
             sequence: delivered.sequence,
             rows,
             bytes: delivered.bytes,
