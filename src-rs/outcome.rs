@@ -110,7 +110,7 @@ pub struct Ledger {
 
 /// A delivery that has no row left to wait for.
 #[derive(Debug)]
-pub struct Settled {
+pub struct SettledDelivery {
     pub outcome: Outcome,
     /// The caller was already told (an aborted delivery that went on); only the budget is freed.
     pub silent: bool,
@@ -180,7 +180,7 @@ impl Ledger {
         }
     }
 
-    pub fn accept(&mut self, range: &RowRange, position: Position, now: Instant) -> Option<Settled> {
+    pub fn accept(&mut self, range: &RowRange, position: Position, now: Instant) -> Option<SettledDelivery> {
         self.settle(range, now, |entry, rows| {
             entry.accepted_rows += rows;
             if position != Position::None {
@@ -196,7 +196,7 @@ impl Ledger {
         rejections: Vec<Rejection>,
         position: Position,
         now: Instant,
-    ) -> Option<Settled> {
+    ) -> Option<SettledDelivery> {
         self.settle(range, now, |entry, rows| {
             entry.accepted_rows += rows - rejections.len();
             entry.rejections.extend(rejections);
@@ -207,7 +207,7 @@ impl Ledger {
     }
 
     /// An ambiguous error leaves the rows unknown, any other one failed.
-    pub fn fail(&mut self, range: &RowRange, error: &Error, now: Instant) -> Option<Settled> {
+    pub fn fail(&mut self, range: &RowRange, error: &Error, now: Instant) -> Option<SettledDelivery> {
         self.settle(range, now, |entry, rows| {
             if error.is_ambiguous() {
                 entry.unknown_rows += rows;
@@ -222,7 +222,7 @@ impl Ledger {
     }
 
     /// Settles whatever of a delivery is open. Used where no row of it can be told apart.
-    pub fn fail_rest(&mut self, sequence: u64, error: &Error, now: Instant) -> Option<Settled> {
+    pub fn fail_rest(&mut self, sequence: u64, error: &Error, now: Instant) -> Option<SettledDelivery> {
         let rows = self.entries.get(&sequence)?.open_rows;
         let range = RowRange {
             sequence,
@@ -284,7 +284,7 @@ impl Ledger {
         range: &RowRange,
         now: Instant,
         apply: impl FnOnce(&mut Entry, usize),
-    ) -> Option<Settled> {
+    ) -> Option<SettledDelivery> {
         let entry = self.entries.get_mut(&range.sequence)?;
         debug_assert!(range.rows <= entry.open_rows, "rows settled twice");
         let rows = range.rows.min(entry.open_rows);
@@ -294,7 +294,7 @@ impl Ledger {
             return None;
         }
         let entry = self.entries.remove(&range.sequence)?;
-        Some(Settled {
+        Some(SettledDelivery {
             outcome: entry.outcome(now),
             silent: entry.told,
             charge: entry.admitted_delivery.charge,
@@ -449,7 +449,7 @@ mod tests {
                 };
                 first_row += rows;
                 prop_assert_eq!(settled.is_some(), first_row == parts.iter().map(|(rows, _)| rows).sum::<usize>());
-                let Some(Settled { outcome, silent, charge }) = settled else { continue };
+                let Some(SettledDelivery { outcome, silent, charge }) = settled else { continue };
                 prop_assert_eq!(charge, rows_given * 9);
                 if !refused.is_empty() && worst == Status::Acknowledged {
                     worst = if accepted == 0 { Status::Failed } else { Status::Partial };
@@ -520,7 +520,7 @@ mod tests {
                         };
                         open[index].3 += rows;
                         prop_assert_eq!(settled.is_some(), done + rows == all);
-                        if let Some(Settled { outcome, silent, charge }) = settled {
+                        if let Some(SettledDelivery { outcome, silent, charge }) = settled {
                             prop_assert_eq!(charge, all * 9);
                             prop_assert_eq!((outcome.sequence, outcome.rows, silent), (sequence, all, told));
                             open.remove(index);
@@ -528,7 +528,7 @@ mod tests {
                     }
                     Step::FailRest(which) if !open.is_empty() => {
                         let (sequence, _, all, _, told) = open.remove(which % open.len());
-                        let Settled { outcome, silent, charge } = ledger.fail_rest(sequence, &lost, clock).unwrap();
+                        let SettledDelivery { outcome, silent, charge } = ledger.fail_rest(sequence, &lost, clock).unwrap();
                         prop_assert_eq!(charge, all * 9);
                         prop_assert_eq!((outcome.sequence, outcome.rows, silent), (sequence, all, told));
                         prop_assert!(outcome.status >= Status::Failed);

@@ -38,7 +38,7 @@ use crate::config::{Config, Quarantine, Retry};
 use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination};
 use crate::error::{Code, Error, RetryClass};
-use crate::outcome::{AdmittedDelivery, Ledger, Position, RowRange, Settled};
+use crate::outcome::{AdmittedDelivery, Ledger, Position, RowRange, SettledDelivery};
 use crate::telemetry::Counters;
 use asking::Question;
 use settling::{aborted, deadline_passed};
@@ -73,8 +73,8 @@ pub struct Engine {
     /// Under way when a destination refused rows without naming them.
     search: Option<Search>,
     dead_letters: Option<DeadLetters>,
-    /// Settled deliveries of which refused rows are on their way to the disk.
-    unkept: BTreeMap<u64, Settled>,
+    /// SettledDelivery deliveries of which refused rows are on their way to the disk.
+    unkept: BTreeMap<u64, SettledDelivery>,
     pace: Pace,
     /// When the destination last acknowledged something, or broke off for the first time after it had.
     alive: Option<Instant>,

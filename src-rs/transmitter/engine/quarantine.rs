@@ -15,7 +15,7 @@ use super::{CLOSE_GRACE, Engine, Phase, now};
 use crate::dead_letter::Letter;
 use crate::destination::Write;
 use crate::error::Error;
-use crate::outcome::{Position, Rejection, RowRange, Settled};
+use crate::outcome::{Position, Rejection, RowRange, SettledDelivery};
 use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
 use crate::transmitter::session::{Call, During, Kind, SessionEvent};
 use crate::transmitter::window::{FailedRanges, WindowWrite, Window, pick, runs};
@@ -130,7 +130,7 @@ impl Engine {
     }
 
     /// Whether the outcome has to wait until its refused rows are on the disk; it is told then.
-    pub(super) fn waits_for_the_disk(&mut self, settled: Settled) -> Option<Settled> {
+    pub(super) fn waits_for_the_disk(&mut self, settled: SettledDelivery) -> Option<SettledDelivery> {
         let Some(dead_letters) = self
             .dead_letters
             .as_ref()

@@ -16,7 +16,7 @@ use crate::config::OnExhausted;
 use crate::destination::Write;
 use crate::error::{Code, Error, RetryClass};
 
-use crate::outcome::{AdmittedDelivery, Outcome, Position, Rejection, RowRange, Settled, Status};
+use crate::outcome::{AdmittedDelivery, Outcome, Position, Rejection, RowRange, SettledDelivery, Status};
 use crate::transmitter::intake::{Arrival, Delivered};
 use crate::transmitter::batch_slice::BatchSlice;
 use crate::transmitter::window::{FailedRanges, WindowWrite, WriteSlice};
@@ -318,14 +318,14 @@ impl Engine {
     }
 
     /// The end of every delivery.
-    pub(super) fn finish(&mut self, settled: Option<Settled>) {
+    pub(super) fn finish(&mut self, settled: Option<SettledDelivery>) {
         if let Some(settled) = settled.and_then(|settled| self.waits_for_the_disk(settled)) {
             self.conclude(settled);
         }
     }
 
-    pub(super) fn conclude(&mut self, settled: Settled) {
-        let Settled {
+    pub(super) fn conclude(&mut self, settled: SettledDelivery) {
+        let SettledDelivery {
             mut outcome,
             silent,
             charge,
