@@ -105,7 +105,7 @@ impl Drop for Reply {
 pub type Witness = Box<dyn FnOnce() -> bool + Send>;
 
 /// One delivery as it comes in.
-pub struct Submission {
+pub struct Delivery {
     /// Strictly increasing in the order of admission.
     pub sequence: u64,
     pub parcels: Vec<Parcel>,
@@ -206,14 +206,14 @@ impl Transmitter {
     }
 
     /// Takes a delivery that was admitted. Its outcome comes through the observer.
-    pub fn deliver(&self, submission: Submission) {
+    pub fn deliver(&self, delivery: Delivery) {
         self.counters.deliveries_admitted.add(1);
-        self.counters.bytes_admitted.add(submission.bytes);
+        self.counters.bytes_admitted.add(delivery.bytes);
         self.counters.unsettled.add(1);
         self.counters.arriving.add(1);
-        if let Err(SendError(Inbound::Deliver(submission))) = self.inbound.send(Inbound::Deliver(submission))
+        if let Err(SendError(Inbound::Deliver(delivery))) = self.inbound.send(Inbound::Deliver(delivery))
         {
-            self.turn_away(&submission);
+            self.turn_away(&delivery);
         }
     }
 
@@ -236,26 +236,26 @@ impl Transmitter {
     }
 
     /// Admitted just before a close that was over sooner: not silence either.
-    fn turn_away(&self, submission: &Submission) {
+    fn turn_away(&self, delivery: &Delivery) {
         let error = Error::new(Code::Closed, "the client is closed").during("send");
         let mut ledger = Ledger::default();
         ledger.enter(AdmittedDelivery {
-            sequence: submission.sequence,
+            sequence: delivery.sequence,
             rows: 0,
-            bytes: submission.bytes,
-            charge: submission.charge,
-            admitted: submission.admitted,
-            handoff: submission.handoff,
-            buffers_copied_for_pin_limit: submission.buffers_copied_for_pin_limit,
+            bytes: delivery.bytes,
+            charge: delivery.charge,
+            admitted: delivery.admitted,
+            handoff: delivery.handoff,
+            buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
             buffers_realigned: 0,
         });
         self.counters.arriving.sub(1);
         self.counters.unsettled.sub(1);
         self.counters.deliveries_failed.add(1);
-        if let Some(settled) = ledger.fail_rest(submission.sequence, &error, Instant::now()) {
+        if let Some(settled) = ledger.fail_rest(delivery.sequence, &error, Instant::now()) {
             (self.observer)(Event::Settled(Box::new(settled.outcome)));
         }
-        self.give_back(submission.charge);
+        self.give_back(delivery.charge);
     }
 
     /// Lets nobody in any more. Whoever waits is not told: all tickets are void, and this says how many.

@@ -18,7 +18,7 @@ use arrow_ingest::destination::{Acknowledgements, Opening, Write};
 use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Pool};
 use arrow_ingest::outcome::Status;
 use arrow_ingest::telemetry::Counters;
-use arrow_ingest::transmitter::{Admit, Event, Reply, Submission, Transmitter};
+use arrow_ingest::transmitter::{Admit, Event, Reply, Delivery, Transmitter};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Endpoint;
@@ -87,7 +87,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
             }
             transmitter.redeem(ticket, bytes).expect("granted");
         }
-        transmitter.deliver(Submission {
+        transmitter.deliver(Delivery {
             sequence,
             parcels: vec![parcel(&ring[sequence as usize % ring.len()])],
             bytes,

@@ -31,7 +31,7 @@ use super::malformed;
 use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pin, Pins, Pool, charge};
-use crate::transmitter::{Admit, Submission, Transmitter, Witness};
+use crate::transmitter::{Admit, Delivery, Transmitter, Witness};
 
 const PIN: f64 = 0.0;
 const COPY: f64 = 1.0;
@@ -143,25 +143,25 @@ impl Handover<'_> {
             unsafe { self.desk.fulfil(self.env, 1) };
             redeemed?;
         }
-        let submissions = self.read(&numbers, buffers, start).and_then(|submissions| {
-            let charge = submissions
+        let deliveries = self.read(&numbers, buffers, start).and_then(|deliveries| {
+            let charge = deliveries
                 .iter()
-                .fold(0_usize, |sum, submission| sum.saturating_add(submission.charge));
+                .fold(0_usize, |sum, delivery| sum.saturating_add(delivery.charge));
             if charge != budget {
                 return Err(malformed(format!(
                     "budgetBytes is {budget}, the deliveries take {charge}"
                 )));
             }
-            Ok(submissions)
+            Ok(deliveries)
         });
-        let submissions = submissions.inspect_err(|_| transmitter.give_back(budget))?;
-        if let Some(last) = submissions.last() {
+        let deliveries = deliveries.inspect_err(|_| transmitter.give_back(budget))?;
+        if let Some(last) = deliveries.last() {
             self.last_sequence.set(last.sequence as f64);
         }
         // SAFETY: as above.
-        unsafe { self.desk.expect(self.env, submissions.len()) };
-        for submission in submissions {
-            transmitter.deliver(submission);
+        unsafe { self.desk.expect(self.env, deliveries.len()) };
+        for delivery in deliveries {
+            transmitter.deliver(delivery);
         }
         Ok(0.0)
     }
@@ -171,9 +171,9 @@ impl Handover<'_> {
         let mut numbers = Numbers { rest: call };
         numbers.count("ticket")?;
         numbers.count("budgetBytes")?;
-        let submissions = self.read(&numbers, buffers, Instant::now())?;
+        let deliveries = self.read(&numbers, buffers, Instant::now())?;
         let mut streams = Vec::new();
-        for parcel in submissions.into_iter().flat_map(|submission| submission.parcels) {
+        for parcel in deliveries.into_iter().flat_map(|delivery| delivery.parcels) {
             let imported = parcel.import(payload, self.pool)?;
             let Some(first) = imported.batches.first() else {
                 continue;
@@ -188,15 +188,15 @@ impl Handover<'_> {
         numbers: &Numbers<'_>,
         buffers: sys::napi_value,
         start: Instant,
-    ) -> Result<Vec<Submission>> {
+    ) -> Result<Vec<Delivery>> {
         // Taken out: an accessor in place of a buffer may call in once more, and finds an empty one.
         let mut scratch = self.scratch.take();
         let mut copy = mem::take(&mut scratch.numbers);
         copy.extend_from_slice(numbers.rest);
-        let submissions = self.read_with(&mut scratch, &mut Numbers { rest: &copy }, buffers, start);
+        let deliveries = self.read_with(&mut scratch, &mut Numbers { rest: &copy }, buffers, start);
         scratch.numbers = copy;
         self.scratch.set(scratch.clear());
-        submissions
+        deliveries
     }
 
     fn read_with(
@@ -205,7 +205,7 @@ impl Handover<'_> {
         numbers: &mut Numbers<'_>,
         buffers: sys::napi_value,
         start: Instant,
-    ) -> Result<Vec<Submission>> {
+    ) -> Result<Vec<Delivery>> {
         // Each is named by four numbers at least; an array that only says it is long is not walked.
         self.locate(scratch, buffers, numbers.rest.len() / 4)?;
         self.describe(scratch, numbers)?;
@@ -219,17 +219,17 @@ impl Handover<'_> {
         } = scratch;
         let mut batches = batches.drain(..);
         let mut stretches = stretches.iter();
-        let mut submissions = Vec::with_capacity(deliveries.len());
+        let mut deliveries = Vec::with_capacity(deliveries.len());
         for delivery in deliveries.iter() {
             let batches = batches.by_ref().take(delivery.batch_count);
-            submissions.push(self.take(delivery, batches, &mut stretches, regions, pin.as_ref(), start));
+            deliveries.push(self.take(delivery, batches, &mut stretches, regions, pin.as_ref(), start));
         }
         // Each delivery is charged its share of what the call cost the thread.
-        let handoff = start.elapsed() / u32::try_from(submissions.len().max(1)).unwrap_or(u32::MAX);
-        for submission in &mut submissions {
-            submission.handoff = handoff;
+        let handoff = start.elapsed() / u32::try_from(deliveries.len().max(1)).unwrap_or(u32::MAX);
+        for delivery in &mut deliveries {
+            delivery.handoff = handoff;
         }
-        Ok(submissions)
+        Ok(deliveries)
     }
 
     // ---- what the numbers say -----------------------------------------------------------------
@@ -371,7 +371,7 @@ impl Handover<'_> {
         regions: &[Region],
         pin: Option<&Arc<Pin>>,
         start: Instant,
-    ) -> Submission {
+    ) -> Delivery {
         let mut watched = Vec::new();
         let mut copied_for_limit = 0;
         let mut parcels = Vec::with_capacity(delivery.batch_count);
@@ -424,7 +424,7 @@ impl Handover<'_> {
                 }),
             });
         }
-        Submission {
+        Delivery {
             sequence: delivery.sequence,
             bytes: parcels.iter().map(Parcel::bytes).sum(),
             charge: charge(&parcels),

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::batch_slice::{BatchSlice, SMALL_BYTES, is_small};
-use super::{Reply, Submission, Witness};
+use super::{Reply, Delivery, Witness};
 use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
@@ -47,7 +47,7 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// What the user's side asks for, in order.
 pub enum Inbound {
-    Deliver(Submission),
+    Deliver(Delivery),
     Prepare {
         schema: SchemaRef,
         reply: Reply,
@@ -164,9 +164,9 @@ impl Intake {
         let sum = turn
             .iter()
             .try_fold((0_usize, 0_usize), |(bytes, rows), inbound| match inbound {
-                Inbound::Deliver(submission) => Some((
-                    bytes.saturating_add(submission.bytes),
-                    submission
+                Inbound::Deliver(delivery) => Some((
+                    bytes.saturating_add(delivery.bytes),
+                    delivery
                         .parcels
                         .iter()
                         .filter_map(Parcel::rows)
@@ -183,38 +183,38 @@ impl Intake {
 
     /// Takes as much from the front of the queue as is imported in one go.
     fn begin(&self, queue: &mut VecDeque<Inbound>, is_over: bool, now: bool) -> Begun {
-        let mut submissions = Vec::new();
+        let mut deliveries = Vec::new();
         let mut bytes = 0_usize;
         // As long as they are still small together; and a large one by itself.
         while let Some(Inbound::Deliver(next)) = queue.front()
-            && (submissions.is_empty() || bytes < SMALL_BYTES && next.bytes < SMALL_BYTES)
+            && (deliveries.is_empty() || bytes < SMALL_BYTES && next.bytes < SMALL_BYTES)
         {
             bytes = bytes.saturating_add(next.bytes);
-            if let Some(Inbound::Deliver(submission)) = queue.pop_front() {
-                submissions.push(submission);
+            if let Some(Inbound::Deliver(delivery)) = queue.pop_front() {
+                deliveries.push(delivery);
             }
         }
-        if submissions.is_empty() {
+        if deliveries.is_empty() {
             let command = queue.pop_front().map(Arrival::from);
             return Begun::of(command.into_iter().collect(), now);
         }
         if is_over {
-            let refused = |submission| Arrival::from(Inbound::Deliver(submission));
-            return Begun::of(submissions.into_iter().map(refused).collect(), now);
+            let refused = |delivery| Arrival::from(Inbound::Deliver(delivery));
+            return Begun::of(deliveries.into_iter().map(refused).collect(), now);
         }
         let pool = self.pool.clone();
         let destination = self.destination.clone();
         // Nobody knows how large IPC bytes become.
         let is_columns = |parcel: &Parcel| matches!(parcel, Parcel::Columns(_));
         let flat = || {
-            submissions
+            deliveries
                 .iter()
-                .flat_map(|submission| &submission.parcels)
+                .flat_map(|delivery| &delivery.parcels)
                 .all(is_columns)
         };
-        let inline = now && (bytes < INLINE_BYTES || submissions.len() > 1 && flat());
-        let headers: Vec<Header> = submissions.iter().map(Header::of).collect();
-        let import = move || import(submissions, destination.as_ref(), &pool);
+        let inline = now && (bytes < INLINE_BYTES || deliveries.len() > 1 && flat());
+        let headers: Vec<Header> = deliveries.iter().map(Header::of).collect();
+        let import = move || import(deliveries, destination.as_ref(), &pool);
         if inline {
             // Uncontained, it would end the intake, and everybody after it would wait for ever.
             let imported = catch_unwind(AssertUnwindSafe(import));
@@ -250,24 +250,24 @@ impl Begun {
     }
 }
 
-fn import(submissions: Vec<Submission>, destination: &dyn Destination, pool: &Arc<Pool>) -> Vec<Arrival> {
+fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<Pool>) -> Vec<Arrival> {
     let mut imports = Imports {
         destination,
         pool,
-        delivered: Vec::with_capacity(submissions.len()),
+        delivered: Vec::with_capacity(deliveries.len()),
         run: Vec::new(),
         owners: Vec::new(),
         run_bytes: 0,
         run_rows: 0,
         joined_below: None,
     };
-    for submission in submissions {
-        let mut delivered = Header::of(&submission).refused(not_imported());
-        delivered.slices = Ok(Vec::with_capacity(submission.parcels.len().min(64)));
-        delivered.witness = submission.witness;
+    for delivery in deliveries {
+        let mut delivered = Header::of(&delivery).refused(not_imported());
+        delivered.slices = Ok(Vec::with_capacity(delivery.parcels.len().min(64)));
+        delivered.witness = delivery.witness;
         imports.delivered.push(delivered);
         let owner = imports.delivered.len() - 1;
-        for parcel in submission.parcels {
+        for parcel in delivery.parcels {
             imports.add(owner, parcel);
         }
     }
@@ -402,8 +402,8 @@ impl From<Inbound> for Arrival {
     /// A command as it is; a delivery must be imported.
     fn from(inbound: Inbound) -> Arrival {
         match inbound {
-            Inbound::Deliver(submission) => {
-                Arrival::Delivered(Header::of(&submission).refused(not_imported()))
+            Inbound::Deliver(delivery) => {
+                Arrival::Delivered(Header::of(&delivery).refused(not_imported()))
             }
             Inbound::Prepare { schema, reply } => Arrival::Prepare { schema, reply },
             Inbound::Hurry => Arrival::Hurry,
@@ -424,7 +424,7 @@ fn not_imported() -> Error {
     Error::new(Code::Internal, "nothing was imported")
 }
 
-/// What of a submission outlives its import.
+/// What of a delivery outlives its import.
 struct Header {
     sequence: u64,
     bytes: usize,
@@ -435,14 +435,14 @@ struct Header {
 }
 
 impl Header {
-    fn of(submission: &Submission) -> Self {
+    fn of(delivery: &Delivery) -> Self {
         Header {
-            sequence: submission.sequence,
-            bytes: submission.bytes,
-            charge: submission.charge,
-            admitted: submission.admitted,
-            handoff: submission.handoff,
-            buffers_copied_for_pin_limit: submission.buffers_copied_for_pin_limit,
+            sequence: delivery.sequence,
+            bytes: delivery.bytes,
+            charge: delivery.charge,
+            admitted: delivery.admitted,
+            handoff: delivery.handoff,
+            buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
         }
     }
 

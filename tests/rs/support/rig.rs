@@ -14,7 +14,7 @@ use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{Parcel, Pool};
 use arrow_ingest::outcome::Outcome;
 use arrow_ingest::telemetry::Counters;
-use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Submission, Transmitter, Witness};
+use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Delivery, Transmitter, Witness};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -149,7 +149,7 @@ impl Rig {
     pub fn deliver(&self, parcels: Vec<Parcel>, bytes: usize, witness: Option<Witness>) -> u64 {
         let _gate = self.gate.lock().unwrap();
         let sequence = self.last_sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        self.transmitter.deliver(Submission {
+        self.transmitter.deliver(Delivery {
             sequence,
             parcels,
             bytes,

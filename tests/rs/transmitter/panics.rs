@@ -8,7 +8,7 @@ use arrow_ingest::error::Code;
 use arrow_ingest::handoff::{Parcel, Pool};
 use arrow_ingest::outcome::{Outcome, Status};
 use arrow_ingest::telemetry::Counters;
-use arrow_ingest::transmitter::{Event, Reply, Submission, Transmitter};
+use arrow_ingest::transmitter::{Event, Reply, Delivery, Transmitter};
 use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -137,7 +137,7 @@ async fn on_the_thread_of_dead_letters() {
     for sequence in 1..=3 {
         let parcel = columns(&batch(&schema("n"), 0..3));
         transmitter.request(24).unwrap();
-        transmitter.deliver(Submission {
+        transmitter.deliver(Delivery {
             sequence,
             parcels: vec![parcel] as Vec<Parcel>,
             bytes: 24,
