@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::admission::Admission;
 use super::batcher::Batcher;
 use super::bisect::Search;
-use super::intake::{Arrival, Delivered};
+use super::intake::{Arrival, ImportedDelivery};
 use super::batch_slice::BatchSlice;
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
@@ -282,7 +282,7 @@ impl Engine {
 
     fn on_arrival(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Delivered(delivered) => self.on_delivered(delivered),
+            Arrival::Delivery(delivery) => self.on_delivered(delivery),
             // A dropped reply says that the client is closed.
             Arrival::Prepare { .. } if self.closing.is_some() => {}
             Arrival::Prepare { schema, reply } => {
@@ -307,42 +307,42 @@ impl Engine {
         }
     }
 
-    fn on_delivered(&mut self, delivered: Delivered) {
-        self.last_arrived = delivered.sequence;
+    fn on_delivered(&mut self, delivery: ImportedDelivery) {
+        self.last_arrived = delivery.sequence;
         let now = now();
-        if self.aborted.remove(&delivered.sequence) {
-            return self.refuse(&delivered, aborted());
+        if self.aborted.remove(&delivery.sequence) {
+            return self.refuse(&delivery, aborted());
         }
         if let Some(error) = &self.stopped {
             let error = error.clone();
-            return self.refuse(&delivered, error);
+            return self.refuse(&delivery, error);
         }
-        let sequence = delivered.sequence;
-        let slices = match delivered.slices {
+        let sequence = delivery.sequence;
+        let slices = match delivery.slices {
             Ok(slices) => slices,
             Err(ref error) => {
                 let error = error.clone();
-                return self.refuse(&delivered, error);
+                return self.refuse(&delivery, error);
             }
         };
         self.counters.arriving.sub(1);
         let rows = slices.iter().map(BatchSlice::rows).sum();
         self.counters.rows_admitted.add(rows);
-        self.counters.buffers_realigned.add(delivered.buffers_realigned);
+        self.counters.buffers_realigned.add(delivery.buffers_realigned);
         self.counters
             .buffers_copied_for_pin_limit
-            .add(delivered.buffers_copied_for_pin_limit);
+            .add(delivery.buffers_copied_for_pin_limit);
         self.ledger.enter(AdmittedDelivery {
             sequence,
             rows,
-            bytes: delivered.bytes,
-            charge: delivered.charge,
-            admitted: delivered.admitted,
-            handoff: delivered.handoff,
-            buffers_copied_for_pin_limit: delivered.buffers_copied_for_pin_limit,
-            buffers_realigned: delivered.buffers_realigned,
+            bytes: delivery.bytes,
+            charge: delivery.charge,
+            admitted: delivery.admitted,
+            handoff: delivery.handoff,
+            buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
+            buffers_realigned: delivery.buffers_realigned,
         });
-        if let Some(witness) = delivered.witness {
+        if let Some(witness) = delivery.witness {
             self.witnesses.insert(sequence, witness);
         }
         if rows == 0 {
@@ -731,7 +731,7 @@ mod tests {
         let (arrivals, receiver) = mpsc::channel(1);
         let (_control, control) = mpsc::unbounded_channel();
         let (over, _end) = oneshot::channel();
-        let delivered = Delivered {
+        let delivery = ImportedDelivery {
             sequence: 1,
             bytes: 0,
             charge: 0,
@@ -744,7 +744,7 @@ mod tests {
         };
         let running = tokio::spawn(engine.run(receiver, control, over));
         arrivals
-            .send(vec![Arrival::Delivered(delivered)])
+            .send(vec![Arrival::Delivery(delivery)])
             .await
             .ok()
             .unwrap();

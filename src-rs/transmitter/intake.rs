@@ -65,14 +65,14 @@ pub enum Inbound {
 
 /// The same, with deliveries imported.
 pub enum Arrival {
-    Delivered(Delivered),
+    Delivery(ImportedDelivery),
     Prepare { schema: SchemaRef, reply: Reply },
     Hurry,
     Flush { reply: Reply },
     Close { deadline: Duration, reply: Reply },
 }
 
-pub struct Delivered {
+pub struct ImportedDelivery {
     pub sequence: u64,
     pub bytes: usize,
     pub charge: usize,
@@ -230,7 +230,7 @@ impl Intake {
 /// The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
 fn died(headers: Vec<Header>) -> Vec<Arrival> {
     let error = || Error::new(Code::Internal, "the import of a batch panicked");
-    let refused = |header: Header| Arrival::Delivered(header.refused(error()));
+    let refused = |header: Header| Arrival::Delivery(header.refused(error()));
     headers.into_iter().map(refused).collect()
 }
 
@@ -254,7 +254,7 @@ fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<P
     let mut imports = Imports {
         destination,
         pool,
-        delivered: Vec::with_capacity(deliveries.len()),
+        delivery: Vec::with_capacity(deliveries.len()),
         run: Vec::new(),
         owners: Vec::new(),
         run_bytes: 0,
@@ -262,24 +262,24 @@ fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<P
         joined_below: None,
     };
     for delivery in deliveries {
-        let mut delivered = Header::of(&delivery).refused(not_imported());
-        delivered.slices = Ok(Vec::with_capacity(delivery.parcels.len().min(64)));
-        delivered.witness = delivery.witness;
-        imports.delivered.push(delivered);
-        let owner = imports.delivered.len() - 1;
+        let mut delivery = Header::of(&delivery).refused(not_imported());
+        delivery.slices = Ok(Vec::with_capacity(delivery.parcels.len().min(64)));
+        delivery.witness = delivery.witness;
+        imports.delivery.push(delivery);
+        let owner = imports.delivery.len() - 1;
         for parcel in delivery.parcels {
             imports.add(owner, parcel);
         }
     }
     imports.import_run();
-    imports.delivered.into_iter().map(Arrival::Delivered).collect()
+    imports.delivery.into_iter().map(Arrival::Delivery).collect()
 }
 
 /// Imports in order: small parcels of one schema together, the others each by itself.
 struct Imports<'a> {
     destination: &'a dyn Destination,
     pool: &'a Arc<Pool>,
-    delivered: Vec<Delivered>,
+    delivery: Vec<ImportedDelivery>,
     /// Small parcels of one schema, to be imported together.
     run: Vec<Columns>,
     /// Which delivery each of them belongs to.
@@ -351,20 +351,20 @@ impl Imports<'_> {
         let whole = Arc::new(joined.batch);
         let mut start = 0;
         for (owner, share) in owners.into_iter().zip(joined.shares) {
-            let delivered = &mut self.delivered[owner];
-            if let Ok(slices) = &mut delivered.slices {
+            let delivery = &mut self.delivery[owner];
+            if let Ok(slices) = &mut delivery.slices {
                 // Each parcel by itself: together they would be cut by their average, and rows differ.
                 slices.push(BatchSlice::of(&whole, start, share.rows, share.bytes));
-                delivered.buffers_realigned += share.realigned_buffers;
+                delivery.buffers_realigned += share.realigned_buffers;
             }
             start += share.rows;
         }
     }
 
     fn import_alone(&mut self, owner: usize, parcel: Parcel) {
-        let delivered = &mut self.delivered[owner];
+        let delivery = &mut self.delivery[owner];
         // Refused as a whole: nobody asks for the rest of it.
-        let Ok(slices) = &mut delivered.slices else {
+        let Ok(slices) = &mut delivery.slices else {
             return;
         };
         let payload = match parcel.schema() {
@@ -373,7 +373,7 @@ impl Imports<'_> {
         };
         match parcel.import(payload, self.pool) {
             Ok(imported) => {
-                delivered.buffers_realigned += imported.realigned_buffers;
+                delivery.buffers_realigned += imported.realigned_buffers;
                 let rows: usize = imported.batches.iter().map(RecordBatch::num_rows).sum();
                 for batch in imported.batches {
                     let share = imported.bytes as u128 * batch.num_rows() as u128 / rows.max(1) as u128;
@@ -384,11 +384,11 @@ impl Imports<'_> {
                 // Row numbers count through the whole delivery.
                 let before: usize = slices.iter().map(BatchSlice::rows).sum();
                 let row = error.row().map(|row| row + before as u64);
-                delivered.slices = Err(match row {
+                delivery.slices = Err(match row {
                     Some(row) => error.at_row(row),
                     None => error,
                 });
-                delivered.witness = None;
+                delivery.witness = None;
             }
         }
     }
@@ -403,7 +403,7 @@ impl From<Inbound> for Arrival {
     fn from(inbound: Inbound) -> Arrival {
         match inbound {
             Inbound::Deliver(delivery) => {
-                Arrival::Delivered(Header::of(&delivery).refused(not_imported()))
+                Arrival::Delivery(Header::of(&delivery).refused(not_imported()))
             }
             Inbound::Prepare { schema, reply } => Arrival::Prepare { schema, reply },
             Inbound::Hurry => Arrival::Hurry,
@@ -446,8 +446,8 @@ impl Header {
         }
     }
 
-    fn refused(self, error: Error) -> Delivered {
-        Delivered {
+    fn refused(self, error: Error) -> ImportedDelivery {
+        ImportedDelivery {
             sequence: self.sequence,
             bytes: self.bytes,
             charge: self.charge,

@@ -17,7 +17,7 @@ use crate::destination::Write;
 use crate::error::{Code, Error, RetryClass};
 
 use crate::outcome::{AdmittedDelivery, Outcome, Position, Rejection, RowRange, SettledDelivery, Status};
-use crate::transmitter::intake::{Arrival, Delivered};
+use crate::transmitter::intake::{Arrival, ImportedDelivery};
 use crate::transmitter::batch_slice::BatchSlice;
 use crate::transmitter::window::{FailedRanges, WindowWrite, WriteSlice};
 use crate::transmitter::{Event, Log};
@@ -296,24 +296,24 @@ impl Engine {
     }
 
     /// Settles a delivery that never got as far as the batcher.
-    pub(super) fn refuse(&mut self, delivered: &Delivered, error: Error) {
+    pub(super) fn refuse(&mut self, delivery: &ImportedDelivery, error: Error) {
         self.counters.arriving.sub(1);
         let now = now();
-        let rows = match &delivered.slices {
+        let rows = match &delivery.slices {
             Ok(slices) => slices.iter().map(BatchSlice::rows).sum(),
             Err(_) => 0,
         };
         self.ledger.enter(AdmittedDelivery {
-            sequence: delivered.sequence,
+            sequence: delivery.sequence,
             rows,
-            bytes: delivered.bytes,
-            charge: delivered.charge,
-            admitted: delivered.admitted,
-            handoff: delivered.handoff,
-            buffers_copied_for_pin_limit: delivered.buffers_copied_for_pin_limit,
-            buffers_realigned: delivered.buffers_realigned,
+            bytes: delivery.bytes,
+            charge: delivery.charge,
+            admitted: delivery.admitted,
+            handoff: delivery.handoff,
+            buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
+            buffers_realigned: delivery.buffers_realigned,
         });
-        let settled = self.ledger.fail_rest(delivered.sequence, &error, now);
+        let settled = self.ledger.fail_rest(delivery.sequence, &error, now);
         self.finish(settled);
     }
 
