@@ -1,6 +1,6 @@
 //! Foreign buffers → record batches.
 //!
-//! A batch crosses as a [`Parcel`]: either flat buffers, [`Columns`], which become the structs of the
+//! A batch crosses as a [`HandoffBatch`]: either flat buffers, [`Columns`], which become the structs of the
 //! Arrow C data interface and are imported through them, or IPC bytes, [`IpcBytes`]. Both end as
 //! arrow-rs record batches. Invariants:
 //! - JavaScript may write to pinned memory at any moment. Whatever a reader follows (validity,
@@ -48,7 +48,7 @@ use crate::error::{Code, Error, Result};
 
 /// One batch as it crossed.
 #[derive(Debug)]
-pub enum Parcel {
+pub enum HandoffBatch {
     Columns(Columns),
     Ipc(IpcBytes),
 }
@@ -84,14 +84,14 @@ const DELIVERY_FLOOR: usize = 1_024;
 const ENTRY_FLOOR: usize = 128;
 
 /// What a delivery takes of the budget, in bytes, as `specs/boundary.md` has it.
-pub fn charge(parcels: &[Parcel]) -> usize {
-    parcels.iter().fold(DELIVERY_FLOOR, |sum, parcel| {
-        let entries = match parcel {
-            Parcel::Columns(columns) => 1 + columns.nodes.len() + columns.buffers.len(),
+pub fn charge(handoff_batches: &[HandoffBatch]) -> usize {
+    handoff_batches.iter().fold(DELIVERY_FLOOR, |sum, handoff_batch| {
+        let entries = match handoff_batch {
+            HandoffBatch::Columns(columns) => 1 + columns.nodes.len() + columns.buffers.len(),
             // Whether it is there or not.
-            Parcel::Ipc(_) => 2,
+            HandoffBatch::Ipc(_) => 2,
         };
-        sum.saturating_add(parcel.bytes())
+        sum.saturating_add(handoff_batch.bytes())
             .saturating_add(ENTRY_FLOOR * entries)
     })
 }
@@ -122,7 +122,7 @@ pub struct Imported {
     pub bytes: usize,
 }
 
-impl Parcel {
+impl HandoffBatch {
     /// The batches. Runs off the JavaScript thread; takes time proportional to the structure, and to
     /// the payload too where it is copied or is text.
     ///
@@ -132,24 +132,24 @@ impl Parcel {
     /// copy.
     pub fn import(self, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
         contained(|| match self {
-            Parcel::Columns(columns) => columns::import(&columns, payload, pool),
-            Parcel::Ipc(ipc) => ipc::import(ipc, pool),
+            HandoffBatch::Columns(columns) => columns::import(&columns, payload, pool),
+            HandoffBatch::Ipc(ipc) => ipc::import(ipc, pool),
         })
     }
 
     /// Of its batches; IPC bytes say theirs when they are read.
     pub fn schema(&self) -> Option<&SchemaRef> {
         match self {
-            Parcel::Columns(columns) => Some(&columns.schema),
-            Parcel::Ipc(_) => None,
+            HandoffBatch::Columns(columns) => Some(&columns.schema),
+            HandoffBatch::Ipc(_) => None,
         }
     }
 
     /// As many as the caller says; nobody knows how many IPC bytes hold before they are read.
     pub fn rows(&self) -> Option<usize> {
         match self {
-            Parcel::Columns(columns) => Some(columns.rows),
-            Parcel::Ipc(ipc) => ipc.rows,
+            HandoffBatch::Columns(columns) => Some(columns.rows),
+            HandoffBatch::Ipc(ipc) => ipc.rows,
         }
     }
 
@@ -171,8 +171,8 @@ impl Parcel {
 
     fn buffers(&self) -> impl Iterator<Item = &Foreign> {
         let (columns, ipc) = match self {
-            Parcel::Columns(columns) => (Some(columns), None),
-            Parcel::Ipc(ipc) => (None, Some(&ipc.bytes)),
+            HandoffBatch::Columns(columns) => (Some(columns), None),
+            HandoffBatch::Ipc(ipc) => (None, Some(&ipc.bytes)),
         };
         columns
             .into_iter()

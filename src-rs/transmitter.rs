@@ -37,7 +37,7 @@ pub use admission::Admit;
 use crate::config::Config;
 use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Parcel, Pool};
+use crate::handoff::{HandoffBatch, Pool};
 use crate::outcome::{AdmittedDelivery, Ledger, Outcome};
 use crate::telemetry::Counters;
 use admission::Admission;
@@ -108,7 +108,7 @@ pub type Witness = Box<dyn FnOnce() -> bool + Send>;
 pub struct Delivery {
     /// Strictly increasing in the order of admission.
     pub sequence: u64,
-    pub parcels: Vec<Parcel>,
+    pub handoff_batches: Vec<HandoffBatch>,
     /// Of its buffers.
     pub bytes: usize,
     /// What it takes of the budget.

@@ -15,7 +15,7 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::{Acknowledgements, Opening, Write};
-use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Pool};
+use arrow_ingest::handoff::{Columns, Foreign, Node, HandoffBatch, Pool};
 use arrow_ingest::outcome::Status;
 use arrow_ingest::telemetry::Counters;
 use arrow_ingest::transmitter::{Admit, Event, Reply, Delivery, Transmitter};
@@ -67,7 +67,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
     });
     let counters: Arc<Counters> = Arc::default();
     let transmitter = Transmitter::start(destination, config, Pool::new(64 << 20), counters, observer);
-    let bytes = parcel(&ring[0]).bytes();
+    let bytes = handoff_batch(&ring[0]).bytes();
     let (start, cpu) = (Instant::now(), cpu());
     let mut open = batches;
     let settle = |event: Event, granted: &mut u64, open: &mut u64| match event {
@@ -89,7 +89,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
         }
         transmitter.deliver(Delivery {
             sequence,
-            parcels: vec![parcel(&ring[sequence as usize % ring.len()])],
+            handoff_batches: vec![handoff_batch(&ring[sequence as usize % ring.len()])],
             bytes,
             admitted: Instant::now(),
             handoff: Duration::ZERO,
@@ -127,7 +127,7 @@ async fn write(target: &str, config: &Config, ring: &[RecordBatch], batches: u64
     };
     let mut session = flight.open(opening).await.expect("a session").session;
     let (start, cpu) = (Instant::now(), cpu());
-    let (bytes, rows) = (parcel(&ring[0]).bytes(), ring[0].num_rows());
+    let (bytes, rows) = (handoff_batch(&ring[0]).bytes(), ring[0].num_rows());
     let together = (config.batching.max_rows / rows).max(1) as u64;
     let (mut left, mut turns) = (batches, ring.iter().cycle());
     for id in 1.. {
@@ -189,7 +189,7 @@ async fn latency(target: &str, batch: &RecordBatch, batches: u64) -> String {
 }
 
 /// The batch as it comes over the boundary.
-fn parcel(batch: &RecordBatch) -> Parcel {
+fn handoff_batch(batch: &RecordBatch) -> HandoffBatch {
     let (mut nodes, mut buffers) = (Vec::new(), Vec::new());
     for column in batch.columns() {
         nodes.push(Node {
@@ -206,7 +206,7 @@ fn parcel(batch: &RecordBatch) -> Parcel {
                 .map(|buffer| Some(Foreign::from_buffer(buffer.clone()))),
         );
     }
-    Parcel::Columns(Columns {
+    HandoffBatch::Columns(Columns {
         schema: batch.schema(),
         rows: batch.num_rows(),
         nodes,

@@ -30,7 +30,7 @@ use super::mailbox::Desk;
 use super::malformed;
 use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pin, Pins, Pool, charge};
+use crate::handoff::{Columns, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pin, Pins, Pool, charge};
 use crate::transmitter::{Admit, Delivery, Transmitter, Witness};
 
 const PIN: f64 = 0.0;
@@ -173,8 +173,8 @@ impl Handover<'_> {
         numbers.count("budgetBytes")?;
         let deliveries = self.read(&numbers, buffers, Instant::now())?;
         let mut streams = Vec::new();
-        for parcel in deliveries.into_iter().flat_map(|delivery| delivery.parcels) {
-            let imported = parcel.import(payload, self.pool)?;
+        for handoff_batch in deliveries.into_iter().flat_map(|delivery| delivery.handoff_batches) {
+            let imported = handoff_batch.import(payload, self.pool)?;
             let Some(first) = imported.batches.first() else {
                 continue;
             };
@@ -374,7 +374,7 @@ impl Handover<'_> {
     ) -> Delivery {
         let mut watched = Vec::new();
         let mut copied_for_limit = 0;
-        let mut parcels = Vec::with_capacity(delivery.batch_count);
+        let mut handoff_batches = Vec::with_capacity(delivery.batch_count);
         for batch in batches {
             let mut buffers = Vec::with_capacity(batch.stretch_count);
             for stretch in stretches.by_ref().take(batch.stretch_count) {
@@ -411,12 +411,12 @@ impl Handover<'_> {
                 }
                 buffers.push(Some(foreign));
             }
-            parcels.push(match batch.schema {
-                None => Parcel::Ipc(IpcBytes {
+            handoff_batches.push(match batch.schema {
+                None => HandoffBatch::Ipc(IpcBytes {
                     bytes: buffers.into_iter().next().flatten().unwrap_or_else(empty),
                     rows: batch.rows,
                 }),
-                Some(schema) => Parcel::Columns(Columns {
+                Some(schema) => HandoffBatch::Columns(Columns {
                     schema,
                     rows: batch.rows.unwrap_or_default(),
                     nodes: batch.nodes,
@@ -426,9 +426,9 @@ impl Handover<'_> {
         }
         Delivery {
             sequence: delivery.sequence,
-            bytes: parcels.iter().map(Parcel::bytes).sum(),
-            charge: charge(&parcels),
-            parcels,
+            bytes: handoff_batches.iter().map(HandoffBatch::bytes).sum(),
+            charge: charge(&handoff_batches),
+            handoff_batches,
             admitted: start,
             handoff: std::time::Duration::ZERO,
             buffers_copied_for_pin_limit: copied_for_limit,

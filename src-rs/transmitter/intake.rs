@@ -1,4 +1,4 @@
-//! Parcels → record batches, off the caller's thread, in order.
+//! Handoff batches → record batches, off the caller's thread, in order.
 //!
 //! Large deliveries are imported side by side on the threads that compute; they still arrive in the order in
 //! which they were admitted, and so do the commands between them: a `flush` that overtook a delivery
@@ -29,7 +29,7 @@ use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
 use crate::error::{Code, Error};
-use crate::handoff::{Columns, Parcel, Payload, Pool, can_join, join};
+use crate::handoff::{Columns, HandoffBatch, Payload, Pool, can_join, join};
 
 /// Below this an import is over before a thread would have been found for it.
 const INLINE_BYTES: usize = 128 << 10;
@@ -167,9 +167,9 @@ impl Intake {
                 Inbound::Deliver(delivery) => Some((
                     bytes.saturating_add(delivery.bytes),
                     delivery
-                        .parcels
+                        .handoff_batches
                         .iter()
-                        .filter_map(Parcel::rows)
+                        .filter_map(HandoffBatch::rows)
                         .fold(rows, usize::saturating_add),
                 )),
                 _ => None,
@@ -205,11 +205,11 @@ impl Intake {
         let pool = self.pool.clone();
         let destination = self.destination.clone();
         // Nobody knows how large IPC bytes become.
-        let is_columns = |parcel: &Parcel| matches!(parcel, Parcel::Columns(_));
+        let is_columns = |handoff_batch: &HandoffBatch| matches!(handoff_batch, HandoffBatch::Columns(_));
         let flat = || {
             deliveries
                 .iter()
-                .flat_map(|delivery| &delivery.parcels)
+                .flat_map(|delivery| &delivery.handoff_batches)
                 .all(is_columns)
         };
         let inline = now && (bytes < INLINE_BYTES || deliveries.len() > 1 && flat());
@@ -263,24 +263,24 @@ fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<P
     };
     for delivery in deliveries {
         let mut delivery = Header::of(&delivery).refused(not_imported());
-        delivery.slices = Ok(Vec::with_capacity(delivery.parcels.len().min(64)));
+        delivery.slices = Ok(Vec::with_capacity(delivery.handoff_batches.len().min(64)));
         delivery.witness = delivery.witness;
         imports.delivery.push(delivery);
         let owner = imports.delivery.len() - 1;
-        for parcel in delivery.parcels {
-            imports.add(owner, parcel);
+        for handoff_batch in delivery.handoff_batches {
+            imports.add(owner, handoff_batch);
         }
     }
     imports.import_run();
     imports.delivery.into_iter().map(Arrival::Delivery).collect()
 }
 
-/// Imports in order: small parcels of one schema together, the others each by itself.
+/// Imports in order: small handoff_batches of one schema together, the others each by itself.
 struct Imports<'a> {
     destination: &'a dyn Destination,
     pool: &'a Arc<Pool>,
     delivery: Vec<ImportedDelivery>,
-    /// Small parcels of one schema, to be imported together.
+    /// Small handoff_batches of one schema, to be imported together.
     run: Vec<Columns>,
     /// Which delivery each of them belongs to.
     owners: Vec<usize>,
@@ -291,10 +291,10 @@ struct Imports<'a> {
 }
 
 impl Imports<'_> {
-    fn add(&mut self, owner: usize, parcel: Parcel) {
-        let bytes = parcel.bytes();
-        match parcel {
-            Parcel::Columns(columns)
+    fn add(&mut self, owner: usize, handoff_batch: HandoffBatch) {
+        let bytes = handoff_batch.bytes();
+        match handoff_batch {
+            HandoffBatch::Columns(columns)
                 if is_small(columns.rows, bytes) && bytes < self.joined_below(&columns.schema) =>
             {
                 if self
@@ -312,9 +312,9 @@ impl Imports<'_> {
                     self.import_run();
                 }
             }
-            parcel => {
+            handoff_batch => {
                 self.import_run();
-                self.import_alone(owner, parcel);
+                self.import_alone(owner, handoff_batch);
             }
         }
     }
@@ -344,7 +344,7 @@ impl Imports<'_> {
         };
         let Some(joined) = joined else {
             for (owner, columns) in owners.into_iter().zip(run) {
-                self.import_alone(owner, Parcel::Columns(columns));
+                self.import_alone(owner, HandoffBatch::Columns(columns));
             }
             return;
         };
@@ -353,7 +353,7 @@ impl Imports<'_> {
         for (owner, share) in owners.into_iter().zip(joined.shares) {
             let delivery = &mut self.delivery[owner];
             if let Ok(slices) = &mut delivery.slices {
-                // Each parcel by itself: together they would be cut by their average, and rows differ.
+                // Each handoff_batch by itself: together they would be cut by their average, and rows differ.
                 slices.push(BatchSlice::of(&whole, start, share.rows, share.bytes));
                 delivery.buffers_realigned += share.realigned_buffers;
             }
@@ -361,17 +361,17 @@ impl Imports<'_> {
         }
     }
 
-    fn import_alone(&mut self, owner: usize, parcel: Parcel) {
+    fn import_alone(&mut self, owner: usize, handoff_batch: HandoffBatch) {
         let delivery = &mut self.delivery[owner];
         // Refused as a whole: nobody asks for the rest of it.
         let Ok(slices) = &mut delivery.slices else {
             return;
         };
-        let payload = match parcel.schema() {
+        let payload = match handoff_batch.schema() {
             Some(schema) if !self.destination.computes_on(schema) => Payload::Moved,
             _ => Payload::Computed,
         };
-        match parcel.import(payload, self.pool) {
+        match handoff_batch.import(payload, self.pool) {
             Ok(imported) => {
                 delivery.buffers_realigned += imported.realigned_buffers;
                 let rows: usize = imported.batches.iter().map(RecordBatch::num_rows).sum();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayData, RecordBatch, layout, make_array};
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, UnionMode};
-use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel, Pin, Pins};
+use arrow_ingest::handoff::{Columns, Foreign, Node, HandoffBatch, Pin, Pins};
 
 /// How the buffers lie in memory.
 #[derive(Debug, Clone, Default)]
@@ -74,8 +74,8 @@ impl Heap {
         columns
     }
 
-    pub fn parcel(&mut self, batch: &RecordBatch) -> Parcel {
-        Parcel::Columns(self.columns(batch))
+    pub fn handoff_batch(&mut self, batch: &RecordBatch) -> HandoffBatch {
+        HandoffBatch::Columns(self.columns(batch))
     }
 
     fn bits(&mut self, length: usize, bit: impl Fn(usize) -> bool) -> Foreign {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Foreign, IpcBytes, Parcel, Pool, decode_schema};
+use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch, Pool, decode_schema};
 
 use crate::handoff_explode::{Shape, crosses_as_buffers};
 use crate::handoff_random::{MODES, arrives};
@@ -40,8 +40,8 @@ fn little_endian(test: &str) -> Vec<PathBuf> {
     })
 }
 
-fn ipc(bytes: &[u8], rows: Option<usize>) -> Parcel {
-    Parcel::Ipc(IpcBytes {
+fn ipc(bytes: &[u8], rows: Option<usize>) -> HandoffBatch {
+    HandoffBatch::Ipc(IpcBytes {
         bytes: Foreign::from_buffer(bytes.to_vec().into()),
         rows,
     })

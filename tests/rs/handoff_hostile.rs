@@ -11,14 +11,14 @@ use arrow::ipc::{
     MessageHeader, MetadataVersion, RecordBatchBuilder, SchemaBuilder,
 };
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{Foreign, Imported, IpcBytes, Parcel, Payload, Pins, Pool, decode_schema};
+use arrow_ingest::handoff::{Foreign, Imported, IpcBytes, HandoffBatch, Payload, Pins, Pool, decode_schema};
 
 use crate::handoff_random::MODES;
 use crate::handoff_types::{Seed, batch, leaves, nested, schema_of};
 
 fn import(bytes: &[u8], rows: Option<usize>) -> Result<Imported, Error> {
     let bytes = Foreign::from_buffer(bytes.to_vec().into());
-    Parcel::Ipc(IpcBytes { bytes, rows }).import(Payload::Computed, &Pool::new(1 << 20))
+    HandoffBatch::Ipc(IpcBytes { bytes, rows }).import(Payload::Computed, &Pool::new(1 << 20))
 }
 
 fn stream(batches: &[RecordBatch], options: IpcWriteOptions) -> Vec<u8> {
@@ -67,12 +67,12 @@ fn streams_and_files_arrive_whole() {
             let pin = pins.pin(1, vec![(bytes.as_ptr() as usize, bytes.len())]).unwrap();
             // SAFETY: the bytes outlive the import, after which the pin is gone.
             let foreign = unsafe { Foreign::pinned(bytes.as_ptr(), bytes.len(), pin) };
-            let parcel = Parcel::Ipc(IpcBytes {
+            let handoff_batch = HandoffBatch::Ipc(IpcBytes {
                 bytes: foreign,
                 rows: Some(60),
             });
-            assert_eq!((parcel.bytes(), parcel.is_pinned()), (bytes.len(), true));
-            let imported = parcel.import(payload, &Pool::new(0)).unwrap();
+            assert_eq!((handoff_batch.bytes(), handoff_batch.is_pinned()), (bytes.len(), true));
+            let imported = handoff_batch.import(payload, &Pool::new(0)).unwrap();
             assert_eq!(pins.count(), 0, "IPC bytes are copied, and the pin is let go");
             assert_eq!(imported.batches, given);
             assert_eq!(imported.bytes, bytes.len());

@@ -6,7 +6,7 @@ use arrow::array::*;
 use arrow::buffer::Buffer;
 use arrow::datatypes::*;
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{Columns, Foreign, IpcBytes, Node, Parcel, Payload, Pins, Pool, charge, join};
+use arrow_ingest::handoff::{Columns, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pins, Pool, charge, join};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;
@@ -15,7 +15,7 @@ fn refused(given: &RecordBatch, lie: impl Fn(&mut Columns)) -> Error {
     let [moved, computed] = MODES.map(|payload| {
         let mut columns = Heap::owned(Shape::default()).columns(given);
         lie(&mut columns);
-        let error = Parcel::Columns(columns)
+        let error = HandoffBatch::Columns(columns)
             .import(payload, &Pool::new(0))
             .unwrap_err();
         assert_eq!(error.code(), Code::BatchInvalid, "{error}");
@@ -268,7 +268,7 @@ fn a_flaw_anywhere_in_mixed_text_is_named_by_its_row() {
             for payload in MODES {
                 let mut columns = Heap::owned(Shape::default()).columns(&given);
                 lie(&mut columns);
-                Parcel::Columns(columns)
+                HandoffBatch::Columns(columns)
                     .import(payload, &Pool::new(0))
                     .expect("it is text");
             }
@@ -494,7 +494,7 @@ fn types_that_cannot_be() {
             nodes: vec![Node { length: rows, ..node }; 3],
             buffers: vec![None; 3],
         };
-        let error = Parcel::Columns(columns)
+        let error = HandoffBatch::Columns(columns)
             .import(Payload::Moved, &Pool::new(0))
             .unwrap_err();
         assert!(error.message().contains(reason) || rows > 0, "{error}");
@@ -515,7 +515,7 @@ fn a_refused_batch_lets_go_of_everything() {
         let mut columns = heap.columns(&one(StringArray::from(vec!["a", "b"])));
         columns.buffers.push(None);
         drop(heap);
-        Parcel::Columns(columns).import(payload, &pool).unwrap_err();
+        HandoffBatch::Columns(columns).import(payload, &pool).unwrap_err();
         assert_eq!((pins.count(), pool.stats().in_use), (0, 0));
     }
 }
@@ -534,7 +534,7 @@ fn values_that_begin_elsewhere() {
         ..none.nodes[0]
     }];
     let columns = Columns { nodes, ..none };
-    let imported = Parcel::Columns(columns)
+    let imported = HandoffBatch::Columns(columns)
         .import(Payload::Moved, &Pool::new(0))
         .unwrap();
     assert_eq!(imported.batches[0].num_rows(), 0);
@@ -553,11 +553,11 @@ fn values_that_begin_elsewhere() {
 #[test]
 fn a_delivery_is_charged_for_more_than_its_payload() {
     let text = one(StringArray::from(vec!["ab", "cd"]));
-    let columns = || Heap::owned(Shape::default()).parcel(&text);
+    let columns = || Heap::owned(Shape::default()).handoff_batch(&text);
     let payload = columns().bytes();
     assert_eq!(charge(&[columns()]), 1_024 + 128 * (1 + 1 + 3) + payload);
     assert_eq!(charge(&[columns(), columns()]), 1_024 + 2 * (128 * 5 + payload));
-    let ipc = Parcel::Ipc(IpcBytes {
+    let ipc = HandoffBatch::Ipc(IpcBytes {
         bytes: Foreign::from_buffer(vec![0_u8; 7].into()),
         rows: None,
     });

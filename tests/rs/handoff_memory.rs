@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::*;
 use arrow::datatypes::*;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Foreign, IpcBytes, Parcel, Payload, Pins, Pool};
+use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch, Payload, Pins, Pool};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;
@@ -150,11 +150,11 @@ fn a_copy_without_memory_is_an_error() {
         let given = batch(&schema_of([DataType::Int32]), 3, &mut Seed(1));
         let mut columns = Heap::owned(Shape::default()).columns(&given);
         columns.buffers[1] = Some(foreign.clone());
-        let error = Parcel::Columns(columns)
+        let error = HandoffBatch::Columns(columns)
             .import(Payload::Moved, &pool)
             .unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
-        let ipc = Parcel::Ipc(IpcBytes {
+        let ipc = HandoffBatch::Ipc(IpcBytes {
             bytes: foreign,
             rows: None,
         });
@@ -247,14 +247,14 @@ fn scribbling_over_pinned_memory_never_breaks_a_batch() {
                 for payload in MODES {
                     // One column at a time: one bad byte would refuse them all.
                     let (nodes, buffers) = part(&given, index, &prototype);
-                    let parcel = Parcel::Columns(arrow_ingest::handoff::Columns {
+                    let handoff_batch = HandoffBatch::Columns(arrow_ingest::handoff::Columns {
                         schema: Arc::new(Schema::new(vec![Arc::clone(field)])),
                         rows: 300,
                         nodes,
                         buffers,
                     });
-                    parcel.digest();
-                    match parcel.import(payload, &pool) {
+                    handoff_batch.digest();
+                    match handoff_batch.import(payload, &pool) {
                         Err(error) => {
                             assert_eq!(error.code(), Code::BatchInvalid, "{error}");
                             refused += 1;
@@ -284,7 +284,7 @@ fn writes_after_the_import_change_moved_payload_only() {
     for payload in MODES {
         let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
         let mut heap = Heap::pinned(Shape::default(), &pins);
-        let imported = heap.parcel(&given).import(payload, &Pool::new(0)).unwrap();
+        let imported = heap.handoff_batch(&given).import(payload, &Pool::new(0)).unwrap();
         for (address, length) in &heap.places {
             // SAFETY: the memory is never freed, and nobody reads it at this moment.
             unsafe { std::ptr::write_bytes(*address as *mut u8, 0xFF, *length) };

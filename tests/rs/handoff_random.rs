@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{Columns, Imported, Parcel, Payload, Pins, Pool};
+use arrow_ingest::handoff::{Columns, Imported, HandoffBatch, Payload, Pins, Pool};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
@@ -15,8 +15,8 @@ pub const MODES: [Payload; 2] = [Payload::Moved, Payload::Computed];
 pub fn arrives(given: &RecordBatch, shape: &Shape, payload: Payload) -> Imported {
     let pool = Pool::new(1 << 20);
     let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
-    let parcel = Heap::pinned(shape.clone(), &pins).parcel(given);
-    let imported = parcel
+    let handoff_batch = Heap::pinned(shape.clone(), &pins).handoff_batch(given);
+    let imported = handoff_batch
         .import(payload, &pool)
         .unwrap_or_else(|error| panic!("{error}\n{shape:?} {payload:?} {:?}", given.schema()));
     assert_eq!(imported.batches.len(), 1);
@@ -113,7 +113,7 @@ fn duplicate_names_and_metadata_are_kept() {
 #[test]
 fn a_batch_without_columns_keeps_its_rows() {
     let columns = |rows| {
-        Parcel::Columns(Columns {
+        HandoffBatch::Columns(Columns {
             schema: Arc::new(Schema::empty()),
             rows,
             nodes: vec![],
@@ -144,9 +144,9 @@ fn moved_payload_stays_in_place_and_structure_is_copied() {
     .unwrap();
     let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let mut heap = Heap::pinned(Shape::default(), &pins);
-    let parcel = heap.parcel(&given);
-    assert!(parcel.is_pinned());
-    let imported = parcel.import(Payload::Moved, &Pool::new(0)).unwrap();
+    let handoff_batch = heap.handoff_batch(&given);
+    assert!(handoff_batch.is_pinned());
+    let imported = handoff_batch.import(Payload::Moved, &Pool::new(0)).unwrap();
     let batch = &imported.batches[0];
     let address = |buffer: &arrow::buffer::Buffer| buffer.as_ptr() as usize;
     // Placed in this order: validity, values; offsets, values.
@@ -230,7 +230,7 @@ fn a_digest_tells_whether_payload_changed() {
     let mut changed = vec![0u8; values.len()];
     changed[9_000] = 1;
     *values = arrow_ingest::handoff::Foreign::from_buffer(changed.into());
-    let (one, other) = (Parcel::Columns(one), Parcel::Columns(other));
+    let (one, other) = (HandoffBatch::Columns(one), HandoffBatch::Columns(other));
     assert_eq!(one.digest(), one.digest());
     assert_ne!(one.digest(), other.digest());
     assert_eq!(one.bytes(), other.bytes());

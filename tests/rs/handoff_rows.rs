@@ -61,8 +61,8 @@ fn what_changed_since_the_import_is_checked_again() {
             .unwrap();
     let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let mut heap = Heap::pinned(Shape::default(), &pins);
-    let parcel = heap.parcel(&given);
-    let imported = parcel.import(Payload::Moved, &Pool::new(0)).unwrap();
+    let handoff_batch = heap.handoff_batch(&given);
+    let imported = handoff_batch.import(Payload::Moved, &Pool::new(0)).unwrap();
     let column = imported.batches[0].column(0);
     let before = own(column).unwrap();
     let [_, (text, length)] = heap.places[..] else {

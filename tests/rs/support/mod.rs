@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
-use arrow_ingest::handoff::{Columns, Foreign, IpcBytes, Node, Parcel};
+use arrow_ingest::handoff::{Columns, Foreign, IpcBytes, Node, HandoffBatch};
 
 /// One non-null column of whole numbers, named so that different names are different schemas.
 pub fn schema(name: &str) -> SchemaRef {
@@ -31,7 +31,7 @@ pub fn values(batch: &RecordBatch) -> Vec<i64> {
 }
 
 /// Flat buffers of a batch whose columns are all `Int64`; nothing is copied.
-pub fn columns(batch: &RecordBatch) -> Parcel {
+pub fn columns(batch: &RecordBatch) -> HandoffBatch {
     let mut nodes = Vec::new();
     let mut buffers = Vec::new();
     for column in batch.columns() {
@@ -46,7 +46,7 @@ pub fn columns(batch: &RecordBatch) -> Parcel {
         buffers.push(validity.map(Foreign::from_buffer));
         buffers.push(Some(Foreign::from_buffer(column.values().inner().clone())));
     }
-    Parcel::Columns(Columns {
+    HandoffBatch::Columns(Columns {
         schema: batch.schema(),
         rows: batch.num_rows(),
         nodes,
@@ -54,10 +54,10 @@ pub fn columns(batch: &RecordBatch) -> Parcel {
     })
 }
 
-pub fn ipc(batch: &RecordBatch) -> Parcel {
+pub fn ipc(batch: &RecordBatch) -> HandoffBatch {
     let mut writer = StreamWriter::try_new(Vec::new(), batch.schema_ref()).unwrap();
     writer.write(batch).unwrap();
-    Parcel::Ipc(IpcBytes {
+    HandoffBatch::Ipc(IpcBytes {
         bytes: Foreign::from_buffer(Buffer::from(writer.into_inner().unwrap())),
         rows: Some(batch.num_rows()),
     })

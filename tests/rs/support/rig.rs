@@ -11,7 +11,7 @@ use arrow_ingest::callbacks::RetryPredicate;
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::Destination;
 use arrow_ingest::error::Result;
-use arrow_ingest::handoff::{Parcel, Pool};
+use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::Outcome;
 use arrow_ingest::telemetry::Counters;
 use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Delivery, Transmitter, Witness};
@@ -112,13 +112,13 @@ impl Rig {
     }
 
     pub fn send_all(&self, batches: &[RecordBatch]) -> u64 {
-        self.send_parcels(batches.iter().map(columns).collect(), None)
+        self.send_handoffs(batches.iter().map(columns).collect(), None)
     }
 
-    pub fn send_parcels(&self, parcels: Vec<Parcel>, witness: Option<Witness>) -> u64 {
-        let bytes = parcels.iter().map(Parcel::bytes).sum();
+    pub fn send_handoffs(&self, handoff_batches: Vec<HandoffBatch>, witness: Option<Witness>) -> u64 {
+        let bytes = handoff_batches.iter().map(HandoffBatch::bytes).sum();
         assert_eq!(self.transmitter.request(bytes).unwrap(), Admit::Admitted);
-        self.deliver(parcels, bytes, witness)
+        self.deliver(handoff_batches, bytes, witness)
     }
 
     /// Asks to be let in and waits for it, as callers do.
@@ -127,15 +127,15 @@ impl Rig {
     }
 
     pub async fn send_all_waiting(&self, batches: &[RecordBatch]) -> Result<u64> {
-        let parcels: Vec<Parcel> = batches.iter().map(columns).collect();
-        let bytes = parcels.iter().map(Parcel::bytes).sum();
+        let handoff_batches: Vec<HandoffBatch> = batches.iter().map(columns).collect();
+        let bytes = handoff_batches.iter().map(HandoffBatch::bytes).sum();
         if let Admit::Queued(ticket) = self.transmitter.request(bytes)? {
             self.heard().queued.push(ticket);
             self.until(|heard| heard.granted.contains(&ticket)).await;
             self.transmitter.redeem(ticket, bytes)?;
             self.heard().queued.retain(|queued| *queued != ticket);
         }
-        Ok(self.deliver(parcels, bytes, None))
+        Ok(self.deliver(handoff_batches, bytes, None))
     }
 
     /// As callers do who have lost patience.
@@ -146,12 +146,12 @@ impl Rig {
         }
     }
 
-    pub fn deliver(&self, parcels: Vec<Parcel>, bytes: usize, witness: Option<Witness>) -> u64 {
+    pub fn deliver(&self, handoff_batches: Vec<HandoffBatch>, bytes: usize, witness: Option<Witness>) -> u64 {
         let _gate = self.gate.lock().unwrap();
         let sequence = self.last_sequence.fetch_add(1, Ordering::Relaxed) + 1;
         self.transmitter.deliver(Delivery {
             sequence,
-            parcels,
+            handoff_batches,
             bytes,
             charge: bytes,
             admitted: tokio::time::Instant::now().into_std(),

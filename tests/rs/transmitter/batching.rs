@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Columns, Foreign, Node, Parcel};
+use arrow_ingest::handoff::{Columns, Foreign, Node, HandoffBatch};
 use arrow_ingest::outcome::{Position, Status};
 use serde_json::json;
 use tokio::time::Instant;
@@ -50,7 +50,7 @@ async fn one_that_is_wrong_is_refused_and_its_neighbours_are_not() {
         let rows = values.end as usize - values.start as usize;
         let mut memory: Vec<u8> = values.flat_map(i64::to_le_bytes).collect();
         memory.truncate(bytes);
-        Parcel::Columns(Columns {
+        HandoffBatch::Columns(Columns {
             schema: schema.clone(),
             rows,
             nodes: vec![Node {
@@ -62,10 +62,10 @@ async fn one_that_is_wrong_is_refused_and_its_neighbours_are_not() {
             buffers: vec![None, Some(Foreign::from_buffer(memory.into()))],
         })
     };
-    let before = rig.send_parcels(vec![columns(0..10, 80)], None);
+    let before = rig.send_handoffs(vec![columns(0..10, 80)], None);
     // Its second batch ends in the middle of its third row: the eighth of the delivery.
-    let wrong = rig.send_parcels(vec![columns(10..15, 40), columns(15..20, 20)], None);
-    let after = rig.send_parcels(vec![columns(20..25, 40), columns(25..30, 40)], None);
+    let wrong = rig.send_handoffs(vec![columns(10..15, 40), columns(15..20, 20)], None);
+    let after = rig.send_handoffs(vec![columns(20..25, 40), columns(25..30, 40)], None);
     let outcome = rig.outcome(wrong).await;
     assert_eq!(outcome.status, Status::Failed);
     let error = outcome.error.unwrap();
@@ -207,7 +207,7 @@ async fn batches_of_one_delivery_have_one_outcome() {
 async fn nothing_to_send_is_acknowledged_at_once() {
     let rig = at_write(json!({}));
     let empty = rig.send(&batch(&schema("n"), 0..0));
-    let none = rig.send_parcels(Vec::new(), None);
+    let none = rig.send_handoffs(Vec::new(), None);
     assert_eq!(rig.outcome(empty).await.status, Status::Acknowledged);
     assert_eq!(rig.outcome(none).await.status, Status::Acknowledged);
     assert!(rig.world().calls.is_empty());
@@ -226,7 +226,7 @@ async fn order_is_kept_whatever_the_sizes() {
         let one = batch(&schema, next..next + rows);
         // Large imports run side by side on other threads, and may not overtake small ones.
         if n % 3 == 0 && rows > 0 {
-            rig.send_parcels(vec![ipc(&one)], None);
+            rig.send_handoffs(vec![ipc(&one)], None);
         } else {
             rig.send(&one);
         }
@@ -247,7 +247,7 @@ async fn order_is_kept_between_large_and_small() {
     let mut next = 0;
     for n in 0..24i64 {
         let rows = if n % 4 == 0 { 60_000 } else { 5 };
-        rig.send_parcels(vec![ipc(&batch(&schema, next..next + rows))], None);
+        rig.send_handoffs(vec![ipc(&batch(&schema, next..next + rows))], None);
         next += rows;
     }
     rig.flush().await.unwrap();
@@ -259,15 +259,15 @@ async fn order_is_kept_between_large_and_small() {
 /// what cannot be read is refused, with the row counted through the delivery; others go on.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_cannot_be_read_fails_alone() {
-    use arrow_ingest::handoff::{Foreign, IpcBytes, Parcel};
+    use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch};
     let rig = at_write(json!({}));
     let schema = schema("n");
-    let nonsense = Parcel::Ipc(IpcBytes {
+    let nonsense = HandoffBatch::Ipc(IpcBytes {
         bytes: Foreign::from_buffer(vec![1u8; 64].into()),
         rows: None,
     });
     let good = rig.send(&batch(&schema, 0..3));
-    let bad = rig.send_parcels(vec![ipc(&batch(&schema, 0..3)), nonsense], None);
+    let bad = rig.send_handoffs(vec![ipc(&batch(&schema, 0..3)), nonsense], None);
     let outcome = rig.outcome(bad).await;
     assert_eq!(outcome.status, Status::Failed);
     assert_eq!(outcome.error.unwrap().code().as_str(), "BATCH_INVALID");

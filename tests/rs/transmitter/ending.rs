@@ -232,7 +232,7 @@ async fn close_at_once_settles_everything_at_once() {
         let large = batch(&schema("n"), 0..50_000);
         for n in 0..30 {
             if n % 2 == 0 {
-                rig.send_parcels(vec![ipc(&large)], None);
+                rig.send_handoffs(vec![ipc(&large)], None);
             } else {
                 rig.send(&large.slice(0, 3));
             }
@@ -247,10 +247,10 @@ async fn close_at_once_settles_everything_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_comes_after_the_end_is_told_so() {
     let rig = rig(Durable::AtFlush, json!({}));
-    let parcel = columns(&batch(&schema("n"), 0..3));
+    let handoff_batch = columns(&batch(&schema("n"), 0..3));
     rig.transmitter.request(24).unwrap();
     rig.close(secs(1)).await.unwrap();
-    let sequence = rig.deliver(vec![parcel], 24, None);
+    let sequence = rig.deliver(vec![handoff_batch], 24, None);
     let outcome = rig.outcome(sequence).await;
     assert_eq!(
         (outcome.status, outcome.error.unwrap().code()),
@@ -358,9 +358,9 @@ async fn terminate_lets_go_of_everything() {
     rig.world().flushes = [Act::Hang].into();
     let held = Arc::new(());
     let witness = held.clone();
-    let parcel = columns(&batch(&schema("n"), 0..3));
-    rig.send_parcels(
-        vec![parcel],
+    let handoff_batch = columns(&batch(&schema("n"), 0..3));
+    rig.send_handoffs(
+        vec![handoff_batch],
         Some(Box::new(move || Arc::strong_count(&witness) > 0)),
     );
     let flush = rig.ask(|reply| rig.transmitter.flush(reply));
@@ -388,8 +388,8 @@ fn a_dropped_reply_says_that_the_client_is_closed() {
 async fn changed_memory_is_reported() {
     let rig = rig(Durable::AtFlush, json!({}));
     let send = |unchanged: bool, n: i64| {
-        let parcel = columns(&batch(&schema("n"), n..n + 1));
-        rig.send_parcels(vec![parcel], Some(Box::new(move || unchanged)))
+        let handoff_batch = columns(&batch(&schema("n"), n..n + 1));
+        rig.send_handoffs(vec![handoff_batch], Some(Box::new(move || unchanged)))
     };
     let (good, bad, refused) = (send(true, 0), send(false, 1), send(false, 2));
     rig.transmitter.abort(refused);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow_ingest::config::Config;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Parcel, Pool};
+use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::{Outcome, Status};
 use arrow_ingest::telemetry::Counters;
 use arrow_ingest::transmitter::{Event, Reply, Delivery, Transmitter};
@@ -135,11 +135,11 @@ async fn on_the_thread_of_dead_letters() {
         }),
     );
     for sequence in 1..=3 {
-        let parcel = columns(&batch(&schema("n"), 0..3));
+        let handoff_batch = columns(&batch(&schema("n"), 0..3));
         transmitter.request(24).unwrap();
         transmitter.deliver(Delivery {
             sequence,
-            parcels: vec![parcel] as Vec<Parcel>,
+            handoff_batches: vec![handoff_batch] as Vec<HandoffBatch>,
             bytes: 24,
             charge: 24,
             admitted: std::time::Instant::now(),

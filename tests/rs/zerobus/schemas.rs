@@ -34,7 +34,7 @@ async fn batches_are_brought_into_the_tables_schema() {
         ("id", Arc::new(Int32Array::from(vec![1, 2, 3]))),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    road.rig.send_parcels(vec![ipc(&batch)], None);
+    road.rig.send_handoffs(vec![ipc(&batch)], None);
     check_acknowledged(&road.close().await, 1);
     assert_eq!(road.emulated.ids(), [1, 2, 3]);
     let stored = read(&road.emulated.table());
@@ -106,9 +106,9 @@ async fn timestamps_are_cast_where_that_is_exact_and_else_the_cure_is_named() {
         Arc::new(millis()),
     );
     road.rig
-        .send_parcels(vec![one(instants.clone(), readings.clone())], None);
+        .send_handoffs(vec![one(instants.clone(), readings.clone())], None);
     road.rig.flush().await.unwrap();
-    road.rig.send_parcels(vec![one(readings, instants)], None);
+    road.rig.send_handoffs(vec![one(readings, instants)], None);
     let outcomes = road.close().await;
     check_acknowledged(&outcomes[..1], 1);
     let held = read(&road.emulated.table());
@@ -155,7 +155,7 @@ async fn the_schema_that_connect_was_given_decides() {
         ("id", Arc::new(Int64Array::from_iter_values(10..20))),
     ];
     road.rig
-        .send_parcels(vec![ipc(&RecordBatch::try_from_iter(notes).unwrap())], None);
+        .send_handoffs(vec![ipc(&RecordBatch::try_from_iter(notes).unwrap())], None);
     check_acknowledged(&road.close().await, 2);
     assert_eq!(road.emulated.ids(), (0..20).collect::<Vec<_>>());
     let notes = read(&road.emulated.table());
