@@ -1,6 +1,6 @@
 //! Foreign buffers → record batches.
 //!
-//! A batch crosses as a [`HandoffBatch`]: either flat buffers, [`Columns`], which become the structs of the
+//! A batch crosses as a [`HandoffBatch`]: either flat buffers, [`ColumnBuffers`], which become the structs of the
 //! Arrow C data interface and are imported through them, or IPC bytes, [`IpcBytes`]. Both end as
 //! arrow-rs record batches. Invariants:
 //! - JavaScript may write to pinned memory at any moment. Whatever a reader follows (validity,
@@ -49,13 +49,13 @@ use crate::error::{Code, Error, Result};
 /// One batch as it crossed.
 #[derive(Debug)]
 pub enum HandoffBatch {
-    Columns(Columns),
+    Columns(ColumnBuffers),
     Ipc(IpcBytes),
 }
 
 /// Flat buffers, in the order of `specs/boundary.md`.
 #[derive(Debug)]
-pub struct Columns {
+pub struct ColumnBuffers {
     pub schema: SchemaRef,
     pub rows: usize,
     pub nodes: Vec<Node>,
@@ -183,7 +183,7 @@ impl HandoffBatch {
 
 /// Imports small batches of one schema as one. `None`: they are to be imported one by one, because one of
 /// them is wrong, because there is no memory for the copy, or because the schema is none that [`can_join`].
-pub fn join(batches: &[Columns], pool: &Arc<Pool>) -> Option<Joined> {
+pub fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<Joined> {
     contained(|| Ok(join::join(batches, pool))).ok().flatten()
 }
 

@@ -15,7 +15,7 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::{Acknowledgements, Opening, Write};
-use arrow_ingest::handoff::{Columns, Foreign, Node, HandoffBatch, Pool};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, Node, HandoffBatch, Pool};
 use arrow_ingest::outcome::Status;
 use arrow_ingest::telemetry::Counters;
 use arrow_ingest::transmitter::{Admit, Event, Reply, Delivery, Transmitter};
@@ -206,7 +206,7 @@ fn handoff_batch(batch: &RecordBatch) -> HandoffBatch {
                 .map(|buffer| Some(Foreign::from_buffer(buffer.clone()))),
         );
     }
-    HandoffBatch::Columns(Columns {
+    HandoffBatch::Columns(ColumnBuffers {
         schema: batch.schema(),
         rows: batch.num_rows(),
         nodes,

@@ -30,7 +30,7 @@ use super::mailbox::Desk;
 use super::malformed;
 use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Columns, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pin, Pins, Pool, charge};
+use crate::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pin, Pins, Pool, charge};
 use crate::transmitter::{Admit, Delivery, Transmitter, Witness};
 
 const PIN: f64 = 0.0;
@@ -416,7 +416,7 @@ impl Handover<'_> {
                     bytes: buffers.into_iter().next().flatten().unwrap_or_else(empty),
                     rows: batch.rows,
                 }),
-                Some(schema) => HandoffBatch::Columns(Columns {
+                Some(schema) => HandoffBatch::Columns(ColumnBuffers {
                     schema,
                     rows: batch.rows.unwrap_or_default(),
                     nodes: batch.nodes,

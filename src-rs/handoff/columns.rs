@@ -23,10 +23,10 @@ use super::pool::Pool;
 use super::structure::{Offsets, Rows, bounds, check_keys, copy_values, key_positions, offsets, validity};
 use super::text::Text;
 use super::views::views;
-use super::{Columns, Imported, Node, Payload, invalid};
+use super::{ColumnBuffers, Imported, Node, Payload, invalid};
 use crate::error::Result;
 
-pub(super) fn import(columns: &Columns, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
+pub(super) fn import(columns: &ColumnBuffers, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
     match payload {
         Payload::Moved => check(columns, payload, pool, Text::Named),
         // What is copied is checked by arrow, which is fast and names no row. So whoever is refused is
@@ -36,8 +36,8 @@ pub(super) fn import(columns: &Columns, payload: Payload, pool: &Arc<Pool>) -> R
     }
 }
 
-fn check(columns: &Columns, payload: Payload, pool: &Arc<Pool>, text: Text) -> Result<Imported> {
-    let Columns {
+fn check(columns: &ColumnBuffers, payload: Payload, pool: &Arc<Pool>, text: Text) -> Result<Imported> {
+    let ColumnBuffers {
         schema,
         rows,
         nodes,

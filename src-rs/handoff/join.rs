@@ -21,7 +21,7 @@ use super::foreign::Foreign;
 use super::layout::{MAX_ROWS, Shape, shape};
 use super::pool::{Block, Pool};
 use super::structure::{Rows, validity};
-use super::{Columns, Node};
+use super::{ColumnBuffers, Node};
 
 /// Several batches as one.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub fn can_join(schema: &Schema) -> bool {
 }
 
 /// `None`: they are to be imported one by one.
-pub(super) fn join(batches: &[Columns], pool: &Arc<Pool>) -> Option<Joined> {
+pub(super) fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<Joined> {
     let schema = &batches.first()?.schema;
     let same = |batch: &Columns| Arc::ptr_eq(&batch.schema, schema) || batch.schema == *schema;
     if !batches.iter().all(same) {
@@ -105,7 +105,7 @@ pub(super) fn join(batches: &[Columns], pool: &Arc<Pool>) -> Option<Joined> {
 
 /// The walk over the same column of all batches.
 struct SideBySide<'a> {
-    batches: &'a [Columns],
+    batches: &'a [ColumnBuffers],
     rows: usize,
     /// Of each batch, where the column begins.
     node: usize,
@@ -166,7 +166,7 @@ impl<'a> SideBySide<'a> {
     /// The next buffer of every batch, with its node.
     fn next(
         &mut self,
-    ) -> impl Iterator<Item = Option<(&'a Columns, &'a Node, Option<&'a Foreign>)>> + use<'a> {
+    ) -> impl Iterator<Item = Option<(&'a ColumnBuffers, &'a Node, Option<&'a Foreign>)>> + use<'a> {
         let (node, buffer) = (self.node, self.buffer);
         self.buffer += 1;
         self.batches.iter().map(move |batch| {

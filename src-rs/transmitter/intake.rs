@@ -29,7 +29,7 @@ use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
 use crate::error::{Code, Error};
-use crate::handoff::{Columns, HandoffBatch, Payload, Pool, can_join, join};
+use crate::handoff::{ColumnBuffers, HandoffBatch, Payload, Pool, can_join, join};
 
 /// Below this an import is over before a thread would have been found for it.
 const INLINE_BYTES: usize = 128 << 10;
@@ -281,7 +281,7 @@ struct Imports<'a> {
     pool: &'a Arc<Pool>,
     delivery: Vec<ImportedDelivery>,
     /// Small handoff_batches of one schema, to be imported together.
-    run: Vec<Columns>,
+    run: Vec<ColumnBuffers>,
     /// Which delivery each of them belongs to.
     owners: Vec<usize>,
     run_bytes: usize,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayData, RecordBatch, layout, make_array};
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, UnionMode};
-use arrow_ingest::handoff::{Columns, Foreign, Node, HandoffBatch, Pin, Pins};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, Node, HandoffBatch, Pin, Pins};
 
 /// How the buffers lie in memory.
 #[derive(Debug, Clone, Default)]
@@ -61,8 +61,8 @@ impl Heap {
         unsafe { Foreign::pinned(pointer, length, Arc::clone(pin)) }
     }
 
-    pub fn columns(&mut self, batch: &RecordBatch) -> Columns {
-        let mut columns = Columns {
+    pub fn columns(&mut self, batch: &RecordBatch) -> ColumnBuffers {
+        let mut columns = ColumnBuffers {
             schema: batch.schema(),
             rows: batch.num_rows(),
             nodes: Vec::new(),

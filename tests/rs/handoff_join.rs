@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::compute::concat_batches;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{Columns, Foreign, Payload, Pins, Pool, Share, can_join, join};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, Payload, Pins, Pool, Share, can_join, join};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
@@ -28,7 +28,7 @@ fn shape(turn: usize) -> Shape {
     }
 }
 
-fn columns(batches: &[RecordBatch], pins: &Arc<Pins>) -> Vec<Columns> {
+fn columns(batches: &[RecordBatch], pins: &Arc<Pins>) -> Vec<ColumnBuffers> {
     batches
         .iter()
         .enumerate()

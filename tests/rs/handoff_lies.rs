@@ -6,7 +6,7 @@ use arrow::array::*;
 use arrow::buffer::Buffer;
 use arrow::datatypes::*;
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{Columns, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pins, Pool, charge, join};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pins, Pool, charge, join};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;
@@ -488,7 +488,7 @@ fn types_that_cannot_be() {
         } else {
             0
         };
-        let columns = Columns {
+        let columns = ColumnBuffers {
             schema: schema_with(kind),
             rows,
             nodes: vec![Node { length: rows, ..node }; 3],
@@ -533,7 +533,7 @@ fn values_that_begin_elsewhere() {
         variadic: usize::MAX,
         ..none.nodes[0]
     }];
-    let columns = Columns { nodes, ..none };
+    let columns = ColumnBuffers { nodes, ..none };
     let imported = HandoffBatch::Columns(columns)
         .import(Payload::Moved, &Pool::new(0))
         .unwrap();

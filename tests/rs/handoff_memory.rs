@@ -247,7 +247,7 @@ fn scribbling_over_pinned_memory_never_breaks_a_batch() {
                 for payload in MODES {
                     // One column at a time: one bad byte would refuse them all.
                     let (nodes, buffers) = part(&given, index, &prototype);
-                    let handoff_batch = HandoffBatch::Columns(arrow_ingest::handoff::Columns {
+                    let handoff_batch = HandoffBatch::Columns(arrow_ingest::handoff::ColumnBuffers {
                         schema: Arc::new(Schema::new(vec![Arc::clone(field)])),
                         rows: 300,
                         nodes,
@@ -306,7 +306,7 @@ fn writes_after_the_import_change_moved_payload_only() {
 fn part(
     given: &RecordBatch,
     index: usize,
-    whole: &arrow_ingest::handoff::Columns,
+    whole: &arrow_ingest::handoff::ColumnBuffers,
 ) -> (Vec<arrow_ingest::handoff::Node>, Vec<Option<Foreign>>) {
     let count = |upto: usize| {
         let some: Vec<usize> = (0..upto).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{Columns, Imported, HandoffBatch, Payload, Pins, Pool};
+use arrow_ingest::handoff::{ColumnBuffers, Imported, HandoffBatch, Payload, Pins, Pool};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
@@ -113,7 +113,7 @@ fn duplicate_names_and_metadata_are_kept() {
 #[test]
 fn a_batch_without_columns_keeps_its_rows() {
     let columns = |rows| {
-        HandoffBatch::Columns(Columns {
+        HandoffBatch::Columns(ColumnBuffers {
             schema: Arc::new(Schema::empty()),
             rows,
             nodes: vec![],

@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
-use arrow_ingest::handoff::{Columns, Foreign, IpcBytes, Node, HandoffBatch};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch};
 
 /// One non-null column of whole numbers, named so that different names are different schemas.
 pub fn schema(name: &str) -> SchemaRef {
@@ -46,7 +46,7 @@ pub fn columns(batch: &RecordBatch) -> HandoffBatch {
         buffers.push(validity.map(Foreign::from_buffer));
         buffers.push(Some(Foreign::from_buffer(column.values().inner().clone())));
     }
-    HandoffBatch::Columns(Columns {
+    HandoffBatch::Columns(ColumnBuffers {
         schema: batch.schema(),
         rows: batch.num_rows(),
         nodes,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Columns, Foreign, Node, HandoffBatch};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, Node, HandoffBatch};
 use arrow_ingest::outcome::{Position, Status};
 use serde_json::json;
 use tokio::time::Instant;
@@ -50,7 +50,7 @@ async fn one_that_is_wrong_is_refused_and_its_neighbours_are_not() {
         let rows = values.end as usize - values.start as usize;
         let mut memory: Vec<u8> = values.flat_map(i64::to_le_bytes).collect();
         memory.truncate(bytes);
-        HandoffBatch::Columns(Columns {
+        HandoffBatch::Columns(ColumnBuffers {
             schema: schema.clone(),
             rows,
             nodes: vec![Node {
