@@ -5,7 +5,7 @@
 //! arrow-rs record batches. Invariants:
 //! - JavaScript may write to pinned memory at any moment. Whatever a reader follows (validity,
 //!   offsets, views, type ids, keys) is copied first, and the copies are checked in full.
-//! - Payload stays where it is only for destinations that merely move bytes ([`Payload::Moved`]).
+//! - Payload stays where it is only for destinations that merely move bytes ([`PayloadUse::Moved`]).
 //!   For all others it is copied, checked after copying, and the pin is gone when the import returns.
 //! - The input is hostile: every length is checked before it is used or allocated for, nesting is
 //!   bounded, and a panic in a library is an error of the batch, not the end of the process.
@@ -106,7 +106,7 @@ pub struct IpcBytes {
 
 /// What the destination does with payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payload {
+pub enum PayloadUse {
     /// It moves bytes and looks at none: pinned payload may stay where it is.
     Moved,
     /// It computes on them, so they must not change: payload is copied first.
@@ -130,7 +130,7 @@ impl HandoffBatch {
     /// `BATCH_INVALID` for buffers that contradict their schema or themselves, with the column as a
     /// dotted path and the row where there is one; `RESOURCE_EXHAUSTED` if there is no memory for a
     /// copy.
-    pub fn import(self, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
+    pub fn import(self, payload: PayloadUse, pool: &Arc<Pool>) -> Result<Imported> {
         contained(|| match self {
             HandoffBatch::Columns(columns) => columns::import(&columns, payload, pool),
             HandoffBatch::Ipc(ipc) => ipc::import(ipc, pool),

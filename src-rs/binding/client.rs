@@ -20,7 +20,7 @@ use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::destination::{self, Destination};
 use crate::error::{Code, Error, Result};
-use crate::handoff::{Payload, Pins, Pool, decode_schema};
+use crate::handoff::{PayloadUse, Pins, Pool, decode_schema};
 use crate::telemetry::Counters;
 use crate::transmitter::{Event, Reply, Transmitter};
 
@@ -263,9 +263,9 @@ impl NativeClient {
         let schemas = self.schemas.borrow();
         let handover = self.handover(env, &schemas);
         let payload = if computed {
-            Payload::Computed
+            PayloadUse::Computed
         } else {
-            Payload::Moved
+            PayloadUse::Moved
         };
         let streams = handover
             .echo(call, buffers.raw(), payload)

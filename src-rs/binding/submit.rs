@@ -30,7 +30,7 @@ use super::mailbox::Desk;
 use super::malformed;
 use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pin, Pins, Pool, charge};
+use crate::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, PayloadUse, Pin, Pins, Pool, charge};
 use crate::transmitter::{Admit, Delivery, Transmitter, Witness};
 
 const PIN: f64 = 0.0;
@@ -167,7 +167,7 @@ impl Handover<'_> {
     }
 
     /// Imports the batches of a call and writes each as an IPC stream. Sends nothing.
-    pub fn echo(&self, call: &[f64], buffers: sys::napi_value, payload: Payload) -> Result<Vec<Vec<u8>>> {
+    pub fn echo(&self, call: &[f64], buffers: sys::napi_value, payload: PayloadUse) -> Result<Vec<Vec<u8>>> {
         let mut numbers = Numbers { rest: call };
         numbers.count("ticket")?;
         numbers.count("budgetBytes")?;

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A parent asks each child for exactly the rows that it refers to, and a child that is shorter is
 //!   refused: every length in the result agrees with every other.
-//! - After an import with [`Payload::Computed`] nothing refers to pinned memory.
+//! - After an import with [`PayloadUse::Computed`] nothing refers to pinned memory.
 //! - Every node and buffer given is used, or the batch is refused: what is left over means that the
 //!   two sides disagree about the schema.
 //!
@@ -23,20 +23,20 @@ use super::pool::Pool;
 use super::structure::{Offsets, Rows, bounds, check_keys, copy_values, key_positions, offsets, validity};
 use super::text::Text;
 use super::views::views;
-use super::{ColumnBuffers, Imported, Node, Payload, invalid};
+use super::{ColumnBuffers, Imported, Node, PayloadUse, invalid};
 use crate::error::Result;
 
-pub(super) fn import(columns: &ColumnBuffers, payload: Payload, pool: &Arc<Pool>) -> Result<Imported> {
+pub(super) fn import(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>) -> Result<Imported> {
     match payload {
-        Payload::Moved => check(columns, payload, pool, Text::Named),
+        PayloadUse::Moved => check(columns, payload, pool, Text::Named),
         // What is copied is checked by arrow, which is fast and names no row. So whoever is refused is
         // looked at once more.
-        Payload::Computed => check(columns, payload, pool, Text::LeftToArrow)
+        PayloadUse::Computed => check(columns, payload, pool, Text::LeftToArrow)
             .or_else(|_| check(columns, payload, pool, Text::Named)),
     }
 }
 
-fn check(columns: &ColumnBuffers, payload: Payload, pool: &Arc<Pool>, text: Text) -> Result<Imported> {
+fn check(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>, text: Text) -> Result<Imported> {
     let ColumnBuffers {
         schema,
         rows,
@@ -67,7 +67,7 @@ fn check(columns: &ColumnBuffers, payload: Payload, pool: &Arc<Pool>, text: Text
         // SAFETY: `column` has checked every buffer against the type; see the module's invariants.
         let data = unsafe { cdata::import(array, field.data_type().clone()) }
             .map_err(|error| invalid("the column cannot be imported").caused_by(&error))?;
-        if payload == Payload::Computed {
+        if payload == PayloadUse::Computed {
             // From here on, kernels rely on this without checking.
             data.validate_full().map_err(|error| {
                 invalid(format!("column {:?}: {error}", field.name())).in_field(field.name())
@@ -109,7 +109,7 @@ struct Taken {
 struct Walk<'a> {
     nodes: std::slice::Iter<'a, Node>,
     buffers: std::slice::Iter<'a, Option<Foreign>>,
-    payload: Payload,
+    payload: PayloadUse,
     pool: &'a Arc<Pool>,
     text: Text,
     realigned: usize,
@@ -485,7 +485,7 @@ impl Walk<'_> {
         self.bytes += bytes;
         let aligned = (part.pointer() as usize).is_multiple_of(alignment);
         self.realigned += usize::from(!aligned);
-        let computed = self.payload == Payload::Computed && part.is_pinned();
+        let computed = self.payload == PayloadUse::Computed && part.is_pinned();
         if aligned && !computed {
             return Ok(Some(part));
         }

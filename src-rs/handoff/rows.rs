@@ -5,7 +5,7 @@
 //! - [`trim`] copies no payload and reads none.
 //!
 //! It decides nothing: who is about to compute on payload that was imported as
-//! [`Payload::Moved`](super::Payload::Moved) calls [`own`] first.
+//! [`PayloadUse::Moved`](super::PayloadUse::Moved) calls [`own`] first.
 
 use std::ptr::NonNull;
 use std::sync::Arc;

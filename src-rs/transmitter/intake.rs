@@ -29,7 +29,7 @@ use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
 use crate::error::{Code, Error};
-use crate::handoff::{ColumnBuffers, HandoffBatch, Payload, Pool, can_join, join};
+use crate::handoff::{ColumnBuffers, HandoffBatch, PayloadUse, Pool, can_join, join};
 
 /// Below this an import is over before a thread would have been found for it.
 const INLINE_BYTES: usize = 128 << 10;
@@ -368,8 +368,8 @@ impl Imports<'_> {
             return;
         };
         let payload = match handoff_batch.schema() {
-            Some(schema) if !self.destination.computes_on(schema) => Payload::Moved,
-            _ => Payload::Computed,
+            Some(schema) if !self.destination.computes_on(schema) => PayloadUse::Moved,
+            _ => PayloadUse::Computed,
         };
         match handoff_batch.import(payload, self.pool) {
             Ok(imported) => {

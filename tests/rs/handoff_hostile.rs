@@ -11,14 +11,14 @@ use arrow::ipc::{
     MessageHeader, MetadataVersion, RecordBatchBuilder, SchemaBuilder,
 };
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{Foreign, Imported, IpcBytes, HandoffBatch, Payload, Pins, Pool, decode_schema};
+use arrow_ingest::handoff::{Foreign, Imported, IpcBytes, HandoffBatch, PayloadUse, Pins, Pool, decode_schema};
 
 use crate::handoff_random::MODES;
 use crate::handoff_types::{Seed, batch, leaves, nested, schema_of};
 
 fn import(bytes: &[u8], rows: Option<usize>) -> Result<Imported, Error> {
     let bytes = Foreign::from_buffer(bytes.to_vec().into());
-    HandoffBatch::Ipc(IpcBytes { bytes, rows }).import(Payload::Computed, &Pool::new(1 << 20))
+    HandoffBatch::Ipc(IpcBytes { bytes, rows }).import(PayloadUse::Computed, &Pool::new(1 << 20))
 }
 
 fn stream(batches: &[RecordBatch], options: IpcWriteOptions) -> Vec<u8> {

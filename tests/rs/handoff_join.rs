@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::compute::concat_batches;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, Payload, Pins, Pool, Share, can_join, join};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, PayloadUse, Pins, Pool, Share, can_join, join};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
@@ -97,7 +97,7 @@ proptest! {
         prop_assert_eq!(&shares, &rows);
         // As the import by itself counts them.
         for (columns, share) in given.into_iter().zip(&joined.shares) {
-            let alone = arrow_ingest::handoff::HandoffBatch::Columns(columns).import(Payload::Moved, &pool).unwrap();
+            let alone = arrow_ingest::handoff::HandoffBatch::Columns(columns).import(PayloadUse::Moved, &pool).unwrap();
             prop_assert_eq!(share.realigned_buffers, alone.realigned_buffers);
             // Without rows it has an offset of its own, alone; and a bitmap there begins at the bit that the
             // booleans begin at, which may take a byte more.

@@ -6,7 +6,7 @@ use arrow::array::*;
 use arrow::buffer::Buffer;
 use arrow::datatypes::*;
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, Payload, Pins, Pool, charge, join};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, PayloadUse, Pins, Pool, charge, join};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;
@@ -495,7 +495,7 @@ fn types_that_cannot_be() {
             buffers: vec![None; 3],
         };
         let error = HandoffBatch::Columns(columns)
-            .import(Payload::Moved, &Pool::new(0))
+            .import(PayloadUse::Moved, &Pool::new(0))
             .unwrap_err();
         assert!(error.message().contains(reason) || rows > 0, "{error}");
         assert!(
@@ -535,7 +535,7 @@ fn values_that_begin_elsewhere() {
     }];
     let columns = ColumnBuffers { nodes, ..none };
     let imported = HandoffBatch::Columns(columns)
-        .import(Payload::Moved, &Pool::new(0))
+        .import(PayloadUse::Moved, &Pool::new(0))
         .unwrap();
     assert_eq!(imported.batches[0].num_rows(), 0);
     let lists = one(ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::*;
 use arrow::datatypes::*;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch, Payload, Pins, Pool};
+use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch, PayloadUse, Pins, Pool};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;
@@ -151,7 +151,7 @@ fn a_copy_without_memory_is_an_error() {
         let mut columns = Heap::owned(Shape::default()).columns(&given);
         columns.buffers[1] = Some(foreign.clone());
         let error = HandoffBatch::Columns(columns)
-            .import(Payload::Moved, &pool)
+            .import(PayloadUse::Moved, &pool)
             .unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
         let ipc = HandoffBatch::Ipc(IpcBytes {
@@ -159,7 +159,7 @@ fn a_copy_without_memory_is_an_error() {
             rows: None,
         });
         assert_eq!(
-            ipc.import(Payload::Moved, &pool).unwrap_err().code(),
+            ipc.import(PayloadUse::Moved, &pool).unwrap_err().code(),
             Code::ResourceExhausted
         );
     }
@@ -263,7 +263,7 @@ fn scribbling_over_pinned_memory_never_breaks_a_batch() {
                             taken += 1;
                             let data = imported.batches[0].column(0).to_data();
                             data.validate().unwrap();
-                            if payload == Payload::Computed {
+                            if payload == PayloadUse::Computed {
                                 data.validate_full().unwrap();
                             }
                         }
@@ -291,8 +291,8 @@ fn writes_after_the_import_change_moved_payload_only() {
         }
         let batch = &imported.batches[0];
         match payload {
-            Payload::Computed => assert_eq!(batch, &given),
-            Payload::Moved => assert_ne!(batch, &given),
+            PayloadUse::Computed => assert_eq!(batch, &given),
+            PayloadUse::Moved => assert_ne!(batch, &given),
         }
         for (column, original) in batch.columns().iter().zip(given.columns()) {
             let (now, before) = (column.to_data(), original.to_data());

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{ColumnBuffers, Imported, HandoffBatch, Payload, Pins, Pool};
+use arrow_ingest::handoff::{ColumnBuffers, Imported, HandoffBatch, PayloadUse, Pins, Pool};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_types::{Seed, batch, leaves, nested, schema_of};
 
-pub const MODES: [Payload; 2] = [Payload::Moved, Payload::Computed];
+pub const MODES: [PayloadUse; 2] = [PayloadUse::Moved, PayloadUse::Computed];
 
-pub fn arrives(given: &RecordBatch, shape: &Shape, payload: Payload) -> Imported {
+pub fn arrives(given: &RecordBatch, shape: &Shape, payload: PayloadUse) -> Imported {
     let pool = Pool::new(1 << 20);
     let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let handoff_batch = Heap::pinned(shape.clone(), &pins).handoff_batch(given);
@@ -25,7 +25,7 @@ pub fn arrives(given: &RecordBatch, shape: &Shape, payload: Payload) -> Imported
         // Nothing changes the memory in these tests, so that looking at pinned payload is fine.
         column.to_data().validate_full().unwrap();
     }
-    if payload == Payload::Computed {
+    if payload == PayloadUse::Computed {
         assert_eq!(pins.count(), 0, "nothing refers to pinned memory");
     }
     imported
@@ -120,11 +120,11 @@ fn a_batch_without_columns_keeps_its_rows() {
             buffers: vec![],
         })
     };
-    let imported = columns(12).import(Payload::Moved, &Pool::new(0)).unwrap();
+    let imported = columns(12).import(PayloadUse::Moved, &Pool::new(0)).unwrap();
     assert_eq!(imported.batches[0].num_rows(), 12);
     assert_eq!(imported.bytes, 0);
     columns(usize::MAX)
-        .import(Payload::Moved, &Pool::new(0))
+        .import(PayloadUse::Moved, &Pool::new(0))
         .unwrap_err();
 }
 
@@ -146,7 +146,7 @@ fn moved_payload_stays_in_place_and_structure_is_copied() {
     let mut heap = Heap::pinned(Shape::default(), &pins);
     let handoff_batch = heap.handoff_batch(&given);
     assert!(handoff_batch.is_pinned());
-    let imported = handoff_batch.import(Payload::Moved, &Pool::new(0)).unwrap();
+    let imported = handoff_batch.import(PayloadUse::Moved, &Pool::new(0)).unwrap();
     let batch = &imported.batches[0];
     let address = |buffer: &arrow::buffer::Buffer| buffer.as_ptr() as usize;
     // Placed in this order: validity, values; offsets, values.

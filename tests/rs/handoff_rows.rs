@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::datatypes::*;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Payload, Pins, Pool, can_own, own, trim};
+use arrow_ingest::handoff::{PayloadUse, Pins, Pool, can_own, own, trim};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_types::{Seed, batch, leaves, nested, schema_of};
@@ -62,7 +62,7 @@ fn what_changed_since_the_import_is_checked_again() {
     let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let mut heap = Heap::pinned(Shape::default(), &pins);
     let handoff_batch = heap.handoff_batch(&given);
-    let imported = handoff_batch.import(Payload::Moved, &Pool::new(0)).unwrap();
+    let imported = handoff_batch.import(PayloadUse::Moved, &Pool::new(0)).unwrap();
     let column = imported.batches[0].column(0);
     let before = own(column).unwrap();
     let [_, (text, length)] = heap.places[..] else {
