@@ -114,7 +114,7 @@ pub enum PayloadUse {
 }
 
 #[derive(Debug)]
-pub struct Imported {
+pub struct ImportedBatches {
     pub batches: Vec<RecordBatch>,
     /// Payload buffers copied because their address did not suit their type.
     pub realigned_buffers: usize,
@@ -130,7 +130,7 @@ impl HandoffBatch {
     /// `BATCH_INVALID` for buffers that contradict their schema or themselves, with the column as a
     /// dotted path and the row where there is one; `RESOURCE_EXHAUSTED` if there is no memory for a
     /// copy.
-    pub fn import(self, payload: PayloadUse, pool: &Arc<Pool>) -> Result<Imported> {
+    pub fn import(self, payload: PayloadUse, pool: &Arc<Pool>) -> Result<ImportedBatches> {
         contained(|| match self {
             HandoffBatch::Columns(columns) => columns::import(&columns, payload, pool),
             HandoffBatch::Ipc(ipc) => ipc::import(ipc, pool),

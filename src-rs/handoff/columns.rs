@@ -23,10 +23,10 @@ use super::pool::Pool;
 use super::structure::{Offsets, Rows, bounds, check_keys, copy_values, key_positions, offsets, validity};
 use super::text::Text;
 use super::views::views;
-use super::{ColumnBuffers, Imported, Node, PayloadUse, invalid};
+use super::{ColumnBuffers, ImportedBatches, Node, PayloadUse, invalid};
 use crate::error::Result;
 
-pub(super) fn import(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>) -> Result<Imported> {
+pub(super) fn import(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>) -> Result<ImportedBatches> {
     match payload {
         PayloadUse::Moved => check(columns, payload, pool, Text::Named),
         // What is copied is checked by arrow, which is fast and names no row. So whoever is refused is
@@ -36,7 +36,7 @@ pub(super) fn import(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Po
     }
 }
 
-fn check(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>, text: Text) -> Result<Imported> {
+fn check(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>, text: Text) -> Result<ImportedBatches> {
     let ColumnBuffers {
         schema,
         rows,
@@ -86,7 +86,7 @@ fn check(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>, text: T
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let batch = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
         .map_err(|error| invalid(error.to_string()).caused_by(&error))?;
-    Ok(Imported {
+    Ok(ImportedBatches {
         batches: vec![batch],
         realigned_buffers: walk.realigned,
         bytes: walk.bytes,

@@ -25,14 +25,14 @@ use super::ipc_compression::Expansion;
 use super::ipc_frame::{Frame, Stream, block, footer, is_file, other_format};
 use super::layout::{MAX_ROWS, check_type};
 use super::pool::Pool;
-use super::{Imported, IpcBytes, invalid};
+use super::{ImportedBatches, IpcBytes, invalid};
 use crate::error::{Error, Result};
 
 /// What a schema may take in memory, in bytes. A message can name one field a million times over, so
 /// that its own size bounds nothing.
 const MAX_SCHEMA: usize = 64 << 20;
 
-pub(super) fn import(ipc: IpcBytes, pool: &Arc<Pool>) -> Result<Imported> {
+pub(super) fn import(ipc: IpcBytes, pool: &Arc<Pool>) -> Result<ImportedBatches> {
     let IpcBytes { bytes, rows } = ipc;
     let copy = bytes.copy(0, bytes.len(), pool)?.freeze();
     // The pin, if there was one, goes here.
@@ -46,7 +46,7 @@ pub(super) fn import(ipc: IpcBytes, pool: &Arc<Pool>) -> Result<Imported> {
     if let Some(given) = rows.filter(|given| *given != arrived) {
         return Err(invalid(format!("{given} rows were given and {arrived} arrived")));
     }
-    Ok(Imported {
+    Ok(ImportedBatches {
         batches: decoder.batches,
         realigned_buffers: 0,
         bytes: copy.len().saturating_add(decoder.expansion.bytes()),

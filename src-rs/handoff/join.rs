@@ -35,9 +35,9 @@ pub struct Joined {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Share {
     pub rows: usize,
-    /// As [`Imported::bytes`](super::Imported::bytes).
+    /// As [`ImportedBatches::bytes`](super::ImportedBatches::bytes).
     pub bytes: usize,
-    /// As [`Imported::realigned_buffers`](super::Imported::realigned_buffers).
+    /// As [`ImportedBatches::realigned_buffers`](super::ImportedBatches::realigned_buffers).
     pub realigned_buffers: usize,
 }
 

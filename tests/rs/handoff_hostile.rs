@@ -11,12 +11,12 @@ use arrow::ipc::{
     MessageHeader, MetadataVersion, RecordBatchBuilder, SchemaBuilder,
 };
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{Foreign, Imported, IpcBytes, HandoffBatch, PayloadUse, Pins, Pool, decode_schema};
+use arrow_ingest::handoff::{Foreign, ImportedBatches, IpcBytes, HandoffBatch, PayloadUse, Pins, Pool, decode_schema};
 
 use crate::handoff_random::MODES;
 use crate::handoff_types::{Seed, batch, leaves, nested, schema_of};
 
-fn import(bytes: &[u8], rows: Option<usize>) -> Result<Imported, Error> {
+fn import(bytes: &[u8], rows: Option<usize>) -> Result<ImportedBatches, Error> {
     let bytes = Foreign::from_buffer(bytes.to_vec().into());
     HandoffBatch::Ipc(IpcBytes { bytes, rows }).import(PayloadUse::Computed, &Pool::new(1 << 20))
 }
@@ -161,7 +161,7 @@ fn a_count_that_differs_is_refused() {
     );
 }
 
-fn message(error: Result<Imported, Error>) -> String {
+fn message(error: Result<ImportedBatches, Error>) -> String {
     let error = error.unwrap_err();
     assert_eq!(error.code(), Code::BatchInvalid, "{error}");
     error.to_string()

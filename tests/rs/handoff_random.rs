@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{ColumnBuffers, Imported, HandoffBatch, PayloadUse, Pins, Pool};
+use arrow_ingest::handoff::{ColumnBuffers, ImportedBatches, HandoffBatch, PayloadUse, Pins, Pool};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
@@ -12,7 +12,7 @@ use crate::handoff_types::{Seed, batch, leaves, nested, schema_of};
 
 pub const MODES: [PayloadUse; 2] = [PayloadUse::Moved, PayloadUse::Computed];
 
-pub fn arrives(given: &RecordBatch, shape: &Shape, payload: PayloadUse) -> Imported {
+pub fn arrives(given: &RecordBatch, shape: &Shape, payload: PayloadUse) -> ImportedBatches {
     let pool = Pool::new(1 << 20);
     let pins = Pins::new(1 << 30, Box::new(|_, _| {}));
     let handoff_batch = Heap::pinned(shape.clone(), &pins).handoff_batch(given);
