@@ -39,7 +39,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 pub use foreign::Foreign;
-pub use join::{Joined, Share, can_join};
+pub use join::{JoinedBatch, JoinedPart, can_join};
 pub use pins::{Pin, Pins};
 pub use pool::{Pool, PoolStats};
 pub use rows::{can_own, own, trim};
@@ -183,7 +183,7 @@ impl HandoffBatch {
 
 /// Imports small batches of one schema as one. `None`: they are to be imported one by one, because one of
 /// them is wrong, because there is no memory for the copy, or because the schema is none that [`can_join`].
-pub fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<Joined> {
+pub fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<JoinedBatch> {
     contained(|| Ok(join::join(batches, pool))).ok().flatten()
 }
 

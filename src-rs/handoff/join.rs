@@ -25,15 +25,15 @@ use super::{ColumnBuffers, Node};
 
 /// Several batches as one.
 #[derive(Debug)]
-pub struct Joined {
+pub struct JoinedBatch {
     pub batch: RecordBatch,
     /// Of each batch given, in order.
-    pub shares: Vec<Share>,
+    pub parts: Vec<JoinedPart>,
 }
 
 /// What one of the batches has in the joined one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct JoinedPart {
     pub rows: usize,
     /// As [`ImportedBatches::bytes`](super::ImportedBatches::bytes).
     pub bytes: usize,
@@ -52,7 +52,7 @@ pub fn can_join(schema: &Schema) -> bool {
 }
 
 /// `None`: they are to be imported one by one.
-pub(super) fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<Joined> {
+pub(super) fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<JoinedBatch> {
     let schema = &batches.first()?.schema;
     let same = |batch: &Columns| Arc::ptr_eq(&batch.schema, schema) || batch.schema == *schema;
     if !batches.iter().all(same) {
@@ -69,11 +69,11 @@ pub(super) fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<Joined
         rows,
         node: 0,
         buffer: 0,
-        shares: batches
+        parts: batches
             .iter()
-            .map(|batch| Share {
+            .map(|batch| JoinedPart {
                 rows: batch.rows,
-                ..Share::default()
+                ..JoinedPart::default()
             })
             .collect(),
         pool,
@@ -97,9 +97,9 @@ pub(super) fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<Joined
     // Without columns nothing else says how many rows there are.
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let batch = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).ok()?;
-    Some(Joined {
+    Some(JoinedBatch {
         batch,
-        shares: side_by_side.shares,
+        parts: side_by_side.parts,
     })
 }
 
@@ -110,7 +110,7 @@ struct SideBySide<'a> {
     /// Of each batch, where the column begins.
     node: usize,
     buffer: usize,
-    shares: Vec<Share>,
+    parts: Vec<JoinedPart>,
     pool: &'a Arc<Pool>,
 }
 
@@ -206,7 +206,7 @@ impl<'a> SideBySide<'a> {
                         valid
                     });
                     joined.append_buffer(nulls.inner());
-                    self.shares[index].bytes += nulls.buffer().len();
+                    self.parts[index].bytes += nulls.buffer().len();
                 }
             }
             before += batch.rows;
@@ -236,7 +236,7 @@ impl<'a> SideBySide<'a> {
                 return None;
             }
             joined.append_packed_range(bit..end, &aside);
-            self.shares[index].bytes += length;
+            self.parts[index].bytes += length;
         }
         Some(held(joined.finish().into_inner()))
     }
@@ -247,7 +247,7 @@ impl<'a> SideBySide<'a> {
             let (batch, _, values) = part?;
             let length = batch.rows * width;
             if length > 0 {
-                self.shares[index].take(values?, 0, length, alignment, &mut joined)?;
+                self.parts[index].take(values?, 0, length, alignment, &mut joined)?;
             }
         }
         Some(held(joined.freeze()))
@@ -270,7 +270,7 @@ impl<'a> SideBySide<'a> {
             // Its first offset goes where the last of the batch before is: both say where it begins.
             cuts.truncate(before * size);
             let length = (batch.rows + 1).checked_mul(size)?;
-            self.shares[index].take(offsets?, 0, length, 1, &mut cuts)?;
+            self.parts[index].take(offsets?, 0, length, 1, &mut cuts)?;
             let numbers = &mut cuts.numbers_mut::<T>()[before..];
             let (first, last) = (numbers[0], numbers[batch.rows]);
             let falls = numbers
@@ -300,7 +300,7 @@ impl<'a> SideBySide<'a> {
         for ((index, part), (first, length)) in self.next().enumerate().zip(used) {
             let (_, _, bytes) = part?;
             if length > 0 {
-                self.shares[index].take(bytes?, first, length, 1, &mut values)?;
+                self.parts[index].take(bytes?, first, length, 1, &mut values)?;
             }
         }
         let cuts = Some(Foreign::from_buffer(cuts.freeze()));
@@ -308,7 +308,7 @@ impl<'a> SideBySide<'a> {
     }
 }
 
-impl Share {
+impl JoinedPart {
     /// Copies a part of a buffer behind what is there; `None` if it has no such part.
     fn take(
         &mut self,

@@ -350,7 +350,7 @@ impl Imports<'_> {
         };
         let whole = Arc::new(joined.batch);
         let mut start = 0;
-        for (owner, share) in owners.into_iter().zip(joined.shares) {
+        for (owner, share) in owners.into_iter().zip(joined.parts) {
             let delivery = &mut self.delivery[owner];
             if let Ok(slices) = &mut delivery.slices {
                 // Each handoff_batch by itself: together they would be cut by their average, and rows differ.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::compute::concat_batches;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, PayloadUse, Pins, Pool, Share, can_join, join};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, PayloadUse, Pins, Pool, JoinedPart, can_join, join};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
@@ -77,7 +77,7 @@ fn every_flat_type_is_joined_and_no_other() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// as if each had been imported and all of them concatenated; the shares say whose is what.
+    /// as if each had been imported and all of them concatenated; the parts say whose is what.
     #[test]
     fn what_is_joined_is_what_would_have_been_concatenated(
         kinds in prop::collection::vec(proptest::sample::select(joinable()), 0..5),
@@ -93,10 +93,10 @@ proptest! {
         for column in joined.batch.columns() {
             column.to_data().validate_full().unwrap();
         }
-        let shares: Vec<usize> = joined.shares.iter().map(|share| share.rows).collect();
-        prop_assert_eq!(&shares, &rows);
+        let parts: Vec<usize> = joined.parts.iter().map(|share| share.rows).collect();
+        prop_assert_eq!(&parts, &rows);
         // As the import by itself counts them.
-        for (columns, share) in given.into_iter().zip(&joined.shares) {
+        for (columns, share) in given.into_iter().zip(&joined.parts) {
             let alone = arrow_ingest::handoff::HandoffBatch::Columns(columns).import(PayloadUse::Moved, &pool).unwrap();
             prop_assert_eq!(share.realigned_buffers, alone.realigned_buffers);
             // Without rows it has an offset of its own, alone; and a bitmap there begins at the bit that the
@@ -260,5 +260,5 @@ fn a_copy_that_could_not_be_made_is_not_joined() {
     };
     columns[1].buffers[1] = Some(failed);
     assert!(join(&columns, &pool).is_none());
-    assert_eq!(join(&[], &pool).map(|joined| joined.shares), None::<Vec<Share>>);
+    assert_eq!(join(&[], &pool).map(|joined| joined.parts), None::<Vec<JoinedPart>>);
 }
