@@ -102,7 +102,7 @@ impl Drop for Reply {
 }
 
 /// Asked when a delivery is settled: is its memory still what was handed over?
-pub type Witness = Box<dyn FnOnce() -> bool + Send>;
+pub type PayloadDigest = Box<dyn FnOnce() -> bool + Send>;
 
 /// One delivery as it comes in.
 pub struct Delivery {
@@ -117,7 +117,7 @@ pub struct Delivery {
     /// Time spent on the caller's thread.
     pub handoff: Duration,
     pub buffers_copied_for_pin_limit: usize,
-    pub witness: Option<Witness>,
+    pub payload_digest: Option<PayloadDigest>,
 }
 
 impl Transmitter {

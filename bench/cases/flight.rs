@@ -94,7 +94,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
             admitted: Instant::now(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,
-            witness: None,
+            payload_digest: None,
         });
         if sequence % 64 == 0 {
             tokio::task::yield_now().await;

@@ -31,7 +31,7 @@ use super::malformed;
 use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, PayloadUse, Pin, Pins, Pool, charge};
-use crate::transmitter::{Admit, Delivery, Transmitter, Witness};
+use crate::transmitter::{Admit, Delivery, Transmitter, PayloadDigest};
 
 const PIN: f64 = 0.0;
 const COPY: f64 = 1.0;
@@ -432,7 +432,7 @@ impl Handover<'_> {
             admitted: start,
             handoff: std::time::Duration::ZERO,
             buffers_copied_for_pin_limit: copied_for_limit,
-            witness: self.verify_payload.then(|| witness(watched)),
+            payload_digest: self.verify_payload.then(|| payload_digest(watched)),
         }
     }
 }
@@ -482,7 +482,7 @@ fn empty() -> Foreign {
     Foreign::from_buffer(Buffer::from(Vec::<u8>::new()))
 }
 
-fn witness(watched: Vec<Foreign>) -> Witness {
+fn payload_digest(watched: Vec<Foreign>) -> PayloadDigest {
     let digests: Vec<u32> = watched.iter().map(Foreign::digest).collect();
     Box::new(move || {
         let unchanged = |(buffer, digest): (&Foreign, &u32)| buffer.digest() == *digest;

@@ -33,7 +33,7 @@ use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
 use super::urgency::Urgency;
 use super::window::{FailedRanges, Window};
-use super::{Event, Log, Observer, Reply, Witness};
+use super::{Event, Log, Observer, Reply, PayloadDigest};
 use crate::config::{Config, Quarantine, Retry};
 use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination};
@@ -82,7 +82,7 @@ pub struct Engine {
     outage: Option<Error>,
     dice: fastrand::Rng,
     /// Checks that the development option asks for, by sequence of unsettled deliveries.
-    witnesses: HashMap<u64, Witness>,
+    payload_digests: HashMap<u64, PayloadDigest>,
     /// Aborted before they arrived.
     aborted: HashSet<u64>,
     last_arrived: u64,
@@ -181,7 +181,7 @@ impl Engine {
             alive: None,
             outage: None,
             dice: fastrand::Rng::new(),
-            witnesses: HashMap::new(),
+            payload_digests: HashMap::new(),
             aborted: HashSet::new(),
             last_arrived: 0,
             stopped: None,
@@ -342,8 +342,8 @@ impl Engine {
             buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
             buffers_realigned: delivery.buffers_realigned,
         });
-        if let Some(witness) = delivery.witness {
-            self.witnesses.insert(sequence, witness);
+        if let Some(payload_digest) = delivery.payload_digest {
+            self.payload_digests.insert(sequence, payload_digest);
         }
         if rows == 0 {
             // Nothing to send, so nothing can happen to it.
@@ -739,7 +739,7 @@ mod tests {
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,
             buffers_realigned: 0,
-            witness: None,
+            payload_digest: None,
             slices: Ok(vec![BatchSlice::whole(batch, 16)]),
         };
         let running = tokio::spawn(engine.run(receiver, control, over));

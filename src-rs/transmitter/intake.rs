@@ -24,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::batch_slice::{BatchSlice, SMALL_BYTES, is_small};
-use super::{Reply, Delivery, Witness};
+use super::{Reply, Delivery, PayloadDigest};
 use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
@@ -80,7 +80,7 @@ pub struct ImportedDelivery {
     pub handoff: Duration,
     pub buffers_copied_for_pin_limit: usize,
     pub buffers_realigned: usize,
-    pub witness: Option<Witness>,
+    pub payload_digest: Option<PayloadDigest>,
     /// Its rows, or why the delivery is refused.
     pub slices: Result<Vec<BatchSlice>, Error>,
 }
@@ -264,7 +264,7 @@ fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<P
     for delivery in deliveries {
         let mut delivery = Header::of(&delivery).refused(not_imported());
         delivery.slices = Ok(Vec::with_capacity(delivery.handoff_batches.len().min(64)));
-        delivery.witness = delivery.witness;
+        delivery.payload_digest = delivery.payload_digest;
         imports.delivery.push(delivery);
         let owner = imports.delivery.len() - 1;
         for handoff_batch in delivery.handoff_batches {
@@ -388,7 +388,7 @@ impl Imports<'_> {
                     Some(row) => error.at_row(row),
                     None => error,
                 });
-                delivery.witness = None;
+                delivery.payload_digest = None;
             }
         }
     }
@@ -455,7 +455,7 @@ impl Header {
             handoff: self.handoff,
             buffers_copied_for_pin_limit: self.buffers_copied_for_pin_limit,
             buffers_realigned: 0,
-            witness: None,
+            payload_digest: None,
             slices: Err(error),
         }
     }

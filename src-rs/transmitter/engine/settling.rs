@@ -330,7 +330,7 @@ impl Engine {
             silent,
             charge,
         } = settled;
-        if let Some(unchanged) = self.witnesses.remove(&outcome.sequence)
+        if let Some(unchanged) = self.payload_digests.remove(&outcome.sequence)
             && !unchanged()
         {
             outcome.payload_changed = true;

@@ -14,7 +14,7 @@ use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::Outcome;
 use arrow_ingest::telemetry::Counters;
-use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Delivery, Transmitter, Witness};
+use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Delivery, Transmitter, PayloadDigest};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -115,10 +115,10 @@ impl Rig {
         self.send_handoffs(batches.iter().map(columns).collect(), None)
     }
 
-    pub fn send_handoffs(&self, handoff_batches: Vec<HandoffBatch>, witness: Option<Witness>) -> u64 {
+    pub fn send_handoffs(&self, handoff_batches: Vec<HandoffBatch>, payload_digest: Option<PayloadDigest>) -> u64 {
         let bytes = handoff_batches.iter().map(HandoffBatch::bytes).sum();
         assert_eq!(self.transmitter.request(bytes).unwrap(), Admit::Admitted);
-        self.deliver(handoff_batches, bytes, witness)
+        self.deliver(handoff_batches, bytes, payload_digest)
     }
 
     /// Asks to be let in and waits for it, as callers do.
@@ -146,7 +146,7 @@ impl Rig {
         }
     }
 
-    pub fn deliver(&self, handoff_batches: Vec<HandoffBatch>, bytes: usize, witness: Option<Witness>) -> u64 {
+    pub fn deliver(&self, handoff_batches: Vec<HandoffBatch>, bytes: usize, payload_digest: Option<PayloadDigest>) -> u64 {
         let _gate = self.gate.lock().unwrap();
         let sequence = self.last_sequence.fetch_add(1, Ordering::Relaxed) + 1;
         self.transmitter.deliver(Delivery {
@@ -157,7 +157,7 @@ impl Rig {
             admitted: tokio::time::Instant::now().into_std(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,
-            witness,
+            payload_digest,
         });
         sequence
     }

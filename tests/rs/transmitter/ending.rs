@@ -357,11 +357,11 @@ async fn terminate_lets_go_of_everything() {
     let rig = rig(Durable::AtFlush, json!({ "batching": { "linger": 0 } }));
     rig.world().flushes = [Act::Hang].into();
     let held = Arc::new(());
-    let witness = held.clone();
+    let payload_digest = held.clone();
     let handoff_batch = columns(&batch(&schema("n"), 0..3));
     rig.send_handoffs(
         vec![handoff_batch],
-        Some(Box::new(move || Arc::strong_count(&witness) > 0)),
+        Some(Box::new(move || Arc::strong_count(&payload_digest) > 0)),
     );
     let flush = rig.ask(|reply| rig.transmitter.flush(reply));
     let close = rig.ask(|reply| rig.transmitter.close(secs(60), reply));

@@ -145,7 +145,7 @@ async fn on_the_thread_of_dead_letters() {
             admitted: std::time::Instant::now(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,
-            witness: None,
+            payload_digest: None,
         });
         let outcome = tokio::time::timeout(secs(60), outcomes.recv())
             .await
