@@ -12,11 +12,11 @@
 //! in an [`Outcome`], whatever happens.
 
 mod admission;
+mod batch_slice;
 mod batcher;
 mod bisect;
 mod engine;
 mod intake;
-mod batch_slice;
 mod retry;
 mod schema;
 mod session;
@@ -211,8 +211,7 @@ impl Transmitter {
         self.counters.bytes_admitted.add(delivery.bytes);
         self.counters.unsettled.add(1);
         self.counters.arriving.add(1);
-        if let Err(SendError(Inbound::Deliver(delivery))) = self.inbound.send(Inbound::Deliver(delivery))
-        {
+        if let Err(SendError(Inbound::Deliver(delivery))) = self.inbound.send(Inbound::Deliver(delivery)) {
             self.turn_away(&delivery);
         }
     }

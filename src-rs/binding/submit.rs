@@ -30,8 +30,10 @@ use super::mailbox::Desk;
 use super::malformed;
 use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
-use crate::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, PayloadUse, Pin, Pins, Pool, charge};
-use crate::transmitter::{Admit, Delivery, Transmitter, PayloadDigest};
+use crate::handoff::{
+    ColumnBuffers, Foreign, HandoffBatch, IpcBytes, Node, PayloadUse, Pin, Pins, Pool, charge,
+};
+use crate::transmitter::{Admit, Delivery, PayloadDigest, Transmitter};
 
 const PIN: f64 = 0.0;
 const COPY: f64 = 1.0;
@@ -173,7 +175,10 @@ impl Handover<'_> {
         numbers.count("budgetBytes")?;
         let deliveries = self.read(&numbers, buffers, Instant::now())?;
         let mut streams = Vec::new();
-        for handoff_batch in deliveries.into_iter().flat_map(|delivery| delivery.handoff_batches) {
+        for handoff_batch in deliveries
+            .into_iter()
+            .flat_map(|delivery| delivery.handoff_batches)
+        {
             let imported = handoff_batch.import(payload, self.pool)?;
             let Some(first) = imported.batches.first() else {
                 continue;
@@ -183,12 +188,7 @@ impl Handover<'_> {
         Ok(streams)
     }
 
-    fn read(
-        &self,
-        numbers: &Numbers<'_>,
-        buffers: sys::napi_value,
-        start: Instant,
-    ) -> Result<Vec<Delivery>> {
+    fn read(&self, numbers: &Numbers<'_>, buffers: sys::napi_value, start: Instant) -> Result<Vec<Delivery>> {
         // Taken out: an accessor in place of a buffer may call in once more, and finds an empty one.
         let mut scratch = self.scratch.take();
         let mut copy = mem::take(&mut scratch.numbers);
@@ -212,15 +212,15 @@ impl Handover<'_> {
         let pin = self.pin(&scratch.regions, buffers)?;
         let Scratch {
             regions,
-            deliveries,
+            deliveries: described,
             batches,
             stretches,
             ..
         } = scratch;
         let mut batches = batches.drain(..);
         let mut stretches = stretches.iter();
-        let mut deliveries = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries.iter() {
+        let mut deliveries = Vec::with_capacity(described.len());
+        for delivery in described.iter() {
             let batches = batches.by_ref().take(delivery.batch_count);
             deliveries.push(self.take(delivery, batches, &mut stretches, regions, pin.as_ref(), start));
         }

@@ -26,7 +26,11 @@ use super::views::views;
 use super::{ColumnBuffers, ImportedBatches, Node, PayloadUse, invalid};
 use crate::error::Result;
 
-pub(super) fn import(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>) -> Result<ImportedBatches> {
+pub(super) fn import(
+    columns: &ColumnBuffers,
+    payload: PayloadUse,
+    pool: &Arc<Pool>,
+) -> Result<ImportedBatches> {
     match payload {
         PayloadUse::Moved => check(columns, payload, pool, Text::Named),
         // What is copied is checked by arrow, which is fast and names no row. So whoever is refused is
@@ -36,7 +40,12 @@ pub(super) fn import(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Po
     }
 }
 
-fn check(columns: &ColumnBuffers, payload: PayloadUse, pool: &Arc<Pool>, text: Text) -> Result<ImportedBatches> {
+fn check(
+    columns: &ColumnBuffers,
+    payload: PayloadUse,
+    pool: &Arc<Pool>,
+    text: Text,
+) -> Result<ImportedBatches> {
     let ColumnBuffers {
         schema,
         rows,

@@ -6,7 +6,7 @@
 //! - What a compressed buffer claims to hold is possible: LZ4 cannot expand a byte to more than 255
 //!   and Zstandard cannot make more than 128 KiB of a block, the smallest of which has 3 bytes. A
 //!   larger claim is a lie, and allocating for it aborts the process.
-//! - One handoff_batch expands to at most 4 GiB: more than any batch that a destination takes at once, and
+//! - One batch expands to at most 4 GiB: more than any batch that a destination takes at once, and
 //!   little enough that a bomb does not take the machine along.
 
 use arrow::buffer::Buffer;
@@ -22,7 +22,7 @@ const ZSTD_MOST: u64 = (128 << 10) / 3;
 /// What the frame's own header may account for, so that tiny frames are not refused.
 const SLACK: u64 = 64 << 10;
 
-/// The bytes that one handoff_batch has expanded to so far.
+/// The bytes that one batch has expanded to so far.
 #[derive(Default)]
 pub(super) struct Expansion(u64);
 

@@ -54,7 +54,7 @@ pub fn can_join(schema: &Schema) -> bool {
 /// `None`: they are to be imported one by one.
 pub(super) fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<JoinedBatch> {
     let schema = &batches.first()?.schema;
-    let same = |batch: &Columns| Arc::ptr_eq(&batch.schema, schema) || batch.schema == *schema;
+    let same = |batch: &ColumnBuffers| Arc::ptr_eq(&batch.schema, schema) || batch.schema == *schema;
     if !batches.iter().all(same) {
         return None;
     }
@@ -88,7 +88,7 @@ pub(super) fn join(batches: &[ColumnBuffers], pool: &Arc<Pool>) -> Option<Joined
         arrays.push(make_array(data));
     }
     // What is left over does not belong to this schema.
-    let whole = |batch: &Columns| {
+    let whole = |batch: &ColumnBuffers| {
         batch.nodes.len() == side_by_side.node && batch.buffers.len() == side_by_side.buffer
     };
     if !batches.iter().all(whole) {

@@ -567,14 +567,22 @@ mod tests {
         };
         let mut batcher = Batcher::new(limits(100, 1_000), true);
         batcher.push(1, vec![BatchSlice::whole(text(vec!["a"]), 9)], Instant::now());
-        batcher.push(2, vec![BatchSlice::whole(text(vec!["b", "c"]), 9)], Instant::now());
+        batcher.push(
+            2,
+            vec![BatchSlice::whole(text(vec!["b", "c"]), 9)],
+            Instant::now(),
+        );
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
         assert_eq!(draft.batches, [text(vec!["a", "b", "c"])]);
         assert_eq!((draft.rows, draft.bytes, draft.ranges.len()), (3, 18, 2));
 
         let mut batcher = Batcher::new(limits(100, 1_000), false);
         batcher.push(1, vec![BatchSlice::whole(text(vec!["a"]), 9)], Instant::now());
-        batcher.push(2, vec![BatchSlice::whole(text(vec!["b", "c"]), 9)], Instant::now());
+        batcher.push(
+            2,
+            vec![BatchSlice::whole(text(vec!["b", "c"]), 9)],
+            Instant::now(),
+        );
         let draft = batcher.next(Instant::now(), true, None).unwrap().unwrap();
         assert_eq!(draft.batches, [text(vec!["a"]), text(vec!["b", "c"])]);
     }

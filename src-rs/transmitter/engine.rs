@@ -25,15 +25,15 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::admission::Admission;
+use super::batch_slice::BatchSlice;
 use super::batcher::Batcher;
 use super::bisect::Search;
 use super::intake::{Arrival, ImportedDelivery};
-use super::batch_slice::BatchSlice;
 use super::retry::Pace;
 use super::session::{Driver, During, Kind, SessionEvent};
 use super::urgency::Urgency;
 use super::window::{FailedRanges, Window};
-use super::{Event, Log, Observer, Reply, PayloadDigest};
+use super::{Event, Log, Observer, PayloadDigest, Reply};
 use crate::config::{Config, Quarantine, Retry};
 use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination};
@@ -545,27 +545,27 @@ impl Engine {
 
     /// The same again would fail again: what the error is about ends, and everything else is replayed.
     fn refused_for_good(&mut self, error: Error, during: During, schema: Option<SchemaRef>, now: Instant) {
-        let (mut failed, mut failed) = (Vec::new(), Vec::new());
+        let (mut writes, mut ranges) = (Vec::new(), Vec::new());
         let faults = error.clone().into_faults();
         let error = error.alone();
         match during {
-            During::Open => failed = self.window.take_all(),
+            During::Open => writes = self.window.take_all(),
             During::Write(id) => {
                 // Some deliveries are to blame: those that they happened to travel with go on.
-                failed = self.window.blame(id, faults, now);
-                if failed.is_empty() {
-                    failed.extend(self.window.remove(id));
+                ranges = self.window.blame(id, faults, now);
+                if ranges.is_empty() {
+                    writes.extend(self.window.remove(id));
                 }
                 // It was not their fault, and a replay that is another's fault is no try.
                 self.window.refund_tries();
             }
-            During::Flush | During::Close | During::Idle => failed = self.window.take_given(),
+            During::Flush | During::Close | During::Idle => writes = self.window.take_given(),
         }
         let text = "the destination refused for good";
         self.log("error", text, &error, Duration::ZERO);
-        let ends = !failed.is_empty() || !failed.is_empty();
-        let failed = failed.into_iter().map(|entry| entry.ending(&error, now));
-        for failed in failed.chain(failed).collect::<Vec<_>>() {
+        let ends = !writes.is_empty() || !ranges.is_empty();
+        let writes = writes.into_iter().map(|entry| entry.ending(&error, now));
+        for failed in writes.chain(ranges).collect::<Vec<_>>() {
             self.end(failed, now);
         }
         self.rewind(error.is_ambiguous());

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::batch_slice::{BatchSlice, SMALL_BYTES, is_small};
-use super::{Reply, Delivery, PayloadDigest};
+use super::{Delivery, PayloadDigest, Reply};
 use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
@@ -254,7 +254,7 @@ fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<P
     let mut imports = Imports {
         destination,
         pool,
-        delivery: Vec::with_capacity(deliveries.len()),
+        deliveries: Vec::with_capacity(deliveries.len()),
         run: Vec::new(),
         owners: Vec::new(),
         run_bytes: 0,
@@ -262,25 +262,25 @@ fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<P
         joined_below: None,
     };
     for delivery in deliveries {
-        let mut delivery = Header::of(&delivery).refused(not_imported());
-        delivery.slices = Ok(Vec::with_capacity(delivery.handoff_batches.len().min(64)));
-        delivery.payload_digest = delivery.payload_digest;
-        imports.delivery.push(delivery);
-        let owner = imports.delivery.len() - 1;
+        let mut imported = Header::of(&delivery).refused(not_imported());
+        imported.slices = Ok(Vec::with_capacity(delivery.handoff_batches.len().min(64)));
+        imported.payload_digest = delivery.payload_digest;
+        imports.deliveries.push(imported);
+        let owner = imports.deliveries.len() - 1;
         for handoff_batch in delivery.handoff_batches {
             imports.add(owner, handoff_batch);
         }
     }
     imports.import_run();
-    imports.delivery.into_iter().map(Arrival::Delivery).collect()
+    imports.deliveries.into_iter().map(Arrival::Delivery).collect()
 }
 
-/// Imports in order: small handoff_batches of one schema together, the others each by itself.
+/// Imports in order: small batches of one schema together, the others each by itself.
 struct Imports<'a> {
     destination: &'a dyn Destination,
     pool: &'a Arc<Pool>,
-    delivery: Vec<ImportedDelivery>,
-    /// Small handoff_batches of one schema, to be imported together.
+    deliveries: Vec<ImportedDelivery>,
+    /// Small batches of one schema, to be imported together.
     run: Vec<ColumnBuffers>,
     /// Which delivery each of them belongs to.
     owners: Vec<usize>,
@@ -351,9 +351,9 @@ impl Imports<'_> {
         let whole = Arc::new(joined.batch);
         let mut start = 0;
         for (owner, share) in owners.into_iter().zip(joined.parts) {
-            let delivery = &mut self.delivery[owner];
+            let delivery = &mut self.deliveries[owner];
             if let Ok(slices) = &mut delivery.slices {
-                // Each handoff_batch by itself: together they would be cut by their average, and rows differ.
+                // Each batch by itself: together they would be cut by their average, and rows differ.
                 slices.push(BatchSlice::of(&whole, start, share.rows, share.bytes));
                 delivery.buffers_realigned += share.realigned_buffers;
             }
@@ -362,7 +362,7 @@ impl Imports<'_> {
     }
 
     fn import_alone(&mut self, owner: usize, handoff_batch: HandoffBatch) {
-        let delivery = &mut self.delivery[owner];
+        let delivery = &mut self.deliveries[owner];
         // Refused as a whole: nobody asks for the rest of it.
         let Ok(slices) = &mut delivery.slices else {
             return;
@@ -402,9 +402,7 @@ impl From<Inbound> for Arrival {
     /// A command as it is; a delivery must be imported.
     fn from(inbound: Inbound) -> Arrival {
         match inbound {
-            Inbound::Deliver(delivery) => {
-                Arrival::Delivery(Header::of(&delivery).refused(not_imported()))
-            }
+            Inbound::Deliver(delivery) => Arrival::Delivery(Header::of(&delivery).refused(not_imported())),
             Inbound::Prepare { schema, reply } => Arrival::Prepare { schema, reply },
             Inbound::Hurry => Arrival::Hurry,
             Inbound::Flush { reply } => Arrival::Flush { reply },

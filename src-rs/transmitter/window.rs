@@ -199,10 +199,12 @@ impl Window {
                     continue;
                 };
                 let own_row = row - start + slice.range.first_row as u64;
-                blamed.entry(slice.range.sequence).or_insert_with(|| FailedRanges {
-                    ranges: Vec::new(),
-                    error: entry.verdict(&fault, now).at_row(own_row),
-                });
+                blamed
+                    .entry(slice.range.sequence)
+                    .or_insert_with(|| FailedRanges {
+                        ranges: Vec::new(),
+                        error: entry.verdict(&fault, now).at_row(own_row),
+                    });
             }
         }
         if blamed.is_empty() {

@@ -1,4 +1,4 @@
-//! What the handoff promises, through its own door: handoff_batches in, record batches or errors out.
+//! What the handoff promises, through its own door: batches in as they crossed, record batches or errors out.
 #![allow(clippy::unwrap_used)]
 
 mod handoff_explode;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayData, RecordBatch, layout, make_array};
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType, UnionMode};
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, Node, HandoffBatch, Pin, Pins};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, HandoffBatch, Node, Pin, Pins};
 
 /// How the buffers lie in memory.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +110,7 @@ impl Heap {
         }
     }
 
-    fn array(&mut self, data: &ArrayData, out: &mut Columns) {
+    fn array(&mut self, data: &ArrayData, out: &mut ColumnBuffers) {
         let kind = data.data_type();
         let length = data.len();
         let is_view = matches!(kind, DataType::Utf8View | DataType::BinaryView);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch, Pool, decode_schema};
+use arrow_ingest::handoff::{Foreign, HandoffBatch, IpcBytes, Pool, decode_schema};
 
 use crate::handoff_explode::{Shape, crosses_as_buffers};
 use crate::handoff_random::{MODES, arrives};

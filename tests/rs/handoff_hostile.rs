@@ -11,7 +11,9 @@ use arrow::ipc::{
     MessageHeader, MetadataVersion, RecordBatchBuilder, SchemaBuilder,
 };
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{Foreign, ImportedBatches, IpcBytes, HandoffBatch, PayloadUse, Pins, Pool, decode_schema};
+use arrow_ingest::handoff::{
+    Foreign, HandoffBatch, ImportedBatches, IpcBytes, PayloadUse, Pins, Pool, decode_schema,
+};
 
 use crate::handoff_random::MODES;
 use crate::handoff_types::{Seed, batch, leaves, nested, schema_of};
@@ -71,7 +73,10 @@ fn streams_and_files_arrive_whole() {
                 bytes: foreign,
                 rows: Some(60),
             });
-            assert_eq!((handoff_batch.bytes(), handoff_batch.is_pinned()), (bytes.len(), true));
+            assert_eq!(
+                (handoff_batch.bytes(), handoff_batch.is_pinned()),
+                (bytes.len(), true)
+            );
             let imported = handoff_batch.import(payload, &Pool::new(0)).unwrap();
             assert_eq!(pins.count(), 0, "IPC bytes are copied, and the pin is let go");
             assert_eq!(imported.batches, given);

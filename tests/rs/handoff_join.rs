@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::compute::concat_batches;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, PayloadUse, Pins, Pool, JoinedPart, can_join, join};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, JoinedPart, PayloadUse, Pins, Pool, can_join, join};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};
@@ -133,7 +133,7 @@ fn one_wrong_batch_leaves_all_unjoined() {
     let place = |bytes: &[u8]| Some(Heap::owned(Shape::default()).place(bytes));
     let offsets = |numbers: [i32; 4]| place(&numbers.map(i32::to_le_bytes).concat());
     // Buffers: validity and values of n; validity, offsets and values of s; validity and values of b.
-    type Lie<'a> = (&'a str, Box<dyn Fn(&mut Columns) + 'a>);
+    type Lie<'a> = (&'a str, Box<dyn Fn(&mut ColumnBuffers) + 'a>);
     let lies: Vec<Lie> = vec![
         ("fewer rows than the batch", Box::new(|it| it.nodes[0].length = 2)),
         (
@@ -260,5 +260,8 @@ fn a_copy_that_could_not_be_made_is_not_joined() {
     };
     columns[1].buffers[1] = Some(failed);
     assert!(join(&columns, &pool).is_none());
-    assert_eq!(join(&[], &pool).map(|joined| joined.parts), None::<Vec<JoinedPart>>);
+    assert_eq!(
+        join(&[], &pool).map(|joined| joined.parts),
+        None::<Vec<JoinedPart>>
+    );
 }

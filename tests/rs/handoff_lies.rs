@@ -6,12 +6,14 @@ use arrow::array::*;
 use arrow::buffer::Buffer;
 use arrow::datatypes::*;
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch, PayloadUse, Pins, Pool, charge, join};
+use arrow_ingest::handoff::{
+    ColumnBuffers, Foreign, HandoffBatch, IpcBytes, Node, PayloadUse, Pins, Pool, charge, join,
+};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;
 
-fn refused(given: &RecordBatch, lie: impl Fn(&mut Columns)) -> Error {
+fn refused(given: &RecordBatch, lie: impl Fn(&mut ColumnBuffers)) -> Error {
     let [moved, computed] = MODES.map(|payload| {
         let mut columns = Heap::owned(Shape::default()).columns(given);
         lie(&mut columns);
@@ -46,12 +48,12 @@ fn lengths_that_lie() {
     names(&refused(&numbers, |c| c.buffers[1] = None), "c", 0);
     names(&refused(&numbers, |c| c.nodes[0].length = usize::MAX), "c", None);
     names(&refused(&numbers, |c| c.nodes[0].length = 2), "c", None);
-    let huge = |c: &mut Columns| {
+    let huge = |c: &mut ColumnBuffers| {
         c.rows = usize::MAX;
         c.nodes[0].length = usize::MAX;
     };
     assert!(refused(&numbers, huge).message().contains("more than"));
-    let most = |c: &mut Columns| {
+    let most = |c: &mut ColumnBuffers| {
         c.rows = u32::MAX as usize;
         c.nodes[0].length = u32::MAX as usize;
     };
@@ -101,7 +103,7 @@ fn nulls_where_none_are_allowed() {
     let given = one(Int8Array::from_iter(
         (0..20).map(|n| (n != 4 && n != 9).then_some(n)),
     ));
-    let lie = |c: &mut Columns| c.schema = Arc::new(schema.clone());
+    let lie = |c: &mut ColumnBuffers| c.schema = Arc::new(schema.clone());
     names(&refused(&given, lie), "c", 4);
 
     // Within structs, a null of the parent excuses one of the child.
@@ -195,8 +197,9 @@ fn offsets_that_lie() {
 #[test]
 fn text_that_is_none() {
     let text = one(StringArray::from(vec!["one", "", "two", "three"]));
-    let values =
-        |bytes: &'static [u8]| move |c: &mut Columns| c.buffers[2] = Some(Foreign::from_buffer(bytes.into()));
+    let values = |bytes: &'static [u8]| {
+        move |c: &mut ColumnBuffers| c.buffers[2] = Some(Foreign::from_buffer(bytes.into()))
+    };
     names(&refused(&text, values(b"one\xFFwothree")), "c", 2);
     names(&refused(&text, values(b"onetwothre\xC3")), "c", 3);
     // The whole is UTF-8; the pieces are not.
@@ -259,7 +262,7 @@ fn a_flaw_anywhere_in_mixed_text_is_named_by_its_row() {
         let is_flawed = |cut: &[i32]| std::str::from_utf8(&values[cut[0] as usize..cut[1] as usize]).is_err();
         let flawed = offsets.windows(2).position(is_flawed);
         let values = Foreign::from_buffer(Buffer::from(values.as_slice()));
-        let lie = |columns: &mut Columns| {
+        let lie = |columns: &mut ColumnBuffers| {
             columns.buffers[1] = bytes(&offsets);
             columns.buffers[2] = Some(values.clone());
         };
@@ -292,7 +295,7 @@ fn views_that_lie() {
     let short = u128::from_le_bytes(*b"\x05\0\0\0short\0\0\0\0\0\0\0");
     let good = view(25, b"rath", 0, 0);
     let with =
-        |views: [u128; 2]| move |c: &mut Columns| c.buffers[1] = bytes(&views.map(|view| view as i128));
+        |views: [u128; 2]| move |c: &mut ColumnBuffers| c.buffers[1] = bytes(&views.map(|view| view as i128));
     names(&refused(&given, with([short, view(25, b"rath", 1, 0)])), "c", 1);
     names(&refused(&given, with([view(25, b"rath", 0, 1), good])), "c", 0);
     names(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::*;
 use arrow::datatypes::*;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch, PayloadUse, Pins, Pool};
+use arrow_ingest::handoff::{Foreign, HandoffBatch, IpcBytes, PayloadUse, Pins, Pool};
 
 use crate::handoff_explode::{Heap, Shape};
 use crate::handoff_random::MODES;

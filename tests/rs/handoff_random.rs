@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::*;
-use arrow_ingest::handoff::{ColumnBuffers, ImportedBatches, HandoffBatch, PayloadUse, Pins, Pool};
+use arrow_ingest::handoff::{ColumnBuffers, HandoffBatch, ImportedBatches, PayloadUse, Pins, Pool};
 use proptest::prelude::*;
 
 use crate::handoff_explode::{Heap, Shape};

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::outcome::{Position, Rejection, RowRange, SettledDelivery};
 use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
 use crate::transmitter::session::{Call, During, Kind, SessionEvent};
-use crate::transmitter::window::{FailedRanges, WindowWrite, Window, pick, runs};
+use crate::transmitter::window::{FailedRanges, Window, WindowWrite, pick, runs};
 
 impl Engine {
     /// Whether the rows behind a refusal can be looked for.
@@ -194,11 +194,11 @@ impl Engine {
 
     /// What is left undecided fails with the refusal, and says which rows.
     fn give_up(&mut self, undecided: Vec<WindowWrite>, bound: &str, error: &Error, now: Instant) {
-        let mut ranges: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        let mut bounds: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
         for range in undecided.iter().flat_map(WindowWrite::ranges) {
             let (first, end) = (range.first_row, range.first_row + range.rows);
-            let range = ranges.entry(range.sequence).or_insert((first, end));
-            *range = (range.0.min(first), range.1.max(end));
+            let bounds = bounds.entry(range.sequence).or_insert((first, end));
+            *bounds = (bounds.0.min(first), bounds.1.max(end));
         }
         for entry in undecided {
             let FailedRanges {
@@ -206,7 +206,7 @@ impl Engine {
                 error: verdict,
             } = entry.ending(error, now);
             for range in &ranges {
-                let (first, end) = ranges[&range.sequence];
+                let (first, end) = bounds[&range.sequence];
                 let text = format!(
                     "some of the rows {first} to {} are at fault, and {bound} is spent: {}",
                     end - 1,

@@ -17,8 +17,8 @@ use crate::destination::Write;
 use crate::error::{Code, Error, RetryClass};
 
 use crate::outcome::{AdmittedDelivery, Outcome, Position, Rejection, RowRange, SettledDelivery, Status};
-use crate::transmitter::intake::{Arrival, ImportedDelivery};
 use crate::transmitter::batch_slice::BatchSlice;
+use crate::transmitter::intake::{Arrival, ImportedDelivery};
 use crate::transmitter::window::{FailedRanges, WindowWrite, WriteSlice};
 use crate::transmitter::{Event, Log};
 

@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, IpcBytes, Node, HandoffBatch};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, HandoffBatch, IpcBytes, Node};
 
 /// One non-null column of whole numbers, named so that different names are different schemas.
 pub fn schema(name: &str) -> SchemaRef {

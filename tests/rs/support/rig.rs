@@ -14,7 +14,7 @@ use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::Outcome;
 use arrow_ingest::telemetry::Counters;
-use arrow_ingest::transmitter::{Admit, Event, Log, Reply, Delivery, Transmitter, PayloadDigest};
+use arrow_ingest::transmitter::{Admit, Delivery, Event, Log, PayloadDigest, Reply, Transmitter};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -115,7 +115,11 @@ impl Rig {
         self.send_handoffs(batches.iter().map(columns).collect(), None)
     }
 
-    pub fn send_handoffs(&self, handoff_batches: Vec<HandoffBatch>, payload_digest: Option<PayloadDigest>) -> u64 {
+    pub fn send_handoffs(
+        &self,
+        handoff_batches: Vec<HandoffBatch>,
+        payload_digest: Option<PayloadDigest>,
+    ) -> u64 {
         let bytes = handoff_batches.iter().map(HandoffBatch::bytes).sum();
         assert_eq!(self.transmitter.request(bytes).unwrap(), Admit::Admitted);
         self.deliver(handoff_batches, bytes, payload_digest)
@@ -146,7 +150,12 @@ impl Rig {
         }
     }
 
-    pub fn deliver(&self, handoff_batches: Vec<HandoffBatch>, bytes: usize, payload_digest: Option<PayloadDigest>) -> u64 {
+    pub fn deliver(
+        &self,
+        handoff_batches: Vec<HandoffBatch>,
+        bytes: usize,
+        payload_digest: Option<PayloadDigest>,
+    ) -> u64 {
         let _gate = self.gate.lock().unwrap();
         let sequence = self.last_sequence.fetch_add(1, Ordering::Relaxed) + 1;
         self.transmitter.deliver(Delivery {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::Schema;
 use arrow_ingest::error::Code;
-use arrow_ingest::handoff::{ColumnBuffers, Foreign, Node, HandoffBatch};
+use arrow_ingest::handoff::{ColumnBuffers, Foreign, HandoffBatch, Node};
 use arrow_ingest::outcome::{Position, Status};
 use serde_json::json;
 use tokio::time::Instant;
@@ -259,7 +259,7 @@ async fn order_is_kept_between_large_and_small() {
 /// what cannot be read is refused, with the row counted through the delivery; others go on.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_cannot_be_read_fails_alone() {
-    use arrow_ingest::handoff::{Foreign, IpcBytes, HandoffBatch};
+    use arrow_ingest::handoff::{Foreign, HandoffBatch, IpcBytes};
     let rig = at_write(json!({}));
     let schema = schema("n");
     let nonsense = HandoffBatch::Ipc(IpcBytes {
