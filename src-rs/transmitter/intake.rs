@@ -350,14 +350,14 @@ impl Imports<'_> {
         };
         let whole = Arc::new(joined.batch);
         let mut start = 0;
-        for (owner, share) in owners.into_iter().zip(joined.parts) {
+        for (owner, part) in owners.into_iter().zip(joined.parts) {
             let delivery = &mut self.deliveries[owner];
             if let Ok(slices) = &mut delivery.slices {
                 // Each batch by itself: together they would be cut by their average, and rows differ.
-                slices.push(BatchSlice::of(&whole, start, share.rows, share.bytes));
-                delivery.buffers_realigned += share.realigned_buffers;
+                slices.push(BatchSlice::of(&whole, start, part.rows, part.bytes));
+                delivery.buffers_realigned += part.realigned_buffers;
             }
-            start += share.rows;
+            start += part.rows;
         }
     }
 

@@ -368,7 +368,7 @@ impl WindowWrite {
         error.with_ambiguity(in_doubt)
     }
 
-    /// Ranges of rows in the write, whose shares are wanted.
+    /// Ranges of rows in the write, whose slices are wanted.
     fn runs(&self, wanted: impl Fn(&WriteSlice) -> bool) -> Vec<Range<usize>> {
         let mut end = self.done_rows();
         let places = self.slices.iter().map(|slice| {
@@ -380,7 +380,7 @@ impl WindowWrite {
         runs(wanted.map(|(_, place)| place))
     }
 
-    /// Cuts rows off the batches; the shares are cut by `take_rows`.
+    /// Cuts rows off the batches; the slices are cut by `take_rows`.
     fn cut_front(&mut self, rows: usize) {
         if rows > 0 {
             let left = pick(&self.write.batches, std::iter::once(rows..self.write.rows));
