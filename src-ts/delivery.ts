@@ -7,12 +7,12 @@
 import type { Settled } from "./binding.js";
 import type { IngestError } from "./errors.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
-import type { Cargo, Packing } from "./handoff.js";
+import type { DeliveryContent, Packing } from "./handoff.js";
 import type { HandoffMode } from "./options.js";
 import { type HandoffWay, TransmissionResult } from "./result.js";
 
 export class InFlight {
-  readonly cargo: Cargo;
+  readonly content: DeliveryContent;
   readonly mode: HandoffMode;
   readonly signal: AbortSignal | undefined;
   /** Its sender waits for the outcome. */
@@ -37,13 +37,13 @@ export class InFlight {
   #resolve: ((result: TransmissionResult) => void) | undefined;
 
   constructor(
-    cargo: Cargo,
+    content: DeliveryContent,
     mode: HandoffMode,
     signal: AbortSignal | undefined,
     span: object | null,
     urgent: boolean,
   ) {
-    this.cargo = cargo;
+    this.content = content;
     this.mode = mode;
     this.signal = signal;
     this.span = span;
@@ -130,7 +130,7 @@ export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResu
       position: outcome.position,
       error: outcome.error,
     },
-    inFlight.cargo,
+    inFlight.content,
   );
 }
 
@@ -139,7 +139,7 @@ export function unknownResult(inFlight: InFlight, error: IngestError): Transmiss
   return toResult(inFlight, {
     sequence: inFlight.sequence,
     status: "unknown",
-    rows: inFlight.cargo.batches?.reduce((sum, batch) => sum + batch.data.length, 0) ?? 0,
+    rows: inFlight.content.batches?.reduce((sum, batch) => sum + batch.data.length, 0) ?? 0,
     acceptedRows: 0,
     rejectedRows: 0,
     attempts: 0,

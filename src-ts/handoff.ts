@@ -17,7 +17,7 @@ import { emptyBatch, writeIpc } from "./handoff/rebuild.js";
 import { type HandoffMode, invalid, refuseDetached, Sheet } from "./handoff/sheet.js";
 
 /** What one delivery holds: batches of columns, or Arrow IPC bytes, stream or file. */
-export type Cargo =
+export type DeliveryContent =
   | { readonly batches: readonly ArrowBatch[]; readonly bytes?: undefined }
   | { readonly bytes: ArrayBufferView; readonly batches?: undefined };
 
@@ -128,7 +128,7 @@ export class Packer {
    *
    * @throws {IngestError} `BATCH_INVALID` or `HANDOFF_UNSAFE`; the call is then as it was before.
    */
-  add(sequence: number, cargo: Cargo, mode: HandoffMode): Packing {
+  add(sequence: number, content: DeliveryContent, mode: HandoffMode): Packing {
     const sheet = this.#sheet;
     sheet.beginDelivery(mode);
     this.#ipc = 0;
@@ -139,10 +139,10 @@ export class Packer {
       sheet.room(at + 3);
       sheet.call[at] = sequence;
       sheet.call[at + 1] = 0;
-      sheet.call[at + 2] = cargo.batches === undefined ? 1 : cargo.batches.length;
+      sheet.call[at + 2] = content.batches === undefined ? 1 : content.batches.length;
       sheet.at = at + 3;
-      if (cargo.batches === undefined) this.#given(cargo.bytes);
-      else for (let i = 0; i < cargo.batches.length; i++) this.#batch(cargo.batches[i]!);
+      if (content.batches === undefined) this.#given(content.bytes);
+      else for (let i = 0; i < content.batches.length; i++) this.#batch(content.batches[i]!);
     } catch (error) {
       sheet.undo(mark);
       throw error;
@@ -441,10 +441,10 @@ export class Packer {
 }
 
 /** About as much as packing would take from the budget; nothing is packed. */
-export function measure(cargo: Cargo): number {
-  if (cargo.batches === undefined) return DELIVERY_FLOOR + 2 * ENTRY_FLOOR + cargo.bytes.byteLength;
+export function measure(content: DeliveryContent): number {
+  if (content.batches === undefined) return DELIVERY_FLOOR + 2 * ENTRY_FLOOR + content.bytes.byteLength;
   let sum = DELIVERY_FLOOR;
-  for (const batch of cargo.batches) {
+  for (const batch of content.batches) {
     sum += ENTRY_FLOOR;
     for (const child of batch.data.children) sum += sizeOf(child);
   }

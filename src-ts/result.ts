@@ -11,7 +11,7 @@
 import { inspect } from "node:util";
 import type { RecordBatch } from "apache-arrow";
 import { type ErrorCode, type ErrorJson, type IngestError, ingestError } from "./errors.js";
-import type { Cargo } from "./handoff.js";
+import type { DeliveryContent } from "./handoff.js";
 import { selectRows } from "./row-selection.js";
 
 /**
@@ -138,10 +138,10 @@ export class Result implements ResultFacts {
   readonly error: IngestError | null;
   /** The code of {@link error}. Of an error, `structuredClone` keeps little more than its message; this stays. */
   readonly errorCode: ErrorCode | null;
-  readonly #cargo: Cargo | null;
+  readonly #content: DeliveryContent | null;
 
   /** Made by the client; public so that tests of your own code can make some. */
-  constructor(facts: ResultFacts, cargo: Cargo | null = null) {
+  constructor(facts: ResultFacts, content: DeliveryContent | null = null) {
     this.status = facts.status;
     this.success = facts.status === "acknowledged";
     this.sequence = facts.sequence;
@@ -158,7 +158,7 @@ export class Result implements ResultFacts {
     this.position = facts.position;
     this.error = facts.error ?? (this.success ? null : refusedRows(facts));
     this.errorCode = this.error?.code ?? null;
-    this.#cargo = cargo;
+    this.#content = content;
     Object.freeze(this);
   }
 
@@ -168,8 +168,8 @@ export class Result implements ResultFacts {
    * copied and you have written to it since, look into the dead-letter directory instead.
    */
   rejectedBatch(): RecordBatch | null {
-    if (this.#cargo === null || this.rejections.length === 0) return null;
-    return selectRows(this.#cargo, this.#refused(), "refused");
+    if (this.#content === null || this.rejections.length === 0) return null;
+    return selectRows(this.#content, this.#refused(), "refused");
   }
 
   /**
@@ -177,8 +177,8 @@ export class Result implements ResultFacts {
    * failed or whose outcome is unknown, no row is.
    */
   acceptedBatch(): RecordBatch | null {
-    if (this.#cargo === null || this.status === "failed" || this.status === "unknown") return null;
-    return selectRows(this.#cargo, this.#refused(), "others");
+    if (this.#content === null || this.status === "failed" || this.status === "unknown") return null;
+    return selectRows(this.#content, this.#refused(), "others");
   }
 
   /** The refused rows grouped by the destination's code for the reason, in order of first appearance. */
@@ -291,5 +291,5 @@ Object.defineProperty(Result, "name", { value: "TransmissionResult" });
 /** Made by the client; public so that tests of your own code can make some. */
 export const TransmissionResult = Result as new (
   facts: ResultFacts,
-  cargo?: Cargo | null,
+  content?: DeliveryContent | null,
 ) => TransmissionResult;

@@ -9,15 +9,15 @@
 import { Data, RecordBatch, type Schema, type Struct, tableFromIPC } from "apache-arrow";
 import { classOf, joinData, sliceOf } from "./handoff/join.js";
 import { rebuildBatch, rebuildSchema } from "./handoff/rebuild.js";
-import type { Cargo } from "./handoff.js";
+import type { DeliveryContent } from "./handoff.js";
 
 /** The rows that `refused` names, or all others. Null when there are none. */
 export function selectRows(
-  cargo: Cargo,
+  content: DeliveryContent,
   refused: ReadonlySet<number>,
   keep: "refused" | "others",
 ): RecordBatch | null {
-  const batches = batchesOf(cargo);
+  const batches = batchesOf(content);
   const first = batches[0];
   if (first === undefined) return null;
   const pieces: RecordBatch[] = [];
@@ -53,15 +53,15 @@ function join(schema: Schema, pieces: readonly RecordBatch[]): RecordBatch {
   return new Batch(schema, new Chunk(type, 0, length, 0, {}, children) as never);
 }
 
-function batchesOf(cargo: Cargo): readonly RecordBatch[] {
-  if (cargo.batches === undefined) {
-    const { buffer, byteOffset, byteLength } = cargo.bytes;
+function batchesOf(content: DeliveryContent): readonly RecordBatch[] {
+  if (content.batches === undefined) {
+    const { buffer, byteOffset, byteLength } = content.bytes;
     return tableFromIPC(new Uint8Array(buffer, byteOffset, byteLength)).batches;
   }
-  const [first] = cargo.batches;
+  const [first] = content.batches;
   // What stands for a batch whose columns share a name, and for one without rows, cannot be sliced.
-  if (first === undefined || cargo.batches.every((batch) => "slice" in batch))
-    return cargo.batches as unknown as RecordBatch[];
+  if (first === undefined || content.batches.every((batch) => "slice" in batch))
+    return content.batches as unknown as RecordBatch[];
   const schema = rebuildSchema(first.schema);
-  return cargo.batches.map((batch) => rebuildBatch(batch, schema));
+  return content.batches.map((batch) => rebuildBatch(batch, schema));
 }

@@ -11,7 +11,7 @@ import type { RecordBatch, Table } from "apache-arrow";
 import { type IngestError, ingestError } from "./errors.js";
 import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
 import { truthful } from "./handoff/truthful.js";
-import type { Cargo } from "./handoff.js";
+import type { DeliveryContent } from "./handoff.js";
 import { describe } from "./options.js";
 
 /**
@@ -43,7 +43,7 @@ export interface ForeignTable {
 export type BatchSource = Iterable<BatchInput> | AsyncIterable<BatchInput> | Table | ForeignTable;
 
 /** @throws {IngestError} `BATCH_INVALID` naming what was given. */
-export function toCargo(input: unknown): Cargo {
+export function toContent(input: unknown): DeliveryContent {
   if (ArrayBuffer.isView(input)) return { bytes: input };
   if (isRecordBatch(input)) return { batches: [truthful(input)] };
   if (isTable(input)) return { batches: batchesOf(input) };

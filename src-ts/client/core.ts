@@ -33,7 +33,7 @@ import {
   type SplitOptions,
 } from "../options.js";
 import type { TransmissionResult } from "../result.js";
-import { toCargo } from "../source.js";
+import { toContent } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
 import { isDue, SLICE_MS, turn } from "../turn.js";
 import { askForHeaders } from "./headers.js";
@@ -129,9 +129,9 @@ export class Core implements Listener {
     checkSendOptions(options);
     const signal = options?.signal;
     signal?.throwIfAborted();
-    const cargo = toCargo(batch);
+    const content = toContent(batch);
     const span = this.telemetry?.start(operation) ?? null;
-    return new InFlight(cargo, options?.handoff ?? this.mode, signal, span, operation === "send");
+    return new InFlight(content, options?.handoff ?? this.mode, signal, span, operation === "send");
   }
 
   refuseIfClosed(operation: string): void {
@@ -285,7 +285,7 @@ export class Core implements Listener {
     // budget does not know of.
     if (ticket === 0 && this.#waiting.size > 0) {
       let bytes = 0;
-      for (const inFlight of group) bytes += measure(inFlight.cargo);
+      for (const inFlight of group) bytes += measure(inFlight.content);
       return this.binding.submit(Float64Array.of(0, bytes, 0), []);
     }
     try {
@@ -304,7 +304,7 @@ export class Core implements Listener {
     packer.begin(ticket);
     for (let i = 0; i < group.length; i++) {
       const inFlight = group[i]!;
-      inFlight.packing = packer.add(this.#lastSequence + 1 + i, inFlight.cargo, inFlight.mode);
+      inFlight.packing = packer.add(this.#lastSequence + 1 + i, inFlight.content, inFlight.mode);
     }
     const share = (performance.now() - start) / group.length;
     for (let i = 0; i < group.length; i++) group[i]!.packMs = share;

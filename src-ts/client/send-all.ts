@@ -190,7 +190,7 @@ class Reader {
         if (next.done) return { group, last: true };
         const inFlight = this.#core.prepare(next.value, this.#options, "enqueue");
         inFlight.onSettled = this.#onSettled;
-        bytes += measure(inFlight.cargo);
+        bytes += measure(inFlight.content);
         group.push(inFlight);
       }
       return { group, last: false };

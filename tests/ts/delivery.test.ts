@@ -4,11 +4,11 @@ import { describe, expect, test } from "vitest";
 import { Delivery, InFlight, toResult, unknownResult } from "../../dist/delivery.js";
 import { InternalError } from "../../dist/index.js";
 
-const cargo = { batches: tableFromArrays({ n: [1, 2, 3] }).batches as never };
+const content = { batches: tableFromArrays({ n: [1, 2, 3] }).batches as never };
 const lost = new InternalError({ code: "INTERNAL", message: "not a word" });
 
 function settled(packing: object | null, outcome: object = {}, mode = "auto") {
-  const inFlight = new InFlight(cargo, mode as never, undefined, null, false);
+  const inFlight = new InFlight(content, mode as never, undefined, null, false);
   inFlight.packing = packing as never;
   const { handoff, handoffReason } = toResult(inFlight, {
     ...unknownResult(inFlight, lost),
@@ -51,7 +51,7 @@ describe("R-02 how a batch crossed", () => {
 
 describe("R-14 never silence", () => {
   test("a delivery that nobody can say anything about is unknown, with the rows it had", () => {
-    const inFlight = new InFlight(cargo, "auto", undefined, null, false);
+    const inFlight = new InFlight(content, "auto", undefined, null, false);
     inFlight.sequence = 4;
     expect(unknownResult(inFlight, lost)).toMatchObject({
       status: "unknown",
@@ -64,7 +64,7 @@ describe("R-14 never silence", () => {
   });
 
   test("reading a delivery's result counts as looking at it, once", async () => {
-    const inFlight = new InFlight(cargo, "auto", undefined, null, false);
+    const inFlight = new InFlight(content, "auto", undefined, null, false);
     let looked = 0;
     inFlight.onObserved = () => looked++;
     const delivery = new Delivery(inFlight);

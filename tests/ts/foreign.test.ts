@@ -5,7 +5,7 @@ import { type RecordBatch, tableFromIPC } from "apache-arrow";
 import { describe, expect, test } from "vitest";
 import { Packer } from "../../dist/handoff.js";
 import { type ConnectOptions, connect, TransmissionResult } from "../../dist/index.js";
-import { toCargo } from "../../dist/source.js";
+import { toContent } from "../../dist/source.js";
 import { parse, unpack, valuesOf } from "./support/batches.js";
 
 const require = createRequire(import.meta.url);
@@ -58,7 +58,7 @@ describe("R-07 objects of another copy or version of apache-arrow", () => {
           const schemas: Uint8Array[] = [];
           const packer = new Packer((message) => schemas.push(message) - 1);
           packer.begin(0);
-          packer.add(1, toCargo(batch), mode);
+          packer.add(1, toContent(batch), mode);
           const packed = parse(packer.finish()).deliveries[0]!.batches[0]!;
           const read = (): RecordBatch => {
             if (mode !== "ipc") return unpack(packed, packer.buffers, tableFromIPC(schemas[0]!).schema);
@@ -96,7 +96,7 @@ describe("R-07 objects of another copy or version of apache-arrow", () => {
             status: "partial",
             rejections: refused.map((row) => ({ row, code: "X", message: "" })),
           },
-          toCargo(table),
+          toContent(table),
         );
         const [rejected, accepted] = [partial.rejectedBatch()!, partial.acceptedBatch()!];
         for (const batch of [rejected, accepted]) {
@@ -139,7 +139,7 @@ describe("R-07 objects of another copy or version of apache-arrow", () => {
     const bytes = ours.tableToIPC(ours.tableFromArrays({ n: Int32Array.of(1, 2, 3) }), "stream");
     const facts = await client.send(bytes);
     const rejections = [0, 2].map((row) => ({ row, code: "X", message: "" }));
-    const partial = new TransmissionResult({ ...facts, status: "partial", rejections }, toCargo(bytes));
+    const partial = new TransmissionResult({ ...facts, status: "partial", rejections }, toContent(bytes));
     expect(partial.rejectedBatch()).toBeInstanceOf(ours.RecordBatch);
   });
 

@@ -278,8 +278,8 @@ describe("what is handed over", () => {
 
   test("measure comes close to what packing takes", () => {
     const batch = batchOf(columns);
-    const cargo = { batches: [batch as never] };
-    expect(measure(cargo)).toBeGreaterThanOrEqual(pack(batch).call.budget);
+    const content = { batches: [batch as never] };
+    expect(measure(content)).toBeGreaterThanOrEqual(pack(batch).call.budget);
     const ofBytes = pack(batch, "ipc");
     const bytes = new Uint8Array(ofBytes.packing.bytes);
     expect(measure({ bytes })).toBe(ofBytes.call.budget);

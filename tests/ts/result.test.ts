@@ -23,7 +23,7 @@ const facts: ResultFacts = {
   error: null,
 };
 const rejection = (row: number, code = "BAD") => ({ row, code, message: `row ${row} is bad` });
-const partial = (rows: readonly number[], cargo: unknown = null, code?: string) =>
+const partial = (rows: readonly number[], content: unknown = null, code?: string) =>
   new TransmissionResult(
     {
       ...facts,
@@ -32,7 +32,7 @@ const partial = (rows: readonly number[], cargo: unknown = null, code?: string) 
       rejectedRows: rows.length,
       rejections: rows.map((row) => rejection(row, code)),
     },
-    cargo as never,
+    content as never,
   );
 
 describe("R-31 TransmissionResult", () => {

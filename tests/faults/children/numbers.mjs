@@ -5,7 +5,7 @@
 import { Table } from "apache-arrow";
 import * as addon from "../../../dist/generated/index.js";
 import { Packer } from "../../../dist/handoff.js";
-import { toCargo } from "../../../dist/source.js";
+import { toContent } from "../../../dist/source.js";
 import { batchOver, check, survived, words } from "./support.mjs";
 
 const HOSTILE = [Number.NaN, -1, -2, 0, 0.5, 1, 3, 7, 2 ** 31, 2 ** 32, 2 ** 53 - 1, 2 ** 53, 1e300];
@@ -40,7 +40,7 @@ let sequence = 0;
 let accepted = 0;
 function pack(first, batches) {
   packer.begin(0);
-  for (const [index, batch] of batches.entries()) packer.add(first + index, toCargo(batch), "pin");
+  for (const [index, batch] of batches.entries()) packer.add(first + index, toContent(batch), "pin");
   return { call: packer.finish().slice(), buffers: packer.buffers };
 }
 /** How a call ended: "" if it was taken, else the code and message of what it threw. */

@@ -1,7 +1,7 @@
 // What the native side sees: any input through the real packer and the real import, back as IPC streams.
 import * as addon from "../../../dist/generated/index.js";
 import { Packer, type Packing } from "../../../dist/handoff.js";
-import { toCargo } from "../../../dist/source.js";
+import { toContent } from "../../../dist/source.js";
 
 export type Mode = "auto" | "pin" | "copy" | "ipc";
 
@@ -28,7 +28,7 @@ export class Echo implements Disposable {
   echo(input: unknown, mode: Mode, computed: boolean): Echoed {
     const packer = this.#packer;
     packer.begin(0);
-    const packing = packer.add(1, toCargo(input), mode);
+    const packing = packer.add(1, toContent(input), mode);
     return { packing, streams: this.#native.echo(packer.finish(), packer.buffers, computed) };
   }
 
