@@ -11,7 +11,7 @@ import type { DeliveryContent, Packing } from "./handoff.js";
 import type { HandoffMode } from "./options.js";
 import { type HandoffWay, TransmissionResult } from "./result.js";
 
-export class InFlight {
+export class UnsettledDelivery {
   readonly content: DeliveryContent;
   readonly mode: HandoffMode;
   readonly signal: AbortSignal | undefined;
@@ -29,7 +29,7 @@ export class InFlight {
   /** The outcome, once it is there. */
   result: TransmissionResult | null = null;
   /** Called with the outcome, before whoever awaits the promise. */
-  onSettled: ((inFlight: InFlight) => void) | undefined;
+  onSettled: ((delivery: UnsettledDelivery) => void) | undefined;
   /** Called when it is first looked at after it was settled unseen. */
   onObserved: (() => void) | undefined;
   onAbort: (() => void) | undefined;
@@ -85,13 +85,13 @@ export class InFlight {
 
 /** What `enqueue` gives: an admitted batch whose outcome is still to come. */
 export class Delivery {
-  readonly #inFlight: InFlight;
+  readonly #inFlight: UnsettledDelivery;
   /** Number of the delivery within its client, in the order of admission. */
   readonly sequence: bigint;
 
-  constructor(inFlight: InFlight) {
-    this.#inFlight = inFlight;
-    this.sequence = BigInt(inFlight.sequence);
+  constructor(delivery: UnsettledDelivery) {
+    this.#inFlight = delivery;
+    this.sequence = BigInt(delivery.sequence);
   }
 
   /**
@@ -104,8 +104,8 @@ export class Delivery {
 }
 
 /** What Rust says, and what this side knows of the handoff. */
-export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResult {
-  const { packing } = inFlight;
+export function toResult(delivery: UnsettledDelivery, outcome: Settled): TransmissionResult {
+  const { packing } = delivery;
   const limited = outcome.buffersCopiedForPinLimit > 0;
   return new TransmissionResult(
     {
@@ -117,10 +117,10 @@ export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResu
       rejections: outcome.rejections,
       attempts: outcome.attempts,
       batchBytes: outcome.batchBytes,
-      handoff: wayOf(packing, inFlight.mode, limited),
+      handoff: wayOf(packing, delivery.mode, limited),
       handoffReason: reasonOf(packing, outcome, limited),
       timings: {
-        handoffMs: outcome.handoffMs + inFlight.packMs,
+        handoffMs: outcome.handoffMs + delivery.packMs,
         queueMs: outcome.queueMs,
         encodeMs: outcome.encodeMs,
         transmitMs: outcome.transmitMs,
@@ -130,16 +130,16 @@ export function toResult(inFlight: InFlight, outcome: Settled): TransmissionResu
       position: outcome.position,
       error: outcome.error,
     },
-    inFlight.content,
+    delivery.content,
   );
 }
 
 /** The outcome of a delivery that Rust can say nothing about any more. */
-export function unknownResult(inFlight: InFlight, error: IngestError): TransmissionResult {
-  return toResult(inFlight, {
-    sequence: inFlight.sequence,
+export function unknownResult(delivery: UnsettledDelivery, error: IngestError): TransmissionResult {
+  return toResult(delivery, {
+    sequence: delivery.sequence,
     status: "unknown",
-    rows: inFlight.content.batches?.reduce((sum, batch) => sum + batch.data.length, 0) ?? 0,
+    rows: delivery.content.batches?.reduce((sum, batch) => sum + batch.data.length, 0) ?? 0,
     acceptedRows: 0,
     rejectedRows: 0,
     attempts: 0,

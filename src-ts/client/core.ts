@@ -15,7 +15,7 @@
 import { Binding, type Listener, type Settled } from "../binding.js";
 import { log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
-import { InFlight, toResult, unknownResult } from "../delivery.js";
+import { UnsettledDelivery, toResult, unknownResult } from "../delivery.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
 import { measure, Packer } from "../handoff.js";
 import {
@@ -47,7 +47,7 @@ import { Unsettled } from "./unsettled.js";
 const CLOSE_DEADLINE_MS = 30_000;
 
 interface Waiter {
-  readonly group: readonly InFlight[];
+  readonly group: readonly UnsettledDelivery[];
   readonly admitted: () => void;
   readonly refused: (reason: unknown) => void;
   readonly onAbort: (() => void) | undefined;
@@ -124,14 +124,14 @@ export class Core implements Listener {
     this.binding.expectSchema(this.#packer.schemaId(schema as object));
   }
 
-  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight {
+  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): UnsettledDelivery {
     this.refuseIfClosed(operation);
     checkSendOptions(options);
     const signal = options?.signal;
     signal?.throwIfAborted();
     const content = toContent(batch);
     const span = this.telemetry?.start(operation) ?? null;
-    return new InFlight(content, options?.handoff ?? this.mode, signal, span, operation === "send");
+    return new UnsettledDelivery(content, options?.handoff ?? this.mode, signal, span, operation === "send");
   }
 
   refuseIfClosed(operation: string): void {
@@ -143,7 +143,7 @@ export class Core implements Listener {
    *
    * @throws {IngestError} The group cannot be handed over; none of it was.
    */
-  admit(group: readonly InFlight[]): Promise<void> | undefined {
+  admit(group: readonly UnsettledDelivery[]): Promise<void> | undefined {
     try {
       const ticket = this.#submit(0, group);
       if (ticket !== 0) return this.#wait(ticket, group);
@@ -155,13 +155,13 @@ export class Core implements Listener {
   }
 
   /** Takes back a group that waits. */
-  withdraw(group: readonly InFlight[], reason: unknown): void {
+  withdraw(group: readonly UnsettledDelivery[], reason: unknown): void {
     const ticket = group[0]?.ticket ?? 0;
     if (this.#waiting.get(ticket)?.group === group) this.#cancel(ticket, reason);
   }
 
   /** Gives up a group that was prepared and is not to be handed over. */
-  drop(group: readonly InFlight[], reason: unknown): void {
+  drop(group: readonly UnsettledDelivery[], reason: unknown): void {
     this.#refused(group, reason);
   }
 
@@ -215,10 +215,10 @@ export class Core implements Listener {
   }
 
   settled(outcome: Settled): void {
-    const inFlight = this.#inFlight.take(outcome.sequence);
-    if (inFlight === undefined) return;
-    this.#heldBytes -= inFlight.packing?.charge ?? 0;
-    this.#settle(inFlight, toResult(inFlight, outcome), outcome.retries);
+    const delivery = this.#inFlight.take(outcome.sequence);
+    if (delivery === undefined) return;
+    this.#heldBytes -= delivery.packing?.charge ?? 0;
+    this.#settle(delivery, toResult(delivery, outcome), outcome.retries);
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
     this.#release();
@@ -280,12 +280,12 @@ export class Core implements Listener {
     this.log("error", "an event could not be handled; please report this", { message });
   }
 
-  #submit(ticket: number, group: readonly InFlight[]): number {
+  #submit(ticket: number, group: readonly UnsettledDelivery[]): number {
     // Others wait, so this call will: packing it now would be for nothing, and would hold memory that the
     // budget does not know of.
     if (ticket === 0 && this.#waiting.size > 0) {
       let bytes = 0;
-      for (const inFlight of group) bytes += measure(inFlight.content);
+      for (const delivery of group) bytes += measure(delivery.content);
       return this.binding.submit(Float64Array.of(0, bytes, 0), []);
     }
     try {
@@ -298,19 +298,19 @@ export class Core implements Listener {
     }
   }
 
-  #pack(ticket: number, group: readonly InFlight[]): void {
+  #pack(ticket: number, group: readonly UnsettledDelivery[]): void {
     const packer = this.#packer;
     const start = performance.now();
     packer.begin(ticket);
     for (let i = 0; i < group.length; i++) {
-      const inFlight = group[i]!;
-      inFlight.packing = packer.add(this.#lastSequence + 1 + i, inFlight.content, inFlight.mode);
+      const delivery = group[i]!;
+      delivery.packing = packer.add(this.#lastSequence + 1 + i, delivery.content, delivery.mode);
     }
     const share = (performance.now() - start) / group.length;
     for (let i = 0; i < group.length; i++) group[i]!.packMs = share;
   }
 
-  #admitted(group: readonly InFlight[], queued: number): void {
+  #admitted(group: readonly UnsettledDelivery[], queued: number): void {
     if (queued !== 0)
       throw ingestError({
         code: "INTERNAL",
@@ -318,22 +318,22 @@ export class Core implements Listener {
         operation: "submit",
       });
     for (let i = 0; i < group.length; i++) {
-      const inFlight = group[i]!;
-      inFlight.sequence = ++this.#lastSequence;
-      this.#inFlight.add(inFlight);
-      this.#heldBytes += inFlight.packing?.charge ?? 0;
-      if (inFlight.urgent) this.#hurry();
+      const delivery = group[i]!;
+      delivery.sequence = ++this.#lastSequence;
+      this.#inFlight.add(delivery);
+      this.#heldBytes += delivery.packing?.charge ?? 0;
+      if (delivery.urgent) this.#hurry();
     }
     this.#hold();
     // Signals are the user's, who may send from within them; by now the books are in order.
     for (let i = 0; i < group.length; i++) {
-      const inFlight = group[i]!;
-      const { signal, sequence } = inFlight;
+      const delivery = group[i]!;
+      const { signal, sequence } = delivery;
       if (signal === undefined) continue;
-      inFlight.onAbort = () => {
+      delivery.onAbort = () => {
         if (this.#inFlight.has(sequence)) this.binding.abort(sequence);
       };
-      listen(signal, inFlight.onAbort);
+      listen(signal, delivery.onAbort);
     }
   }
 
@@ -347,7 +347,7 @@ export class Core implements Listener {
     });
   }
 
-  #wait(ticket: number, group: readonly InFlight[]): Promise<void> {
+  #wait(ticket: number, group: readonly UnsettledDelivery[]): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const signal = group[0]?.signal;
     const onAbort = signal === undefined ? undefined : () => this.#cancel(ticket, signal.reason);
@@ -373,31 +373,31 @@ export class Core implements Listener {
     listenNoMore(waiter.group[0]?.signal, waiter.onAbort);
   }
 
-  #refused(group: readonly InFlight[], reason: unknown): void {
+  #refused(group: readonly UnsettledDelivery[], reason: unknown): void {
     if (this.telemetry === undefined) return;
-    for (const inFlight of group) this.telemetry.refused(inFlight.span, reason);
+    for (const delivery of group) this.telemetry.refused(delivery.span, reason);
   }
 
-  #settle(inFlight: InFlight, result: TransmissionResult, retries: number): void {
-    inFlight.settle(result);
-    this.telemetry?.settled(inFlight.span, result, retries);
-    listenNoMore(inFlight.signal, inFlight.onAbort);
-    const { sequence } = inFlight;
+  #settle(delivery: UnsettledDelivery, result: TransmissionResult, retries: number): void {
+    delivery.settle(result);
+    this.telemetry?.settled(delivery.span, result, retries);
+    listenNoMore(delivery.signal, delivery.onAbort);
+    const { sequence } = delivery;
     const heard = this.#listeners?.tell(result, (thrown) => {
       const fields = { sequence, status: result.status, causes: messages(thrown) };
       this.log("error", "a listener failed", fields);
     });
-    if (heard !== true) this.#mindUnread(inFlight, result, heard || undefined);
+    if (heard !== true) this.#mindUnread(delivery, result, heard || undefined);
   }
 
   /** An outcome that is not good, and that nobody has looked at so far, but perhaps a listener. */
-  #mindUnread(inFlight: InFlight, result: TransmissionResult, heard: Promise<boolean> | undefined): void {
-    if (result.success || inFlight.observed) return;
+  #mindUnread(delivery: UnsettledDelivery, result: TransmissionResult, heard: Promise<boolean> | undefined): void {
+    if (result.success || delivery.observed) return;
     // Not the result itself, which would keep the batch in memory for as long as nobody looks.
     const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
     const { unread: all } = this.#remains;
     all.add(unread, heard);
-    inFlight.onObserved = () => all.delete(unread);
+    delivery.onObserved = () => all.delete(unread);
   }
 
   /** It waits for something of Rust's: whoever is to be told must be there. */
@@ -450,10 +450,10 @@ export class Core implements Listener {
   }
 
   #end(): void {
-    for (const inFlight of this.#inFlight.takeAll()) {
-      const message = `the client ended without a word about delivery ${inFlight.sequence}`;
+    for (const delivery of this.#inFlight.takeAll()) {
+      const message = `the client ended without a word about delivery ${delivery.sequence}`;
       const error = ingestError({ code: "INTERNAL", message, operation: "close" });
-      this.#settle(inFlight, unknownResult(inFlight, error), 0);
+      this.#settle(delivery, unknownResult(delivery, error), 0);
     }
     // What the destination was asked and has not answered by now; its answer would find nobody.
     this.#answerAll(closed("close"));

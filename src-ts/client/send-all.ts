@@ -8,7 +8,7 @@
 // - Whoever leaves early takes back what waits; what was admitted goes on, and counts as unread.
 
 import { ignoreRejection } from "../callbacks.js";
-import type { InFlight } from "../delivery.js";
+import type { UnsettledDelivery } from "../delivery.js";
 import { measure } from "../handoff.js";
 import type { SendAllOptions, SendOptions } from "../options.js";
 import type { TransmissionResult } from "../result.js";
@@ -23,10 +23,10 @@ const GROUP_BYTES = 1 << 20;
 const SETTLED_AHEAD = 1_024;
 
 interface Sender {
-  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight;
-  admit(group: readonly InFlight[]): Promise<void> | undefined;
-  withdraw(group: readonly InFlight[], reason: unknown): void;
-  drop(group: readonly InFlight[], reason: unknown): void;
+  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): UnsettledDelivery;
+  admit(group: readonly UnsettledDelivery[]): Promise<void> | undefined;
+  withdraw(group: readonly UnsettledDelivery[], reason: unknown): void;
+  drop(group: readonly UnsettledDelivery[], reason: unknown): void;
   readonly budgetBytes: number;
   operation(start: (operation: number) => void): Promise<void>;
   readonly binding: { flush(operation: number): void };
@@ -66,16 +66,16 @@ class Reader {
   readonly #groupBytes: number;
   readonly #options: SendAllOptions | undefined;
   readonly #iterator: Iterator<unknown> | AsyncIterator<unknown>;
-  #queue: (InFlight | undefined)[] = [];
+  #queue: (UnsettledDelivery | undefined)[] = [];
   #head = 0;
   #stopped = false;
   /** The source has ended or thrown: it is not to be told to. */
   #over = false;
-  #waiting: readonly InFlight[] | undefined;
+  #waiting: readonly UnsettledDelivery[] | undefined;
   #settledAhead = 0;
   /** What they took of the budget. */
   #bytesAhead = 0;
-  readonly #onSettled = ({ packing }: InFlight): void => {
+  readonly #onSettled = ({ packing }: UnsettledDelivery): void => {
     this.#settledAhead++;
     this.#bytesAhead += packing?.charge ?? 0;
   };
@@ -100,7 +100,7 @@ class Reader {
   }
 
   /** The next delivery, admitted and perhaps settled; undefined if there is none yet. */
-  take(): InFlight | undefined {
+  take(): UnsettledDelivery | undefined {
     if (this.#head === this.#queue.length) return undefined;
     // Not `shift`: it moves all that is behind, and a fast source has tens of thousands there.
     const next = this.#queue[this.#head];
@@ -119,7 +119,7 @@ class Reader {
     });
   }
 
-  taken({ packing }: InFlight): void {
+  taken({ packing }: UnsettledDelivery): void {
     this.#settledAhead--;
     this.#bytesAhead -= packing?.charge ?? 0;
     this.#wakeWriter?.();
@@ -156,7 +156,7 @@ class Reader {
         const admitted = this.#core.admit(group);
         if (admitted !== undefined) await admitted;
         this.#waiting = undefined;
-        for (const inFlight of group) this.#queue.push(inFlight);
+        for (const delivery of group) this.#queue.push(delivery);
         this.#wakeReader?.();
       }
       if (last) this.#flush();
@@ -177,8 +177,8 @@ class Reader {
   }
 
   /** At least one batch, and those that are there without waiting. */
-  async #gather(): Promise<{ group: InFlight[]; last: boolean; failure?: { reason: unknown } }> {
-    const group: InFlight[] = [];
+  async #gather(): Promise<{ group: UnsettledDelivery[]; last: boolean; failure?: { reason: unknown } }> {
+    const group: UnsettledDelivery[] = [];
     let bytes = 0;
     try {
       // One at least, or a reader that is always late would never get on.
@@ -188,10 +188,10 @@ class Reader {
         const next = ready instanceof Promise ? await ready : ready;
         if (next === undefined) break;
         if (next.done) return { group, last: true };
-        const inFlight = this.#core.prepare(next.value, this.#options, "enqueue");
-        inFlight.onSettled = this.#onSettled;
-        bytes += measure(inFlight.content);
-        group.push(inFlight);
+        const delivery = this.#core.prepare(next.value, this.#options, "enqueue");
+        delivery.onSettled = this.#onSettled;
+        bytes += measure(delivery.content);
+        group.push(delivery);
       }
       return { group, last: false };
     } catch (reason) {

@@ -8,7 +8,7 @@
 // A ring and no Map: outcomes come nearly in order, and a map's filling and rehashing was a twelfth of the
 // JavaScript thread's time at the rate of small batches.
 
-import type { InFlight } from "../delivery.js";
+import type { UnsettledDelivery } from "../delivery.js";
 
 /** Both powers of two, as all lengths of the ring: a sequence's place is its last bits. */
 const SMALL = 64;
@@ -22,7 +22,7 @@ export class Unsettled {
   /** Of the ring. */
   #count = 0;
   /** So far behind the others that the ring would be mostly empty. */
-  readonly #late = new Map<number, InFlight>();
+  readonly #late = new Map<number, UnsettledDelivery>();
 
   /** Places that are kept ready: what this takes besides the deliveries themselves. */
   get places(): number {
@@ -33,9 +33,9 @@ export class Unsettled {
     return this.#count === 0 && this.#late.size === 0;
   }
 
-  add(inFlight: InFlight): void {
+  add(delivery: UnsettledDelivery): void {
     if (this.#next - this.#oldest === this.#ring.length) this.#makeRoom();
-    this.#ring[this.#next & (this.#ring.length - 1)] = inFlight;
+    this.#ring[this.#next & (this.#ring.length - 1)] = delivery;
     this.#next++;
     this.#count++;
   }
@@ -46,7 +46,7 @@ export class Unsettled {
   }
 
   /** Removes a delivery; undefined if it is none of these. */
-  take(sequence: number): InFlight | undefined {
+  take(sequence: number): UnsettledDelivery | undefined {
     if (sequence < this.#oldest || sequence >= this.#next) return this.#takeLate(sequence);
     const ring = this.#ring;
     const last = ring.length - 1;
@@ -59,11 +59,11 @@ export class Unsettled {
   }
 
   /** Removes and gives all, in order. */
-  takeAll(): InFlight[] {
+  takeAll(): UnsettledDelivery[] {
     const all = [...this.#late.values()];
     for (let sequence = this.#oldest; sequence < this.#next; sequence++) {
-      const inFlight = this.#ring[sequence & (this.#ring.length - 1)];
-      if (inFlight !== undefined) all.push(inFlight);
+      const delivery = this.#ring[sequence & (this.#ring.length - 1)];
+      if (delivery !== undefined) all.push(delivery);
     }
     this.#late.clear();
     this.#ring = emptyRing(SMALL);
@@ -72,7 +72,7 @@ export class Unsettled {
     return all;
   }
 
-  #takeLate(sequence: number): InFlight | undefined {
+  #takeLate(sequence: number): UnsettledDelivery | undefined {
     const taken = this.#late.get(sequence);
     this.#late.delete(sequence);
     return taken;
@@ -97,6 +97,6 @@ export class Unsettled {
   }
 }
 
-function emptyRing(length: number): (InFlight | undefined)[] {
-  return new Array<InFlight | undefined>(length).fill(undefined);
+function emptyRing(length: number): (UnsettledDelivery | undefined)[] {
+  return new Array<UnsettledDelivery | undefined>(length).fill(undefined);
 }

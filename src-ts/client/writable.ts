@@ -5,15 +5,15 @@
 // - A stream that has ended badly can tell nothing more: what becomes of its deliveries then counts as unread.
 // - Whoever aborts it takes back what waits; what was admitted goes on.
 
-import type { InFlight } from "../delivery.js";
+import type { UnsettledDelivery } from "../delivery.js";
 import type { IngestError } from "../errors.js";
 import type { SendOptions, WritableOptions } from "../options.js";
 import type { BatchInput } from "../source.js";
 
 interface Sender {
-  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): InFlight;
-  admit(group: readonly InFlight[]): Promise<void> | undefined;
-  withdraw(group: readonly InFlight[], reason: unknown): void;
+  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): UnsettledDelivery;
+  admit(group: readonly UnsettledDelivery[]): Promise<void> | undefined;
+  withdraw(group: readonly UnsettledDelivery[], reason: unknown): void;
   operation(start: (operation: number) => void): Promise<void>;
   readonly binding: { flush(operation: number): void };
 }
@@ -23,7 +23,7 @@ export function writable(core: Sender, options: WritableOptions | undefined): Wr
   let failure: IngestError | null = null;
   /** It failed with something else, or was aborted. */
   let isOver = false;
-  let waiting: readonly InFlight[] | undefined;
+  let waiting: readonly UnsettledDelivery[] | undefined;
   return new WritableStream<BatchInput>(
     {
       start(controller) {
@@ -38,15 +38,15 @@ export function writable(core: Sender, options: WritableOptions | undefined): Wr
       },
       async write(batch, controller) {
         try {
-          const inFlight = core.prepare(batch, options, "enqueue");
-          inFlight.onSettled = ({ result }) => {
+          const delivery = core.prepare(batch, options, "enqueue");
+          delivery.onSettled = ({ result }) => {
             if (isOver) return;
-            inFlight.look();
+            delivery.look();
             if (result === null || result.success || failure !== null) return;
             failure = result.error;
             controller.error(failure);
           };
-          waiting = [inFlight];
+          waiting = [delivery];
           const admitted = core.admit(waiting);
           if (admitted !== undefined) await admitted;
         } catch (error) {

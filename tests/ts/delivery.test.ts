@@ -1,17 +1,17 @@
 // Promises of src-ts/delivery.ts: a result says how its batch crossed, and there always is one.
 import { tableFromArrays } from "apache-arrow";
 import { describe, expect, test } from "vitest";
-import { Delivery, InFlight, toResult, unknownResult } from "../../dist/delivery.js";
+import { Delivery, UnsettledDelivery, toResult, unknownResult } from "../../dist/delivery.js";
 import { InternalError } from "../../dist/index.js";
 
 const content = { batches: tableFromArrays({ n: [1, 2, 3] }).batches as never };
 const lost = new InternalError({ code: "INTERNAL", message: "not a word" });
 
 function settled(packing: object | null, outcome: object = {}, mode = "auto") {
-  const inFlight = new InFlight(content, mode as never, undefined, null, false);
-  inFlight.packing = packing as never;
-  const { handoff, handoffReason } = toResult(inFlight, {
-    ...unknownResult(inFlight, lost),
+  const delivery = new UnsettledDelivery(content, mode as never, undefined, null, false);
+  delivery.packing = packing as never;
+  const { handoff, handoffReason } = toResult(delivery, {
+    ...unknownResult(delivery, lost),
     ...{ buffersCopiedForPinLimit: 0, buffersRealigned: 0 },
     sequence: 1,
     ...outcome,
@@ -51,27 +51,27 @@ describe("R-02 how a batch crossed", () => {
 
 describe("R-14 never silence", () => {
   test("a delivery that nobody can say anything about is unknown, with the rows it had", () => {
-    const inFlight = new InFlight(content, "auto", undefined, null, false);
-    inFlight.sequence = 4;
-    expect(unknownResult(inFlight, lost)).toMatchObject({
+    const delivery = new UnsettledDelivery(content, "auto", undefined, null, false);
+    delivery.sequence = 4;
+    expect(unknownResult(delivery, lost)).toMatchObject({
       status: "unknown",
       rows: 3,
       sequence: 4n,
       error: lost,
     });
-    const bytes = new InFlight({ bytes: new Uint8Array(1) }, "auto", undefined, null, false);
+    const bytes = new UnsettledDelivery({ bytes: new Uint8Array(1) }, "auto", undefined, null, false);
     expect(unknownResult(bytes, lost).rows).toBe(0);
   });
 
   test("reading a delivery's result counts as looking at it, once", async () => {
-    const inFlight = new InFlight(content, "auto", undefined, null, false);
+    const delivery = new UnsettledDelivery(content, "auto", undefined, null, false);
     let looked = 0;
-    inFlight.onObserved = () => looked++;
-    const delivery = new Delivery(inFlight);
-    expect(inFlight.observed).toBe(false);
+    delivery.onObserved = () => looked++;
+    const delivery = new Delivery(delivery);
+    expect(delivery.observed).toBe(false);
     const { result } = delivery;
-    inFlight.settle(unknownResult(inFlight, lost));
+    delivery.settle(unknownResult(delivery, lost));
     expect(await result).toBe(await delivery.result);
-    expect([inFlight.observed, looked]).toEqual([true, 1]);
+    expect([delivery.observed, looked]).toEqual([true, 1]);
   });
 });

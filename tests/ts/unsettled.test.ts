@@ -2,9 +2,9 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Unsettled } from "../../dist/client/unsettled.js";
-import type { InFlight } from "../../dist/delivery.js";
+import type { UnsettledDelivery } from "../../dist/delivery.js";
 
-const delivery = (sequence: number) => ({ sequence }) as InFlight;
+const delivery = (sequence: number) => ({ sequence }) as UnsettledDelivery;
 
 describe("R-14 what is unsettled", () => {
   test("is what a map would hold, in whatever order outcomes come", () => {
@@ -18,7 +18,7 @@ describe("R-14 what is unsettled", () => {
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
-        const [ours, model] = [new Unsettled(), new Map<number, InFlight>()];
+        const [ours, model] = [new Unsettled(), new Map<number, UnsettledDelivery>()];
         let last = 0;
         const take = (sequence: number) => {
           expect(ours.has(sequence)).toBe(model.has(sequence));
