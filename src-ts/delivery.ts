@@ -85,12 +85,12 @@ export class UnsettledDelivery {
 
 /** What `enqueue` gives: an admitted batch whose outcome is still to come. */
 export class Delivery {
-  readonly #inFlight: UnsettledDelivery;
+  readonly #ledger: UnsettledDelivery;
   /** Number of the delivery within its client, in the order of admission. */
   readonly sequence: bigint;
 
   constructor(delivery: UnsettledDelivery) {
-    this.#inFlight = delivery;
+    this.#ledger = delivery;
     this.sequence = BigInt(delivery.sequence);
   }
 
@@ -99,7 +99,7 @@ export class Delivery {
    * looked at makes `close` reject with `UNDELIVERED`. What `listeners.onFailed` took has been looked at.
    */
   get result(): Promise<TransmissionResult> {
-    return this.#inFlight.observe();
+    return this.#ledger.observe();
   }
 }
 

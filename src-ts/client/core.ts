@@ -1,7 +1,7 @@
 // What the parts of a client share: admission, outcomes, and the end.
 //
 // Invariants:
-// - What is unsettled is in one place here (`#inFlight`), from admission to the outcome; all else is Rust's.
+// - What is unsettled is in one place here (`#ledger`), from admission to the outcome; all else is Rust's.
 // - Sequence numbers are given at admission, in its order.
 // - Nothing that waits holds memory which the budget does not know of: a queued call is packed when it is let in.
 // - Of an outcome that is not good, somebody is told: the reader of the result, or whoever closes.
@@ -41,7 +41,7 @@ import { Teller } from "./listeners.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
 import type { Unread } from "./unread.js";
-import { Unsettled } from "./unsettled.js";
+import { Ledger } from "./ledger.js";
 
 /** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
 const CLOSE_DEADLINE_MS = 30_000;
@@ -67,8 +67,8 @@ export class Core implements Listener {
   readonly #retryWhen: RetryPredicate | undefined;
   readonly #listeners: Teller | undefined;
   readonly #packer: Packer;
-  readonly #inFlight = new Unsettled();
-  /** What all in `#inFlight` take of the budget. Rust's count is lower by what is settled and not heard of yet. */
+  readonly #ledger = new Ledger();
+  /** What all in `#ledger` take of the budget. Rust's count is lower by what is settled and not heard of yet. */
   #heldBytes = 0;
   readonly #waiting = new Map<number, Waiter>();
   readonly #operations = new Map<number, (error: IngestError | null) => void>();
@@ -215,7 +215,7 @@ export class Core implements Listener {
   }
 
   settled(outcome: Settled): void {
-    const delivery = this.#inFlight.take(outcome.sequence);
+    const delivery = this.#ledger.take(outcome.sequence);
     if (delivery === undefined) return;
     this.#heldBytes -= delivery.packing?.charge ?? 0;
     this.#settle(delivery, toResult(delivery, outcome), outcome.retries);
@@ -320,7 +320,7 @@ export class Core implements Listener {
     for (let i = 0; i < group.length; i++) {
       const delivery = group[i]!;
       delivery.sequence = ++this.#lastSequence;
-      this.#inFlight.add(delivery);
+      this.#ledger.add(delivery);
       this.#heldBytes += delivery.packing?.charge ?? 0;
       if (delivery.urgent) this.#hurry();
     }
@@ -331,7 +331,7 @@ export class Core implements Listener {
       const { signal, sequence } = delivery;
       if (signal === undefined) continue;
       delivery.onAbort = () => {
-        if (this.#inFlight.has(sequence)) this.binding.abort(sequence);
+        if (this.#ledger.has(sequence)) this.binding.abort(sequence);
       };
       listen(signal, delivery.onAbort);
     }
@@ -408,7 +408,7 @@ export class Core implements Listener {
   }
 
   #release(): void {
-    if (!this.#isBusy || !this.#inFlight.isEmpty || this.#waiting.size > 0 || this.#operations.size > 0)
+    if (!this.#isBusy || !this.#ledger.isEmpty || this.#waiting.size > 0 || this.#operations.size > 0)
       return;
     this.#isBusy = false;
     BUSY.delete(this);
@@ -450,7 +450,7 @@ export class Core implements Listener {
   }
 
   #end(): void {
-    for (const delivery of this.#inFlight.takeAll()) {
+    for (const delivery of this.#ledger.takeAll()) {
       const message = `the client ended without a word about delivery ${delivery.sequence}`;
       const error = ingestError({ code: "INTERNAL", message, operation: "close" });
       this.#settle(delivery, unknownResult(delivery, error), 0);

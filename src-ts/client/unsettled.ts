@@ -14,7 +14,7 @@ import type { UnsettledDelivery } from "../delivery.js";
 const SMALL = 64;
 const LARGE = 4_096;
 
-export class Unsettled {
+export class Ledger {
   #ring = emptyRing(SMALL);
   /** Those before it are settled or late, those from `next` on are not admitted. */
   #oldest = 1;

@@ -1,7 +1,7 @@
-// Promises of src-ts/client/unsettled.ts: it says what a map would say, and keeps no more than there is.
+// Promises of src-ts/client/ledger.ts: it says what a map would say, and keeps no more than there is.
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Unsettled } from "../../dist/client/unsettled.js";
+import { Ledger } from "../../dist/client/ledger.js";
 import type { UnsettledDelivery } from "../../dist/delivery.js";
 
 const delivery = (sequence: number) => ({ sequence }) as UnsettledDelivery;
@@ -18,7 +18,7 @@ describe("R-14 what is unsettled", () => {
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
-        const [ours, model] = [new Unsettled(), new Map<number, UnsettledDelivery>()];
+        const [ours, model] = [new Ledger(), new Map<number, UnsettledDelivery>()];
         let last = 0;
         const take = (sequence: number) => {
           expect(ours.has(sequence)).toBe(model.has(sequence));
@@ -52,7 +52,7 @@ describe("R-14 what is unsettled", () => {
   });
 
   test("R-05 takes no memory for those that were settled behind one that is late", () => {
-    const unsettled = new Unsettled();
+    const unsettled = new Ledger();
     for (let sequence = 1; sequence <= 100; sequence++) unsettled.add(delivery(sequence));
     for (let sequence = 101; sequence <= 1_000_000; sequence++) {
       unsettled.add(delivery(sequence));
@@ -65,7 +65,7 @@ describe("R-14 what is unsettled", () => {
   });
 
   test("one that is late is there until it is taken, and then it is not", () => {
-    const unsettled = new Unsettled();
+    const unsettled = new Ledger();
     for (let sequence = 1; sequence <= 10_000; sequence++) {
       unsettled.add(delivery(sequence));
       if (sequence > 1) unsettled.take(sequence);
@@ -76,7 +76,7 @@ describe("R-14 what is unsettled", () => {
   });
 
   test("R-05 gives back what a crowd took, once all of it is settled", () => {
-    const unsettled = new Unsettled();
+    const unsettled = new Ledger();
     for (let sequence = 1; sequence <= 100_000; sequence++) unsettled.add(delivery(sequence));
     expect(unsettled.places).toBeGreaterThanOrEqual(100_000);
     for (let sequence = 1; sequence <= 100_000; sequence++) unsettled.take(sequence);
