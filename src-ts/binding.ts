@@ -53,7 +53,7 @@ interface Addon {
 }
 
 /** What became of a delivery, as it arrives. Durations in milliseconds. */
-export interface Settled {
+export interface Outcome {
   readonly sequence: number;
   readonly status: "acknowledged" | "partial" | "failed" | "unknown";
   readonly rows: number;
@@ -79,7 +79,7 @@ export interface Settled {
 
 /** Whom events are told to. */
 export interface Listener {
-  settled(outcome: Settled): void;
+  settled(outcome: Outcome): void;
   granted(ticket: number): void;
   answered(operation: number, error: IngestError | null): void;
   log(level: string, message: string, fields: Record<string, unknown>): void;
@@ -301,7 +301,7 @@ export function fromNative(error: unknown): IngestError {
 }
 
 const STATUSES = ["acknowledged", "partial", "failed", "unknown"] as const;
-const NO_REJECTIONS: Settled["rejections"] = Object.freeze([]);
+const NO_REJECTIONS: Outcome["rejections"] = Object.freeze([]);
 
 /** Exported for its test. */
 export function tell(listener: Listener, numbers: Float64Array, details: string, resume: () => void): void {
@@ -342,7 +342,7 @@ const MORE = 9;
 /** What a delivery's end is told with. Deliveries that end for the same reason share it. */
 interface Ending {
   readonly error?: unknown;
-  readonly rejections?: Settled["rejections"];
+  readonly rejections?: Outcome["rejections"];
   ours?: IngestError;
 }
 

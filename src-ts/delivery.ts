@@ -4,7 +4,7 @@
 // - A delivery's promise is fulfilled once, with a result, and never rejected: outcomes are values.
 // - Whether somebody looked at the outcome is known here, and only here.
 
-import type { Settled } from "./binding.js";
+import type { Outcome } from "./binding.js";
 import type { IngestError } from "./errors.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
 import type { DeliveryContent, Packing } from "./handoff.js";
@@ -104,7 +104,7 @@ export class Delivery {
 }
 
 /** What Rust says, and what this side knows of the handoff. */
-export function toResult(delivery: UnsettledDelivery, outcome: Settled): TransmissionResult {
+export function toResult(delivery: UnsettledDelivery, outcome: Outcome): TransmissionResult {
   const { packing } = delivery;
   const limited = outcome.buffersCopiedForPinLimit > 0;
   return new TransmissionResult(
@@ -170,7 +170,7 @@ function wayOf(packing: Packing | null, mode: HandoffMode, limited: boolean): Ha
   return mode === "copy" || !PINNING_IS_SOUND ? "copied" : "pinned";
 }
 
-function reasonOf(packing: Packing | null, outcome: Settled, limited: boolean): string | null {
+function reasonOf(packing: Packing | null, outcome: Outcome, limited: boolean): string | null {
   const reason = packing?.reason ?? null;
   const realigned = outcome.buffersRealigned;
   // Nearly always so, and at the rate of small batches an array each is seen in a profile.

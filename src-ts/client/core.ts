@@ -12,7 +12,7 @@
 //
 // It counts no bytes and retries nothing: the transmitter does.
 
-import { Binding, type Listener, type Settled } from "../binding.js";
+import { Binding, type Listener, type Outcome } from "../binding.js";
 import { log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
 import { UnsettledDelivery, toResult, unknownResult } from "../delivery.js";
@@ -214,7 +214,7 @@ export class Core implements Listener {
     this.closing ??= this.operation((operation) => this.binding.close(operation, 0)).then(end, end);
   }
 
-  settled(outcome: Settled): void {
+  settled(outcome: Outcome): void {
     const delivery = this.#ledger.take(outcome.sequence);
     if (delivery === undefined) return;
     this.#heldBytes -= delivery.packing?.charge ?? 0;
