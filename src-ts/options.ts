@@ -8,7 +8,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { Schema } from "apache-arrow";
 import { type ConfigIssue, type IngestError, ingestError } from "./errors.js";
-import type { HandoffMode } from "./handoff/sheet.js";
+import type { HandoffMode } from "./handoff/call-buffer.js";
 import type { TransmissionResult } from "./result.js";
 
 /**

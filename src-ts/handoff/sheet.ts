@@ -41,7 +41,7 @@ export interface Mark {
   readonly copied: number;
 }
 
-export class Sheet {
+export class CallBuffer {
   call = new Float64Array(1024);
   /** Where the next delivery or batch is written. */
   at = 0;
