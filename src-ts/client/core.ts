@@ -37,7 +37,7 @@ import { toContent } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
 import { isDue, SLICE_MS, turn } from "../turn.js";
 import { askForHeaders } from "./headers.js";
-import { Teller } from "./listeners.js";
+import { ListenerDispatcher } from "./listeners.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
 import type { Unread } from "./unread.js";
@@ -65,7 +65,7 @@ export class Core implements Listener {
   readonly #logger: Logger | undefined;
   readonly #headers: HeadersProvider | undefined;
   readonly #retryWhen: RetryPredicate | undefined;
-  readonly #listeners: Teller | undefined;
+  readonly #listeners: ListenerDispatcher | undefined;
   readonly #packer: Packer;
   readonly #ledger = new Ledger();
   /** What all in `#ledger` take of the budget. Rust's count is lower by what is settled and not heard of yet. */
@@ -110,7 +110,7 @@ export class Core implements Listener {
     this.#logger = split.logger;
     this.#headers = split.headers;
     this.#retryWhen = split.retry.when;
-    this.#listeners = split.listeners && new Teller(split.listeners);
+    this.#listeners = split.listeners && new ListenerDispatcher(split.listeners);
     this.#packer = new Packer(
       (message) => binding.registerSchema(message),
       (id) => binding.forgetSchema(id),

@@ -10,7 +10,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { ResultListeners } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 
-export class Teller {
+export class ListenerDispatcher {
   readonly #listeners: ResultListeners;
   /** What to call when the client is closed from within a listener, also after it awaited something. */
   readonly #within = new AsyncLocalStorage<() => void>();
