@@ -11,10 +11,10 @@
 
 import { ingestError } from "./errors.js";
 import type { ArrowBatch, ArrowData } from "./handoff/arrow.js";
+import { CallBuffer, type HandoffMode, invalid, refuseDetached } from "./handoff/call-buffer.js";
 import * as plans from "./handoff/plan.js";
 import { type Plan, planOf, type SchemaPlan, sameSchema, sameType } from "./handoff/plan.js";
 import { emptyBatch, writeIpc } from "./handoff/rebuild.js";
-import { type HandoffMode, invalid, refuseDetached, CallBuffer } from "./handoff/call-buffer.js";
 
 /** What one delivery holds: batches of columns, or Arrow IPC bytes, stream or file. */
 export type DeliveryContent =
@@ -70,12 +70,12 @@ export class Packer {
   #lastSchema: object | undefined;
   #lastRegistered: Registered | undefined;
 
-  readonly #buffer = new CallBuffer();
+  readonly #callBuffer = new CallBuffer();
   #count = 0;
   #charge = 0;
   /** Where the next node of the batch under way is written. */
   #node = 0;
-  /** The most that the buffer's `slot` can come to in this batch. */
+  /** The most that the call buffer's `slot` can come to in this batch. */
   #bound = 0;
   #ipc = 0;
   /** Set by the walk when it meets what columns cannot carry. */
@@ -99,7 +99,7 @@ export class Packer {
    */
   begin(ticket: number): void {
     if (this.#packing) throw invalid("a getter of another batch sends it while that one is packed");
-    this.#buffer.begin(ticket);
+    this.#callBuffer.begin(ticket);
     this.#count = 0;
     this.#charge = 0;
     this.#call++;
@@ -107,20 +107,20 @@ export class Packer {
 
   /** The numbers of the call. Valid until the next `begin`. */
   finish(): Float64Array {
-    const { call } = this.#buffer;
+    const { call } = this.#callBuffer;
     call[1] = this.#charge;
     call[2] = this.#count;
-    return this.#buffer.written();
+    return this.#callBuffer.written();
   }
 
   /** Forgets the call, which was made or given up. Nothing happens while a batch is being packed. */
   end(): void {
-    if (!this.#packing) this.#buffer.end();
+    if (!this.#packing) this.#callBuffer.end();
   }
 
   /** The ArrayBuffers of the call. Never touched again after `end` or the next `begin`. */
   get buffers(): ArrayBuffer[] {
-    return this.#buffer.buffers;
+    return this.#callBuffer.buffers;
   }
 
   /**
@@ -129,37 +129,37 @@ export class Packer {
    * @throws {IngestError} `BATCH_INVALID` or `HANDOFF_UNSAFE`; the call is then as it was before.
    */
   add(sequence: number, content: DeliveryContent, mode: HandoffMode): Packing {
-    const buffer = this.#buffer;
-    buffer.beginDelivery(mode);
+    const callBuffer = this.#callBuffer;
+    callBuffer.beginDelivery(mode);
     this.#ipc = 0;
-    const mark = buffer.mark();
+    const mark = callBuffer.mark();
     this.#packing = true;
     try {
-      const { at } = buffer;
-      buffer.room(at + 3);
-      buffer.call[at] = sequence;
-      buffer.call[at + 1] = 0;
-      buffer.call[at + 2] = content.batches === undefined ? 1 : content.batches.length;
-      buffer.at = at + 3;
+      const { at } = callBuffer;
+      callBuffer.room(at + 3);
+      callBuffer.call[at] = sequence;
+      callBuffer.call[at + 1] = 0;
+      callBuffer.call[at + 2] = content.batches === undefined ? 1 : content.batches.length;
+      callBuffer.at = at + 3;
       if (content.batches === undefined) this.#given(content.bytes);
       else for (let i = 0; i < content.batches.length; i++) this.#batch(content.batches[i]!);
     } catch (error) {
-      buffer.undo(mark);
+      callBuffer.undo(mark);
       throw error;
     } finally {
       this.#packing = false;
     }
     this.#count++;
-    const bytes = buffer.bytes - mark.bytes;
-    const charge = bytes + DELIVERY_FLOOR + (ENTRY_FLOOR * (buffer.at - mark.at - 3)) / 4;
+    const bytes = callBuffer.bytes - mark.bytes;
+    const charge = bytes + DELIVERY_FLOOR + (ENTRY_FLOOR * (callBuffer.at - mark.at - 3)) / 4;
     this.#charge += charge;
     return {
       bytes,
       charge,
-      pinned: buffer.pinned,
-      copied: buffer.copied,
+      pinned: callBuffer.pinned,
+      copied: callBuffer.copied,
       ipc: this.#ipc,
-      reason: buffer.reason(),
+      reason: callBuffer.reason(),
     };
   }
 
@@ -231,7 +231,7 @@ export class Packer {
   #batch(batch: ArrowBatch): void {
     const known = this.#registered(batch.schema);
     const { unknown } = known.plan;
-    if (this.#buffer.mode === "ipc") this.#written(batch, known.plan, "ipc was asked for");
+    if (this.#callBuffer.mode === "ipc") this.#written(batch, known.plan, "ipc was asked for");
     else if (unknown !== "") this.#misfits(batch, known.plan, `the type of column ${unknown} is not known`);
     else this.#columns(batch, known);
   }
@@ -244,15 +244,15 @@ export class Packer {
     const { children } = data;
     if (children.length !== columns.length)
       throw invalid(`it has ${children.length} columns where its schema has ${columns.length}`);
-    const buffer = this.#buffer;
-    const mark = buffer.mark();
+    const callBuffer = this.#callBuffer;
+    const mark = callBuffer.mark();
     const { at } = mark;
-    buffer.batch = children;
+    callBuffer.batch = children;
     this.#node = at + 4;
-    buffer.slot = this.#node + 4 * nodeCount;
+    callBuffer.slot = this.#node + 4 * nodeCount;
     // Three buffers at most to a node; what views have beyond that makes its own room.
-    this.#bound = buffer.slot + 12 * nodeCount;
-    buffer.room(this.#bound);
+    this.#bound = callBuffer.slot + 12 * nodeCount;
+    callBuffer.room(this.#bound);
     this.#misfit = "";
     try {
       for (let i = 0; i < columns.length; i++) this.#walk(children[i]!, columns[i]!);
@@ -260,29 +260,29 @@ export class Packer {
       throw error instanceof TypeError ? invalid("it is no well-formed record batch", null, error) : error;
     }
     if (this.#misfit !== "") {
-      buffer.undo(mark);
+      callBuffer.undo(mark);
       this.#misfits(batch, known.plan, this.#misfit);
       return;
     }
-    const { call, slot } = buffer;
+    const { call, slot } = callBuffer;
     call[at] = id;
     call[at + 1] = length;
     call[at + 2] = nodeCount;
     call[at + 3] = (slot - at - 4) / 4 - nodeCount;
-    buffer.at = slot;
+    callBuffer.at = slot;
   }
 
   #walk(data: ArrowData, plan: Plan): void {
     if (data.type !== plan.type && !sameType(data.type, plan.type))
       throw invalid("its data is of another type than its schema says", plan.path);
-    const buffer = this.#buffer;
+    const callBuffer = this.#callBuffer;
     const node = this.#node;
     this.#node = node + 4;
     const { length, offset, children } = data;
     // From here on they are multiplied: a lie would come out as a number that nobody can place.
     if (length >>> 0 !== length || offset >>> 0 !== offset)
       throw invalid(`it says it has ${length} rows from ${offset} on`, plan.path);
-    const { call } = buffer;
+    const { call } = callBuffer;
     call[node] = length;
     call[node + 1] = 0;
     // Bitmaps are handed over from the byte on in which the first bit is.
@@ -291,11 +291,11 @@ export class Packer {
     switch (plan.kind) {
       case plans.FIXED:
         this.#validity(data, node, plan);
-        buffer.put(data.values, 0, length * plan.width, plan);
+        callBuffer.put(data.values, 0, length * plan.width, plan);
         return;
       case plans.BOOL:
         this.#validity(data, node, plan);
-        buffer.put(data.values, firstByte(offset), bytesOfBits(offset, length), plan);
+        callBuffer.put(data.values, firstByte(offset), bytesOfBits(offset, length), plan);
         return;
       case plans.BYTES:
       case plans.LARGE_BYTES: {
@@ -303,25 +303,26 @@ export class Packer {
         const offsets = data.valueOffsets;
         const first = offsetAt(offsets, 0);
         const last = offsetAt(offsets, length);
-        buffer.put(offsets, 0, (length + 1) * (plan.kind === plans.BYTES ? 4 : 8), plan);
+        callBuffer.put(offsets, 0, (length + 1) * (plan.kind === plans.BYTES ? 4 : 8), plan);
         if (first > 0 && last >= first) {
           // What comes before belongs to rows that are not handed over.
           call[node + 3] = first;
-          buffer.put(data.values, first, last - first, plan);
+          callBuffer.put(data.values, first, last - first, plan);
         } else {
           // Where offsets lie, everything is handed over, and Rust names the row.
-          buffer.put(data.values, 0, last >= 0 ? last : Number.MAX_SAFE_INTEGER, plan);
+          callBuffer.put(data.values, 0, last >= 0 ? last : Number.MAX_SAFE_INTEGER, plan);
         }
         return;
       }
       case plans.VIEWS: {
         this.#validity(data, node, plan);
-        buffer.put(data.values, 0, length * 16, plan);
+        callBuffer.put(data.values, 0, length * 16, plan);
         const variadic = data.variadicBuffers ?? [];
         this.#bound += 4 * variadic.length;
-        buffer.room(this.#bound);
-        buffer.call[node + 3] = variadic.length;
-        for (let i = 0; i < variadic.length; i++) buffer.put(variadic[i], 0, Number.MAX_SAFE_INTEGER, plan);
+        callBuffer.room(this.#bound);
+        callBuffer.call[node + 3] = variadic.length;
+        for (let i = 0; i < variadic.length; i++)
+          callBuffer.put(variadic[i], 0, Number.MAX_SAFE_INTEGER, plan);
         return;
       }
       case plans.LIST:
@@ -331,7 +332,7 @@ export class Packer {
         const first = offsetAt(offsets, 0);
         const last = offsetAt(offsets, length);
         let items = children[0]!;
-        buffer.put(offsets, 0, (length + 1) * (plan.kind === plans.LIST ? 4 : 8), plan);
+        callBuffer.put(offsets, 0, (length + 1) * (plan.kind === plans.LIST ? 4 : 8), plan);
         if (first > 0 && last >= first && last <= items.length) {
           call[node + 3] = first;
           items = (items as Sliceable).slice(first, last - first);
@@ -344,17 +345,17 @@ export class Packer {
         this.#children(children, plan);
         return;
       case plans.DENSE_UNION:
-        buffer.put(data.typeIds, 0, length, plan);
-        buffer.put(data.valueOffsets, 0, length * 4, plan);
+        callBuffer.put(data.typeIds, 0, length, plan);
+        callBuffer.put(data.valueOffsets, 0, length * 4, plan);
         this.#children(children, plan);
         return;
       case plans.SPARSE_UNION:
-        buffer.put(data.typeIds, 0, length, plan);
+        callBuffer.put(data.typeIds, 0, length, plan);
         this.#children(children, plan);
         return;
       case plans.DICTIONARY: {
         this.#validity(data, node, plan);
-        buffer.put(data.values, 0, length * plan.width, plan);
+        callBuffer.put(data.values, 0, length * plan.width, plan);
         const chunks = data.dictionary?.data;
         if (chunks?.length === 1) this.#walk(chunks[0]!, plan.children[0]!);
         else this.#misfit ||= `the dictionary of column ${plan.path} has ${chunks?.length ?? 0} chunks`;
@@ -378,20 +379,20 @@ export class Packer {
   #validity(data: ArrowData, node: number, plan: Plan): void {
     const { _nullCount, nullBitmap, length, offset } = data;
     if (_nullCount === 0 || nullBitmap == null || length === 0) {
-      this.#buffer.absent();
+      this.#callBuffer.absent();
     } else if (nullBitmap.byteLength === 0) {
       // The library's way to say "no nulls"; and what is left of a bitmap that was transferred away.
       refuseDetached(nullBitmap, plan);
-      this.#buffer.absent();
+      this.#callBuffer.absent();
     } else {
-      this.#buffer.call[node + 1] = _nullCount ?? -1;
-      this.#buffer.put(nullBitmap, firstByte(offset), bytesOfBits(offset, length), plan);
+      this.#callBuffer.call[node + 1] = _nullCount ?? -1;
+      this.#callBuffer.put(nullBitmap, firstByte(offset), bytesOfBits(offset, length), plan);
     }
   }
 
   /** Columns cannot carry this batch. */
   #misfits(batch: ArrowBatch, plan: SchemaPlan, why: string): void {
-    if (this.#buffer.mode === "pin")
+    if (this.#callBuffer.mode === "pin")
       throw ingestError({
         code: "HANDOFF_UNSAFE",
         operation: "handoff",
@@ -401,41 +402,41 @@ export class Packer {
   }
 
   #written(batch: ArrowBatch, plan: SchemaPlan, why: string): void {
-    const buffer = this.#buffer;
+    const callBuffer = this.#callBuffer;
     let bytes: Uint8Array;
     try {
       bytes = writeIpc(batch, plan.schema);
     } catch (cause) {
       throw invalid(`it cannot be written as Arrow IPC: ${(cause as Error).message}`, null, cause);
     }
-    buffer.because(`ipc: ${why}`);
+    callBuffer.because(`ipc: ${why}`);
     this.#bytesHead(batch.data.length);
-    const { copied } = buffer;
-    buffer.own(bytes);
-    buffer.copied = copied;
-    buffer.at = buffer.slot;
+    const { copied } = callBuffer;
+    callBuffer.own(bytes);
+    callBuffer.copied = copied;
+    callBuffer.at = callBuffer.slot;
   }
 
   #given(view: ArrayBufferView): void {
-    const buffer = this.#buffer;
-    buffer.because("ipc: the batch was given as Arrow IPC");
+    const callBuffer = this.#callBuffer;
+    callBuffer.because("ipc: the batch was given as Arrow IPC");
     this.#bytesHead(-1);
-    const { pinned, copied } = buffer;
-    buffer.put(view, 0, Number.MAX_SAFE_INTEGER, null);
-    buffer.pinned = pinned;
-    buffer.copied = copied;
-    buffer.at = buffer.slot;
+    const { pinned, copied } = callBuffer;
+    callBuffer.put(view, 0, Number.MAX_SAFE_INTEGER, null);
+    callBuffer.pinned = pinned;
+    callBuffer.copied = copied;
+    callBuffer.at = callBuffer.slot;
   }
 
   #bytesHead(rows: number): void {
-    const buffer = this.#buffer;
-    const { at } = buffer;
-    buffer.room(at + 8);
-    buffer.call[at] = -1;
-    buffer.call[at + 1] = rows;
-    buffer.call[at + 2] = 0;
-    buffer.call[at + 3] = 1;
-    buffer.slot = at + 4;
+    const callBuffer = this.#callBuffer;
+    const { at } = callBuffer;
+    callBuffer.room(at + 8);
+    callBuffer.call[at] = -1;
+    callBuffer.call[at + 1] = rows;
+    callBuffer.call[at + 2] = 0;
+    callBuffer.call[at + 3] = 1;
+    callBuffer.slot = at + 4;
     this.#ipc++;
   }
 }

@@ -15,7 +15,7 @@
 import { Binding, type Listener, type Outcome } from "../binding.js";
 import { log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
-import { UnsettledDelivery, toResult, unknownResult } from "../delivery.js";
+import { toResult, UnsettledDelivery, unknownResult } from "../delivery.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
 import { measure, Packer } from "../handoff.js";
 import {
@@ -37,11 +37,11 @@ import { toContent } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
 import { isDue, SLICE_MS, turn } from "../turn.js";
 import { askForHeaders } from "./headers.js";
+import { Ledger } from "./ledger.js";
 import { ListenerDispatcher } from "./listeners.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
 import type { Unread } from "./unread.js";
-import { Ledger } from "./ledger.js";
 
 /** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
 const CLOSE_DEADLINE_MS = 30_000;
@@ -124,7 +124,11 @@ export class Core implements Listener {
     this.binding.expectSchema(this.#packer.schemaId(schema as object));
   }
 
-  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): UnsettledDelivery {
+  prepare(
+    batch: unknown,
+    options: SendOptions | undefined,
+    operation: "send" | "enqueue",
+  ): UnsettledDelivery {
     this.refuseIfClosed(operation);
     checkSendOptions(options);
     const signal = options?.signal;
@@ -391,7 +395,11 @@ export class Core implements Listener {
   }
 
   /** An outcome that is not good, and that nobody has looked at so far, but perhaps a listener. */
-  #mindUnread(delivery: UnsettledDelivery, result: TransmissionResult, heard: Promise<boolean> | undefined): void {
+  #mindUnread(
+    delivery: UnsettledDelivery,
+    result: TransmissionResult,
+    heard: Promise<boolean> | undefined,
+  ): void {
     if (result.success || delivery.observed) return;
     // Not the result itself, which would keep the batch in memory for as long as nobody looks.
     const unread: Unread = { sequence: result.sequence, status: result.status, error: result.error };
@@ -408,8 +416,7 @@ export class Core implements Listener {
   }
 
   #release(): void {
-    if (!this.#isBusy || !this.#ledger.isEmpty || this.#waiting.size > 0 || this.#operations.size > 0)
-      return;
+    if (!this.#isBusy || !this.#ledger.isEmpty || this.#waiting.size > 0 || this.#operations.size > 0) return;
     this.#isBusy = false;
     BUSY.delete(this);
   }

@@ -18,7 +18,7 @@ const ABSENT = 2;
 /** Lines of reasons on one result: a table of a thousand odd batches needs no thousand. */
 const MAX_REASONS = 8;
 
-/** Of all sheets of this thread: tells the buffers of this call from those of an earlier one. */
+/** Of all call buffers of this thread: tells the buffers of this call from those of an earlier one. */
 let generations = 0;
 
 /**

@@ -1,7 +1,7 @@
 // Promises of src-ts/delivery.ts: a result says how its batch crossed, and there always is one.
 import { tableFromArrays } from "apache-arrow";
 import { describe, expect, test } from "vitest";
-import { Delivery, UnsettledDelivery, toResult, unknownResult } from "../../dist/delivery.js";
+import { Delivery, toResult, UnsettledDelivery, unknownResult } from "../../dist/delivery.js";
 import { InternalError } from "../../dist/index.js";
 
 const content = { batches: tableFromArrays({ n: [1, 2, 3] }).batches as never };
@@ -64,14 +64,14 @@ describe("R-14 never silence", () => {
   });
 
   test("reading a delivery's result counts as looking at it, once", async () => {
-    const delivery = new UnsettledDelivery(content, "auto", undefined, null, false);
+    const unsettled = new UnsettledDelivery(content, "auto", undefined, null, false);
     let looked = 0;
-    delivery.onObserved = () => looked++;
-    const delivery = new Delivery(delivery);
-    expect(delivery.observed).toBe(false);
+    unsettled.onObserved = () => looked++;
+    const delivery = new Delivery(unsettled);
+    expect(unsettled.observed).toBe(false);
     const { result } = delivery;
-    delivery.settle(unknownResult(delivery, lost));
+    unsettled.settle(unknownResult(unsettled, lost));
     expect(await result).toBe(await delivery.result);
-    expect([delivery.observed, looked]).toEqual([true, 1]);
+    expect([unsettled.observed, looked]).toEqual([true, 1]);
   });
 });

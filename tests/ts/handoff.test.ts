@@ -287,7 +287,7 @@ describe("what is handed over", () => {
     expect(measure({ batches: [slice as never] })).toBeLessThan(pack(slice).call.budget * 1.5);
   });
 
-  test("more columns than the buffer has room for at first", () => {
+  test("more columns than the call buffer has room for at first", () => {
     const wide = Object.fromEntries(Array.from({ length: 700 }, (_, i) => [`c${i}`, columns.utf8View!]));
     const batch = batchOf(wide);
     expect(valuesOf(roundTrip(batch, "auto"))).toBe(valuesOf(batch));

@@ -52,34 +52,34 @@ describe("R-14 what is unsettled", () => {
   });
 
   test("R-05 takes no memory for those that were settled behind one that is late", () => {
-    const unsettled = new Ledger();
-    for (let sequence = 1; sequence <= 100; sequence++) unsettled.add(delivery(sequence));
+    const ledger = new Ledger();
+    for (let sequence = 1; sequence <= 100; sequence++) ledger.add(delivery(sequence));
     for (let sequence = 101; sequence <= 1_000_000; sequence++) {
-      unsettled.add(delivery(sequence));
-      if (unsettled.take(sequence) === undefined) throw new Error(`${sequence} is gone`);
+      ledger.add(delivery(sequence));
+      if (ledger.take(sequence) === undefined) throw new Error(`${sequence} is gone`);
     }
-    expect(unsettled.places).toBeLessThan(5_000);
-    expect(unsettled.takeAll().map(({ sequence }) => sequence)).toEqual(
+    expect(ledger.places).toBeLessThan(5_000);
+    expect(ledger.takeAll().map(({ sequence }) => sequence)).toEqual(
       Array.from({ length: 100 }, (_, index) => index + 1),
     );
   });
 
   test("one that is late is there until it is taken, and then it is not", () => {
-    const unsettled = new Ledger();
+    const ledger = new Ledger();
     for (let sequence = 1; sequence <= 10_000; sequence++) {
-      unsettled.add(delivery(sequence));
-      if (sequence > 1) unsettled.take(sequence);
+      ledger.add(delivery(sequence));
+      if (sequence > 1) ledger.take(sequence);
     }
-    expect([unsettled.has(1), unsettled.has(2), unsettled.has(10_001)]).toEqual([true, false, false]);
-    expect(unsettled.take(1)).toEqual({ sequence: 1 });
-    expect([unsettled.has(1), unsettled.take(1)]).toEqual([false, undefined]);
+    expect([ledger.has(1), ledger.has(2), ledger.has(10_001)]).toEqual([true, false, false]);
+    expect(ledger.take(1)).toEqual({ sequence: 1 });
+    expect([ledger.has(1), ledger.take(1)]).toEqual([false, undefined]);
   });
 
   test("R-05 gives back what a crowd took, once all of it is settled", () => {
-    const unsettled = new Ledger();
-    for (let sequence = 1; sequence <= 100_000; sequence++) unsettled.add(delivery(sequence));
-    expect(unsettled.places).toBeGreaterThanOrEqual(100_000);
-    for (let sequence = 1; sequence <= 100_000; sequence++) unsettled.take(sequence);
-    expect(unsettled.places).toBeLessThan(100);
+    const ledger = new Ledger();
+    for (let sequence = 1; sequence <= 100_000; sequence++) ledger.add(delivery(sequence));
+    expect(ledger.places).toBeGreaterThanOrEqual(100_000);
+    for (let sequence = 1; sequence <= 100_000; sequence++) ledger.take(sequence);
+    expect(ledger.places).toBeLessThan(100);
   });
 });
