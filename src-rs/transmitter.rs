@@ -12,13 +12,13 @@
 //! in an [`Outcome`], whatever happens.
 
 mod admission;
+mod backoff;
 mod batch_slice;
 mod batcher;
-mod bisect;
 mod engine;
 mod intake;
-mod retry;
 mod schema;
+mod search;
 mod session;
 mod urgency;
 mod window;

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 
 pub struct Admission {
     max_bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<AdmissionState>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Admit {
 }
 
 #[derive(Default)]
-struct State {
+struct AdmissionState {
     in_flight_bytes: usize,
     /// Bytes by ticket, the first come first.
     waiting: BTreeMap<u64, usize>,
@@ -131,12 +131,12 @@ impl Admission {
     }
 
     /// A panic of another holder left numbers, not broken memory: going on is better than a second panic.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AdmissionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl AdmissionState {
     fn fits(&self, bytes: usize, max_bytes: usize) -> bool {
         self.in_flight_bytes == 0 || self.in_flight_bytes.saturating_add(bytes) <= max_bytes
     }

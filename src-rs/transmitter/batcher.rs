@@ -27,14 +27,14 @@ pub struct Batcher {
     joins: bool,
     queue: VecDeque<QueuedSlice>,
     /// Of the queue: slices that were taken back and still have their place.
-    gone: usize,
+    taken_back: usize,
     /// How far the next draft has been looked for. Thousands of small batches come in hundreds of turns, and
     /// each turn would count all of them again.
-    begun: Option<Begun>,
+    next_write: Option<NextWrite>,
 }
 
 /// The front of the queue that fits one schema and the limits.
-struct Begun {
+struct NextWrite {
     schema: SchemaRef,
     /// Places in the queue, those of what was taken back included.
     taken: usize,
@@ -77,8 +77,8 @@ impl Batcher {
             limits,
             joins,
             queue: VecDeque::new(),
-            gone: 0,
-            begun: None,
+            taken_back: 0,
+            next_write: None,
         }
     }
 
@@ -116,24 +116,26 @@ impl Batcher {
         current: Option<&SchemaRef>,
     ) -> Option<std::result::Result<WriteDraft, (Vec<RowRange>, Error)>> {
         let schema = self.next_schema(current)?;
-        let mut begun = match self.begun.take() {
-            Some(begun) if Arc::ptr_eq(&begun.schema, &schema) || begun.schema == schema => begun,
-            _ => Begun::new(schema),
+        let mut next_write = match self.next_write.take() {
+            Some(next_write) if Arc::ptr_eq(&next_write.schema, &schema) || next_write.schema == schema => {
+                next_write
+            }
+            _ => NextWrite::new(schema),
         };
-        begun.extend(&self.queue, &self.limits);
-        let full = begun.full;
+        next_write.extend(&self.queue, &self.limits);
+        let full = next_write.full;
         let due = self.due().is_some_and(|due| due <= now);
         if !(full || due || force) {
-            self.begun = Some(begun);
+            self.next_write = Some(next_write);
             return None;
         }
-        let Begun {
+        let NextWrite {
             schema,
             taken,
             rows,
             bytes,
             ..
-        } = begun;
+        } = next_write;
         let mut ranges: Vec<RowRange> = Vec::with_capacity(taken);
         let mut slices: Vec<BatchSlice> = Vec::with_capacity(taken);
         for queued in self.queue.drain(..taken) {
@@ -141,10 +143,10 @@ impl Batcher {
                 ranges.push(queued.range);
                 slices.push(slice);
             } else {
-                self.gone -= 1;
+                self.taken_back -= 1;
             }
         }
-        self.drop_gone();
+        self.drop_taken_back();
         match seal(&schema, slices, self.joins) {
             Ok(batches) => Some(Ok(WriteDraft {
                 schema,
@@ -185,18 +187,18 @@ impl Batcher {
             let Some(slice) = queued.slice.take() else {
                 continue;
             };
-            self.gone += 1;
+            self.taken_back += 1;
             taken.push(queued.range);
-            if let Some(begun) = &mut self.begun {
+            if let Some(next_write) = &mut self.next_write {
                 // Others may follow now that could not because of it.
-                begun.full = false;
-                if start + place < begun.taken {
-                    begun.rows -= slice.rows();
-                    begun.bytes -= slice.bytes();
+                next_write.full = false;
+                if start + place < next_write.taken {
+                    next_write.rows -= slice.rows();
+                    next_write.bytes -= slice.bytes();
                 }
             }
         }
-        self.drop_gone();
+        self.drop_taken_back();
         taken
     }
 
@@ -204,37 +206,37 @@ impl Batcher {
     pub fn take_fitting(&mut self, schema: &SchemaRef) -> Vec<RowRange> {
         let fitting = |queued: &QueuedSlice| queued.slice.as_ref().is_none_or(|slice| fits(slice, schema));
         let count = self.queue.iter().take_while(|queued| fitting(queued)).count();
-        self.begun = None;
+        self.next_write = None;
         let mut taken = Vec::new();
         for queued in self.queue.drain(..count) {
             match queued.slice {
                 Some(_) => taken.push(queued.range),
-                None => self.gone -= 1,
+                None => self.taken_back -= 1,
             }
         }
-        self.drop_gone();
+        self.drop_taken_back();
         taken
     }
 
     pub fn clear(&mut self) {
         self.queue.clear();
-        self.gone = 0;
-        self.begun = None;
+        self.taken_back = 0;
+        self.next_write = None;
     }
 
     /// Gives up places that nobody has any more: at the front, and everywhere once they are the most.
-    fn drop_gone(&mut self) {
-        let is_gone = |queued: &mut QueuedSlice| queued.slice.is_none();
-        while self.queue.pop_front_if(is_gone).is_some() {
-            self.gone -= 1;
-            if let Some(begun) = &mut self.begun {
-                begun.taken = begun.taken.saturating_sub(1);
+    fn drop_taken_back(&mut self) {
+        let is_taken_back = |queued: &mut QueuedSlice| queued.slice.is_none();
+        while self.queue.pop_front_if(is_taken_back).is_some() {
+            self.taken_back -= 1;
+            if let Some(next_write) = &mut self.next_write {
+                next_write.taken = next_write.taken.saturating_sub(1);
             }
         }
-        if self.gone * 2 > self.queue.len() {
+        if self.taken_back * 2 > self.queue.len() {
             self.queue.retain(|queued| queued.slice.is_some());
-            self.gone = 0;
-            self.begun = None;
+            self.taken_back = 0;
+            self.next_write = None;
         }
     }
 
@@ -260,9 +262,9 @@ impl Batcher {
     }
 }
 
-impl Begun {
+impl NextWrite {
     fn new(schema: SchemaRef) -> Self {
-        Begun {
+        NextWrite {
             schema,
             taken: 0,
             rows: 0,
@@ -500,12 +502,12 @@ mod tests {
                 prop_assert_eq!(batcher.is_empty(), inside.is_empty());
                 prop_assert_eq!(batcher.due().is_none(), inside.is_empty());
                 let live = batcher.queue.iter().filter(|queued| queued.slice.is_some()).count();
-                prop_assert_eq!(batcher.queue.len(), live + batcher.gone);
-                prop_assert!(batcher.gone <= live, "{} places for nobody", batcher.gone);
-                if let Some(begun) = &batcher.begun {
-                    let taken = batcher.queue.range(..begun.taken).filter_map(|queued| queued.slice.as_ref());
+                prop_assert_eq!(batcher.queue.len(), live + batcher.taken_back);
+                prop_assert!(batcher.taken_back <= live, "{} places for nobody", batcher.taken_back);
+                if let Some(next_write) = &batcher.next_write {
+                    let taken = batcher.queue.range(..next_write.taken).filter_map(|queued| queued.slice.as_ref());
                     let sums = taken.fold((0, 0), |(rows, bytes), of| (rows + of.rows(), bytes + of.bytes()));
-                    prop_assert_eq!(sums, (begun.rows, begun.bytes));
+                    prop_assert_eq!(sums, (next_write.rows, next_write.bytes));
                 }
             }
         }

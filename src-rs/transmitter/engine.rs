@@ -25,12 +25,12 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::admission::Admission;
+use super::backoff::Backoff;
 use super::batch_slice::BatchSlice;
 use super::batcher::Batcher;
-use super::bisect::Search;
 use super::intake::{Arrival, ImportedDelivery};
-use super::retry::Pace;
-use super::session::{Driver, During, Kind, SessionEvent};
+use super::search::Search;
+use super::session::{Operation, SessionEvent, SessionEventKind, SessionHandle};
 use super::urgency::Urgency;
 use super::window::{FailedRanges, Window};
 use super::{Event, Log, Observer, PayloadDigest, Reply};
@@ -40,7 +40,7 @@ use crate::destination::{Acknowledgement, Destination};
 use crate::error::{Code, Error, RetryClass};
 use crate::outcome::{AdmittedDelivery, Ledger, Position, RowRange, SettledDelivery};
 use crate::telemetry::Counters;
-use asking::Question;
+use asking::RetryQuestion;
 use settling::{aborted, deadline_passed};
 
 /// How long a session that has nothing left to deliver may take to close.
@@ -74,8 +74,8 @@ pub struct Engine {
     search: Option<Search>,
     dead_letters: Option<DeadLetters>,
     /// SettledDelivery deliveries of which refused rows are on their way to the disk.
-    unkept: BTreeMap<u64, SettledDelivery>,
-    pace: Pace,
+    unsynced: BTreeMap<u64, SettledDelivery>,
+    backoff: Backoff,
     /// When the destination last acknowledged something, or broke off for the first time after it had.
     alive: Option<Instant>,
     /// Why it is away, since it last acknowledged something.
@@ -111,11 +111,11 @@ enum Phase {
     /// After a failure, until then.
     Waiting(Instant),
     /// As `Waiting`, and somebody is asked whether to try again.
-    Asking(Question),
-    Opening(Driver),
-    Open(Driver),
-    /// Told to close. The driver is held because dropping it would cut the close short.
-    Draining(#[allow(dead_code)] Driver),
+    Asking(RetryQuestion),
+    Opening(SessionHandle),
+    Open(SessionHandle),
+    /// Told to close. The handle is held because dropping it would cut the close short.
+    Draining(#[allow(dead_code)] SessionHandle),
 }
 
 /// A promise that everything up to `barrier` is settled.
@@ -132,7 +132,7 @@ struct Closing {
 }
 
 /// What the engine was woken for.
-enum Happened {
+enum WakeReason {
     Session(SessionEvent),
     Control(Control),
     /// They are in the turn.
@@ -176,8 +176,8 @@ impl Engine {
             },
             search: None,
             dead_letters,
-            unkept: BTreeMap::new(),
-            pace: Pace::new(&config.retry),
+            unsynced: BTreeMap::new(),
+            backoff: Backoff::new(&config.retry),
             alive: None,
             outage: None,
             dice: fastrand::Rng::new(),
@@ -208,7 +208,7 @@ impl Engine {
         over: oneshot::Sender<()>,
     ) {
         let mut turn = Vec::with_capacity(TURN);
-        let mut happened = Happened::Nothing;
+        let mut happened = WakeReason::Nothing;
         loop {
             // A panic that ended this task without a word would leave every caller waiting.
             match catch_unwind(AssertUnwindSafe(|| self.step(happened, &mut turn))) {
@@ -222,15 +222,15 @@ impl Engine {
             let wake = self.wake_at().map(tokio::time::Instant::from_std);
             happened = tokio::select! {
                 biased;
-                Some(event) = self.inbox.recv() => Happened::Session(event),
-                Some(control) = control.recv() => Happened::Control(control),
+                Some(event) = self.inbox.recv() => WakeReason::Session(event),
+                Some(control) = control.recv() => WakeReason::Control(control),
                 group = arrivals.recv() => match group {
                     Some(group) => {
                         turn = group;
                         while turn.len() < TURN && let Ok(mut next) = arrivals.try_recv() {
                             turn.append(&mut next);
                         }
-                        Happened::Arrivals
+                        WakeReason::Arrivals
                     }
                     // Nothing more can come, and nobody has closed: what is here must not wait for it.
                     None => {
@@ -238,7 +238,7 @@ impl Engine {
                         break;
                     }
                 },
-                () = until(wake) => Happened::Nothing,
+                () = until(wake) => WakeReason::Nothing,
             };
         }
         drop(over);
@@ -260,18 +260,18 @@ impl Engine {
     }
 
     /// Whether there is anything left to do.
-    fn step(&mut self, happened: Happened, arrivals: &mut Vec<Arrival>) -> bool {
+    fn step(&mut self, happened: WakeReason, arrivals: &mut Vec<Arrival>) -> bool {
         match happened {
-            Happened::Session(event) => self.on_session(event),
-            Happened::Control(control) => self.on_control(control),
-            Happened::Arrivals => {
+            WakeReason::Session(event) => self.on_session(event),
+            WakeReason::Control(control) => self.on_control(control),
+            WakeReason::Arrivals => {
                 // One by one: a panic under a `drain` would take those that are left with it.
                 arrivals.reverse();
                 while let Some(arrival) = arrivals.pop() {
                     self.on_arrival(arrival);
                 }
             }
-            Happened::Nothing => {}
+            WakeReason::Nothing => {}
         }
         self.advance();
         self.publish();
@@ -370,62 +370,62 @@ impl Engine {
     }
 
     fn on_session(&mut self, event: SessionEvent) {
-        if let Kind::Kept { sequence } = event.kind {
-            return self.on_kept(sequence);
+        if let SessionEventKind::DeadLettersSynced { sequence } = event.kind {
+            return self.on_dead_letters_synced(sequence);
         }
         // A session that was given up may still have had something to say.
         if event.session != self.session_number {
             return;
         }
         match event.kind {
-            Kind::Opened { landed, conclusive } => self.on_opened(landed, conclusive),
-            Kind::Acknowledged(acknowledgement) => self.on_acknowledged(acknowledgement),
-            Kind::Taken { id } => self.on_taken(id),
-            Kind::Written { id, took } => {
+            SessionEventKind::Opened { landed, conclusive } => self.on_opened(landed, conclusive),
+            SessionEventKind::Acknowledged(acknowledgement) => self.on_acknowledged(acknowledgement),
+            SessionEventKind::Sent { id } => self.on_sent(id),
+            SessionEventKind::Written { id, took } => {
                 if let Some(entry) = self.window.get(id) {
                     for range in entry.ranges() {
                         self.ledger.encoded(range, took);
                     }
                 }
             }
-            Kind::Flushed { through } => {
+            SessionEventKind::Flushed { through } => {
                 let front = self.window.front();
-                if front.is_some_and(|entry| entry.is_given() && entry.id() <= through) {
+                if front.is_some_and(|entry| entry.is_sent() && entry.id() <= through) {
                     // Nobody would ever ask for them again, and their callers would wait for ever.
                     self.session_number += 1;
-                    self.on_broke(unacknowledged(), During::Flush);
+                    self.on_broke(unacknowledged(), Operation::Flush);
                 }
             }
             // A session is drained only when nothing waits for its acknowledgement.
-            Kind::Closed => {
+            SessionEventKind::Closed => {
                 self.session = Phase::Closed;
                 self.schema = None;
             }
-            Kind::Broke { error, during } => self.on_broke(error, during),
-            Kind::Judged { oldest, answer } => self.on_judged(oldest, answer),
-            Kind::Kept { .. } => {}
+            SessionEventKind::Broke { error, operation } => self.on_broke(error, operation),
+            SessionEventKind::RetryAnswered { oldest, answer } => self.on_retry_answered(oldest, answer),
+            SessionEventKind::DeadLettersSynced { .. } => {}
         }
     }
 
-    fn on_taken(&mut self, id: u64) {
+    fn on_sent(&mut self, id: u64) {
         self.given = true;
         let now = now();
         // Counted here and not when it was queued: a session that breaks on one write must not use
         // up the attempts of those behind it.
-        let Some(given) = self.window.given(id, now) else {
+        let Some(sent) = self.window.mark_sent(id, now) else {
             return;
         };
-        let attempts = given.entry.attempts();
-        for range in given.entry.ranges() {
-            self.ledger.sent(range, attempts, given.anew, now);
+        let attempts = sent.entry.attempts();
+        for range in sent.entry.ranges() {
+            self.ledger.sent(range, attempts, sent.anew, now);
         }
         self.counters.writes_sent.add(1);
     }
 
     fn on_opened(&mut self, landed: Vec<Acknowledgement>, conclusive: bool) {
         self.counters.sessions_opened.add(1);
-        if let Phase::Opening(driver) = std::mem::replace(&mut self.session, Phase::Closed) {
-            self.session = Phase::Open(driver);
+        if let Phase::Opening(handle) = std::mem::replace(&mut self.session, Phase::Closed) {
+            self.session = Phase::Open(handle);
         }
         if let Some(reply) = self.prepare.take() {
             reply.answer(Ok(()));
@@ -447,7 +447,7 @@ impl Engine {
         let now = now();
         if !matches!(acknowledgement, Acknowledgement::Broken { .. }) {
             // Once, however many writes it covers: one good flush does not wipe out a bad hour.
-            self.pace.succeeded();
+            self.backoff.succeeded();
             self.urgency.committed(now);
             self.alive = Some(now);
             self.outage = None;
@@ -488,12 +488,12 @@ impl Engine {
                 let slices = entry.into_shares();
                 self.refuse_rows(write, &slices, done_rows, rejections, position, now);
             }
-            // The driver turns this one into the end of the session.
+            // The handle turns this one into the end of the session.
             Acknowledgement::Broken { .. } => {}
         }
     }
 
-    fn on_broke(&mut self, error: Error, during: During) {
+    fn on_broke(&mut self, error: Error, operation: Operation) {
         let now = now();
         self.counters.sessions_broken.add(1);
         let was_draining = matches!(self.session, Phase::Draining(_));
@@ -509,12 +509,12 @@ impl Engine {
         }
         // Whoever waits for a session that ends each time before it is given anything would wait for ever
         // if no attempt were counted.
-        let during = if self.given || error.is_graceful() {
-            during
+        let operation = if self.given || error.is_graceful() {
+            operation
         } else {
-            During::Open
+            Operation::Open
         };
-        if during == During::Open {
+        if operation == Operation::Open {
             self.window.count_try(now);
         }
         if error.is_graceful() {
@@ -523,19 +523,19 @@ impl Engine {
             self.rewind(error.is_ambiguous());
             return self.log("info", "a session was rotated", &error, Duration::ZERO);
         }
-        if self.look_for_rows(&error, during, now) {
+        if self.look_for_rows(&error, operation, now) {
             return;
         }
         if error.retry_class() == RetryClass::Never {
-            return self.refused_for_good(error, during, schema, now);
+            return self.refused_for_good(error, operation, schema, now);
         }
-        if during != During::Open && self.outage.is_none() {
+        if operation != Operation::Open && self.outage.is_none() {
             // Until now it was there.
             self.alive = Some(now);
         }
-        let tried = self.tried_through(during);
+        let tried = self.tried_through(operation);
         self.rewind(error.is_ambiguous());
-        let delay = self.pace.failed(&error, &mut self.dice);
+        let delay = self.backoff.failed(&error, &mut self.dice);
         let ended = self.end_what_may_not_be_tried(now + delay, &error, now);
         let level = if ended { "error" } else { "warn" };
         self.log(level, "a session broke", &error, delay);
@@ -544,13 +544,19 @@ impl Engine {
     }
 
     /// The same again would fail again: what the error is about ends, and everything else is replayed.
-    fn refused_for_good(&mut self, error: Error, during: During, schema: Option<SchemaRef>, now: Instant) {
+    fn refused_for_good(
+        &mut self,
+        error: Error,
+        operation: Operation,
+        schema: Option<SchemaRef>,
+        now: Instant,
+    ) {
         let (mut writes, mut ranges) = (Vec::new(), Vec::new());
         let faults = error.clone().into_faults();
         let error = error.alone();
-        match during {
-            During::Open => writes = self.window.take_all(),
-            During::Write(id) => {
+        match operation {
+            Operation::Open => writes = self.window.take_all(),
+            Operation::Write(id) => {
                 // Some deliveries are to blame: those that they happened to travel with go on.
                 ranges = self.window.blame(id, faults, now);
                 if ranges.is_empty() {
@@ -559,7 +565,7 @@ impl Engine {
                 // It was not their fault, and a replay that is another's fault is no try.
                 self.window.refund_tries();
             }
-            During::Flush | During::Close | During::Idle => writes = self.window.take_given(),
+            Operation::Flush | Operation::Close | Operation::Idle => writes = self.window.take_sent(),
         }
         let text = "the destination refused for good";
         self.log("error", text, &error, Duration::ZERO);
@@ -569,7 +575,7 @@ impl Engine {
             self.end(failed, now);
         }
         self.rewind(error.is_ambiguous());
-        if let Some(schema) = schema.filter(|_| during == During::Open) {
+        if let Some(schema) = schema.filter(|_| operation == Operation::Open) {
             // They wait for the same session, which cannot be had.
             let ranges = self.batcher.take_fitting(&schema);
             let error = error.clone().with_ambiguity(false);
@@ -621,8 +627,8 @@ impl Engine {
     }
 
     fn answer_flushes(&mut self) {
-        let unkept = self.unkept.keys().next().copied();
-        let oldest = self.ledger.oldest().into_iter().chain(unkept).min();
+        let unsynced = self.unsynced.keys().next().copied();
+        let oldest = self.ledger.oldest().into_iter().chain(unsynced).min();
         let settled_through = oldest.map_or(u64::MAX, |oldest| oldest - 1);
         while let Some(flush) = self
             .flushes
@@ -636,8 +642,8 @@ impl Engine {
         let Some(closing) = &self.closing else {
             return false;
         };
-        closing.arrived && self.ledger.is_empty() && self.unkept.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_) | Phase::Asking(_))
-            // Past the deadline nobody waits any longer for what is still being imported.
+        closing.arrived && self.ledger.is_empty() && self.unsynced.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_) | Phase::Asking(_))
+            // History the deadline nobody waits any longer for what is still being imported.
             || closing.deadline <= now() && self.ledger.is_empty()
     }
 

@@ -125,8 +125,8 @@ impl Intake {
                 () = ready(()), if has_room && !queue.is_empty() => {
                     let now = under_way.is_empty();
                     match self.begin(&mut queue, is_over, now) {
-                        Begun::Over(group) => group,
-                        Begun::UnderWay(import) => {
+                        Import::Done(group) => group,
+                        Import::Running(import) => {
                             under_way.push_back(import);
                             continue;
                         }
@@ -182,7 +182,7 @@ impl Intake {
     }
 
     /// Takes as much from the front of the queue as is imported in one go.
-    fn begin(&self, queue: &mut VecDeque<Inbound>, is_over: bool, now: bool) -> Begun {
+    fn begin(&self, queue: &mut VecDeque<Inbound>, is_over: bool, now: bool) -> Import {
         let mut deliveries = Vec::new();
         let mut bytes = 0_usize;
         // As long as they are still small together; and a large one by itself.
@@ -196,11 +196,11 @@ impl Intake {
         }
         if deliveries.is_empty() {
             let command = queue.pop_front().map(Arrival::from);
-            return Begun::of(command.into_iter().collect(), now);
+            return Import::of(command.into_iter().collect(), now);
         }
         if is_over {
             let refused = |delivery| Arrival::from(Inbound::Deliver(delivery));
-            return Begun::of(deliveries.into_iter().map(refused).collect(), now);
+            return Import::of(deliveries.into_iter().map(refused).collect(), now);
         }
         let pool = self.pool.clone();
         let destination = self.destination.clone();
@@ -218,40 +218,40 @@ impl Intake {
         if inline {
             // Uncontained, it would end the intake, and everybody after it would wait for ever.
             let imported = catch_unwind(AssertUnwindSafe(import));
-            return Begun::Over(imported.unwrap_or_else(|_| died(headers)));
+            return Import::Done(imported.unwrap_or_else(|_| panicked(headers)));
         }
         let task = compute::spawn(import);
-        Begun::UnderWay(Box::pin(
-            async move { task.await.unwrap_or_else(|_| died(headers)) },
-        ))
+        Import::Running(Box::pin(async move {
+            task.await.unwrap_or_else(|_| panicked(headers))
+        }))
     }
 }
 
 /// The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
-fn died(headers: Vec<Header>) -> Vec<Arrival> {
+fn panicked(headers: Vec<Header>) -> Vec<Arrival> {
     let error = || Error::new(Code::Internal, "the import of a batch panicked");
     let refused = |header: Header| Arrival::Delivery(header.refused(error()));
     headers.into_iter().map(refused).collect()
 }
 
-enum Begun {
-    Over(Vec<Arrival>),
-    UnderWay(Arrivals),
+enum Import {
+    Done(Vec<Arrival>),
+    Running(Arrivals),
 }
 
-impl Begun {
+impl Import {
     /// What needs no import, behind what is under way.
-    fn of(group: Vec<Arrival>, now: bool) -> Begun {
+    fn of(group: Vec<Arrival>, now: bool) -> Import {
         if now {
-            Begun::Over(group)
+            Import::Done(group)
         } else {
-            Begun::UnderWay(Box::pin(ready(group)))
+            Import::Running(Box::pin(ready(group)))
         }
     }
 }
 
 fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<Pool>) -> Vec<Arrival> {
-    let mut imports = Imports {
+    let mut importer = Importer {
         destination,
         pool,
         deliveries: Vec::with_capacity(deliveries.len()),
@@ -265,18 +265,18 @@ fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<P
         let mut imported = Header::of(&delivery).refused(not_imported());
         imported.slices = Ok(Vec::with_capacity(delivery.handoff_batches.len().min(64)));
         imported.payload_digest = delivery.payload_digest;
-        imports.deliveries.push(imported);
-        let owner = imports.deliveries.len() - 1;
+        importer.deliveries.push(imported);
+        let owner = importer.deliveries.len() - 1;
         for handoff_batch in delivery.handoff_batches {
-            imports.add(owner, handoff_batch);
+            importer.add(owner, handoff_batch);
         }
     }
-    imports.import_run();
-    imports.deliveries.into_iter().map(Arrival::Delivery).collect()
+    importer.import_run();
+    importer.deliveries.into_iter().map(Arrival::Delivery).collect()
 }
 
-/// Imports in order: small batches of one schema together, the others each by itself.
-struct Imports<'a> {
+/// Importer in order: small batches of one schema together, the others each by itself.
+struct Importer<'a> {
     destination: &'a dyn Destination,
     pool: &'a Arc<Pool>,
     deliveries: Vec<ImportedDelivery>,
@@ -290,7 +290,7 @@ struct Imports<'a> {
     joined_below: Option<(SchemaRef, usize)>,
 }
 
-impl Imports<'_> {
+impl Importer<'_> {
     fn add(&mut self, owner: usize, handoff_batch: HandoffBatch) {
         let bytes = handoff_batch.bytes();
         match handoff_batch {

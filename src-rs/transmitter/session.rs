@@ -6,7 +6,7 @@
 //!   after the session is dropped.
 //! - However a session ends, in a panic too, the transmitter is told.
 //! - Opening and closing end, whatever the destination waits for.
-//! - Dropping the [`Driver`] drops the session: nothing it holds outlives the transmitter's interest.
+//! - Dropping the [`SessionHandle`] drops the session: nothing it holds outlives the transmitter's interest.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -27,7 +27,7 @@ const LONGEST_OPEN: Duration = Duration::from_secs(300);
 const LONGEST_CLOSE: Duration = Duration::from_secs(300);
 
 /// What the transmitter asks of the session.
-pub enum Call {
+pub enum SessionCall {
     Write(Arc<Write>),
     Flush,
     Close,
@@ -36,10 +36,10 @@ pub enum Call {
 /// What the session says, with the number of the session that says it.
 pub struct SessionEvent {
     pub session: u64,
-    pub kind: Kind,
+    pub kind: SessionEventKind,
 }
 
-pub enum Kind {
+pub enum SessionEventKind {
     Opened {
         landed: Vec<Acknowledgement>,
         /// As [`Opened::conclusive`](crate::destination::Opened::conclusive).
@@ -47,7 +47,7 @@ pub enum Kind {
     },
     Acknowledged(Acknowledgement),
     /// The session is about to be given this write.
-    Taken {
+    Sent {
         id: u64,
     },
     Written {
@@ -61,23 +61,23 @@ pub enum Kind {
     Closed,
     Broke {
         error: Error,
-        during: During,
+        operation: Operation,
     },
     /// No session's word, but about this one's end: whether those may be tried again that were tried as
     /// often as this write, the oldest of them.
-    Judged {
+    RetryAnswered {
         oldest: u64,
         answer: Result<bool>,
     },
     /// No session's word: the refused rows of this delivery are in the dead-letter directory, or never
     /// will be.
-    Kept {
+    DeadLettersSynced {
         sequence: u64,
     },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum During {
+pub enum Operation {
     Open,
     Write(u64),
     Flush,
@@ -86,90 +86,90 @@ pub enum During {
     Idle,
 }
 
-pub struct Driver {
-    calls: UnboundedSender<Call>,
+pub struct SessionHandle {
+    calls: UnboundedSender<SessionCall>,
     task: JoinHandle<()>,
 }
 
-impl Driver {
+impl SessionHandle {
     pub fn start(
         session: u64,
         destination: Arc<dyn Destination>,
         opening: impl FnOnce(Acknowledgements) -> Opening,
         events: UnboundedSender<SessionEvent>,
-    ) -> Driver {
+    ) -> SessionHandle {
         let (calls, receiver) = unbounded_channel();
         let (sender, acknowledgements) = Acknowledgements::channel();
         let opening = opening(sender);
-        let drive = Drive {
+        let task = SessionTask {
             session,
             acknowledgements,
             events,
-            taken: 0,
+            last_sent: 0,
         };
-        let task = tokio::spawn(drive.run(destination, opening, receiver));
-        Driver { calls, task }
+        let task = tokio::spawn(task.run(destination, opening, receiver));
+        SessionHandle { calls, task }
     }
 
     /// A session that has ended takes no calls; its last event says why.
-    pub fn call(&self, call: Call) {
+    pub fn call(&self, call: SessionCall) {
         let _ = self.calls.send(call);
     }
 }
 
-impl Drop for Driver {
+impl Drop for SessionHandle {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-struct Drive {
+struct SessionTask {
     session: u64,
     acknowledgements: UnboundedReceiver<Acknowledgement>,
     events: UnboundedSender<SessionEvent>,
     /// The last write that the session was given.
-    taken: u64,
+    last_sent: u64,
 }
 
-impl Drive {
+impl SessionTask {
     async fn run(
         mut self,
         destination: Arc<dyn Destination>,
         opening: Opening,
-        calls: UnboundedReceiver<Call>,
+        calls: UnboundedReceiver<SessionCall>,
     ) {
         // The session is dropped before its end is told: the next one looks up what landed, and must
         // not do so while this one can still write.
-        match self.drive(destination, opening, calls).await {
+        match self.run_session(destination, opening, calls).await {
             Ok(true) => {
-                self.pass_on();
-                self.say(Kind::Closed);
+                self.forward_acknowledgements();
+                self.report(SessionEventKind::Closed);
             }
             Ok(false) => {}
-            Err((error, during)) => {
-                self.pass_on();
-                self.say(Kind::Broke { error, during });
+            Err((error, operation)) => {
+                self.forward_acknowledgements();
+                self.report(SessionEventKind::Broke { error, operation });
             }
         }
     }
 
     /// Whether the session was closed, rather than given up.
-    async fn drive(
+    async fn run_session(
         &mut self,
         destination: Arc<dyn Destination>,
         opening: Opening,
-        mut calls: UnboundedReceiver<Call>,
-    ) -> Result<bool, (Error, During)> {
+        mut calls: UnboundedReceiver<SessionCall>,
+    ) -> Result<bool, (Error, Operation)> {
         let opening = within(LONGEST_OPEN, "open", destination.open(opening));
-        let opened = self.watching(During::Open, opening).await?;
-        self.say(Kind::Opened {
+        let opened = self.watching(Operation::Open, opening).await?;
+        self.report(SessionEventKind::Opened {
             landed: opened.landed,
             conclusive: opened.conclusive,
         });
         let mut session = opened.session;
         loop {
-            if let Some(error) = self.pass_on() {
-                return Err((error, During::Idle));
+            if let Some(error) = self.forward_acknowledgements() {
+                return Err((error, Operation::Idle));
             }
             // A session that is due is flushed before it is given more, or a steady stream of
             // writes would put its commit off for ever.
@@ -182,8 +182,8 @@ impl Drive {
                 biased;
                 Some(acknowledgement) = self.acknowledgements.recv() => {
                     match acknowledgement {
-                        Acknowledgement::Broken { error } => return Err((error, During::Idle)),
-                        other => self.say(Kind::Acknowledged(other)),
+                        Acknowledgement::Broken { error } => return Err((error, Operation::Idle)),
+                        other => self.report(SessionEventKind::Acknowledged(other)),
                     }
                     continue;
                 }
@@ -191,21 +191,21 @@ impl Drive {
                 () = until(due) => continue,
             };
             match call {
-                Some(Call::Write(write)) => {
+                Some(SessionCall::Write(write)) => {
                     let id = write.id;
                     let start = Instant::now();
-                    self.taken = id;
-                    self.say(Kind::Taken { id });
-                    self.watching(During::Write(id), session.write(write)).await?;
+                    self.last_sent = id;
+                    self.report(SessionEventKind::Sent { id });
+                    self.watching(Operation::Write(id), session.write(write)).await?;
                     // Said before the acknowledgements that came with it, or a write that is settled
                     // by them would never learn what its encoding took.
                     let took = start.elapsed();
-                    self.say(Kind::Written { id, took });
+                    self.report(SessionEventKind::Written { id, took });
                 }
-                Some(Call::Flush) => self.flush(&mut session).await?,
-                Some(Call::Close) => {
+                Some(SessionCall::Flush) => self.flush(&mut session).await?,
+                Some(SessionCall::Close) => {
                     let closing = within(LONGEST_CLOSE, "close", session.close());
-                    self.watching(During::Close, closing).await?;
+                    self.watching(Operation::Close, closing).await?;
                     return Ok(true);
                 }
                 None => return Ok(false),
@@ -213,12 +213,14 @@ impl Drive {
         }
     }
 
-    async fn flush(&mut self, session: &mut Box<dyn Session>) -> Result<(), (Error, During)> {
-        self.watching(During::Flush, session.flush()).await?;
-        if let Some(error) = self.pass_on() {
-            return Err((error, During::Idle));
+    async fn flush(&mut self, session: &mut Box<dyn Session>) -> Result<(), (Error, Operation)> {
+        self.watching(Operation::Flush, session.flush()).await?;
+        if let Some(error) = self.forward_acknowledgements() {
+            return Err((error, Operation::Idle));
         }
-        self.say(Kind::Flushed { through: self.taken });
+        self.report(SessionEventKind::Flushed {
+            through: self.last_sent,
+        });
         Ok(())
     }
 
@@ -226,9 +228,9 @@ impl Drive {
     /// acknowledge early writes while it takes a later one.
     async fn watching<T>(
         &mut self,
-        during: During,
+        operation: Operation,
         call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, (Error, During)> {
+    ) -> Result<T, (Error, Operation)> {
         // A panic that ended this task without a word would leave every caller waiting.
         let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
@@ -236,30 +238,30 @@ impl Drive {
             tokio::select! {
                 biased;
                 Some(acknowledgement) = self.acknowledgements.recv() => match acknowledgement {
-                    Acknowledgement::Broken { error } => return Err((error, During::Idle)),
-                    other => self.say(Kind::Acknowledged(other)),
+                    Acknowledgement::Broken { error } => return Err((error, Operation::Idle)),
+                    other => self.report(SessionEventKind::Acknowledged(other)),
                 },
                 result = &mut call => return match result {
-                    Ok(result) => result.map_err(|error| (error, during)),
-                    Err(_) => Err((panicked(), during)),
+                    Ok(result) => result.map_err(|error| (error, operation)),
+                    Err(_) => Err((panicked(), operation)),
                 },
             }
         }
     }
 
     /// Passes on what is there. Returns why the session broke, if it says so.
-    fn pass_on(&mut self) -> Option<Error> {
+    fn forward_acknowledgements(&mut self) -> Option<Error> {
         let mut broken = None;
         while let Ok(acknowledgement) = self.acknowledgements.try_recv() {
             match acknowledgement {
                 Acknowledgement::Broken { error } => broken = broken.or(Some(error)),
-                other => self.say(Kind::Acknowledged(other)),
+                other => self.report(SessionEventKind::Acknowledged(other)),
             }
         }
         broken
     }
 
-    fn say(&self, kind: Kind) {
+    fn report(&self, kind: SessionEventKind) {
         let _ = self.events.send(SessionEvent {
             session: self.session,
             kind,

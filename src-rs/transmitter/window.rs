@@ -41,7 +41,7 @@ pub struct Window {
 }
 
 /// What a session is given.
-pub struct Given<'a> {
+pub struct SentWrite<'a> {
     pub entry: &'a WindowWrite,
     /// No earlier session was given it.
     pub anew: bool,
@@ -77,20 +77,20 @@ impl Window {
     }
 
     /// The session is about to be given this write.
-    pub fn given(&mut self, id: u64, now: Instant) -> Option<Given<'_>> {
+    pub fn mark_sent(&mut self, id: u64, now: Instant) -> Option<SentWrite<'_>> {
         let entry = self.writes.get_mut(&id)?;
-        let anew = entry.give(now);
-        Some(Given { entry, anew })
+        let anew = entry.mark_sent(now);
+        Some(SentWrite { entry, anew })
     }
 
     /// The last write that the session was given.
-    pub fn last_given(&self) -> Option<u64> {
+    pub fn last_sent(&self) -> Option<u64> {
         let mut writes = self.writes.values().rev();
-        writes.find(|entry| entry.is_given()).map(WindowWrite::id)
+        writes.find(|entry| entry.is_sent()).map(WindowWrite::id)
     }
 
     /// The first write that the session was given, or may have been.
-    pub fn first_sent(&self) -> Option<u64> {
+    pub fn first_queued_or_sent(&self) -> Option<u64> {
         let mut writes = self.writes.values();
         writes.find(|entry| !entry.is_waiting()).map(WindowWrite::id)
     }
@@ -118,8 +118,8 @@ impl Window {
 
     /// What ended the session was no failure of what it was given.
     pub fn refund_tries(&mut self) {
-        let given = self.writes.values_mut().filter(|entry| entry.is_given());
-        given.for_each(WindowWrite::refund_try);
+        let sent = self.writes.values_mut().filter(|entry| entry.is_sent());
+        sent.for_each(WindowWrite::refund_try);
     }
 
     // ---- what leaves --------------------------------------------------------------------------
@@ -211,7 +211,7 @@ impl Window {
             return Vec::new();
         }
         for slice in entry.take_out(|sequence| blamed.contains_key(&sequence)) {
-            let failed = blamed.get_mut(&slice.range.sequence).filter(|_| !slice.gone);
+            let failed = blamed.get_mut(&slice.range.sequence).filter(|_| !slice.settled);
             if let Some(failed) = failed {
                 failed.ranges.push(slice.range);
             }
@@ -252,8 +252,8 @@ impl Window {
     }
 
     /// Takes out what the session that is open now was given.
-    pub fn take_given(&mut self) -> Vec<WindowWrite> {
-        self.take_if(WindowWrite::is_given)
+    pub fn take_sent(&mut self) -> Vec<WindowWrite> {
+        self.take_if(WindowWrite::is_sent)
     }
 
     pub fn take_all(&mut self) -> Vec<WindowWrite> {
@@ -364,7 +364,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use proptest::prelude::*;
 
-    use super::write::{Past, State};
+    use super::write::{History, WriteState};
     use super::*;
 
     #[derive(Debug, Clone)]
@@ -390,7 +390,7 @@ mod tests {
         let rows = prop::collection::vec(0u64..30, 1..5);
         prop_oneof![
             4 => prop::collection::vec(1usize..9, 1..4).prop_map(Step::Push),
-            4 => (0usize..4, 0usize..4).prop_map(|(queued, given)| Step::Send(queued, given)),
+            4 => (0usize..4, 0usize..4).prop_map(|(queued, sent)| Step::Send(queued, sent)),
             3 => (0usize..3, 0usize..30).prop_map(|(which, rows)| Step::Partly(which, rows)),
             2 => (0usize..4).prop_map(Step::Through),
             1 => (0usize..4).prop_map(Step::Remove),
@@ -442,7 +442,7 @@ mod tests {
     }
 
     fn open_rows(slices: &[WriteSlice]) -> Vec<i64> {
-        let open = slices.iter().filter(|slice| !slice.gone);
+        let open = slices.iter().filter(|slice| !slice.settled);
         rows_in(open.map(|slice| &slice.range))
     }
 
@@ -477,27 +477,27 @@ mod tests {
                         admitted_delivery.extend(rows_in(&draft.ranges));
                         window.push(draft);
                     }
-                    Step::Send(queued, given) => {
+                    Step::Send(queued, sent) => {
                         let mut ids = Vec::new();
                         while ids.len() < queued && let Some(write) = window.queue_next(u64::MAX) {
                             prop_assert!(ids.is_empty() || ids.last() < Some(&write.id));
                             ids.push(write.id);
                         }
-                        let untaken = window.iter().find(|p| matches!(p.state(), State::Queued(_))).map(WindowWrite::id);
+                        let untaken = window.iter().find(|p| matches!(p.state(), WriteState::Queued(_))).map(WindowWrite::id);
                         let ids: Vec<u64> = window.iter().map(WindowWrite::id).filter(|id| Some(*id) >= untaken && untaken.is_some()).collect();
-                        for id in ids.into_iter().take(given) {
-                            if matches!(window.get(id).unwrap().state(), State::Queued(_)) {
-                                let past = window.get(id).unwrap().state();
+                        for id in ids.into_iter().take(sent) {
+                            if matches!(window.get(id).unwrap().state(), WriteState::Queued(_)) {
+                                let history = window.get(id).unwrap().state();
                                 let attempts = window.get(id).unwrap().attempts();
-                                let given = window.given(id, now).unwrap();
-                                prop_assert_eq!(given.anew, past == State::Queued(Past::Untried));
-                                prop_assert_eq!(given.entry.attempts(), attempts + 1);
+                                let sent = window.mark_sent(id, now).unwrap();
+                                prop_assert_eq!(sent.anew, history == WriteState::Queued(History::Untried));
+                                prop_assert_eq!(sent.entry.attempts(), attempts + 1);
                             }
                         }
                     }
                     Step::Partly(which, rows) => {
                         let id = id_of(&window, which);
-                        let queued = window.get(id).is_some_and(|p| matches!(p.state(), State::Queued(_)));
+                        let queued = window.get(id).is_some_and(|p| matches!(p.state(), WriteState::Queued(_)));
                         let slices = window.partly(id, rows);
                         prop_assert!(!queued || slices.is_empty(), "the session cannot know of it");
                         left.extend(open_rows(&slices));
@@ -516,13 +516,13 @@ mod tests {
                     Step::Rewind(ambiguous) => {
                         let doubt: Vec<(u64, bool)> = window
                             .iter()
-                            .map(|p| (p.id(), p.is_in_doubt() || ambiguous && p.is_given()))
+                            .map(|p| (p.id(), p.is_in_doubt() || ambiguous && p.is_sent()))
                             .collect();
                         window.rewind(ambiguous);
                         prop_assert!(window.iter().all(|p| p.is_waiting() && p.done_rows() == 0));
                         let now: Vec<_> = window.iter().map(|p| (p.id(), p.is_in_doubt())).collect();
                         prop_assert_eq!(now, doubt);
-                        prop_assert!(window.first_sent().is_none() && window.last_given().is_none());
+                        prop_assert!(window.first_queued_or_sent().is_none() && window.last_sent().is_none());
                     }
                     Step::LookedFor => {
                         window.looked_for();
@@ -607,7 +607,7 @@ mod tests {
         for _ in 0..2 {
             window.count_try(now);
         }
-        window.given(1, now);
+        window.mark_sent(1, now);
         let ids = |out: Vec<WindowWrite>| out.iter().map(WindowWrite::id).collect::<Vec<_>>();
         assert_eq!(ids(window.exhausted(3)), [1]);
         assert_eq!(ids(window.exhausted(2)), [2, 3]);
@@ -624,7 +624,7 @@ mod tests {
         assert!(!verdict(&window).is_ambiguous());
         for _ in 0..4 {
             window.queue_next(u64::MAX);
-            window.given(1, now);
+            window.mark_sent(1, now);
             assert!(verdict(&window).is_ambiguous());
             window.rewind(true);
         }

@@ -14,11 +14,11 @@ use tokio::task::JoinSet;
 
 use super::{Engine, Phase, now};
 use crate::error::{Code, Error, Result};
-use crate::transmitter::session::{During, Kind, SessionEvent};
+use crate::transmitter::session::{Operation, SessionEvent, SessionEventKind};
 
 /// What is asked after one failure: once for all writes that were tried equally often, since that is all
 /// that a predicate can tell them apart by.
-pub(super) struct Question {
+pub(super) struct RetryQuestion {
     /// When the next try is due.
     due: Instant,
     /// When an answer is no longer waited for.
@@ -34,10 +34,10 @@ pub(super) struct Question {
 
 impl Engine {
     /// The last write that a failure is of. To be called before the window forgets what was taken.
-    pub(super) fn tried_through(&self, during: During) -> Option<u64> {
-        match during {
-            During::Open => self.window.last_id(),
-            _ => self.window.last_given(),
+    pub(super) fn tried_through(&self, operation: Operation) -> Option<u64> {
+        match operation {
+            Operation::Open => self.window.last_id(),
+            _ => self.window.last_sent(),
         }
     }
 
@@ -62,7 +62,7 @@ impl Engine {
             let (predicate, events) = (Arc::clone(predicate), self.events.clone());
             asking.spawn(async move {
                 let answer = predicate.allows(&verdict).await;
-                let kind = Kind::Judged { oldest, answer };
+                let kind = SessionEventKind::RetryAnswered { oldest, answer };
                 let _ = events.send(SessionEvent { session, kind });
             });
             unanswered.push(ids);
@@ -70,7 +70,7 @@ impl Engine {
         if unanswered.is_empty() {
             return Phase::Waiting(due);
         }
-        Phase::Asking(Question {
+        Phase::Asking(RetryQuestion {
             due,
             patience: now + self.retry.patience,
             error,
@@ -80,7 +80,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn on_judged(&mut self, oldest: u64, answer: Result<bool>) {
+    pub(super) fn on_retry_answered(&mut self, oldest: u64, answer: Result<bool>) {
         let Phase::Asking(question) = &mut self.session else {
             return;
         };
@@ -107,7 +107,7 @@ impl Engine {
     }
 
     /// When to look again at a question that is not answered by then.
-    pub(super) fn patience(&self, question: &Question) -> Instant {
+    pub(super) fn patience(&self, question: &RetryQuestion) -> Instant {
         self.too_late_at()
             .map_or(question.patience, |too_late| too_late.min(question.patience))
     }

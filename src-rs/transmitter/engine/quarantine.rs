@@ -16,28 +16,28 @@ use crate::dead_letter::Letter;
 use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::{Position, Rejection, RowRange, SettledDelivery};
-use crate::transmitter::bisect::{Search, Step, Suspect, Verdict};
-use crate::transmitter::session::{Call, During, Kind, SessionEvent};
+use crate::transmitter::search::{Search, SearchStep, SearchedWrite, Verdict};
+use crate::transmitter::session::{Operation, SessionCall, SessionEvent, SessionEventKind};
 use crate::transmitter::window::{FailedRanges, Window, WindowWrite, pick, runs};
 
 impl Engine {
     /// Whether the rows behind a refusal can be looked for.
-    fn is_searchable(&self, error: &Error, during: During) -> bool {
+    fn is_searchable(&self, error: &Error, operation: Operation) -> bool {
         self.quarantine.enabled
             && self.destination.capabilities().refusals_are_atomic
             && error.is_of_the_data()
             && !error.is_ambiguous()
             // Where the row is named there is nothing to look for.
             && error.row().is_none()
-            && during != During::Open
+            && operation != Operation::Open
     }
 
     /// Begins or goes on with a search, if this error calls for one. The session is gone.
-    pub(super) fn look_for_rows(&mut self, error: &Error, during: During, now: Instant) -> bool {
-        let Some(given) = self.window.last_given() else {
+    pub(super) fn look_for_rows(&mut self, error: &Error, operation: Operation, now: Instant) -> bool {
+        let Some(given) = self.window.last_sent() else {
             return false;
         };
-        if !self.is_searchable(error, during) {
+        if !self.is_searchable(error, operation) {
             return false;
         }
         self.window.refund_tries();
@@ -52,7 +52,7 @@ impl Engine {
         let search = self
             .search
             .get_or_insert_with(|| Search::new(given, options.max_attempts, now + options.deadline));
-        match search.refused(given, suspects(&self.window), now) {
+        match search.refused(given, searched_writes(&self.window), now) {
             Verdict::Narrow => {}
             Verdict::Row => {
                 for entry in self.window.through(given) {
@@ -73,7 +73,7 @@ impl Engine {
 
     /// Sends the next probe once the one before it is settled. Returns whether a search is on.
     pub(super) fn probe(&mut self) -> bool {
-        let (Some(search), Phase::Open(driver)) = (&mut self.search, &self.session) else {
+        let (Some(search), Phase::Open(handle)) = (&mut self.search, &self.session) else {
             return self.search.is_some();
         };
         let front = self.window.front().map(WindowWrite::id);
@@ -85,17 +85,17 @@ impl Engine {
         }
         self.window.tidy();
         loop {
-            match search.next(suspects(&self.window)) {
-                Step::Done => {
+            match search.next(searched_writes(&self.window)) {
+                SearchStep::Done => {
                     self.search = None;
                     return false;
                 }
-                Step::Cut { id, rows } => self.window.cut(id, rows),
-                Step::Probe { through } => {
+                SearchStep::Cut { id, rows } => self.window.cut(id, rows),
+                SearchStep::Probe { through } => {
                     while let Some(write) = self.window.queue_next(through) {
-                        driver.call(Call::Write(write));
+                        handle.call(SessionCall::Write(write));
                     }
-                    driver.call(Call::Flush);
+                    handle.call(SessionCall::Flush);
                     return true;
                 }
             }
@@ -139,24 +139,24 @@ impl Engine {
             return Some(settled);
         };
         let sequence = settled.outcome.sequence;
-        self.unkept.insert(sequence, settled);
+        self.unsynced.insert(sequence, settled);
         let events = self.events.clone();
         dead_letters.sync(move || {
-            let kind = Kind::Kept { sequence };
+            let kind = SessionEventKind::DeadLettersSynced { sequence };
             let _ = events.send(SessionEvent { session: 0, kind });
         });
         None
     }
 
-    pub(super) fn on_kept(&mut self, sequence: u64) {
-        if let Some(settled) = self.unkept.remove(&sequence) {
+    pub(super) fn on_dead_letters_synced(&mut self, sequence: u64) {
+        if let Some(settled) = self.unsynced.remove(&sequence) {
             self.conclude(settled);
         }
     }
 
     /// The time is up: outcomes are told, whatever the disk does.
     pub(super) fn wait_for_the_disk_no_longer(&mut self) {
-        for (_, settled) in std::mem::take(&mut self.unkept) {
+        for (_, settled) in std::mem::take(&mut self.unsynced) {
             self.conclude(settled);
         }
     }
@@ -221,6 +221,6 @@ impl Engine {
     }
 }
 
-fn suspects(window: &Window) -> impl Iterator<Item = Suspect<'_>> {
+fn searched_writes(window: &Window) -> impl Iterator<Item = SearchedWrite<'_>> {
     window.iter().map(|entry| (entry.id(), entry.slices()))
 }

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::{CLOSE_GRACE, Engine, Phase};
 use crate::destination::Opening;
-use crate::transmitter::session::{Call, Driver};
+use crate::transmitter::session::{SessionCall, SessionHandle};
 
 impl Engine {
     /// Takes drafts until `limit` writes are in the window.
@@ -71,7 +71,7 @@ impl Engine {
         self.schema = Some(schema.clone());
         let producer = self.producer;
         let resume_from = self.resume_from;
-        let driver = Driver::start(
+        let handle = SessionHandle::start(
             self.session_number,
             self.destination.clone(),
             move |acknowledgements| Opening {
@@ -82,15 +82,15 @@ impl Engine {
             },
             self.events.clone(),
         );
-        self.session = Phase::Opening(driver);
+        self.session = Phase::Opening(handle);
     }
 
     pub(super) fn send_unsent(&mut self) {
-        let Phase::Open(driver) = &self.session else {
+        let Phase::Open(handle) = &self.session else {
             return;
         };
         while let Some(write) = self.window.queue_next(u64::MAX) {
-            driver.call(Call::Write(write));
+            handle.call(SessionCall::Write(write));
         }
     }
 
@@ -134,25 +134,25 @@ impl Engine {
     /// Asks the session for a flush that covers `through`, unless one that does is under way: a flush
     /// for every write that comes while another runs would commit each of them alone.
     fn flush_session(&mut self, through: u64) {
-        let (Phase::Open(driver), Some(last)) = (&self.session, self.window.last_id()) else {
+        let (Phase::Open(handle), Some(last)) = (&self.session, self.window.last_id()) else {
             return;
         };
         if self.flushed_through < through {
             self.flushed_through = last;
-            driver.call(Call::Flush);
+            handle.call(SessionCall::Flush);
         }
     }
 
     fn drain(&mut self) {
-        if let Phase::Open(driver) = std::mem::replace(&mut self.session, Phase::Closed) {
-            driver.call(Call::Close);
-            self.session = Phase::Draining(driver);
+        if let Phase::Open(handle) = std::mem::replace(&mut self.session, Phase::Closed) {
+            handle.call(SessionCall::Close);
+            self.session = Phase::Draining(handle);
         }
     }
 
     pub(super) fn close_session_at_the_end(&mut self, now: Instant) {
         let Some(closing) = &mut self.closing else { return };
-        if !closing.arrived || !self.ledger.is_empty() || !self.unkept.is_empty() {
+        if !closing.arrived || !self.ledger.is_empty() || !self.unsynced.is_empty() {
             return;
         }
         // All rows are settled: what is left is a courtesy and gets no long wait.

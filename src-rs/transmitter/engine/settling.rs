@@ -24,7 +24,7 @@ use crate::transmitter::{Event, Log};
 
 impl Engine {
     pub(super) fn rewind(&mut self, ambiguous: bool) {
-        if let Some(id) = self.window.first_sent() {
+        if let Some(id) = self.window.first_queued_or_sent() {
             self.resume_from = Some(self.resume_from.map_or(id, |earlier| earlier.min(id)));
         }
         self.window.rewind(ambiguous);
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     pub(super) fn accept(&mut self, slice: &WriteSlice, position: Position, now: Instant) {
-        if !slice.gone {
+        if !slice.settled {
             let settled = self.ledger.accept(&slice.range, position, now);
             self.finish(settled);
         }
@@ -370,7 +370,7 @@ impl Engine {
 
     pub(super) fn publish(&self) {
         self.counters.window.set(self.window.len());
-        self.counters.strikes.set(self.pace.strikes() as usize);
+        self.counters.strikes.set(self.backoff.strikes() as usize);
     }
 
     pub(super) fn log(&self, level: &'static str, message: &str, error: &Error, delay: Duration) {
@@ -406,14 +406,14 @@ fn by_share(slices: &[WriteSlice], done_rows: usize, mut rejections: Vec<Rejecti
     rejections.dedup_by_key(|rejection| rejection.row);
     let mut rejections = rejections.into_iter().peekable();
     let mut parts = Vec::with_capacity(slices.len());
-    for WriteSlice { range, gone } in slices {
+    for WriteSlice { range, settled } in slices {
         let end = start + range.rows;
         let mut own = Vec::new();
         while let Some(mut rejection) = rejections.next_if(|rejection| rejection.row < end as u64) {
             rejection.row = rejection.row - start as u64 + range.first_row as u64;
             own.push(rejection);
         }
-        if !gone {
+        if !settled {
             parts.push(Part {
                 range: *range,
                 start,

@@ -2,18 +2,18 @@
 //!
 //! | state | what it says | becomes |
 //! |---|---|---|
-//! | `Waiting(past)` | no session has it | `Queued(past)` when it is put on its way to the open session |
-//! | `Queued(past)` | on its way to the open session, which was not given it yet | `Given` when it is given; `Waiting(past)` when the session is gone |
-//! | `Given` | the open session was given it | `Waiting(Tried)` or `Waiting(InDoubt)` when the session is gone |
+//! | `Waiting(history)` | no session has it | `Queued(history)` when it is put on its way to the open session |
+//! | `Queued(history)` | on its way to the open session, which was not sent it yet | `Sent` when it is sent; `Waiting(history)` when the session is gone |
+//! | `Sent` | the open session was sent it | `Waiting(Tried)` or `Waiting(InDoubt)` when the session is gone |
 //!
-//! | past | what it says of earlier sessions | becomes |
+//! | history | what it says of earlier sessions | becomes |
 //! |---|---|---|
-//! | `Untried` | none was given it: no row is held | `Tried`, `InDoubt` through `Given` |
-//! | `Tried` | one was, and nothing of it is held but what was settled | `InDoubt` through `Given` |
+//! | `Untried` | none was sent it: no row is held | `Tried`, `InDoubt` through `Sent` |
+//! | `Tried` | one was, and nothing of it is held but what was settled | `InDoubt` through `Sent` |
 //! | `InDoubt` | one was, and rows of it may be held | `Tried` when a destination has looked and the rows are not there |
 //!
-//! Nothing else stands together: what was given is tried, what was never given is not in doubt, and only
-//! the session that was given a write says that its first rows are done. What is settled leaves the window.
+//! Nothing else stands together: what was sent is tried, what was never sent is not in doubt, and only
+//! the session that was sent a write says that its first rows are done. What is settled leaves the window.
 //!
 //! Invariants:
 //! - Rows are settled from their place in the write as it was sent. So rows that left early (aborted, too
@@ -42,10 +42,10 @@ pub struct FailedRanges {
 
 /// Where a write stands with the session that is open now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Waiting(Past),
-    Queued(Past),
-    Given {
+pub enum WriteState {
+    Waiting(History),
+    Queued(History),
+    Sent {
         /// Rows of an earlier try may be held.
         in_doubt: bool,
         /// Rows at its start that this session has made durable, already settled.
@@ -55,7 +55,7 @@ pub enum State {
 
 /// What earlier sessions have left of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Past {
+pub enum History {
     Untried,
     Tried,
     InDoubt,
@@ -63,7 +63,7 @@ pub enum Past {
 
 /// How often a write was tried, and since when.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tries {
+pub struct Attempts {
     count: u32,
     first: Option<Instant>,
 }
@@ -73,7 +73,7 @@ pub struct Tries {
 pub struct WriteSlice {
     pub range: RowRange,
     /// They are settled: nobody waits for them, though they may be sent.
-    pub gone: bool,
+    pub settled: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -84,48 +84,50 @@ pub struct WindowWrite {
     slices: Vec<WriteSlice>,
     /// The first delivery that it held.
     began: u64,
-    gone_rows: usize,
-    tries: Tries,
-    state: State,
+    settled_rows: usize,
+    attempts: Attempts,
+    state: WriteState,
 }
 
-impl State {
-    fn queued(self) -> State {
+impl WriteState {
+    fn queued(self) -> WriteState {
         match self {
-            State::Waiting(past) => State::Queued(past),
+            WriteState::Waiting(history) => WriteState::Queued(history),
             other => other,
         }
     }
 
-    fn given(self) -> State {
+    fn sent(self) -> WriteState {
         match self {
-            State::Waiting(past) | State::Queued(past) => State::Given {
-                in_doubt: past == Past::InDoubt,
+            WriteState::Waiting(history) | WriteState::Queued(history) => WriteState::Sent {
+                in_doubt: history == History::InDoubt,
                 done_rows: 0,
             },
-            given => given,
+            sent => sent,
         }
     }
 
-    /// The session is gone; `ambiguous` says that rows which it was given may be held.
-    fn rewound(self, ambiguous: bool) -> State {
+    /// The session is gone; `ambiguous` says that rows which it was sent may be held.
+    fn rewound(self, ambiguous: bool) -> WriteState {
         match self {
-            State::Given { in_doubt, .. } if in_doubt || ambiguous => State::Waiting(Past::InDoubt),
-            State::Given { .. } => State::Waiting(Past::Tried),
-            State::Waiting(past) | State::Queued(past) => State::Waiting(past),
+            WriteState::Sent { in_doubt, .. } if in_doubt || ambiguous => {
+                WriteState::Waiting(History::InDoubt)
+            }
+            WriteState::Sent { .. } => WriteState::Waiting(History::Tried),
+            WriteState::Waiting(history) | WriteState::Queued(history) => WriteState::Waiting(history),
         }
     }
 
     /// The destination has looked, and rows that it does not name are not there.
-    fn looked_for(self) -> State {
+    fn looked_for(self) -> WriteState {
         match self {
-            State::Waiting(Past::InDoubt) => State::Waiting(Past::Tried),
+            WriteState::Waiting(History::InDoubt) => WriteState::Waiting(History::Tried),
             other => other,
         }
     }
 }
 
-impl Tries {
+impl Attempts {
     fn begin(&mut self, now: Instant) {
         self.count += 1;
         self.first.get_or_insert(now);
@@ -147,7 +149,10 @@ impl Tries {
 
 impl WindowWrite {
     pub fn new(id: u64, draft: WriteDraft) -> WindowWrite {
-        let slice = |range| WriteSlice { range, gone: false };
+        let slice = |range| WriteSlice {
+            range,
+            settled: false,
+        };
         WindowWrite {
             write: Arc::new(Write {
                 id,
@@ -158,9 +163,9 @@ impl WindowWrite {
             schema: draft.schema,
             began: draft.ranges.first().map_or(0, |range| range.sequence),
             slices: draft.ranges.into_iter().map(slice).collect(),
-            gone_rows: 0,
-            tries: Tries::default(),
-            state: State::Waiting(Past::Untried),
+            settled_rows: 0,
+            attempts: Attempts::default(),
+            state: WriteState::Waiting(History::Untried),
         }
     }
 
@@ -173,16 +178,16 @@ impl WindowWrite {
         self.began
     }
 
-    pub fn is_given(&self) -> bool {
-        matches!(self.state, State::Given { .. })
+    pub fn is_sent(&self) -> bool {
+        matches!(self.state, WriteState::Sent { .. })
     }
 
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting(_))
+        matches!(self.state, WriteState::Waiting(_))
     }
 
     #[cfg(test)]
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> WriteState {
         self.state
     }
 
@@ -190,9 +195,9 @@ impl WindowWrite {
     pub fn is_in_doubt(&self) -> bool {
         matches!(
             self.state,
-            State::Waiting(Past::InDoubt)
-                | State::Queued(Past::InDoubt)
-                | State::Given { in_doubt: true, .. }
+            WriteState::Waiting(History::InDoubt)
+                | WriteState::Queued(History::InDoubt)
+                | WriteState::Sent { in_doubt: true, .. }
         )
     }
 
@@ -209,13 +214,13 @@ impl WindowWrite {
     /// Rows at its start, counted as it was sent, that are durable and already settled.
     pub fn done_rows(&self) -> usize {
         match self.state {
-            State::Given { done_rows, .. } => done_rows,
-            State::Waiting(_) | State::Queued(_) => 0,
+            WriteState::Sent { done_rows, .. } => done_rows,
+            WriteState::Waiting(_) | WriteState::Queued(_) => 0,
         }
     }
 
     pub fn attempts(&self) -> u32 {
-        self.tries.count
+        self.attempts.count
     }
 
     pub fn slices(&self) -> &[WriteSlice] {
@@ -224,7 +229,7 @@ impl WindowWrite {
 
     /// What of it nobody has settled.
     pub fn ranges(&self) -> impl Iterator<Item = &RowRange> {
-        let open = self.slices.iter().filter(|slice| !slice.gone);
+        let open = self.slices.iter().filter(|slice| !slice.settled);
         open.map(|slice| &slice.range)
     }
 
@@ -242,7 +247,7 @@ impl WindowWrite {
     }
 
     pub fn is_settled(&self) -> bool {
-        self.slices.iter().all(|slice| slice.gone)
+        self.slices.iter().all(|slice| slice.settled)
     }
 
     // ---- transitions --------------------------------------------------------------------------
@@ -251,14 +256,14 @@ impl WindowWrite {
         self.state = self.state.queued();
     }
 
-    /// Whether no session was given it before.
-    pub(super) fn give(&mut self, now: Instant) -> bool {
+    /// Whether no session was sent it before.
+    pub(super) fn mark_sent(&mut self, now: Instant) -> bool {
         let anew = matches!(
             self.state,
-            State::Waiting(Past::Untried) | State::Queued(Past::Untried)
+            WriteState::Waiting(History::Untried) | WriteState::Queued(History::Untried)
         );
-        self.state = self.state.given();
-        self.tries.begin(now);
+        self.state = self.state.sent();
+        self.attempts.begin(now);
         anew
     }
 
@@ -272,11 +277,11 @@ impl WindowWrite {
     }
 
     pub(super) fn count_try(&mut self, now: Instant) {
-        self.tries.begin(now);
+        self.attempts.begin(now);
     }
 
     pub(super) fn refund_try(&mut self) {
-        self.tries.refund();
+        self.attempts.refund();
     }
 
     // ---- rows ---------------------------------------------------------------------------------
@@ -285,17 +290,17 @@ impl WindowWrite {
     pub(super) fn partly(&mut self, rows: usize) -> Vec<WriteSlice> {
         let fresh = rows.min(self.write.rows).saturating_sub(self.done_rows());
         match &mut self.state {
-            State::Given { done_rows, .. } => {
+            WriteState::Sent { done_rows, .. } => {
                 *done_rows += fresh;
                 self.take_rows(fresh)
             }
             // Of an earlier session, which nobody sends it to any more.
-            State::Waiting(_) => {
+            WriteState::Waiting(_) => {
                 self.cut_front(fresh);
                 self.take_rows(fresh)
             }
             // The session cannot know of it.
-            State::Queued(_) => Vec::new(),
+            WriteState::Queued(_) => Vec::new(),
         }
     }
 
@@ -307,12 +312,12 @@ impl WindowWrite {
         let own = self.slices[start..].iter_mut();
         let mut marked = Vec::new();
         for slice in own.take_while(|slice| slice.range.sequence == sequence) {
-            if !std::mem::replace(&mut slice.gone, true) {
-                self.gone_rows += slice.range.rows;
+            if !std::mem::replace(&mut slice.settled, true) {
+                self.settled_rows += slice.range.rows;
                 marked.push(slice.range);
             }
         }
-        if self.is_free() && self.gone_rows * 2 > self.write.rows && self.gone_rows < self.write.rows {
+        if self.is_free() && self.settled_rows * 2 > self.write.rows && self.settled_rows < self.write.rows {
             self.tidy();
         }
         marked
@@ -320,16 +325,16 @@ impl WindowWrite {
 
     /// Cuts out what is gone, where that changes nobody's count.
     pub(super) fn tidy(&mut self) {
-        if self.gone_rows == 0 || !self.is_free() {
+        if self.settled_rows == 0 || !self.is_free() {
             return;
         }
-        let kept = self.runs(|slice| !slice.gone);
+        let kept = self.runs(|slice| !slice.settled);
         self.write = Arc::new(rest_of(&self.write, pick(&self.write.batches, kept)));
-        self.slices.retain(|slice| !slice.gone);
-        self.gone_rows = 0;
+        self.slices.retain(|slice| !slice.settled);
+        self.settled_rows = 0;
     }
 
-    /// Takes deliveries out, which are given by index in `slices`; the rest stays. The session is gone, or
+    /// Takes deliveries out, which are sent by index in `slices`; the rest stays. The session is gone, or
     /// about to be.
     pub(super) fn take_out(&mut self, own: impl Fn(u64) -> bool) -> Vec<WriteSlice> {
         let done = self.done_rows();
@@ -340,7 +345,7 @@ impl WindowWrite {
             .into_iter()
             .partition(|slice| own(slice.range.sequence));
         self.slices = kept;
-        self.count_gone();
+        self.count_settled_rows();
         out
     }
 
@@ -355,7 +360,7 @@ impl WindowWrite {
             slices: self.take_rows(rows),
             ..*self
         };
-        front.count_gone();
+        front.count_settled_rows();
         self.cut_front(rows);
         front
     }
@@ -363,8 +368,10 @@ impl WindowWrite {
     /// The error that its rows end with, carrying what its tries came to. `error` ended the session, if
     /// that is not gone yet.
     pub fn verdict(&self, error: &Error, now: Instant) -> Error {
-        let in_doubt = self.is_in_doubt() || self.is_given() && error.is_ambiguous();
-        let error = error.clone().after(self.tries.count, self.tries.elapsed(now));
+        let in_doubt = self.is_in_doubt() || self.is_sent() && error.is_ambiguous();
+        let error = error
+            .clone()
+            .after(self.attempts.count, self.attempts.elapsed(now));
         error.with_ambiguity(in_doubt)
     }
 
@@ -402,7 +409,7 @@ impl WindowWrite {
                     rows: count,
                     ..slice.range
                 },
-                gone: slice.gone,
+                settled: slice.settled,
             });
             rows -= count;
             slice.range.first_row += count;
@@ -410,13 +417,13 @@ impl WindowWrite {
             whole += usize::from(slice.range.rows == 0);
         }
         self.slices.drain(..whole);
-        self.count_gone();
+        self.count_settled_rows();
         taken
     }
 
-    fn count_gone(&mut self) {
-        let gone = self.slices.iter().filter(|slice| slice.gone);
-        self.gone_rows = gone.map(|slice| slice.range.rows).sum();
+    fn count_settled_rows(&mut self) {
+        let gone = self.slices.iter().filter(|slice| slice.settled);
+        self.settled_rows = gone.map(|slice| slice.range.rows).sum();
     }
 }
 
@@ -474,18 +481,18 @@ fn rest_of(write: &Write, batches: Vec<RecordBatch>) -> Write {
 mod tests {
     use super::*;
 
-    const STATES: [State; 8] = [
-        State::Waiting(Past::Untried),
-        State::Waiting(Past::Tried),
-        State::Waiting(Past::InDoubt),
-        State::Queued(Past::Untried),
-        State::Queued(Past::Tried),
-        State::Queued(Past::InDoubt),
-        State::Given {
+    const STATES: [WriteState; 8] = [
+        WriteState::Waiting(History::Untried),
+        WriteState::Waiting(History::Tried),
+        WriteState::Waiting(History::InDoubt),
+        WriteState::Queued(History::Untried),
+        WriteState::Queued(History::Tried),
+        WriteState::Queued(History::InDoubt),
+        WriteState::Sent {
             in_doubt: false,
             done_rows: 0,
         },
-        State::Given {
+        WriteState::Sent {
             in_doubt: true,
             done_rows: 3,
         },
@@ -494,18 +501,18 @@ mod tests {
     /// The table at the top, line by line.
     #[test]
     fn states_change_as_the_table_says() {
-        use Past::{InDoubt, Tried, Untried};
-        use State::{Queued, Waiting};
-        let given = |in_doubt| State::Given {
+        use History::{InDoubt, Tried, Untried};
+        use WriteState::{Queued, Waiting};
+        let sent = |in_doubt| WriteState::Sent {
             in_doubt,
             done_rows: 0,
         };
         let done = STATES[7];
-        let all = |change: fn(State) -> State| STATES.map(change);
+        let all = |change: fn(WriteState) -> WriteState| STATES.map(change);
         let queued = [Queued(Untried), Queued(Tried), Queued(InDoubt)];
         let waiting = [Waiting(Untried), Waiting(Tried), Waiting(InDoubt)];
         assert_eq!(
-            all(State::queued),
+            all(WriteState::queued),
             [
                 queued[0],
                 queued[1],
@@ -513,14 +520,14 @@ mod tests {
                 queued[0],
                 queued[1],
                 queued[2],
-                given(false),
+                sent(false),
                 done
             ]
         );
-        let to = [given(false), given(false), given(true)];
+        let to = [sent(false), sent(false), sent(true)];
         assert_eq!(
-            all(State::given),
-            [to[0], to[1], to[2], to[0], to[1], to[2], given(false), done]
+            all(WriteState::sent),
+            [to[0], to[1], to[2], to[0], to[1], to[2], sent(false), done]
         );
         let back = |end| {
             [
@@ -529,7 +536,7 @@ mod tests {
         };
         assert_eq!(all(|state| state.rewound(false)), back(waiting[1]));
         assert_eq!(all(|state| state.rewound(true)), back(waiting[2]));
-        let looked = all(State::looked_for);
+        let looked = all(WriteState::looked_for);
         assert_eq!(looked[2], waiting[1]);
         for index in [0, 1, 3, 4, 5, 6, 7] {
             assert_eq!(looked[index], STATES[index]);
@@ -539,16 +546,16 @@ mod tests {
     #[test]
     fn a_try_that_was_none_leaves_no_trace() {
         let now = Instant::now();
-        let mut tries = Tries::default();
-        tries.begin(now);
-        tries.begin(now + Duration::from_secs(1));
-        tries.refund();
+        let mut attempts = Attempts::default();
+        attempts.begin(now);
+        attempts.begin(now + Duration::from_secs(1));
+        attempts.refund();
         assert_eq!(
-            (tries.count, tries.elapsed(now + Duration::from_secs(3))),
+            (attempts.count, attempts.elapsed(now + Duration::from_secs(3))),
             (1, Duration::from_secs(3))
         );
-        tries.refund();
-        tries.refund();
-        assert_eq!(tries, Tries::default());
+        attempts.refund();
+        attempts.refund();
+        assert_eq!(attempts, Attempts::default());
     }
 }

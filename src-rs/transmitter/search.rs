@@ -20,7 +20,7 @@ pub struct Search {
     /// The last write that is searched; later ones wait.
     last: u64,
     /// Something is at fault between the oldest unsettled row and the end of this write.
-    guilty: Option<u64>,
+    refused_through: Option<u64>,
     /// The last write of the probe that is under way.
     probe: Option<u64>,
     /// Writes of the next probe where nothing is known to be at fault: doubled while they pass.
@@ -32,11 +32,11 @@ pub struct Search {
 }
 
 /// An unsettled write: its id, and whose rows it holds.
-pub type Suspect<'a> = (u64, &'a [WriteSlice]);
+pub type SearchedWrite<'a> = (u64, &'a [WriteSlice]);
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SearchStep {
     /// Give the session all writes up to this one, and flush.
     Probe { through: u64 },
     /// Cut this write after so many rows, and ask again.
@@ -63,7 +63,7 @@ impl Search {
     pub fn new(last: u64, max_attempts: u32, by: Instant) -> Search {
         Search {
             last,
-            guilty: None,
+            refused_through: None,
             probe: None,
             stride: 1,
             spent: (0, 0),
@@ -86,15 +86,15 @@ impl Search {
     pub fn refused<'a>(
         &mut self,
         given: u64,
-        suspects: impl Iterator<Item = Suspect<'a>>,
+        searched_writes: impl Iterator<Item = SearchedWrite<'a>>,
         now: Instant,
     ) -> Verdict {
         let late = now >= self.by;
         self.probe = None;
         // When it is late, one more probe for all the rest: it passes, or the rest is undecided too.
         self.stride = if late { usize::MAX } else { 1 };
-        self.guilty = Some(given);
-        let mut run = suspects.take_while(|(id, _)| *id <= given);
+        self.refused_through = Some(given);
+        let mut run = searched_writes.take_while(|(id, _)| *id <= given);
         let first = run.next();
         let alone = first.filter(|_| run.next().is_none());
         let delivery = alone.and_then(|(_, slices)| match slices {
@@ -107,12 +107,12 @@ impl Search {
             }
             self.spent.1 += 1;
             if delivery.rows == 1 {
-                self.guilty = None;
+                self.refused_through = None;
                 return Verdict::Row;
             }
             // Time comes first: attempts are counted for each delivery, and there may be many.
             if self.spent.1 >= self.max_attempts && !late {
-                self.guilty = None;
+                self.refused_through = None;
                 return Verdict::OutOfAttempts {
                     sequence: delivery.sequence,
                     through: self.last,
@@ -120,38 +120,40 @@ impl Search {
             }
         }
         if late {
-            self.guilty = None;
+            self.refused_through = None;
             return Verdict::OutOfTime { through: given };
         }
         Verdict::Narrow
     }
 
     /// What to do next, given the unsettled writes from the oldest on, none of which is under way.
-    pub fn next<'a>(&mut self, suspects: impl Iterator<Item = Suspect<'a>>) -> Step {
-        let run: Vec<Suspect<'a>> = suspects.take_while(|(id, _)| *id <= self.last).collect();
-        if self.probe.take().is_some() && self.guilty.is_none() {
+    pub fn next<'a>(&mut self, searched_writes: impl Iterator<Item = SearchedWrite<'a>>) -> SearchStep {
+        let run: Vec<SearchedWrite<'a>> = searched_writes.take_while(|(id, _)| *id <= self.last).collect();
+        if self.probe.take().is_some() && self.refused_through.is_none() {
             self.stride = self.stride.saturating_mul(2);
         }
         let Some((first, slices)) = run.first() else {
-            return Step::Done;
+            return SearchStep::Done;
         };
-        let guilty = self.guilty.filter(|guilty| guilty >= first);
-        self.guilty = guilty;
-        let through = match guilty {
+        let refused_through = self
+            .refused_through
+            .filter(|refused_through| refused_through >= first);
+        self.refused_through = refused_through;
+        let through = match refused_through {
             None => run[self.stride.min(run.len()) - 1].0,
-            Some(guilty) => {
-                let writes = run.partition_point(|(id, _)| *id <= guilty);
+            Some(refused_through) => {
+                let writes = run.partition_point(|(id, _)| *id <= refused_through);
                 if writes > 1 {
                     run[writes / 2 - 1].0
                 } else if let Some(rows) = middle(slices) {
-                    return Step::Cut { id: *first, rows };
+                    return SearchStep::Cut { id: *first, rows };
                 } else {
                     *first
                 }
             }
         };
         self.probe = Some(through);
-        Step::Probe { through }
+        SearchStep::Probe { through }
     }
 }
 
@@ -179,7 +181,7 @@ mod tests {
     use crate::outcome::RowRange;
 
     /// Rows by number, in writes of deliveries; what is refused is so whole.
-    struct Bench {
+    struct Harness {
         writes: Vec<(u64, Vec<WriteSlice>)>,
         bad: Vec<usize>,
         accepted: Vec<usize>,
@@ -189,9 +191,9 @@ mod tests {
         probes: usize,
     }
 
-    impl Bench {
+    impl Harness {
         /// `deliveries[w]` are the row counts of write `w`; row numbers run through everything.
-        fn new(deliveries: &[Vec<usize>], bad: Vec<usize>) -> Bench {
+        fn new(deliveries: &[Vec<usize>], bad: Vec<usize>) -> Harness {
             let (mut row, mut sequence) = (0, 0);
             let writes = deliveries.iter().map(|counts| {
                 let ranges = counts.iter().map(|rows| {
@@ -202,7 +204,10 @@ mod tests {
                         first_row: row - rows,
                         rows: *rows,
                     };
-                    WriteSlice { range, gone: false }
+                    WriteSlice {
+                        range,
+                        settled: false,
+                    }
                 });
                 let ranges: Vec<WriteSlice> = ranges.collect();
                 (row as u64, ranges)
@@ -212,7 +217,7 @@ mod tests {
                 let last = ranges.last().unwrap().range;
                 ((last.first_row + last.rows) as u64, ranges)
             });
-            Bench {
+            Harness {
                 writes: writes.collect(),
                 bad,
                 accepted: Vec::new(),
@@ -223,7 +228,7 @@ mod tests {
             }
         }
 
-        fn suspects(&self) -> impl Iterator<Item = Suspect<'_>> {
+        fn searched_writes(&self) -> impl Iterator<Item = SearchedWrite<'_>> {
             self.writes.iter().map(|(id, ranges)| (*id, &ranges[..]))
         }
 
@@ -245,7 +250,7 @@ mod tests {
         fn cut(&mut self, id: u64, mut rows: usize) {
             let index = self.writes.iter().position(|write| write.0 == id).unwrap();
             let (mut left, mut right) = (Vec::new(), Vec::new());
-            for WriteSlice { range, gone } in std::mem::take(&mut self.writes[index].1) {
+            for WriteSlice { range, settled } in std::mem::take(&mut self.writes[index].1) {
                 let count = range.rows.min(rows);
                 rows -= count;
                 let part = |first_row, rows| WriteSlice {
@@ -254,7 +259,7 @@ mod tests {
                         rows,
                         ..range
                     },
-                    gone,
+                    settled,
                 };
                 if count > 0 {
                     left.push(part(range.first_row, count));
@@ -272,12 +277,12 @@ mod tests {
         fn run(&mut self, search: &mut Search, now: Instant) {
             loop {
                 match search.next(self.writes.iter().map(|(id, ranges)| (*id, &ranges[..]))) {
-                    Step::Done => return,
-                    Step::Cut { id, rows } => self.cut(id, rows),
-                    Step::Probe { through } => {
+                    SearchStep::Done => return,
+                    SearchStep::Cut { id, rows } => self.cut(id, rows),
+                    SearchStep::Probe { through } => {
                         self.probes += 1;
                         assert_eq!(search.probe(), Some(through));
-                        let given = self.suspects().take_while(|(id, _)| *id <= through);
+                        let given = self.searched_writes().take_while(|(id, _)| *id <= through);
                         let rows = given.flat_map(|(_, ranges)| ranges);
                         let mut rows =
                             rows.flat_map(|WriteSlice { range: s, .. }| s.first_row..s.first_row + s.rows);
@@ -290,8 +295,8 @@ mod tests {
                         drop(rows);
                         self.refusals += 1;
                         let writes = std::mem::take(&mut self.writes);
-                        let suspects = writes.iter().map(|(id, ranges)| (*id, &ranges[..]));
-                        let verdict = search.refused(through, suspects, now);
+                        let searched_writes = writes.iter().map(|(id, ranges)| (*id, &ranges[..]));
+                        let verdict = search.refused(through, searched_writes, now);
                         self.writes = writes;
                         match verdict {
                             Verdict::Narrow => {}
@@ -331,16 +336,16 @@ mod tests {
             let mut bad: Vec<usize> = picks.iter().map(|pick| pick.index(total)).collect();
             bad.sort_unstable();
             bad.dedup();
-            let mut bench = Bench::new(&deliveries, bad.clone());
+            let mut harness = Harness::new(&deliveries, bad.clone());
             let now = Instant::now();
             let mut search = Search::new(total as u64, u32::MAX, later(now));
-            bench.run(&mut search, now);
-            prop_assert_eq!(&bench.refused, &bad);
-            prop_assert!(bench.accepted.is_sorted());
-            prop_assert_eq!(bench.accepted.len() + bad.len(), total);
+            harness.run(&mut search, now);
+            prop_assert_eq!(&harness.refused, &bad);
+            prop_assert!(harness.accepted.is_sorted());
+            prop_assert_eq!(harness.accepted.len() + bad.len(), total);
             let depth = total.ilog2() as usize + deliveries.len().ilog2() as usize + 6;
-            prop_assert!(bench.refusals <= bad.len() * depth, "{} refusals", bench.refusals);
-            prop_assert!(bench.probes <= (bad.len() + 1) * 2 * depth, "{} probes", bench.probes);
+            prop_assert!(harness.refusals <= bad.len() * depth, "{} refusals", harness.refusals);
+            prop_assert!(harness.probes <= (bad.len() + 1) * 2 * depth, "{} probes", harness.probes);
         }
 
         /// bounded, it ends all the same, and what it does not decide is at least all that is at fault.
@@ -353,28 +358,28 @@ mod tests {
         ) {
             let total: usize = deliveries.iter().flatten().sum();
             let bad: Vec<usize> = picks.iter().map(|pick| pick.index(total)).collect();
-            let mut bench = Bench::new(&deliveries, bad.clone());
+            let mut harness = Harness::new(&deliveries, bad.clone());
             let now = Instant::now();
             let by = if late { now } else { later(now) };
-            bench.run(&mut Search::new(total as u64, max_attempts, by), now);
-            prop_assert!(bench.accepted.is_sorted());
-            prop_assert!(bench.accepted.iter().all(|row| !bad.contains(row)));
-            prop_assert!(bench.refused.iter().all(|row| bad.contains(row)));
-            let mut all = [bench.accepted, bench.refused, bench.undecided].concat();
+            harness.run(&mut Search::new(total as u64, max_attempts, by), now);
+            prop_assert!(harness.accepted.is_sorted());
+            prop_assert!(harness.accepted.iter().all(|row| !bad.contains(row)));
+            prop_assert!(harness.refused.iter().all(|row| bad.contains(row)));
+            let mut all = [harness.accepted, harness.refused, harness.undecided].concat();
             all.sort_unstable();
             prop_assert_eq!(all, (0..total).collect::<Vec<_>>());
             if late {
-                prop_assert!(bench.refusals <= 3);
+                prop_assert!(harness.refusals <= 3);
             }
         }
     }
 
     #[test]
     fn one_row_of_65_536_costs_seventeen_refusals() {
-        let mut bench = Bench::new(&[vec![65_536]], vec![40_000]);
+        let mut harness = Harness::new(&[vec![65_536]], vec![40_000]);
         let now = Instant::now();
-        bench.run(&mut Search::new(65_536, 100, later(now)), now);
-        assert_eq!(bench.refused, [40_000]);
-        assert!(bench.refusals <= 17, "{}", bench.refusals);
+        harness.run(&mut Search::new(65_536, 100, later(now)), now);
+        assert_eq!(harness.refused, [40_000]);
+        assert!(harness.refusals <= 17, "{}", harness.refusals);
     }
 }

@@ -13,15 +13,15 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How fast to go, from what happened lately.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Backoff {
     base_delay: Duration,
     max_delay: Duration,
     strikes: u32,
 }
 
-impl Pace {
+impl Backoff {
     pub fn new(retry: &Retry) -> Self {
-        Pace {
+        Backoff {
             base_delay: retry.base_delay,
             max_delay: retry.max_delay,
             strikes: 0,
@@ -80,15 +80,15 @@ mod tests {
             let mut retry = Config::default().retry;
             retry.base_delay = Duration::from_millis(base_ms);
             retry.max_delay = Duration::from_millis(base_ms + max_ms);
-            let mut pace = Pace::new(&retry);
+            let mut backoff = Backoff::new(&retry);
             let mut dice = fastrand::Rng::with_seed(seed);
             let mut strikes = 0u32;
             for (what, hint) in happenings {
                 let code = match what {
                     0 => {
-                        pace.succeeded();
+                        backoff.succeeded();
                         strikes /= 2;
-                        prop_assert_eq!(pace.strikes(), strikes);
+                        prop_assert_eq!(backoff.strikes(), strikes);
                         continue;
                     }
                     1 => Code::ResourceExhausted,
@@ -99,8 +99,8 @@ mod tests {
                 if let Some(seconds) = hint {
                     error = error.retry_after(Duration::from_secs(seconds));
                 }
-                let delay = pace.failed(&error, &mut dice);
-                prop_assert_eq!(pace.strikes(), strikes);
+                let delay = backoff.failed(&error, &mut dice);
+                prop_assert_eq!(backoff.strikes(), strikes);
                 let hint = Duration::from_secs(hint.unwrap_or(0)).min(LONGEST);
                 let doubled = retry.base_delay.saturating_mul(1 << (strikes - 1).min(30));
                 prop_assert!(delay >= hint && delay <= doubled.min(retry.max_delay).max(hint));
