@@ -7,7 +7,7 @@
 //! - A table is created or replaced once; what comes later appends to it, or each commit would wipe out
 //!   the one before.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::sql::{
@@ -19,7 +19,7 @@ use arrow_flight::{Action, FlightDescriptor};
 use bytes::Bytes;
 use prost::Message as _;
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tonic::Code as Grpc;
 
 use super::connection::Connection;
@@ -56,14 +56,29 @@ pub fn descriptor(ingest: &Ingest, table_is_ours: bool, transaction: Option<Byte
     FlightDescriptor::new_cmd(command.as_any().encode_to_vec())
 }
 
-/// Rollbacks that were asked for and not answered.
+/// How many rollbacks were asked for and not answered. They are nobody's tasks: a rollback goes on when whoever
+/// waits for it is given up, and when the client is gone.
 #[derive(Default)]
-pub struct Rollbacks(Mutex<JoinSet<()>>);
+pub struct Rollbacks(watch::Sender<usize>);
 
 impl Rollbacks {
     async fn wait(&self) {
-        let mut open = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        while open.join_next().await.is_some() {}
+        // There is a sender as long as there is somebody who waits.
+        let _ = self.0.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    fn begin(self: Arc<Self>) -> Rollback {
+        self.0.send_modify(|open| *open += 1);
+        Rollback(self)
+    }
+}
+
+/// One of them, until it is dropped.
+struct Rollback(Arc<Rollbacks>);
+
+impl Drop for Rollback {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|open| *open -= 1);
     }
 }
 
@@ -109,13 +124,13 @@ impl Drop for Transaction {
             return;
         }
         let (id, connection) = (self.id.clone(), self.connection.clone());
-        let roll_back = async move {
+        let under_way = Arc::clone(&self.rollbacks).begin();
+        runtime.spawn(async move {
+            let _under_way = under_way;
             // Best effort: a server that is gone has nothing to roll back.
             let ended = end(&connection, id, EndTransaction::Rollback);
             let _ = tokio::time::timeout(PATIENCE, ended).await;
-        };
-        let mut open = self.rollbacks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.spawn_on(roll_back, &runtime);
+        });
     }
 }
 

@@ -1,9 +1,12 @@
 //! Flight SQL bulk ingestion: what the server is asked for, and when rows count as there.
 
+use std::time::Duration;
+
 use arrow_flight::sql::{Any, CommandStatementIngest, TableExistsOption, TableNotExistOption};
 use arrow_ingest::destination::Destination as _;
 use arrow_ingest::destination::flight::Flight;
 use arrow_ingest::error::{Code, RetryClass};
+use futures::FutureExt as _;
 use serde_json::json;
 use tonic::Status;
 
@@ -108,6 +111,53 @@ async fn what_is_not_committed_is_rolled_back_before_the_next_transaction() {
             "EndTransaction"
         ]
     );
+}
+
+async fn ended(server: &Server) -> bool {
+    for _ in 0..200 {
+        if server
+            .world()
+            .actions
+            .iter()
+            .any(|action| action == "EndTransaction rollback")
+        {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+/// A client that is closed by its deadline leaves no table locked either.
+#[tokio::test]
+async fn what_is_not_committed_is_rolled_back_although_the_client_is_gone() {
+    let server = Server::start(Answers::Nothing).await;
+    server.world().transactions = true;
+    let target = format!("flightsql://{}/trips", server.address);
+    let flight = Flight::connect(&target, &config(json!({}))).await.unwrap();
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    writer.write(1, vec![numbers(0..3)]).await.unwrap();
+    drop(flight);
+    drop(writer);
+    assert!(ended(&server).await, "{:?}", server.world().actions);
+}
+
+/// A session that is given up while it waits for the rollback of another must not end that.
+#[tokio::test]
+async fn a_rollback_outlives_the_session_that_waits_for_it() {
+    let server = Server::start(Answers::Nothing).await;
+    server.world().transactions = true;
+    let target = format!("flightsql://{}/trips", server.address);
+    let flight = Flight::connect(&target, &config(json!({}))).await.unwrap();
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    writer.write(1, vec![numbers(0..3)]).await.unwrap();
+    let mut next = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    let batch = vec![numbers(0..3)];
+    drop(writer);
+    // It waits for the rollback, and is given up.
+    assert!(next.write(2, batch).now_or_never().is_none());
+    drop(next);
+    assert!(ended(&server).await, "{:?}", server.world().actions);
 }
 
 #[tokio::test]
