@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Shared, WeakShared};
 
 use crate::callbacks::{HeaderProvider, HeadersReason};
 use crate::config::{Secret, header_fault};
@@ -27,7 +27,9 @@ pub struct Headers {
     given: BTreeMap<String, Secret>,
     provider: Option<Arc<dyn HeaderProvider>>,
     patience: Duration,
-    under_way: Mutex<Option<Shared<BoxFuture<'static, Answer>>>>,
+    /// Weak: a question that nobody waits for any more is forgotten, and so is its answer, which would be an old
+    /// one by the time of the next.
+    under_way: Mutex<Option<WeakShared<BoxFuture<'static, Answer>>>>,
 }
 
 impl Headers {
@@ -74,17 +76,16 @@ impl Headers {
     async fn share(&self, provider: &Arc<dyn HeaderProvider>, reason: HeadersReason) -> Answer {
         let mine = {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            match under_way
-                .as_ref()
-                .filter(|answer: &&Shared<_>| answer.peek().is_none())
-            {
-                Some(answer) => answer.clone(),
+            let open = under_way.as_ref().and_then(WeakShared::upgrade);
+            match open.filter(|answer: &Shared<_>| answer.peek().is_none()) {
+                Some(answer) => answer,
                 None => {
                     let (provider, patience) = (Arc::clone(provider), self.patience);
                     let answer = async move { ask(provider.as_ref(), reason, patience).await }
                         .boxed()
                         .shared();
-                    under_way.insert(answer).clone()
+                    *under_way = answer.downgrade();
+                    answer
                 }
             }
         };
@@ -167,5 +168,23 @@ mod tests {
             format!("{:?}", provider as Arc<dyn HeaderProvider>),
             "HeaderProvider"
         );
+    }
+    /// headers are of the moment in which they are used: what somebody asked for who did not wait for the
+    /// answer is nobody's.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_was_given_up_is_asked_anew() {
+        let provider = Arc::new(Counting(AtomicUsize::new(0)));
+        let headers = headers(provider.clone());
+        let given_up = headers.ask(HeadersReason::Connect);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(10), given_up)
+                .await
+                .is_err()
+        );
+        for (pause, turn) in [(1, 1), (3_600, 2)] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            let answer = headers.ask(HeadersReason::Connect).await.unwrap();
+            assert_eq!(answer[1].1, Secret::new(format!("connect {turn}")));
+        }
     }
 }
