@@ -61,8 +61,11 @@ impl Connection {
         met: bool,
     ) -> Result<Connection> {
         let mut secrets = Secrets::default();
-        for (_, value) in headers {
-            secrets.add(value);
+        for (name, value) in headers {
+            match is_binary(name) {
+                true => secrets.add_bytes(value.reveal().as_bytes()),
+                false => secrets.add(value),
+            }
         }
         if let Some(auth) = &config.flight.auth {
             secrets.add(&auth.password);
@@ -154,6 +157,7 @@ impl Connection {
             }
         }
         if !token.is_empty() {
+            self.secrets.add_bytes(&token);
             let key = MetadataKey::<Binary>::from_static("auth-token-bin");
             let mut value = MetadataValue::<Binary>::from_bytes(&token);
             value.set_sensitive(true);
@@ -255,13 +259,18 @@ fn metadata(headers: &[(String, Secret)]) -> Result<MetadataMap> {
     Ok(metadata)
 }
 
+/// Whether a header's value goes as base64.
+fn is_binary(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("-bin")
+}
+
 fn insert(metadata: &mut MetadataMap, name: &str, value: &Secret) -> Result<()> {
     let invalid = |what: &str| {
         let text = format!("the header {name:?} {what}");
         Error::new(Code::ConfigInvalid, text).during("connect")
     };
     let lower = name.to_ascii_lowercase();
-    if lower.ends_with("-bin") {
+    if is_binary(&lower) {
         let key =
             MetadataKey::<Binary>::from_bytes(lower.as_bytes()).map_err(|_| invalid("has no valid name"))?;
         let mut value = MetadataValue::<Binary>::from_bytes(value.reveal().as_bytes());

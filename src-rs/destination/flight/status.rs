@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use tonic::{Code as Grpc, Status};
 
 use super::farewell::Farewell;
@@ -35,6 +37,13 @@ impl Secrets {
             }
         }
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    /// Of a header of bytes: as they are, and as they go.
+    pub fn add_bytes(&mut self, secret: &[u8]) {
+        self.add(&Secret::new(String::from_utf8_lossy(secret)));
+        // Without the padding, which not everybody writes.
+        self.add(&Secret::new(BASE64_STANDARD_NO_PAD.encode(secret)));
     }
 
     pub fn scrub(&self, text: &str) -> String {

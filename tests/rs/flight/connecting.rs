@@ -34,6 +34,28 @@ async fn both_kinds_of_handshake_and_none() {
     }
 }
 
+/// what the server gave in the handshake is as secret as what it was given.
+#[tokio::test]
+async fn the_token_of_a_handshake_is_in_no_error() {
+    for (login, quoted) in [
+        (Login::Header, "Bearer t0ken has expired"),
+        (Login::Token, "t0ken (dDBrZW4=, dDBrZW4) has expired"),
+    ] {
+        let server = Server::start(Answers::Nothing).await;
+        server.world().login = Some(login);
+        let options = json!({"flight": {"auth": {"username": "u", "password": "secret"}}});
+        let flight = server.connect(options).await;
+        server.world().at_once.push_back(Status::unauthenticated(quoted));
+        let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+        writer.write(1, vec![numbers(0..3)]).await.unwrap();
+        let error = writer.broken().await;
+        assert!(error.message().contains("has expired"), "{error}");
+        for secret in ["t0ken", "dDBrZW4"] {
+            assert!(!error.message().contains(secret), "{error}");
+        }
+    }
+}
+
 struct Tokens {
     asked: AtomicUsize,
     reasons: std::sync::Mutex<Vec<HeadersReason>>,
