@@ -9,7 +9,7 @@
 //! It retries nothing: the first failure of any stream ends the session.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -229,6 +229,8 @@ struct Ear {
     shared: Arc<Shared>,
     /// Whether the end was asked for.
     ending: Arc<AtomicBool>,
+    /// Answers so far.
+    answers: AtomicUsize,
     /// Who waits for the first answer of a cumulative stream.
     hello: Mutex<Option<oneshot::Sender<Durable>>>,
 }
@@ -238,13 +240,14 @@ impl Listener for Ear {
         self.shared.mode != FlightAcknowledgement::Stream && self.shared.progress().open(self.lane) > 0
     }
 
-    fn answered(&self, metadata: &[u8]) -> Result<()> {
+    fn answered(&self, metadata: &[u8]) -> Result<bool> {
+        let answers = self.answers.fetch_add(1, Ordering::AcqRel) + 1;
         match self.shared.mode {
-            // What such a server answers is its own affair.
-            FlightAcknowledgement::Stream => Ok(()),
+            // What such a server answers is its own affair. Up to one for each part it may be at work.
+            FlightAcknowledgement::Stream => Ok(answers <= self.shared.progress().open(self.lane)),
             FlightAcknowledgement::Part => {
                 if self.shared.settle(|progress| progress.part(self.lane)) {
-                    return Ok(());
+                    return Ok(true);
                 }
                 let text =
                     "the server answered more parts than it was sent: use flight.acknowledgement \"stream\"";
@@ -257,9 +260,12 @@ impl Listener for Ear {
                     let _ = hello.send(durable);
                 }
                 let through = usize::try_from(durable.through).unwrap_or(usize::MAX);
-                self.shared
-                    .settle(|progress| progress.up_to(self.lane, (durable.sequence, through)));
-                Ok(())
+                let up_to = (durable.sequence, through);
+                Ok(self.shared.settle(|progress| {
+                    let before = progress.open(self.lane);
+                    progress.up_to(self.lane, up_to);
+                    progress.open(self.lane) < before
+                }))
             }
         }
     }
@@ -340,6 +346,7 @@ impl Lane {
             lane: self.index,
             shared: Arc::clone(shared),
             ending: Arc::new(AtomicBool::new(false)),
+            answers: AtomicUsize::new(0),
             hello: Mutex::new(Some(told)),
         };
         let ending = Arc::clone(&ear.ending);

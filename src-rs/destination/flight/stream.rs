@@ -36,13 +36,17 @@ use crate::error::{Code, Error, Result};
 
 /// Messages that may wait for the socket: enough that it never waits for us.
 const QUEUE: usize = 4;
+/// Of one answer, in bytes. No round number, so that nobody else's limit is taken for this one.
+const LONGEST_ANSWER: usize = (4 << 20) + 1;
 const DO_PUT: &str = "/arrow.flight.protocol.FlightService/DoPut";
 
 /// Hears what the server says on one stream.
 pub trait Listener: Send + Sync + 'static {
+    /// Whether that was a sign of rows that are taken: a server that says the same for ever gives none.
+    ///
     /// # Errors
     /// What makes the stream useless.
-    fn answered(&self, metadata: &[u8]) -> Result<()>;
+    fn answered(&self, metadata: &[u8]) -> Result<bool>;
     /// The stream is over, for better or for worse. Returns what those who wait for it are told.
     ///
     /// # Errors
@@ -267,12 +271,27 @@ async fn read(
     }
     let http_status = response.status();
     let decoder = tonic_prost::ProstCodec::<PutResult, PutResult>::default().decoder();
-    let mut answers = Streaming::new_response(decoder, response.into_body(), http_status, None, None);
-    while let Some(answer) = answers.message().await.map_err(Failure::Status)? {
-        listener.answered(&answer.app_metadata).map_err(Failure::Ours)?;
-        pulse.answered(listener);
+    let longest = Some(LONGEST_ANSWER);
+    let mut answers = Streaming::new_response(decoder, response.into_body(), http_status, None, longest);
+    while let Some(answer) = answers.message().await.map_err(unreadable)? {
+        if listener.answered(&answer.app_metadata).map_err(Failure::Ours)? {
+            pulse.answered(listener);
+        }
     }
     Ok(())
+}
+
+/// What the server said, or that it says too much at once: the library has one status for its own limit and for
+/// the server's, which is about what was sent there.
+fn unreadable(status: Status) -> Failure {
+    let own = format!("the limit is: {LONGEST_ANSWER} bytes");
+    match status.code() == tonic::Code::OutOfRange && status.message().contains(&own) {
+        true => {
+            let text = "the server's answer to a part has more than 4 MiB";
+            Failure::Ours(Error::new(Code::Unsupported, text))
+        }
+        false => Failure::Status(status),
+    }
 }
 
 fn silent(patience: Duration) -> Error {

@@ -240,6 +240,39 @@ mod raw {
     }
 }
 
+/// R-14: an answer that settles nothing is no sign that the rows are being taken.
+#[tokio::test]
+async fn a_server_that_says_the_same_for_ever_leaves_rows_in_doubt_after_its_time() {
+    for (mode, answer) in [
+        ("stream", ""),
+        ("cumulative", r#"{"v":1,"sequence":0,"through":0}"#),
+    ] {
+        let server = Server::start(Answers::Nothing).await;
+        server.world().repeats = Some(answer.into());
+        let flight = server.connect(hasty(mode)).await;
+        let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+        writer.write(1, vec![numbers(0..10)]).await.unwrap();
+        let flushed = tokio::time::timeout(Duration::from_secs(5), writer.session.flush()).await;
+        check_silence(&flushed.expect(mode).unwrap_err());
+    }
+}
+
+/// R-14: what a server says beside the end of a stream is its own affair, however long it is.
+#[tokio::test]
+async fn an_answer_that_is_too_long_is_told_as_what_it_is() {
+    for mode in ["stream", "part"] {
+        let server = Server::start(Answers::Nothing).await;
+        server.world().repeats = Some(vec![b'x'; 5 << 20]);
+        let flight = server.connect(hasty(mode)).await;
+        let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+        writer.write(1, vec![numbers(0..10)]).await.unwrap();
+        let error = writer.session.flush().await.unwrap_err();
+        assert_eq!(error.code(), Code::Unsupported, "{error}");
+        assert!(error.is_ambiguous(), "{error}");
+        assert!(!error.message().contains("flight.maxMessageSize"), "{error}");
+    }
+}
+
 /// What a server does with a put.
 #[derive(Clone, Copy)]
 enum Mood {

@@ -76,6 +76,8 @@ pub struct World {
     pub silent: bool,
     /// Answers that are still given.
     pub silent_after: Option<usize>,
+    /// What a put is answered with again and again; it is read, and never ended.
+    pub repeats: Option<Vec<u8>>,
 }
 
 impl World {
@@ -261,6 +263,14 @@ struct Service {
     world: Arc<Mutex<World>>,
 }
 
+fn answered(
+    receiver: UnboundedReceiver<Result<PutResult, Status>>,
+) -> impl Stream<Item = Result<PutResult, Status>> {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|answer| (answer, receiver))
+    })
+}
+
 type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
@@ -363,6 +373,21 @@ impl FlightService for Service {
         let service = self.clone();
         let mut input = request.into_inner();
         let (answers, receiver) = tokio::sync::mpsc::unbounded_channel();
+        if let Some(answer) = self.world().repeats.clone() {
+            tokio::spawn(async move {
+                let answer = PutResult {
+                    app_metadata: answer.into(),
+                };
+                let mut next = tokio::time::interval(Duration::from_millis(50));
+                while answers.send(Ok(answer.clone())).is_ok() {
+                    tokio::select! {
+                        _ = next.tick() => {}
+                        Ok(Some(_)) = input.message() => {}
+                    }
+                }
+            });
+            return Ok(Response::new(Box::pin(answered(receiver))));
+        }
         tokio::spawn(async move {
             let verdict = async {
                 let first = input
@@ -413,10 +438,7 @@ impl FlightService for Service {
                 let _ = answers.send(Err(status));
             }
         });
-        let stream = futures::stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|answer| (answer, receiver))
-        });
-        Ok(Response::new(Box::pin(stream)))
+        Ok(Response::new(Box::pin(answered(receiver))))
     }
 
     async fn handshake(
