@@ -143,7 +143,7 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
 }
 
 async function prepare(url: unknown, split: SplitOptions): Promise<[Core, NativeVersion]> {
-  const issues = [...split.issues];
+  let issues = [...split.issues];
   const isTarget = typeof url === "string" || url instanceof URL;
   if (!isTarget) issues.push({ path: "url", message: `must be a string or a URL, not ${describe(url)}` });
   if (split.schema !== undefined && !isSchema(split.schema))
@@ -162,7 +162,7 @@ async function prepare(url: unknown, split: SplitOptions): Promise<[Core, Native
     if (error.issues.length === 0 && issues.length === 0) throw error;
     // A mistake in the target has no path of its own.
     if (error.issues.length === 0) issues.push({ path: "url", message: error.message });
-    issues.push(...withOurNames(error.issues));
+    issues = [...issues, ...withOurNames(error.issues)];
   }
   throw configInvalid(issues, "connect");
 }

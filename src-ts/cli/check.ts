@@ -5,7 +5,7 @@ import { type ConnectOptions, connect, IngestError, type VersionInfo } from "../
 import { errorFacts, isMisuse, logger, OUTPUT_FLAGS } from "./deliver.js";
 import { Interruption, type Io, Misuse, NOT_ALL, OK } from "./io.js";
 import { SETTING_FLAGS, settings } from "./settings.js";
-import { explain, seconds, withoutCredentials } from "./text.js";
+import { explain, oneLine, seconds, withoutCredentials } from "./text.js";
 
 export async function check(args: readonly string[], io: Io): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -54,7 +54,7 @@ export async function check(args: readonly string[], io: Io): Promise<number> {
       ? "can be reached; the table is missing and would be made by the first rows"
       : "is there, and would take rows";
     io.stdout.write(
-      `${shown} ${found} (${seconds(elapsedMs)})\n` +
+      `${oneLine(shown)} ${found} (${seconds(elapsedMs)})\n` +
         `  arrow-ingest ${version.version}, arrow ${native.arrow}, ${native.target}, Node ${runtime.node}, ` +
         `batches are ${runtime.pinning ? "pinned" : "copied"}\n`,
     );

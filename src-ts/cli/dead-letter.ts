@@ -18,7 +18,7 @@ import { cellOf } from "./cells.js";
 import { deliver, type Item, OUTPUT_FLAGS } from "./deliver.js";
 import { type Io, Misuse, NOT_ALL, OK } from "./io.js";
 import { SETTING_FLAGS, settings } from "./settings.js";
-import { bytes, count, explain, meant, messageOf, plural, seconds, table } from "./text.js";
+import { bytes, count, explain, meant, messageOf, oneLine, plural, seconds, table } from "./text.js";
 
 export async function deadLetter(args: readonly string[], io: Io): Promise<number> {
   const [what, ...rest] = args;
@@ -123,11 +123,11 @@ async function show(args: readonly string[], io: Io): Promise<number> {
         io.stdout.write(`${JSON.stringify(row, plain)}\n`);
       } else {
         const { row, code, reason } = rejection;
-        lines.push([String(row), code, oneLine(reason), ...cells.map((cell) => oneLine(textOf(cell)))]);
+        lines.push([String(row), code, reason, ...cells.map(textOf)]);
       }
     }
     if (lines.length > 1)
-      io.stdout.write(`${path.basename(file.path)}\n${table(lines, io.stdout.columns ?? WIDTH)}\n`);
+      io.stdout.write(`${oneLine(path.basename(file.path))}\n${table(lines, io.stdout.columns ?? WIDTH)}\n`);
   }
   if (more > 0 && !values.json) io.stdout.write(`and ${plural(more, "more row")}: --limit shows more\n`);
   return broken > 0 ? NOT_ALL : OK;
@@ -216,6 +216,3 @@ function plain(_key: string, value: unknown): unknown {
 
 const textOf = (value: unknown): string =>
   typeof value === "object" && value !== null ? (JSON.stringify(value, plain) ?? "") : String(value);
-
-/** Whatever a destination or a row says must not move the cursor of a terminal. */
-const oneLine = (text: string): string => text.replace(/\p{Cc}+/gu, " ");

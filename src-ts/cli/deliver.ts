@@ -17,7 +17,7 @@ import {
 import { Interruption, type Io, NOT_ALL, OK } from "./io.js";
 import { Progress } from "./progress.js";
 import { describeSummary, type Origin, type Summary, Tally } from "./tally.js";
-import { explain, messageOf, withoutCredentials } from "./text.js";
+import { explain, messageOf, oneLine, withoutCredentials } from "./text.js";
 
 /** What `specs/cli.md` promises of the first signal. */
 const PATIENCE_MS = 30_000;
@@ -134,7 +134,7 @@ export function errorFacts(failure: unknown): Summary["error"] {
 export function logger(io: Io, { quiet, verbose }: Pick<OutputFlags, "quiet" | "verbose">): Logger {
   const line = (level: string) => (message: string, fields: Record<string, unknown>) => {
     const facts = Object.keys(fields).length === 0 ? "" : ` ${JSON.stringify(fields)}`;
-    io.stderr.write(`${level}: ${message}${facts}\n`);
+    io.stderr.write(`${oneLine(`${level}: ${message}${facts}`)}\n`);
   };
   if (verbose) return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") };
   return quiet ? { error: line("error") } : { warn: line("warn"), error: line("error") };

@@ -11,7 +11,7 @@ import {
 } from "../index.js";
 import { Interruption, type Io, Misuse, NOT_ALL, OK } from "./io.js";
 import { jsonFile, optionsFile, refuseSecret, resolve } from "./settings.js";
-import { count, explain, plural, table } from "./text.js";
+import { count, explain, oneLine, plural, table } from "./text.js";
 
 const FLAGS = {
   host: { type: "string" },
@@ -39,7 +39,7 @@ export async function emulator(args: readonly string[], io: Io): Promise<number>
   const onEvent = ({ line, ...facts }: EmulatorEvent): void => {
     const now = new Date().toISOString();
     if (values.json) io.stdout.write(`${JSON.stringify({ time: now, ...facts })}\n`);
-    else if (!values.quiet) io.stdout.write(`${now.slice(11, 23)} ${line}\n`);
+    else if (!values.quiet) io.stdout.write(`${now.slice(11, 23)} ${oneLine(line)}\n`);
   };
   using interruption = new Interruption(io, "what came is committed");
   // Neither an emulator nor a listener to signals keeps a process alive.

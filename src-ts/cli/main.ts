@@ -14,7 +14,7 @@ import { emulator } from "./emulator.js";
 import { HELP } from "./help.js";
 import { type Io, MISUSE, Misuse, NOT_ALL, OK } from "./io.js";
 import { send } from "./send.js";
-import { explain, meant, messageOf } from "./text.js";
+import { explain, meant, messageOf, oneLine } from "./text.js";
 import { version } from "./version.js";
 
 type Command = (args: readonly string[], io: Io) => Promise<number>;
@@ -40,7 +40,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     const misuse = error instanceof Misuse || isOfParseArgs(error);
     const wrong = misuse || (error instanceof IngestError && error.code === "CONFIG_INVALID");
-    io.stderr.write(misuse ? `arrow-ingest: ${messageOf(error)}\n` : explain(error));
+    io.stderr.write(misuse ? `arrow-ingest: ${oneLine(messageOf(error))}\n` : explain(error));
     if (misuse) io.stderr.write(`Try: arrow-ingest help${known(name) ? ` ${name}` : ""}\n`);
     return wrong ? MISUSE : NOT_ALL;
   }

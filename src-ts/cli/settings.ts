@@ -113,7 +113,9 @@ function assign(options: Record<string, unknown>, given: string, io: Io): void {
 /** Whether what stands at this path of the options is a secret. */
 function isSecret(path: readonly string[]): boolean {
   const name = path.at(-1) ?? "";
-  return path[0] === "headers" && path.length > 1 ? SECRET_HEADER.test(name) : SECRET_OPTION.test(name);
+  return path[0]?.toLowerCase() === "headers" && path.length > 1
+    ? SECRET_HEADER.test(name)
+    : SECRET_OPTION.test(name);
 }
 
 /** @throws {Misuse} if an object that was given as JSON holds a secret. */
@@ -127,9 +129,11 @@ function refuseSecretsWithin(what: string, path: readonly string[], value: unkno
   }
 }
 
-/** Of options and of object stores: `clientSecret`, `password`, `tls.key`, `aws_secret_access_key`, … */
-const SECRET_OPTION =
-  /[sS]ecret|[pP]assword|passwd|(?:^|_)token$|(?:^|[a-z])Token$|(?:^|_)key$|(?:^|_)sas(?:_|$)|credential/u;
+/**
+ * Of options and of object stores: `clientSecret`, `password`, `tls.key`, `aws_secret_access_key`, … Stores take
+ * their names in upper case, too, as they are in the environment.
+ */
+const SECRET_OPTION = /secret|passw|passphrase|token$|key$|customer_key|(?:^|_)sas(?:_|$)|credential/iu;
 
 /** JSON where it is some: numbers, flags, lists. All else is text, such as 8MiB. */
 function parsed(value: string): unknown {
@@ -151,7 +155,7 @@ function addHeader(options: Record<string, unknown>, given: string, io: Io): voi
   options.headers[name.toLowerCase()] = resolve(what, value, io);
 }
 
-const SECRET_HEADER = /auth|token|secret|password|cookie|(?:^|-)key$/iu;
+const SECRET_HEADER = /auth|token|secret|passw|cookie|key$|credential|session|signature|jwt|bearer/iu;
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);

@@ -3,7 +3,7 @@
 // It keeps counts and a few examples, however many rows were refused.
 
 import type { DeliveryStatus, ErrorCode, Position, TransmissionResult } from "../index.js";
-import { bytes, count, plural, seconds } from "./text.js";
+import { bytes, count, oneLine, plural, seconds } from "./text.js";
 
 /** Where a delivery came from. */
 export interface Origin {
@@ -157,5 +157,5 @@ export function describeSummary(summary: Summary): string {
       );
   }
   if (summary.interrupted) lines.push("  interrupted   what was not read was not sent");
-  return `${lines.join("\n")}\n`;
+  return lines.map((line) => `${oneLine(line)}\n`).join("");
 }

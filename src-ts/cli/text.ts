@@ -1,4 +1,7 @@
 // How numbers, errors and tables are written for people.
+//
+// Invariant:
+// - What others say (a server, a file, a row) stays on its line, and moves no cursor of a terminal.
 
 import { IngestError } from "../index.js";
 
@@ -30,17 +33,17 @@ export const withoutCredentials = (target: string): string => target.replace(/\/
 
 /** What went wrong, why, and what may help: the lines for standard error. */
 export function explain(error: unknown): string {
-  if (!(error instanceof IngestError)) return `arrow-ingest: ${messageOf(error)}\n`;
+  if (!(error instanceof IngestError)) return `arrow-ingest: ${oneLine(messageOf(error))}\n`;
   if (error.issues.length > 0) {
     const lines = error.issues.map(({ path, message, suggestion }) => {
       const instead = suggestion === undefined ? "" : ` (did you mean ${suggestion}?)`;
-      return `  ${path} ${message}${instead}\n`;
+      return `  ${oneLine(`${path} ${message}${instead}`)}\n`;
     });
     return `arrow-ingest: ${error.code}: the options are wrong\n${lines.join("")}`;
   }
   const tries = error.attempts > 1 ? ` (${error.attempts} attempts, ${seconds(error.elapsedMs)})` : "";
-  const causes = error.toJSON().causes.map((cause) => `  because ${cause}\n`);
-  return `arrow-ingest: ${error.code}: ${error.message}${tries}\n${causes.join("")}${advice(error)}`;
+  const causes = error.toJSON().causes.map((cause) => `  because ${oneLine(cause)}\n`);
+  return `arrow-ingest: ${error.code}: ${oneLine(error.message)}${tries}\n${causes.join("")}${advice(error)}`;
 }
 
 function advice(error: IngestError): string {
@@ -58,22 +61,29 @@ function advice(error: IngestError): string {
 
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
+/** Without what moves the cursor of a terminal, ends a line, or turns the text around. */
+export const oneLine = (text: string): string =>
+  text.replace(/[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu, " ");
+
 /** Columns side by side, no line wider than `width`: the widest columns give way. */
 export function table(rows: readonly (readonly string[])[], width: number): string {
-  const widths = (rows[0] ?? []).map((_, at) =>
-    Math.max(...rows.map((row) => [...(row[at] ?? "")].length), 1),
+  const widest = Math.max(width, NARROWEST);
+  const lines = rows.map((row) => row.map((cell) => lettersOf(cell, widest)));
+  const widths = (lines[0] ?? []).map((_, at) =>
+    lines.reduce((longest, row) => Math.max(longest, row[at]?.length ?? 0), 1),
   );
   const gaps = 2 * (widths.length - 1);
-  for (let over = widths.reduce((sum, one) => sum + one, gaps) - width; over > 0; over--) {
-    const widest = widths.indexOf(Math.max(...widths));
-    if (widths[widest]! <= NARROWEST) break;
-    widths[widest]!--;
-  }
-  return rows
+  const over = (most: number): number => widths.reduce((sum, one) => sum + Math.min(one, most), gaps) - width;
+  let most = widest;
+  while (most > NARROWEST && over(most) > 0) most--;
+  // Not all of the widest have to give way for the last letters.
+  let spare = -over(most);
+  const given = widths.map((one) => (one > most && spare-- > 0 ? most + 1 : Math.min(one, most)));
+  return lines
     .map(
       (row) =>
         `${row
-          .map((cell, at) => fitted(cell, widths[at]!))
+          .map((letters, at) => fitted(letters, given[at]!))
           .join("  ")
           .trimEnd()}\n`,
     )
@@ -82,10 +92,15 @@ export function table(rows: readonly (readonly string[])[], width: number): stri
 
 const NARROWEST = 4;
 
-function fitted(cell: string, width: number): string {
-  const letters = [...cell];
+/** Of a cell, as many as can be shown, and one more that says that there are more. */
+function lettersOf(cell: string, width: number): string[] {
+  // A letter takes two places in a string at most.
+  return [...oneLine(cell).slice(0, 2 * (width + 1))].slice(0, width + 1);
+}
+
+function fitted(letters: readonly string[], width: number): string {
   if (letters.length > width) return `${letters.slice(0, width - 1).join("")}…`;
-  return cell + " ".repeat(width - letters.length);
+  return letters.join("") + " ".repeat(width - letters.length);
 }
 
 /** " (did you mean …?)" where one of the names is near what was given, else nothing. */

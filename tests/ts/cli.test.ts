@@ -5,10 +5,11 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { type Table, tableFromArrays, tableToIPC } from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { bytes, seconds, table, withoutCredentials } from "../../dist/cli/text.js";
+import { bytes, explain, seconds, table, withoutCredentials } from "../../dist/cli/text.js";
+import { ConfigError, ConnectionError } from "../../dist/index.js";
 import { readBack } from "../../examples/demo/readback.mjs";
 import { run, start } from "./support/cli.js";
-import { FlightServer } from "./support/flight-server.js";
+import { FlightServer, INVALID_ARGUMENT } from "./support/flight-server.js";
 
 let home = "";
 const at = (...parts: string[]): string => path.join(home, ...parts);
@@ -196,7 +197,21 @@ describe("R-44 secrets", () => {
     ["--set", `flight.auth.password=${secret}`],
     ["--set", `delta.storage.aws_secret_access_key=${secret}`],
     ["--set", `delta.storage.azure_storage_account_key=${secret}`],
+    ["--set", `delta.storage.AWS_SECRET_ACCESS_KEY=${secret}`],
+    ["--set", `delta.storage.AZURE_STORAGE_ACCOUNT_KEY=${secret}`],
+    ["--set", `delta.storage.AZURE_STORAGE_SAS_KEY=${secret}`],
+    ["--set", `delta.storage.Aws_Session_Token=${secret}`],
+    ["--set", `delta.storage.accessKey=${secret}`],
+    ["--set", `delta.storage.passphrase=${secret}`],
+    ["--set", `delta.storage.aws_server_side_encryption_customer_key_base64=${secret}`],
+    ["--set", `delta={"storage":{"AWS_SECRET_ACCESS_KEY":"${secret}"}}`],
     ["--set", `tls.key=${secret}`],
+    ["--set", `Headers.authorization=${secret}`],
+    ["--set", `headers.apikey=${secret}`],
+    ["--header", `apikey: ${secret}`],
+    ["--header", `X-ApiKey: ${secret}`],
+    ["--header", `x-session-id: ${secret}`],
+    ["--header", `x-credential: ${secret}`],
     ["--set", `headers.authorization=${secret}`],
     ["--set", `headers.X-Api-Key=${secret}`],
     ["--set", `headers={"authorization":"${secret}"}`],
@@ -208,6 +223,16 @@ describe("R-44 secrets", () => {
     expect(ended.code).toBe(2);
     expect(ended.stderr).toContain("@env:NAME");
     expect(ended.stderr).not.toContain(secret);
+  });
+
+  test.each([
+    ["--set", "delta.storage.AWS_ACCESS_KEY_ID=id"],
+    ["--set", "delta.storage.aws_web_identity_token_file=/none"],
+    ["--set", "delta.storage.aws_sse_kms_key_id=id"],
+    ["--header", "x-tenant: blue"],
+  ])("%s %s is none", async (flag, value) => {
+    const ended = await run(["send", "discard:", "-", flag, value], {}, tableToIPC(numbers(1), "stream"));
+    expect(ended.stderr).not.toContain("@env:NAME");
   });
 
   test("come from the environment or a file, and are never shown", async () => {
@@ -466,6 +491,39 @@ describe("R-38 texts for people", () => {
     expect(table(rows, 3)).toBe("a  rea…\n1  xxx…\n");
     expect(table([["a", "b"], ["cc"]], 40)).toBe("a   b\ncc\n");
     expect(table([], 40)).toBe("");
+  });
+
+  test("what stands in a cell stays in its cell, whatever it is", () => {
+    const moves = "\u001b[2Ja\u009bb\r\nc\u2028d\u202ee";
+    expect(table([["name\u001b[1m"], [moves]], 40)).toBe("name [1m\n [2Ja b c d e\n");
+  });
+
+  test("a table may have as many rows and columns as there are", () => {
+    const rows = Array.from({ length: 700_000 }, (_, n) => [String(n)]);
+    expect(table(rows, 40).split("\n").length).toBe(rows.length + 1);
+    const columns = Array.from({ length: 130_000 }, () => "name");
+    expect(table([columns], 40).length).toBe(130_000 * 6 - 1);
+  });
+
+  test("what a server or a file says moves no cursor", async () => {
+    const moves = "\u001b[2Jgone\u009b\nnext";
+    const cause = new Error(moves);
+    const error = new ConnectionError({ code: "UNAVAILABLE", message: moves, cause });
+    expect(explain(error)).toBe("arrow-ingest: UNAVAILABLE:  [2Jgone next\n  because  [2Jgone next\n");
+    const issues = [{ path: moves, message: moves, suggestion: moves }];
+    const wrong = new ConfigError({ code: "CONFIG_INVALID", message: "", issues });
+    expect(explain(wrong).split("\n")).toEqual([
+      "arrow-ingest: CONFIG_INVALID: the options are wrong",
+      "   [2Jgone next  [2Jgone next (did you mean  [2Jgone next?)",
+      "",
+    ]);
+    expect(explain(new Error(moves))).toBe("arrow-ingest:  [2Jgone next\n");
+    const refusal = [INVALID_ARGUMENT, "no%1B[2J such%C2%9B rows"] as const;
+    await using server = await FlightServer.start(({ method }) => (method === "DoPut" ? refusal : undefined));
+    const ended = await run(["send", server.url, file("a.arrow", numbers(3)), "--verbose"]);
+    expect(ended.code).toBe(1);
+    expect(ended.stdout).toMatch(/no.+such.+rows/);
+    expect((ended.stdout + ended.stderr).replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
   });
 });
 

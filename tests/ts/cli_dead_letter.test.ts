@@ -71,10 +71,11 @@ function lettersOf(
   word: string,
   own: readonly Field[],
   values: readonly Vector[],
+  even = "EVEN",
 ): string {
   const columns: [string, DataType, readonly unknown[]][] = [
     ["_rejection_reason", new Utf8(), ids.map((id) => `${word}:\n\u001b[2Jtoo ${id}`)],
-    ["_rejection_code", new Utf8(), ids.map((id) => (id % 2n === 0n ? "EVEN" : "ODD"))],
+    ["_rejection_code", new Utf8(), ids.map((id) => (id % 2n === 0n ? even : "ODD"))],
     ["_rejection_sequence", new Uint64(), ids.map(() => 7n)],
     ["_rejection_row", new Uint64(), ids],
     ["_rejection_time", new TimestampMillisecond("UTC"), ids.map(() => 1_700_000_000_000)],
@@ -146,6 +147,17 @@ describe("R-38 deadletter ls and show", () => {
     expect(lines.length).toBe(5);
     for (const line of lines) expect([...line].length).toBeLessThanOrEqual(60);
     expect(shown.stdout()).not.toContain("\u001b");
+  });
+
+  test("names of columns and codes move no cursor either", async () => {
+    const own = [new Field("id\u001b[1m", new Int64(), true)];
+    lettersOf(FIRST, [2n], "word", own, [vectorFromArray([2n], new Int64())], "EV\u001b[2J\u009bEN");
+    for (const what of ["ls", "show"]) {
+      const { code, stdout } = await run(["deadletter", what, at("refused")]);
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/EV.+EN/);
+      expect(stdout.replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
+    }
   });
 
   test("R-03 exotic values are shown as their number, and keep no other row from being shown", async () => {
