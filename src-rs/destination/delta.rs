@@ -253,10 +253,10 @@ impl Destination for Delta {
 
     async fn check(&self) -> Result<()> {
         if let Some(path) = self.location.local.clone() {
-            let (secrets, disk) = (self.location.secrets.clone(), Arc::clone(&self.location.disk));
+            let (classifier, disk) = (self.location.classifier.clone(), Arc::clone(&self.location.disk));
             blocking(move || {
                 file_system::probe(disk.as_ref(), &path)
-                    .map_err(|error| secrets.io(path.display(), &error).during("open"))
+                    .map_err(|error| classifier.io(path.display(), &error).during("open"))
             })
             .await?;
         }
@@ -307,7 +307,7 @@ impl Destination for Delta {
             schema: Arc::new(schema),
             compression: self.config.delta.compression,
             wanted: Wanted::of(table.metadata().configuration()),
-            secrets: self.location.secrets.clone(),
+            classifier: self.location.classifier.clone(),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
         });
         let plan = Arc::new(plan);
@@ -501,12 +501,12 @@ impl DeltaSession {
         let directories: Vec<PathBuf> = directories.into_iter().map(PathBuf::from).collect();
         let mut pieces = Vec::new();
         for some in directories.chunks(TOGETHER) {
-            let (some, secrets) = (some.to_vec(), self.location.secrets.clone());
+            let (some, classifier) = (some.to_vec(), self.location.classifier.clone());
             let disk = Arc::clone(&self.location.disk);
             pieces.push(blocking(move || {
                 some.iter().try_for_each(|directory| {
                     disk.sync_directory(directory)
-                        .map_err(|error| secrets.io(directory.display(), &error).during("commit"))
+                        .map_err(|error| classifier.io(directory.display(), &error).during("commit"))
                 })
             }));
         }

@@ -155,7 +155,7 @@ pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String
     let entry = entry(actions, operation)?;
     match put(location, 0, entry).await {
         // Another writer's table: the caller loads it and checks whether it fits.
-        Err(error) if !errors::is_taken(&error) => Err(location.secrets.store(&error).during("open")),
+        Err(error) if !errors::is_taken(&error) => Err(location.classifier.store(&error).during("open")),
         _ => Ok(()),
     }
 }
@@ -202,7 +202,7 @@ pub async fn widen(location: &Location, view: &mut View, app: &str, fields: &[St
                 }
             }
             // Should it land after all, the next attempt finds the columns there.
-            Err(error) => return Err(location.secrets.store(&error).during("open")),
+            Err(error) => return Err(location.classifier.store(&error).during("open")),
         }
     }
     Err(Error::new(Code::Conflict, "other writers keep taking the next version").during("open"))
@@ -342,7 +342,7 @@ async fn take(
         Err(error) if errors::is_taken(&error) => return Ok(false),
         Err(error) => error,
     };
-    let found = location.secrets.store(&error);
+    let found = location.classifier.store(&error);
     if location.poisoned() {
         // It may be visible and still be gone after a power cut.
         return Err(Failed::in_doubt(found));

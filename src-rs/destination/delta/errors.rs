@@ -24,12 +24,12 @@ use crate::error::{Code, Error};
 /// What must never be shown, taken from options and environment; and when the store wants to be asked again,
 /// which goes with its errors.
 #[derive(Clone, Default)]
-pub struct Secrets {
+pub struct Classifier {
     hidden: Vec<String>,
     pace: Pace,
 }
 
-impl Secrets {
+impl Classifier {
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
         let mut hidden: Vec<String> = pairs
             .into_iter()
@@ -38,9 +38,9 @@ impl Secrets {
             .collect();
         // Longest first: a secret that contains another must not leave its tail behind.
         hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Secrets {
+        Classifier {
             hidden,
-            ..Secrets::default()
+            ..Classifier::default()
         }
     }
 
@@ -97,9 +97,9 @@ impl Secrets {
     }
 }
 
-impl fmt::Debug for Secrets {
+impl fmt::Debug for Classifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secrets]")
+        f.write_str("[classifier]")
     }
 }
 
@@ -131,8 +131,8 @@ fn harmless(key: &str) -> bool {
     WORDS.iter().any(|word| key.contains(word))
 }
 
-/// Options and environment of the clouds, as one map: the source of [`Secrets`].
-pub fn credentials(storage: &BTreeMap<String, String>) -> Secrets {
+/// Options and environment of the clouds, as one map: the source of [`Classifier`].
+pub fn credentials(storage: &BTreeMap<String, String>) -> Classifier {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(key, _)| {
@@ -141,7 +141,7 @@ pub fn credentials(storage: &BTreeMap<String, String>) -> Secrets {
                 .any(|cloud| key.starts_with(cloud))
         })
         .collect();
-    Secrets::new(
+    Classifier::new(
         storage
             .iter()
             .chain(environment.iter().map(|(key, value)| (key, value))),
@@ -625,7 +625,7 @@ mod tests {
             assert_eq!(of_store(&broken(kind)), Code::Unavailable, "{kind}");
             let parquet = parquet::errors::ParquetError::External(Box::new(io::Error::from(broken(kind))));
             assert_eq!(
-                Secrets::default().parquet(&parquet).code(),
+                Classifier::default().parquet(&parquet).code(),
                 Code::Unavailable,
                 "{kind}"
             );
@@ -672,7 +672,7 @@ mod tests {
             store: "S3",
             source: Box::new(http),
         };
-        let found = Secrets::default().store(&error);
+        let found = Classifier::default().store(&error);
         assert_eq!(found.code(), Code::ResourceExhausted);
         assert_eq!(found.hint(), Some(std::time::Duration::from_secs(7)));
     }
@@ -701,9 +701,9 @@ mod tests {
             ("aws_secret_access_key".to_string(), "hunter2hunter2".to_string()),
             ("aws_region".to_string(), "eu-west-1".to_string()),
         ]);
-        let secrets = credentials(&storage);
-        let error = secrets.store(&generic("signed with hunter2hunter2 in eu-west-1"));
-        let shown = format!("{error:?} {secrets:?}");
+        let classifier = credentials(&storage);
+        let error = classifier.store(&generic("signed with hunter2hunter2 in eu-west-1"));
+        let shown = format!("{error:?} {classifier:?}");
         assert!(
             !shown.contains("hunter2") && shown.contains("eu-west-1"),
             "{shown}"

@@ -33,7 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::dictionaries::Dictionaries;
-use super::errors::Secrets;
+use super::errors::Classifier;
 use super::over;
 use super::partitions::Key;
 use super::stats::{self, Wanted};
@@ -60,7 +60,7 @@ pub struct Spec {
     pub schema: SchemaRef,
     pub compression: Compression,
     pub wanted: Wanted,
-    pub secrets: Secrets,
+    pub classifier: Classifier,
     /// [`UPLOADS`] permits.
     pub uploads: Arc<Semaphore>,
 }
@@ -155,7 +155,7 @@ impl Encoding {
             // dictionaries and views were written.
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Pieces::default(), Arc::clone(&spec.schema), options)
-            .map_err(|error| spec.secrets.parquet(&error).during("write"))?;
+            .map_err(|error| spec.classifier.parquet(&error).during("write"))?;
         Ok(Encoding {
             writer,
             name,
@@ -170,14 +170,14 @@ impl Encoding {
         self.rows += batch.num_rows();
         self.writer
             .write(batch)
-            .map_err(|error| spec.secrets.parquet(&error).during("write"))
+            .map_err(|error| spec.classifier.parquet(&error).during("write"))
     }
 
     /// Ends the row group, which gives its memory back.
     pub fn spill(&mut self, spec: &Spec) -> Result<()> {
         self.writer
             .flush()
-            .map_err(|error| spec.secrets.parquet(&error).during("write"))
+            .map_err(|error| spec.classifier.parquet(&error).during("write"))
     }
 
     /// About what the file would measure if it ended here.
@@ -199,7 +199,7 @@ impl Encoding {
     }
 
     pub fn finish(mut self, spec: &Spec) -> Result<Encoded> {
-        let failed = |error| spec.secrets.parquet(&error).during("write");
+        let failed = |error| spec.classifier.parquet(&error).during("write");
         let metadata = self.writer.finish().map_err(failed)?;
         // What the footer says is what readers find.
         let held = usize::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
@@ -272,20 +272,20 @@ impl Output {
                 over(disk::spawn(move || {
                     bytes
                         .append_to(&to)
-                        .map_err(|error| at.secrets.io(&name, &error).during("write"))
+                        .map_err(|error| at.classifier.io(&name, &error).during("write"))
                 }))
                 .await?;
                 // A row group is large: what is on its way to the disk now is not waited for at the end.
                 let (to, at, name) = (Arc::clone(file), Arc::clone(spec), self.staged.name.clone());
                 *syncing = Some(disk::spawn(move || {
                     to.sync_data()
-                        .map_err(|error| at.secrets.io(&name, &error).during("write"))
+                        .map_err(|error| at.classifier.io(&name, &error).during("write"))
                 }));
                 Ok(())
             }
             Sink::Remote(upload, _) => {
                 let put = bytes.put_to(upload).await;
-                put.map_err(|error| spec.secrets.io(&self.staged.name, &error.into()).during("write"))
+                put.map_err(|error| spec.classifier.io(&self.staged.name, &error.into()).during("write"))
             }
         }
     }
@@ -302,7 +302,7 @@ impl Output {
                 over(disk::spawn(move || {
                     rest.append_to(&file)
                         .and_then(|()| file.sync())
-                        .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
+                        .map_err(|error| spec.classifier.io(&staged.name, &error).during("write"))?;
                     Ok(Finished { add, staged, rows })
                 }))
                 .await
@@ -313,7 +313,7 @@ impl Output {
                     upload.shutdown().await
                 };
                 sent.await
-                    .map_err(|error| spec.secrets.io(&staged.name, &error).during("write"))?;
+                    .map_err(|error| spec.classifier.io(&staged.name, &error).during("write"))?;
                 Ok(Finished { add, staged, rows })
             }
         }
@@ -355,13 +355,13 @@ fn store_locally(spec: &Spec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
     for Encoded { add, rest, rows } in files {
         let (file, staged) = Staged::local(spec, &add.path)?;
         rest.append_to(&file)
-            .map_err(|error| spec.secrets.io(&add.path, &error).during("write"))?;
+            .map_err(|error| spec.classifier.io(&add.path, &error).during("write"))?;
         written.push((file, Finished { add, staged, rows }));
     }
     // After all are written: the journal takes them together.
     let synced = written.into_iter().map(|(file, finished)| {
         file.sync()
-            .map_err(|error| spec.secrets.io(&finished.add.path, &error).during("write"))?;
+            .map_err(|error| spec.classifier.io(&finished.add.path, &error).during("write"))?;
         Ok(finished)
     });
     synced.collect()
@@ -396,7 +396,7 @@ impl Staged {
     fn local(spec: &Spec, name: &str) -> Result<(Appender, Staged)> {
         let path = spec.local.as_deref().unwrap_or(FsPath::new("")).join(name);
         let file = create(spec.disk.as_ref(), &path)
-            .map_err(|error| spec.secrets.io(path.display(), &error).during("write"))?;
+            .map_err(|error| spec.classifier.io(path.display(), &error).during("write"))?;
         let staged = Staged {
             name: name.to_string(),
             place: Place::Local(Arc::clone(&spec.disk), path),
@@ -480,7 +480,7 @@ mod tests {
             schema: Arc::new(Schema::empty()),
             compression: Compression::None,
             wanted: Wanted::First(1),
-            secrets: Secrets::default(),
+            classifier: Classifier::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
         };
         let options = RecordBatchOptions::new().with_row_count(Some(3));

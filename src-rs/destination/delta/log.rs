@@ -112,7 +112,7 @@ pub async fn exists(location: &Location, version: u64) -> Result<bool> {
     match location.store().head(&path(location, &name(version))).await {
         Ok(_) => Ok(true),
         Err(object_store::Error::NotFound { .. }) => Ok(false),
-        Err(error) => Err(location.secrets.store(&error).during("open")),
+        Err(error) => Err(location.classifier.store(&error).during("open")),
     }
 }
 
@@ -194,7 +194,7 @@ async fn hint(location: &Location) -> Result<Option<u64>> {
 
 /// The bytes of a file, all of them.
 async fn whole(location: &Location, path: &Path) -> Result<Option<Bytes>> {
-    let failed = |error: object_store::Error| location.secrets.store(&error).during("open");
+    let failed = |error: object_store::Error| location.classifier.store(&error).during("open");
     let got = match location.store().get(path).await {
         Ok(got) => got,
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -302,7 +302,7 @@ async fn list(location: &Location, from: Option<u64>) -> Result<Files> {
             Ok(entry) => entry,
             // A directory that is not there is an empty one, to those stores that have directories.
             Err(object_store::Error::NotFound { .. }) => continue,
-            Err(error) => return Err(location.secrets.store(&error).during("open")),
+            Err(error) => return Err(location.classifier.store(&error).during("open")),
         };
         if entry.location.parts().count() != depth {
             continue;
@@ -408,7 +408,7 @@ async fn checkpoint_part(
         Ok(actions) => Ok(Some(actions)),
         Err(ParquetError::External(error)) => match error.downcast_ref::<object_store::Error>() {
             Some(object_store::Error::NotFound { .. }) => Ok(None),
-            Some(error) => Err(location.secrets.store(error).during("open")),
+            Some(error) => Err(location.classifier.store(error).during("open")),
             None => match error.downcast::<Error>() {
                 Ok(error) => Err(*error),
                 Err(error) => Err(corrupt(part.location.as_ref(), &error)),

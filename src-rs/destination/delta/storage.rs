@@ -29,7 +29,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
-use super::errors::{Secrets, credentials};
+use super::errors::{Classifier, credentials};
 use super::local::Synced;
 use super::pace::Connector;
 use super::target::{self, Target};
@@ -43,7 +43,7 @@ pub struct Location {
     /// The table's directory, if it is on this machine.
     pub local: Option<PathBuf>,
     pub log: LogStoreRef,
-    pub secrets: Secrets,
+    pub classifier: Classifier,
     /// What the table's directory lies on, if it is on this machine.
     pub disk: Arc<dyn Disk>,
     /// Set once a sync of the log failed: from then on nobody knows what the disk holds.
@@ -54,7 +54,7 @@ impl Location {
     /// # Errors
     /// `CONFIG_INVALID` for a URL or storage option that means nothing.
     pub fn parse(target: &str, storage: &BTreeMap<String, String>) -> Result<Location> {
-        let secrets = credentials(storage);
+        let classifier = credentials(storage);
         let Target { url, local } = target::parse(target)?;
         let poisoned = Arc::new(AtomicBool::new(false));
         let store: Arc<dyn ObjectStore> = if local.is_some() {
@@ -65,9 +65,9 @@ impl Location {
                 Arc::clone(&poisoned),
             ))
         } else {
-            cloud(&url, storage, &secrets)?
+            cloud(&url, storage, &classifier)?
         };
-        Location::over(url, store, local, secrets, poisoned)
+        Location::over(url, store, local, classifier, poisoned)
     }
 
     /// A table in a store whose root is that of the URL.
@@ -75,7 +75,7 @@ impl Location {
         url: Url,
         store: Arc<dyn ObjectStore>,
         local: Option<PathBuf>,
-        secrets: Secrets,
+        classifier: Classifier,
         poisoned: Arc<AtomicBool>,
     ) -> Result<Location> {
         let prefix = Path::from_url_path(url.path()).map_err(|error| invalid(format!("{url}: {error}")))?;
@@ -85,7 +85,7 @@ impl Location {
             url,
             local,
             log,
-            secrets,
+            classifier,
             disk: Arc::new(RealDisk),
             poisoned,
         })
@@ -110,7 +110,7 @@ fn invalid(message: String) -> Error {
     Error::new(Code::ConfigInvalid, message).during("connect")
 }
 
-fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Result<Arc<dyn ObjectStore>> {
+fn cloud(url: &Url, storage: &BTreeMap<String, String>, classifier: &Classifier) -> Result<Arc<dyn ObjectStore>> {
     // The AWS, Azure and Google clients may also be asked for TLS before anything else of ours is.
     crate::destination::install_crypto();
     let retry = RetryConfig {
@@ -130,7 +130,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
             builder
                 .with_url(root)
                 .with_retry(retry)
-                .with_http_connector(Connector(secrets.pace().clone()))
+                .with_http_connector(Connector(classifier.pace().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
@@ -142,7 +142,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
             builder
                 .with_url(root)
                 .with_retry(retry)
-                .with_http_connector(Connector(secrets.pace().clone()))
+                .with_http_connector(Connector(classifier.pace().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
@@ -154,7 +154,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
             builder
                 .with_url(root)
                 .with_retry(retry)
-                .with_http_connector(Connector(secrets.pace().clone()))
+                .with_http_connector(Connector(classifier.pace().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
@@ -165,7 +165,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, secrets: &Secrets) -> Re
         }
     };
     built.map_err(|error| {
-        let found = secrets.store(&error);
+        let found = classifier.store(&error);
         // What a builder complains about is always something that was, or was not, configured.
         invalid(found.message().to_string())
     })

@@ -96,7 +96,7 @@ fn of_url(rest: &str) -> Result<Target> {
     {
         // Not shown: whoever writes this has put a secret there.
         return Err(invalid(
-            "the target holds credentials or a query; secrets go into delta.storage or the environment",
+            "the target holds credentials or a query; classifier go into delta.storage or the environment",
         ));
     }
     if url.fragment().is_some() {

@@ -119,7 +119,7 @@ fn an_error_names_the_file() {
     );
     let shown = format!("{error}");
     assert!(shown.contains("/the/file"), "{shown}");
-    let found = super::super::errors::Secrets::default().store(&error);
+    let found = super::super::errors::Classifier::default().store(&error);
     assert_eq!(found.code(), Code::ResourceExhausted);
 }
 
