@@ -27,7 +27,7 @@ mod file;
 mod grouping;
 mod local;
 mod log;
-mod pace;
+mod retry_after;
 mod partitions;
 mod stats;
 mod storage;

@@ -18,7 +18,7 @@ use std::io;
 
 use object_store::client::HttpError;
 
-use super::pace::{Pace, Pause};
+use super::retry_after::{RetryAfter, Pause};
 use crate::error::{Code, Error};
 
 /// What must never be shown, taken from options and environment; and when the store wants to be asked again,
@@ -26,7 +26,7 @@ use crate::error::{Code, Error};
 #[derive(Clone, Default)]
 pub struct Classifier {
     hidden: Vec<String>,
-    pace: Pace,
+    retry_after: RetryAfter,
 }
 
 impl Classifier {
@@ -45,7 +45,7 @@ impl Classifier {
     }
 
     /// What the store asks of the pace of its requests.
-    pub fn pace(&self) -> &Pace {
+    pub fn retry_after(&self) -> &RetryAfter {
         &self.pace
     }
 
@@ -74,7 +74,7 @@ impl Classifier {
         let pause = chain(cause)
             .find_map(|error| error.downcast_ref::<Pause>())
             .map(|pause| pause.0);
-        match pause.or_else(|| self.pace.pause()) {
+        match pause.or_else(|| self.retry_after.pause()) {
             Some(pause) if matches!(error.code(), Code::ResourceExhausted | Code::Unavailable) => {
                 error.retry_after(pause)
             }

@@ -26,9 +26,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The store's word on when to come back, shared by all requests to it.
 #[derive(Clone, Debug, Default)]
-pub struct Pace(Arc<Mutex<Option<Instant>>>);
+pub struct RetryAfter(Arc<Mutex<Option<Instant>>>);
 
-impl Pace {
+impl RetryAfter {
     /// How long the store still wants to be left alone.
     pub fn pause(&self) -> Option<Duration> {
         let until = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -66,15 +66,15 @@ impl fmt::Display for Pause {
 
 impl std::error::Error for Pause {}
 
-/// Makes the clients of a store, which keep its pace.
+/// Makes the clients of a store, which keep its retry_after.
 #[derive(Debug)]
-pub struct Connector(pub Pace);
+pub struct Connector(pub RetryAfter);
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(Paced {
             inner: ReqwestConnector::default().connect(options)?,
-            pace: self.0.clone(),
+            retry_after: self.0.clone(),
         }))
     }
 }
@@ -82,20 +82,20 @@ impl HttpConnector for Connector {
 #[derive(Debug)]
 struct Paced {
     inner: HttpClient,
-    pace: Pace,
+    retry_after: RetryAfter,
 }
 
 #[async_trait]
 impl HttpService for Paced {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        while let Some(pause) = self.pace.pause() {
+        while let Some(pause) = self.retry_after.pause() {
             if pause > SHORT {
                 return Err(HttpError::new(HttpErrorKind::Unknown, Pause(pause)));
             }
             tokio::time::sleep(pause).await;
         }
         let response = self.inner.execute(request).await?;
-        self.pace.hear(response.status(), response.headers());
+        self.retry_after.hear(response.status(), response.headers());
         Ok(response)
     }
 }

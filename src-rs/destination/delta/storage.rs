@@ -31,7 +31,7 @@ use url::Url;
 
 use super::errors::{Classifier, credentials};
 use super::local::Synced;
-use super::pace::Connector;
+use super::retry_after::Connector;
 use super::target::{self, Target};
 use crate::error::{Code, Error, Result};
 use crate::file_system::{Disk, RealDisk};
@@ -130,7 +130,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, classifier: &Classifier)
             builder
                 .with_url(root)
                 .with_retry(retry)
-                .with_http_connector(Connector(classifier.pace().clone()))
+                .with_http_connector(Connector(classifier.retry_after().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
@@ -142,7 +142,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, classifier: &Classifier)
             builder
                 .with_url(root)
                 .with_retry(retry)
-                .with_http_connector(Connector(classifier.pace().clone()))
+                .with_http_connector(Connector(classifier.retry_after().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
@@ -154,7 +154,7 @@ fn cloud(url: &Url, storage: &BTreeMap<String, String>, classifier: &Classifier)
             builder
                 .with_url(root)
                 .with_retry(retry)
-                .with_http_connector(Connector(classifier.pace().clone()))
+                .with_http_connector(Connector(classifier.retry_after().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }
