@@ -48,11 +48,11 @@ static TURNS: Semaphore = Semaphore::const_new(2);
 pub struct Checkpoints {
     location: Location,
     failures: Arc<AtomicU64>,
-    pace: Arc<Mutex<Pace>>,
+    schedule: Arc<Mutex<CheckpointSchedule>>,
 }
 
 #[derive(Default)]
-struct Pace {
+struct CheckpointSchedule {
     running: bool,
     /// The version at which one fell due that was not begun.
     due: Option<u64>,
@@ -60,7 +60,7 @@ struct Pace {
     last: Option<(Instant, Duration)>,
 }
 
-impl Pace {
+impl CheckpointSchedule {
     /// Whether to begin one, now that the table is at `version` and was at `before`.
     fn begin(&mut self, before: u64, version: u64, interval: u64, now: Instant) -> bool {
         if version / interval > before / interval {
@@ -91,7 +91,7 @@ impl Checkpoints {
         Checkpoints {
             location,
             failures: Arc::default(),
-            pace: Arc::default(),
+            schedule: Arc::default(),
         }
     }
 
@@ -103,7 +103,7 @@ impl Checkpoints {
     pub fn committed(&self, before: u64, table: &Table) -> Option<JoinHandle<()>> {
         let version = table.version();
         if !self
-            .pace()
+            .schedule()
             .begin(before, version, interval(table), Instant::now())
         {
             return None;
@@ -120,12 +120,12 @@ impl Checkpoints {
                 own.failures.fetch_add(1, Ordering::Relaxed);
             }
             drop(turn);
-            own.pace().end(began, Instant::now());
+            own.schedule().end(began, Instant::now());
         }))
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn schedule(&self) -> std::sync::MutexGuard<'_, CheckpointSchedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,10 +140,10 @@ fn interval(table: &Table) -> u64 {
         .unwrap_or(10)
 }
 
-type Trouble = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes the checkpoint of a version, and then that it is the last one. Blocks.
-fn write(location: &Location, version: u64) -> Result<(), Trouble> {
+fn write(location: &Location, version: u64) -> Result<(), BoxError> {
     let runtime = Handle::current();
     let engine = location.log.engine(None);
     let snapshot = Snapshot::builder_for(location.url.clone())
@@ -177,7 +177,7 @@ fn write(location: &Location, version: u64) -> Result<(), Trouble> {
 fn write_batches(
     upload: &mut Upload,
     batches: delta_kernel::ActionReconciliationIterator,
-) -> Result<(), Trouble> {
+) -> Result<(), BoxError> {
     let mut writer: Option<ArrowWriter<&mut Upload>> = None;
     let mut sink = Some(upload);
     for batch in batches {
@@ -232,18 +232,18 @@ mod tests {
     #[test]
     fn checkpoints_are_rarer_where_they_are_slow_but_never_given_up() {
         let start = Instant::now();
-        let mut pace = Pace::default();
-        assert!(!pace.begin(8, 9, 10, start));
-        assert!(pace.begin(9, 10, 10, start));
+        let mut schedule = CheckpointSchedule::default();
+        assert!(!schedule.begin(8, 9, 10, start));
+        assert!(schedule.begin(9, 10, 10, start));
         // Not two at once; the one that fell due meanwhile is not forgotten.
-        assert!(!pace.begin(19, 20, 10, start));
-        pace.end(start, start + SECOND);
-        assert!(!pace.begin(20, 21, 10, start + 19 * SECOND));
-        assert!(pace.begin(21, 22, 10, start + 20 * SECOND));
-        pace.end(start + 20 * SECOND, start + 120 * SECOND);
+        assert!(!schedule.begin(19, 20, 10, start));
+        schedule.end(start, start + SECOND);
+        assert!(!schedule.begin(20, 21, 10, start + 19 * SECOND));
+        assert!(schedule.begin(21, 22, 10, start + 20 * SECOND));
+        schedule.end(start + 20 * SECOND, start + 120 * SECOND);
         let soon = start + 121 * SECOND;
-        assert!(!pace.begin(22, 30, 10, soon));
-        assert!(!pace.begin(30, 29 + FARTHEST, 10, soon));
-        assert!(pace.begin(29 + FARTHEST, 30 + FARTHEST, 10, soon));
+        assert!(!schedule.begin(22, 30, 10, soon));
+        assert!(!schedule.begin(30, 29 + FARTHEST, 10, soon));
+        assert!(schedule.begin(29 + FARTHEST, 30 + FARTHEST, 10, soon));
     }
 }
