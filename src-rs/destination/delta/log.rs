@@ -50,26 +50,26 @@ pub struct Actions {
 
 /// A transaction of the producer that was asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transaction {
+pub struct AppTransaction {
     pub id: u64,
     /// The version that holds it, unless it was found in a checkpoint.
     pub version: Option<u64>,
 }
 
 /// What the log says at its newest version.
-pub struct Newest {
+pub struct Snapshot {
     pub version: u64,
     pub protocol: Protocol,
     pub metadata: Metadata,
     /// The last transaction of the producer that was asked about.
-    pub own: Option<Transaction>,
+    pub own: Option<AppTransaction>,
 }
 
 /// The newest version, read from the last checkpoint on; none if there is no table.
 ///
 /// # Errors
 /// `TABLE_CORRUPT` naming the file, if the log was read and cannot be understood; otherwise the store's.
-pub async fn read(location: &Location, app: Option<&str>) -> Result<Option<Newest>> {
+pub async fn read(location: &Location, app: Option<&str>) -> Result<Option<Snapshot>> {
     if let Some(path) = &location.local
         && tokio::fs::metadata(path.join("_delta_log"))
             .await
@@ -218,11 +218,11 @@ fn cut_short(path: &Path, got: usize, wanted: u64) -> String {
 #[derive(Default)]
 struct Files {
     commits: BTreeMap<u64, ObjectMeta>,
-    checkpoints: BTreeMap<u64, Vec<Part>>,
+    checkpoints: BTreeMap<u64, Vec<CheckpointPart>>,
 }
 
 /// A file of a checkpoint.
-struct Part {
+struct CheckpointPart {
     meta: ObjectMeta,
     /// How many files the checkpoint has, if it is cut by the old scheme.
     of: Option<u64>,
@@ -252,7 +252,7 @@ impl Files {
         self.checkpoints
             .entry(version)
             .or_default()
-            .push(Part { meta, of });
+            .push(CheckpointPart { meta, of });
     }
 
     fn has_checkpoint_from(&self, version: u64) -> bool {
@@ -317,7 +317,7 @@ async fn list(location: &Location, from: Option<u64>) -> Result<Files> {
 // ---- what they hold -------------------------------------------------------------------------------
 
 /// From the newest version back to the newest checkpoint. None if a file went meanwhile.
-async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<Option<Newest>> {
+async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<Option<Snapshot>> {
     let Some(newest) = files.newest() else {
         return Ok(None);
     };
@@ -341,8 +341,8 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
     }
     let mut protocol = None;
     let mut metadata = None;
-    let mut own: Option<Transaction> = None;
-    let enough = |protocol: &Option<Protocol>, metadata: &Option<Metadata>, own: &Option<Transaction>| {
+    let mut own: Option<AppTransaction> = None;
+    let enough = |protocol: &Option<Protocol>, metadata: &Option<Metadata>, own: &Option<AppTransaction>| {
         protocol.is_some() && metadata.is_some() && (own.is_some() || app.is_none())
     };
     let mut reads = futures::stream::iter(commits.into_iter().rev())
@@ -360,7 +360,7 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
         };
         protocol = protocol.or(actions.protocol);
         metadata = metadata.or(actions.metadata);
-        own = own.or(actions.own.map(|id| Transaction {
+        own = own.or(actions.own.map(|id| AppTransaction {
             id,
             version: Some(version),
         }));
@@ -384,13 +384,13 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
         };
         protocol = protocol.or(found.protocol);
         metadata = metadata.or(found.metadata);
-        own = own.or(found.own.map(|id| Transaction { id, version: None }));
+        own = own.or(found.own.map(|id| AppTransaction { id, version: None }));
     }
     let lacks = |what: &str| {
         let text = format!("the log up to _delta_log/{} holds no {what}", name(newest));
         Error::new(Code::TableCorrupt, text).during("open")
     };
-    Ok(Some(Newest {
+    Ok(Some(Snapshot {
         version: newest,
         protocol: protocol.ok_or_else(|| lacks("protocol"))?,
         metadata: metadata.ok_or_else(|| lacks("metadata"))?,
