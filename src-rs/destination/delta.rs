@@ -57,7 +57,7 @@ use self::file::{Finished, Spec, UPLOADS};
 use self::partitions::Splitter;
 use self::stats::Wanted;
 use self::storage::Location;
-use self::table::{Table, Transaction};
+use self::table::{Table, AppTransaction};
 pub use self::target::meant;
 
 use super::{
@@ -472,7 +472,7 @@ impl DeltaSession {
     }
 
     /// A commit of an earlier session, of which the answer was lost, holds writes that this one was given too.
-    fn acknowledge_earlier(&mut self, landed: Transaction, pending: &Pending) -> Result<()> {
+    fn acknowledge_earlier(&mut self, landed: AppTransaction, pending: &Pending) -> Result<()> {
         self.landed = Some(landed.id);
         self.acknowledgements.send(landed.acknowledged());
         if landed.id >= pending.last {

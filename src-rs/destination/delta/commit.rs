@@ -22,7 +22,7 @@ use bytes::Bytes;
 use deltalake_core::TableProperty;
 use deltalake_core::kernel::transaction::CommitData;
 use deltalake_core::kernel::{
-    Action, Add, MetadataExt as _, StructField, StructType, Transaction as Txn, new_metadata,
+    Action, Add, MetadataExt as _, StructField, StructType, AppTransaction as Txn, new_metadata,
 };
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::{PutMode, PutOptions};
@@ -32,7 +32,7 @@ use super::errors;
 use super::features;
 use super::log;
 use super::storage::Location;
-use super::table::{Table, Transaction};
+use super::table::{Table, AppTransaction};
 use crate::error::{Code, Error, Result};
 
 /// Rounds against other writers before a commit gives up as `CONFLICT`.
@@ -48,7 +48,7 @@ const TRANSACTION_RETENTION: &str = "interval 7 days";
 pub struct View {
     pub table: Option<Table>,
     /// The last of its transactions that the log is known to hold.
-    pub last: Option<Transaction>,
+    pub last: Option<AppTransaction>,
     /// The highest version that a commit of it may still take, though no answer came.
     pub doubt: Option<u64>,
     /// Whether `last` covers all that the log holds, up to the table's version.
@@ -113,11 +113,11 @@ impl View {
     }
 }
 
-trait Newest {
+trait MaxById {
     fn max_by_id(self, other: Self) -> Self;
 }
 
-impl Newest for Option<Transaction> {
+impl MaxById for Option<AppTransaction> {
     fn max_by_id(self, other: Self) -> Self {
         match (self, other) {
             (Some(one), Some(other)) if (other.id, other.version) >= (one.id, one.version) => Some(other),
@@ -225,7 +225,7 @@ pub enum Done {
     /// The files are this version's.
     Landed(u64),
     /// A commit of an earlier session held some of these writes and has landed; no version names these files.
-    Earlier(Transaction),
+    Earlier(AppTransaction),
 }
 
 /// A commit that did not land, and whether it may still.
@@ -287,7 +287,7 @@ pub async fn commit(
         let version = table.version() + 1;
         if take(location, view, version, &entry, &mut unanswered).await? {
             view.table = Some(table.later());
-            view.last = Some(Transaction {
+            view.last = Some(AppTransaction {
                 id: append.last,
                 version: Some(version),
             });
