@@ -35,7 +35,7 @@ use crate::config::Compression;
 use crate::error::{Code, Error, Result};
 
 /// Rows of a write.
-pub enum Part {
+pub enum EncoderInput {
     /// As the files hold them.
     Whole { batches: Vec<RecordBatch>, bytes: usize },
     /// As they were given, and the number of each row's partition.
@@ -46,11 +46,11 @@ pub enum Part {
     },
 }
 
-impl Part {
+impl EncoderInput {
     pub fn rows(&self) -> usize {
         match self {
-            Part::Whole { batches, .. } => batches.iter().map(RecordBatch::num_rows).sum(),
-            Part::Numbered { numbers, .. } => numbers.iter().map(Vec::len).sum(),
+            EncoderInput::Whole { batches, .. } => batches.iter().map(RecordBatch::num_rows).sum(),
+            EncoderInput::Numbered { numbers, .. } => numbers.iter().map(Vec::len).sum(),
         }
     }
 }
@@ -60,16 +60,16 @@ pub struct Encoders {
     plan: Arc<Plan>,
     splitter: Option<Arc<Mutex<Splitter>>>,
     target_file_size: usize,
-    lanes: Vec<Lane>,
+    lanes: Vec<EncoderTask>,
     most: usize,
     /// Bytes that lanes were given since the last finish.
     bytes: usize,
     gathered: Gathered,
-    shared: Arc<Shared>,
+    shared: Arc<EncoderTotals>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct EncoderTotals {
     failure: Mutex<Option<Error>>,
     /// What the open and finished files of this commit measure, about.
     size: AtomicUsize,
@@ -112,20 +112,20 @@ impl Encoders {
     }
 
     /// Waits for room in a queue, not for the encoding.
-    pub async fn write(&mut self, part: Part) -> Result<()> {
+    pub async fn write(&mut self, part: EncoderInput) -> Result<()> {
         self.check()?;
         match part {
-            Part::Numbered {
+            EncoderInput::Numbered {
                 batches,
                 numbers,
                 bytes,
             } => self.gathered.push(batches, numbers, bytes),
-            Part::Whole { batches, bytes } => {
+            EncoderInput::Whole { batches, bytes } => {
                 self.bytes += bytes;
                 let lane = self.lane();
                 lane.queued.fetch_add(bytes, Ordering::Relaxed);
-                let order = Order::Encode { batches, bytes };
-                if lane.orders.send(order).await.is_err() {
+                let command = Command::Encode { batches, bytes };
+                if lane.commands.send(order).await.is_err() {
                     self.check()?;
                     return Err(died());
                 }
@@ -140,8 +140,8 @@ impl Encoders {
         let mut answers = Vec::new();
         for lane in &self.lanes {
             let (answer, answered) = oneshot::channel();
-            lane.orders
-                .send(Order::Finish(answer))
+            lane.commands
+                .send(Command::Finish(answer))
                 .await
                 .map_err(|_| died())?;
             answers.push(answered);
@@ -169,10 +169,10 @@ impl Encoders {
         }
     }
 
-    fn lane(&mut self) -> &Lane {
+    fn lane(&mut self) -> &EncoderTask {
         let worth = (self.bytes / PER_LANE + 1).min(self.most);
         if self.lanes.len() < worth {
-            let lane = Lane::start(&self.spec, self.target_file_size, &self.shared);
+            let lane = EncoderTask::start(&self.spec, self.target_file_size, &self.shared);
             self.lanes.push(lane);
         }
         let least = self.lanes[..worth.min(self.lanes.len())]
@@ -226,7 +226,7 @@ struct Partitions {
     splitter: Option<Arc<Mutex<Splitter>>>,
     grouped: Arc<Grouped>,
     target_file_size: usize,
-    shared: Arc<Shared>,
+    shared: Arc<EncoderTotals>,
 }
 
 impl Partitions {
@@ -304,43 +304,43 @@ fn compressed(spec: &Spec) -> bool {
 }
 
 /// A task that encodes a stream of batches, one file after the other.
-struct Lane {
-    orders: mpsc::Sender<Order>,
+struct EncoderTask {
+    commands: mpsc::Sender<Command>,
     queued: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
-enum Order {
+enum Command {
     Encode { batches: Vec<RecordBatch>, bytes: usize },
     Finish(oneshot::Sender<Result<Vec<Finished>>>),
 }
 
-impl Lane {
-    fn start(spec: &Arc<Spec>, target_file_size: usize, shared: &Arc<Shared>) -> Lane {
-        let (orders, inbox) = mpsc::channel(QUEUE);
+impl EncoderTask {
+    fn start(spec: &Arc<Spec>, target_file_size: usize, shared: &Arc<EncoderTotals>) -> EncoderTask {
+        let (commands, inbox) = mpsc::channel(QUEUE);
         let queued = Arc::new(AtomicUsize::new(0));
         let key = Arc::new(Key::whole_table());
         let writer = Writer::new(Arc::clone(spec), key, target_file_size, Arc::clone(shared));
         let task = tokio::spawn(run(writer, inbox, Arc::clone(&queued)));
-        Lane {
-            orders,
+        EncoderTask {
+            commands,
             queued,
             task: task.abort_handle(),
         }
     }
 }
 
-impl Drop for Lane {
+impl Drop for EncoderTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn run(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, queued: Arc<AtomicUsize>) {
+async fn run(mut writer: Writer, mut inbox: mpsc::Receiver<Command>, queued: Arc<AtomicUsize>) {
     let mut failure: Option<Error> = None;
     while let Some(order) = inbox.recv().await {
-        match order {
-            Order::Encode { batches, bytes } => {
+        match command {
+            Command::Encode { batches, bytes } => {
                 if failure.is_none()
                     && let Err(error) = writer.write_all(batches, bytes).await
                 {
@@ -353,7 +353,7 @@ async fn run(mut writer: Writer, mut inbox: mpsc::Receiver<Order>, queued: Arc<A
                 }
                 queued.fetch_sub(bytes, Ordering::Relaxed);
             }
-            Order::Finish(answer) => {
+            Command::Finish(answer) => {
                 let result = match &failure {
                     Some(error) => Err(error.clone()),
                     None => writer.finish().await,
@@ -369,7 +369,7 @@ struct Writer {
     spec: Arc<Spec>,
     key: Arc<Key>,
     target_file_size: usize,
-    shared: Arc<Shared>,
+    shared: Arc<EncoderTotals>,
     open: Option<Open>,
     finished: Vec<Finished>,
     /// This writer's part of `shared.size`.
@@ -383,9 +383,9 @@ struct Open {
     output: Option<Output>,
 }
 
-/// A part of `Shared::memory`, given back when it goes.
+/// A part of `EncoderTotals::memory`, given back when it goes.
 struct Held {
-    shared: Arc<Shared>,
+    shared: Arc<EncoderTotals>,
     bytes: usize,
 }
 
@@ -406,7 +406,7 @@ impl Drop for Held {
 }
 
 impl Writer {
-    fn new(spec: Arc<Spec>, key: Arc<Key>, target_file_size: usize, shared: Arc<Shared>) -> Writer {
+    fn new(spec: Arc<Spec>, key: Arc<Key>, target_file_size: usize, shared: Arc<EncoderTotals>) -> Writer {
         Writer {
             spec,
             key,
