@@ -52,7 +52,7 @@ use uuid::Uuid;
 use self::checkpoint::Checkpoints;
 use self::commit::{Append, Done, View};
 use self::conform::Plan;
-use self::encoder::{Encoders, Part};
+use self::encoder::{Encoders, EncoderInput};
 use self::file::{Finished, Spec, UPLOADS};
 use self::partitions::Splitter;
 use self::stats::Wanted;
@@ -79,11 +79,11 @@ pub struct Delta {
     checkpoints: Checkpoints,
     /// The table as it was found, before any producer had to do with it.
     found: Mutex<Option<Table>>,
-    producers: Mutex<HashMap<Uuid, Arc<Shared>>>,
+    producers: Mutex<HashMap<Uuid, Arc<SharedView>>>,
 }
 
 /// What a producer knows, for whichever of its sessions is open.
-type Shared = tokio::sync::Mutex<View>;
+type SharedView = tokio::sync::Mutex<View>;
 
 impl Delta {
     /// Finds the table, or the place where it is to be. One attempt.
@@ -167,14 +167,14 @@ impl Delta {
     }
 
     /// What is remembered of a producer. A fresh one has landed nothing and looks nothing up.
-    fn producer(&self, opening: &Opening) -> Arc<Shared> {
+    fn producer(&self, opening: &Opening) -> Arc<SharedView> {
         let mut producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
         if producers.len() >= PRODUCERS && !producers.contains_key(&opening.producer) {
             producers.retain(|_, known| Arc::strong_count(known) > 1);
         }
         let known = producers.entry(opening.producer).or_insert_with(|| {
             let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::new(Shared::new(View {
+            Arc::new(SharedView::new(View {
                 table: found.clone(),
                 looked: opening.resume_from.is_none(),
                 ..View::default()
@@ -340,7 +340,7 @@ impl Destination for Delta {
 struct DeltaSession {
     location: Location,
     encoders: Encoders,
-    view: Arc<Shared>,
+    view: Arc<SharedView>,
     plan: Arc<Plan>,
     /// The columns that files are partitioned by.
     by: Vec<String>,
@@ -349,7 +349,7 @@ struct DeltaSession {
     /// The last write that an earlier session has landed, as far as this one had to find out.
     landed: Option<u64>,
     acknowledgements: Acknowledgements,
-    pending: Option<Pending>,
+    pending: Option<UncommittedRows>,
     commit_interval: Duration,
     commit_bytes: usize,
     target_file_size: usize,
@@ -358,7 +358,7 @@ struct DeltaSession {
 }
 
 /// What was written and not committed.
-struct Pending {
+struct UncommittedRows {
     since: Instant,
     first: u64,
     last: u64,
@@ -381,7 +381,7 @@ impl Session for DeltaSession {
         .await?;
         write.counted(part.rows())?;
         self.encoders.write(part).await?;
-        let pending = self.pending.get_or_insert_with(|| Pending {
+        let pending = self.pending.get_or_insert_with(|| UncommittedRows {
             since: Instant::now(),
             first: write.id,
             last: write.id,
@@ -451,7 +451,7 @@ impl DeltaSession {
     async fn commit(
         &mut self,
         adds: Vec<deltalake_core::kernel::Add>,
-        pending: &Pending,
+        pending: &UncommittedRows,
     ) -> std::result::Result<Done, commit::Failed> {
         let mut view = self.view.lock().await;
         let before = view.table.as_ref().map(Table::version);
@@ -472,7 +472,7 @@ impl DeltaSession {
     }
 
     /// A commit of an earlier session, of which the answer was lost, holds writes that this one was given too.
-    fn acknowledge_earlier(&mut self, landed: AppTransaction, pending: &Pending) -> Result<()> {
+    fn acknowledge_earlier(&mut self, landed: AppTransaction, pending: &UncommittedRows) -> Result<()> {
         self.landed = Some(landed.id);
         self.acknowledgements.send(landed.acknowledged());
         if landed.id >= pending.last {
@@ -518,7 +518,7 @@ impl DeltaSession {
 }
 
 /// Everything about a write that can be wrong is found here, all of it at once.
-fn part_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<Part> {
+fn part_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
     conformed(plan, splitter, write).map_err(|error| match error.row() {
         None => error,
         Some(_) => faults::of_write(write, error, |batch| {
@@ -538,7 +538,7 @@ fn held(splitter: &Mutex<Splitter>) -> Result<MutexGuard<'_, Splitter>> {
 }
 
 /// The write as the encoders take it.
-fn conformed(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<Part> {
+fn conformed(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
     let mut first = 0_u64;
     let mut whole = Vec::with_capacity(write.batches.len());
     let mut numbers = Vec::new();
@@ -560,11 +560,11 @@ fn conformed(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> 
     }
     let bytes = write.bytes;
     Ok(match splitter {
-        None => Part::Whole {
+        None => EncoderInput::Whole {
             batches: whole,
             bytes,
         },
-        Some(_) => Part::Numbered {
+        Some(_) => EncoderInput::Numbered {
             batches: write.batches.clone(),
             numbers,
             bytes,
