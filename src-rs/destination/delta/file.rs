@@ -2,7 +2,7 @@
 //! store, and neither does the other's work.
 //!
 //! Invariants:
-//! - A file that no commit took is deleted when its [`Staged`] goes, whichever way it goes. A kill
+//! - A file that no commit took is deleted when its [`StagedFile`] goes, whichever way it goes. A kill
 //!   leaves it; no reader sees it, and a vacuum takes it.
 //! - A file holds as many rows as it was given, by its own footer, or nobody hears of it.
 //! - On a local disk a finished file is synced before anybody hears of it. Its directory is not, nor are those
@@ -37,7 +37,7 @@ use super::errors::Classifier;
 use super::over;
 use super::partitions::Key;
 use super::stats::{self, Wanted};
-use crate::compute::Piece;
+use crate::compute::Task;
 use crate::config::Compression;
 use crate::destination::counted;
 use crate::disk;
@@ -52,7 +52,7 @@ pub const UPLOADS: usize = 16;
 const TOGETHER: usize = 16;
 
 /// Where files go and what they are like; the same for a whole session.
-pub struct Spec {
+pub struct FileSpec {
     pub local: Option<PathBuf>,
     pub disk: Arc<dyn Disk>,
     pub store: Arc<dyn ObjectStore>,
@@ -67,7 +67,7 @@ pub struct Spec {
 
 /// A file that is being encoded, into memory.
 pub struct Encoding {
-    writer: ArrowWriter<Pieces>,
+    writer: ArrowWriter<EncodedBytes>,
     name: String,
     key: Arc<Key>,
     nan: HashSet<String>,
@@ -77,18 +77,18 @@ pub struct Encoding {
 /// A file that is encoded, and what of its bytes nobody has taken yet.
 pub struct Encoded {
     add: Add,
-    rest: Pieces,
+    rest: EncodedBytes,
     rows: usize,
 }
 
 /// Encoded bytes, in pieces of [`PIECE`]. In one, a row group would be a buffer of tens of megabytes; once such
 /// a one was freed, the allocator keeps as much for itself.
 #[derive(Default)]
-pub struct Pieces(Vec<Vec<u8>>);
+pub struct EncodedBytes(Vec<Vec<u8>>);
 
 const PIECE: usize = 1 << 20;
 
-impl Pieces {
+impl EncodedBytes {
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Vec::is_empty)
     }
@@ -109,7 +109,7 @@ impl Pieces {
     }
 }
 
-impl Write for Pieces {
+impl Write for EncodedBytes {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut last = self.0.pop_if(|last| last.len() < PIECE).unwrap_or_default();
         let written = bytes.len().min(PIECE - last.len());
@@ -127,12 +127,12 @@ impl Write for Pieces {
 #[derive(Debug)]
 pub struct Finished {
     pub add: Add,
-    pub staged: Staged,
+    pub staged: StagedFile,
     pub rows: usize,
 }
 
 impl Encoding {
-    pub fn new(spec: &Spec, key: &Arc<Key>, dictionaries: &Dictionaries) -> Result<Encoding> {
+    pub fn new(spec: &FileSpec, key: &Arc<Key>, dictionaries: &Dictionaries) -> Result<Encoding> {
         let (codec, extension) = match spec.compression {
             Compression::None => (Codec::UNCOMPRESSED, ""),
             Compression::Snappy => (Codec::SNAPPY, ".snappy"),
@@ -154,7 +154,7 @@ impl Encoding {
             // The table's schema is in its log. An Arrow schema in the file would contradict it where
             // dictionaries and views were written.
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Pieces::default(), Arc::clone(&spec.schema), options)
+        let writer = ArrowWriter::try_new_with_options(EncodedBytes::default(), Arc::clone(&spec.schema), options)
             .map_err(|error| spec.classifier.parquet(&error).during("write"))?;
         Ok(Encoding {
             writer,
@@ -165,7 +165,7 @@ impl Encoding {
         })
     }
 
-    pub fn write(&mut self, spec: &Spec, batch: &RecordBatch) -> Result<()> {
+    pub fn write(&mut self, spec: &FileSpec, batch: &RecordBatch) -> Result<()> {
         stats::note_nan(batch, &mut self.nan);
         self.rows += batch.num_rows();
         self.writer
@@ -174,7 +174,7 @@ impl Encoding {
     }
 
     /// Ends the row group, which gives its memory back.
-    pub fn spill(&mut self, spec: &Spec) -> Result<()> {
+    pub fn spill(&mut self, spec: &FileSpec) -> Result<()> {
         self.writer
             .flush()
             .map_err(|error| spec.classifier.parquet(&error).during("write"))
@@ -190,7 +190,7 @@ impl Encoding {
     }
 
     /// Bytes that go to the file's output before all others that come later.
-    pub fn take(&mut self) -> Pieces {
+    pub fn take(&mut self) -> EncodedBytes {
         std::mem::take(self.writer.inner_mut())
     }
 
@@ -198,7 +198,7 @@ impl Encoding {
         &self.name
     }
 
-    pub fn finish(mut self, spec: &Spec) -> Result<Encoded> {
+    pub fn finish(mut self, spec: &FileSpec) -> Result<Encoded> {
         let failed = |error| spec.classifier.parquet(&error).during("write");
         let metadata = self.writer.finish().map_err(failed)?;
         // What the footer says is what readers find.
@@ -224,35 +224,35 @@ impl Encoding {
 
 /// Where the bytes of a file go, once there are any.
 pub struct Output {
-    sink: Sink,
-    staged: Staged,
+    sink: OutputSink,
+    staged: StagedFile,
 }
 
-enum Sink {
+enum OutputSink {
     Local {
         file: Arc<Appender>,
-        syncing: Option<Piece<Result<()>>>,
+        syncing: Option<Task<Result<()>>>,
     },
     /// The permit ends with the upload.
     Remote(Box<BufWriter>, OwnedSemaphorePermit),
 }
 
 impl Output {
-    pub async fn create(spec: &Arc<Spec>, name: &str) -> Result<Output> {
+    pub async fn create(spec: &Arc<FileSpec>, name: &str) -> Result<Output> {
         if spec.local.is_none() {
             let permit = permit(spec).await?;
-            let staged = Staged::remote(spec, name);
+            let staged = StagedFile::remote(spec, name);
             let upload = BufWriter::new(Arc::clone(&spec.store), object(name));
             return Ok(Output {
-                sink: Sink::Remote(Box::new(upload), permit),
+                sink: OutputSink::Remote(Box::new(upload), permit),
                 staged,
             });
         }
         let (spec, name) = (Arc::clone(spec), name.to_string());
         over(disk::spawn(move || {
-            let (file, staged) = Staged::local(&spec, &name)?;
+            let (file, staged) = StagedFile::local(&spec, &name)?;
             Ok(Output {
-                sink: Sink::Local {
+                sink: OutputSink::Local {
                     file: Arc::new(file),
                     syncing: None,
                 },
@@ -262,9 +262,9 @@ impl Output {
         .await
     }
 
-    pub async fn append(&mut self, spec: &Arc<Spec>, bytes: Pieces) -> Result<()> {
+    pub async fn append(&mut self, spec: &Arc<FileSpec>, bytes: EncodedBytes) -> Result<()> {
         match &mut self.sink {
-            Sink::Local { file, syncing } => {
+            OutputSink::Local { file, syncing } => {
                 if let Some(before) = syncing.take() {
                     over(before).await?;
                 }
@@ -283,18 +283,18 @@ impl Output {
                 }));
                 Ok(())
             }
-            Sink::Remote(upload, _) => {
+            OutputSink::Remote(upload, _) => {
                 let put = bytes.put_to(upload).await;
                 put.map_err(|error| spec.classifier.io(&self.staged.name, &error.into()).during("write"))
             }
         }
     }
 
-    pub async fn finish(self, spec: &Arc<Spec>, encoded: Encoded) -> Result<Finished> {
+    pub async fn finish(self, spec: &Arc<FileSpec>, encoded: Encoded) -> Result<Finished> {
         let Output { sink, staged } = self;
         let Encoded { add, rest, rows } = encoded;
         match sink {
-            Sink::Local { file, syncing } => {
+            OutputSink::Local { file, syncing } => {
                 if let Some(before) = syncing {
                     over(before).await?;
                 }
@@ -307,7 +307,7 @@ impl Output {
                 }))
                 .await
             }
-            Sink::Remote(mut upload, _permit) => {
+            OutputSink::Remote(mut upload, _permit) => {
                 let sent = async {
                     rest.put_to(&mut upload).await?;
                     upload.shutdown().await
@@ -321,7 +321,7 @@ impl Output {
 }
 
 /// Stores files that are encoded as a whole, several at once.
-pub async fn store(spec: &Arc<Spec>, files: Vec<Encoded>) -> Result<Vec<Finished>> {
+pub async fn store(spec: &Arc<FileSpec>, files: Vec<Encoded>) -> Result<Vec<Finished>> {
     if spec.local.is_none() {
         return stream::iter(files)
             .map(|file| async move {
@@ -350,10 +350,10 @@ pub async fn store(spec: &Arc<Spec>, files: Vec<Encoded>) -> Result<Vec<Finished
     Ok(stored.into_iter().flatten().collect())
 }
 
-fn store_locally(spec: &Spec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
+fn store_locally(spec: &FileSpec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
     let mut written = Vec::with_capacity(files.len());
     for Encoded { add, rest, rows } in files {
-        let (file, staged) = Staged::local(spec, &add.path)?;
+        let (file, staged) = StagedFile::local(spec, &add.path)?;
         rest.append_to(&file)
             .map_err(|error| spec.classifier.io(&add.path, &error).during("write"))?;
         written.push((file, Finished { add, staged, rows }));
@@ -367,7 +367,7 @@ fn store_locally(spec: &Spec, files: Vec<Encoded>) -> Result<Vec<Finished>> {
     synced.collect()
 }
 
-async fn permit(spec: &Spec) -> Result<OwnedSemaphorePermit> {
+async fn permit(spec: &FileSpec) -> Result<OwnedSemaphorePermit> {
     Arc::clone(&spec.uploads)
         .acquire_owned()
         .await
@@ -380,35 +380,35 @@ fn object(name: &str) -> Path {
 
 /// Deletes a file unless it was kept.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     name: String,
-    place: Place,
+    place: StagedLocation,
     kept: bool,
 }
 
 #[derive(Debug)]
-enum Place {
+enum StagedLocation {
     Local(Arc<dyn Disk>, PathBuf),
     Remote(Arc<dyn ObjectStore>, Path, Handle),
 }
 
-impl Staged {
-    fn local(spec: &Spec, name: &str) -> Result<(Appender, Staged)> {
+impl StagedFile {
+    fn local(spec: &FileSpec, name: &str) -> Result<(Appender, StagedFile)> {
         let path = spec.local.as_deref().unwrap_or(FsPath::new("")).join(name);
         let file = create(spec.disk.as_ref(), &path)
             .map_err(|error| spec.classifier.io(path.display(), &error).during("write"))?;
-        let staged = Staged {
+        let staged = StagedFile {
             name: name.to_string(),
-            place: Place::Local(Arc::clone(&spec.disk), path),
+            place: StagedLocation::Local(Arc::clone(&spec.disk), path),
             kept: false,
         };
         Ok((file, staged))
     }
 
-    fn remote(spec: &Spec, name: &str) -> Staged {
-        Staged {
+    fn remote(spec: &FileSpec, name: &str) -> StagedFile {
+        StagedFile {
             name: name.to_string(),
-            place: Place::Remote(Arc::clone(&spec.store), object(name), spec.runtime.clone()),
+            place: StagedLocation::Remote(Arc::clone(&spec.store), object(name), spec.runtime.clone()),
             kept: false,
         }
     }
@@ -425,23 +425,23 @@ impl Staged {
 
     pub fn directory(&self) -> Option<&FsPath> {
         match &self.place {
-            Place::Local(_, path) => path.parent(),
-            Place::Remote(..) => None,
+            StagedLocation::Local(_, path) => path.parent(),
+            StagedLocation::Remote(..) => None,
         }
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
         if self.kept {
             return;
         }
         // Best effort: a file that stays is one that no version names.
         match &self.place {
-            Place::Local(disk, path) => {
+            StagedLocation::Local(disk, path) => {
                 let _ = disk.unlink(path);
             }
-            Place::Remote(store, path, runtime) => {
+            StagedLocation::Remote(store, path, runtime) => {
                 let (store, path) = (Arc::clone(store), path.clone());
                 runtime.spawn(async move { store.delete(&path).await });
             }
@@ -472,7 +472,7 @@ mod tests {
     /// A Parquet file of no columns holds no rows, whatever it is given.
     #[tokio::test]
     async fn a_file_that_lost_rows_is_no_file() {
-        let spec = Spec {
+        let spec = FileSpec {
             local: None,
             disk: Arc::new(file_system::RealDisk),
             store: Arc::new(InMemory::new()),
