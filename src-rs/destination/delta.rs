@@ -53,7 +53,7 @@ use self::checkpoint::Checkpoints;
 use self::commit::{Append, Done, View};
 use self::conform::Plan;
 use self::encoder::{Encoders, EncoderInput};
-use self::file::{Finished, Spec, UPLOADS};
+use self::file::{Finished, FileSpec, UPLOADS};
 use self::partitions::Splitter;
 use self::stats::Wanted;
 use self::storage::Location;
@@ -299,7 +299,7 @@ impl Destination for Delta {
             .map_err(|error| {
                 Error::new(Code::Internal, "the table's columns cannot be told").caused_by(&error)
             })?;
-        let spec = Arc::new(Spec {
+        let spec = Arc::new(FileSpec {
             local: self.location.local.clone(),
             disk: Arc::clone(&self.location.disk),
             store: self.location.store(),

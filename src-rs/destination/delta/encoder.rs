@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 
 use super::conform::Plan;
 use super::dictionaries::Dictionaries;
-use super::file::{Encoded, Encoding, Finished, Output, Spec, store};
+use super::file::{Encoded, Encoding, Finished, Output, FileSpec, store};
 use super::grouping::{Gathered, Grouped};
 use super::over;
 use super::partitions::{Key, Splitter};
@@ -56,7 +56,7 @@ impl EncoderInput {
 }
 
 pub struct Encoders {
-    spec: Arc<Spec>,
+    spec: Arc<FileSpec>,
     plan: Arc<Plan>,
     splitter: Option<Arc<Mutex<Splitter>>>,
     target_file_size: usize,
@@ -93,7 +93,7 @@ const STEP: usize = 8 << 20;
 impl Encoders {
     /// With a `splitter`, parts are numbered by it.
     pub fn new(
-        spec: Arc<Spec>,
+        spec: Arc<FileSpec>,
         plan: Arc<Plan>,
         splitter: Option<Arc<Mutex<Splitter>>>,
         target_file_size: usize,
@@ -221,7 +221,7 @@ fn died() -> Error {
 
 /// Some partitions of a commit on their way into files.
 struct Partitions {
-    spec: Arc<Spec>,
+    spec: Arc<FileSpec>,
     plan: Arc<Plan>,
     splitter: Option<Arc<Mutex<Splitter>>>,
     grouped: Arc<Grouped>,
@@ -299,7 +299,7 @@ impl Partitions {
     }
 }
 
-fn compressed(spec: &Spec) -> bool {
+fn compressed(spec: &FileSpec) -> bool {
     spec.compression != Compression::None
 }
 
@@ -316,7 +316,7 @@ enum Command {
 }
 
 impl EncoderTask {
-    fn start(spec: &Arc<Spec>, target_file_size: usize, shared: &Arc<EncoderTotals>) -> EncoderTask {
+    fn start(spec: &Arc<FileSpec>, target_file_size: usize, shared: &Arc<EncoderTotals>) -> EncoderTask {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let queued = Arc::new(AtomicUsize::new(0));
         let key = Arc::new(Key::whole_table());
@@ -366,7 +366,7 @@ async fn run(mut writer: Writer, mut inbox: mpsc::Receiver<Command>, queued: Arc
 
 /// Files of one partition, one after the other.
 struct Writer {
-    spec: Arc<Spec>,
+    spec: Arc<FileSpec>,
     key: Arc<Key>,
     target_file_size: usize,
     shared: Arc<EncoderTotals>,
@@ -406,7 +406,7 @@ impl Drop for Held {
 }
 
 impl Writer {
-    fn new(spec: Arc<Spec>, key: Arc<Key>, target_file_size: usize, shared: Arc<EncoderTotals>) -> Writer {
+    fn new(spec: Arc<FileSpec>, key: Arc<Key>, target_file_size: usize, shared: Arc<EncoderTotals>) -> Writer {
         Writer {
             spec,
             key,
