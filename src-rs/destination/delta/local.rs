@@ -74,7 +74,7 @@ impl ObjectStore for Synced {
         let path = self.paths.path_to_filesystem(location)?;
         let (disk, poisoned) = (Arc::clone(&self.disk), Arc::clone(&self.poisoned));
         blocking(move || {
-            let staged = Staged::create(disk, path)?;
+            let staged = StagedObject::create(disk, path)?;
             staged.write(&payload, 0)?;
             staged.name(opts.mode == PutMode::Create, &poisoned)
         })
@@ -90,7 +90,7 @@ impl ObjectStore for Synced {
         let path = self.paths.path_to_filesystem(location)?;
         let disk = Arc::clone(&self.disk);
         Ok(Box::new(Upload {
-            staged: Some(Arc::new(blocking(move || Staged::create(disk, path)).await?)),
+            staged: Some(Arc::new(blocking(move || StagedObject::create(disk, path)).await?)),
             length: 0,
             poisoned: Arc::clone(&self.poisoned),
         }))
@@ -138,15 +138,15 @@ impl ObjectStore for Synced {
 
 /// An object under another name, which goes unless it gets its own.
 #[derive(Debug)]
-struct Staged {
+struct StagedObject {
     disk: Arc<dyn Disk>,
     file: Box<dyn DiskFile>,
     staged: PathBuf,
     path: PathBuf,
 }
 
-impl Staged {
-    fn create(disk: Arc<dyn Disk>, path: PathBuf) -> StoreResult<Staged> {
+impl StagedObject {
+    fn create(disk: Arc<dyn Disk>, path: PathBuf) -> StoreResult<StagedObject> {
         // object_store hides names that end in # and digits, so nobody lists a half-written commit.
         let number = Uuid::new_v4().as_u128() % 10_u128.pow(18);
         let mut name = path.as_os_str().to_owned();
@@ -155,7 +155,7 @@ impl Staged {
         let file = file_system::create_directories(disk.as_ref(), parent(&path))
             .and_then(|()| disk.create(&staged))
             .map_err(|error| generic(&path, error))?;
-        Ok(Staged {
+        Ok(StagedObject {
             disk,
             file,
             staged,
@@ -199,7 +199,7 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedObject {
     fn drop(&mut self) {
         // Best effort, and nothing at all if it has its own name by now: this one is one that nobody lists.
         let _ = self.disk.unlink(&self.staged);
@@ -210,7 +210,7 @@ impl Drop for Staged {
 #[derive(Debug)]
 struct Upload {
     /// None once it is complete or given up.
-    staged: Option<Arc<Staged>>,
+    staged: Option<Arc<StagedObject>>,
     length: u64,
     poisoned: Arc<AtomicBool>,
 }
