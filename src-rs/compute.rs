@@ -41,8 +41,8 @@ pub fn dedicate_threads() {
 ///
 /// # Panics
 /// Outside of a runtime, where no threads were dedicated.
-pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Piece<T> {
-    Piece::of(match THREADS.get() {
+pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+    Task::of(match THREADS.get() {
         Some(threads) => threads.spawn_blocking(work),
         None => tokio::task::spawn_blocking(work),
     })
@@ -50,15 +50,15 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Pi
 
 /// Work that was asked for. Dropped, it is not done any more, unless it has begun: what a client that ended
 /// has left in the queue must not hold up the others, nor hold its memory for longer than it takes to pass by.
-pub struct Piece<T>(JoinHandle<T>);
+pub struct Task<T>(JoinHandle<T>);
 
-impl<T> Piece<T> {
-    pub(crate) fn of(handle: JoinHandle<T>) -> Piece<T> {
-        Piece(handle)
+impl<T> Task<T> {
+    pub(crate) fn of(handle: JoinHandle<T>) -> Task<T> {
+        Task(handle)
     }
 }
 
-impl<T> Future for Piece<T> {
+impl<T> Future for Task<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -66,7 +66,7 @@ impl<T> Future for Piece<T> {
     }
 }
 
-impl<T> Drop for Piece<T> {
+impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -14,13 +14,13 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::compute::Piece;
+use crate::compute::Task;
 
 pub const THREADS: usize = 8;
 
 /// Begins a piece of work as soon as there is a thread for it.
-pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Piece<T> {
-    Piece::of(pool().spawn_blocking(work))
+pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+    Task::of(pool().spawn_blocking(work))
 }
 
 static POOL: OnceLock<Runtime> = OnceLock::new();
