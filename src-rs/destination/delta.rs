@@ -55,7 +55,7 @@ use self::conform::Plan;
 use self::encoder::{Encoders, EncoderInput};
 use self::file::{Finished, FileSpec, UPLOADS};
 use self::partitions::Splitter;
-use self::stats::Wanted;
+use self::stats::StatisticsColumns;
 use self::storage::Location;
 use self::table::{Table, AppTransaction};
 pub use self::target::meant;
@@ -306,7 +306,7 @@ impl Destination for Delta {
             runtime: Handle::current(),
             schema: Arc::new(schema),
             compression: self.config.delta.compression,
-            wanted: Wanted::of(table.metadata().configuration()),
+            wanted: StatisticsColumns::of(table.metadata().configuration()),
             classifier: self.location.classifier.clone(),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
         });

@@ -36,7 +36,7 @@ use super::dictionaries::Dictionaries;
 use super::errors::Classifier;
 use super::over;
 use super::partitions::Key;
-use super::stats::{self, Wanted};
+use super::stats::{self, StatisticsColumns};
 use crate::compute::Task;
 use crate::config::Compression;
 use crate::destination::counted;
@@ -59,7 +59,7 @@ pub struct FileSpec {
     pub runtime: Handle,
     pub schema: SchemaRef,
     pub compression: Compression,
-    pub wanted: Wanted,
+    pub wanted: StatisticsColumns,
     pub classifier: Classifier,
     /// [`UPLOADS`] permits.
     pub uploads: Arc<Semaphore>,
@@ -479,7 +479,7 @@ mod tests {
             runtime: Handle::current(),
             schema: Arc::new(Schema::empty()),
             compression: Compression::None,
-            wanted: Wanted::First(1),
+            wanted: StatisticsColumns::First(1),
             classifier: Classifier::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
         };

@@ -27,32 +27,32 @@ use parquet::schema::types::ColumnDescriptor;
 
 /// Which columns a table wants statistics of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum StatisticsColumns {
     First(usize),
     Named(HashSet<String>),
 }
 
-impl Wanted {
-    pub fn of(configuration: &HashMap<String, String>) -> Wanted {
+impl StatisticsColumns {
+    pub fn of(configuration: &HashMap<String, String>) -> StatisticsColumns {
         if let Some(names) = configuration.get("delta.dataSkippingStatsColumns") {
             let names = names.split(',').map(|name| name.trim().replace('`', ""));
-            return Wanted::Named(names.filter(|name| !name.is_empty()).collect());
+            return StatisticsColumns::Named(names.filter(|name| !name.is_empty()).collect());
         }
         match configuration
             .get("delta.dataSkippingNumIndexedCols")
             .and_then(|text| text.parse::<i64>().ok())
         {
-            Some(-1) => Wanted::First(usize::MAX),
-            Some(number) => Wanted::First(usize::try_from(number).unwrap_or(32)),
-            None => Wanted::First(32),
+            Some(-1) => StatisticsColumns::First(usize::MAX),
+            Some(number) => StatisticsColumns::First(usize::try_from(number).unwrap_or(32)),
+            None => StatisticsColumns::First(32),
         }
     }
 
     fn takes(&self, index: usize, path: &[String]) -> bool {
         match self {
-            Wanted::First(number) => index < *number,
+            StatisticsColumns::First(number) => index < *number,
             // A struct's name stands for all of its fields.
-            Wanted::Named(names) => (1..=path.len()).any(|depth| names.contains(&path[..depth].join("."))),
+            StatisticsColumns::Named(names) => (1..=path.len()).any(|depth| names.contains(&path[..depth].join("."))),
         }
     }
 }
@@ -61,7 +61,7 @@ const LEAST: &str = "\"-Infinity\"";
 const MOST: &str = "\"Infinity\"";
 
 /// The JSON of the statistics. `nan` holds the dotted paths of float columns with a NaN in the file.
-pub fn to_json(metadata: &ParquetMetaData, wanted: &Wanted, nan: &HashSet<String>) -> String {
+pub fn to_json(metadata: &ParquetMetaData, wanted: &StatisticsColumns, nan: &HashSet<String>) -> String {
     let (mut min, mut max, mut nulls) = (Tree::default(), Tree::default(), Tree::default());
     let descriptors = metadata.file_metadata().schema_descr();
     for (index, column) in descriptors.columns().iter().enumerate() {
@@ -377,17 +377,17 @@ mod tests {
     #[test]
     fn a_table_says_which_columns_it_wants() {
         let pair = |key: &str, value: &str| HashMap::from([(key.to_string(), value.to_string())]);
-        let named = Wanted::of(&pair("delta.dataSkippingStatsColumns", "a, `s`"));
+        let named = StatisticsColumns::of(&pair("delta.dataSkippingStatsColumns", "a, `s`"));
         assert!(named.takes(99, &["s".into(), "x".into()]));
         assert!(!named.takes(0, &["b".into()]));
         assert_eq!(
-            Wanted::of(&pair("delta.dataSkippingNumIndexedCols", "-1")),
-            Wanted::First(usize::MAX)
+            StatisticsColumns::of(&pair("delta.dataSkippingNumIndexedCols", "-1")),
+            StatisticsColumns::First(usize::MAX)
         );
         assert_eq!(
-            Wanted::of(&pair("delta.dataSkippingNumIndexedCols", "2")),
-            Wanted::First(2)
+            StatisticsColumns::of(&pair("delta.dataSkippingNumIndexedCols", "2")),
+            StatisticsColumns::First(2)
         );
-        assert_eq!(Wanted::of(&HashMap::new()), Wanted::First(32));
+        assert_eq!(StatisticsColumns::of(&HashMap::new()), StatisticsColumns::First(32));
     }
 }
