@@ -51,7 +51,7 @@ use uuid::Uuid;
 
 use self::checkpoint::Checkpoints;
 use self::commit::{Append, Done, View};
-use self::conform::Plan;
+use self::conform::TableConversion;
 use self::encoder::{Encoders, EncoderInput};
 use self::file::{Finished, FileSpec, UPLOADS};
 use self::partitions::Splitter;
@@ -184,7 +184,7 @@ impl Delta {
     }
 
     /// The table and how batches of this schema become its rows, created or widened if need be.
-    async fn prepare(&self, opening: &Opening, view: &mut View, app: &str) -> Result<(Table, Plan)> {
+    async fn prepare(&self, opening: &Opening, view: &mut View, app: &str) -> Result<(Table, TableConversion)> {
         self.refuse_if_poisoned()?;
         let now = match view.looked {
             true => view.catch_up(&self.location, app).await?,
@@ -200,7 +200,7 @@ impl Delta {
                     return Err(Error::new(Code::ConfigInvalid, text).during("open"));
                 }
                 // Refused before there is a table that nobody can write to.
-                let whole = Plan::new(&opening.schema, &struct_of(&columns)?, by, false)?;
+                let whole = TableConversion::new(&opening.schema, &struct_of(&columns)?, by, false)?;
                 Splitter::new(&whole.target, by)?;
                 commit::create(&self.location, columns, by).await?;
                 // Another writer may have been first, with a table of another kind.
@@ -211,7 +211,7 @@ impl Delta {
         let grow = self.config.delta.schema_evolution == SchemaEvolution::Merge;
         let plan_for = |table: &Table| {
             let by = table.metadata().partition_columns();
-            Plan::new(&opening.schema, table.schema(), by, grow)
+            TableConversion::new(&opening.schema, table.schema(), by, grow)
         };
         let mut plan = plan_for(&table)?;
         if !plan.unknown.is_empty() {
@@ -341,7 +341,7 @@ struct DeltaSession {
     location: Location,
     encoders: Encoders,
     view: Arc<SharedView>,
-    plan: Arc<Plan>,
+    plan: Arc<TableConversion>,
     /// The columns that files are partitioned by.
     by: Vec<String>,
     splitter: Option<Arc<Mutex<Splitter>>>,
@@ -518,7 +518,7 @@ impl DeltaSession {
 }
 
 /// Everything about a write that can be wrong is found here, all of it at once.
-fn part_of(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
+fn part_of(plan: &TableConversion, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
     conformed(plan, splitter, write).map_err(|error| match error.row() {
         None => error,
         Some(_) => faults::of_write(write, error, |batch| {
@@ -538,7 +538,7 @@ fn held(splitter: &Mutex<Splitter>) -> Result<MutexGuard<'_, Splitter>> {
 }
 
 /// The write as the encoders take it.
-fn conformed(plan: &Plan, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
+fn conformed(plan: &TableConversion, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
     let mut first = 0_u64;
     let mut whole = Vec::with_capacity(write.batches.len());
     let mut numbers = Vec::new();

@@ -27,7 +27,7 @@ use deltalake_core::kernel::{
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::{PutMode, PutOptions};
 
-use super::conform::Plan;
+use super::conform::TableConversion;
 use super::errors;
 use super::features;
 use super::log;
@@ -210,7 +210,7 @@ pub async fn widen(location: &Location, view: &mut View, app: &str, fields: &[St
 
 /// What is to be committed.
 pub struct Append<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a TableConversion,
     /// The columns that its files are partitioned by.
     pub by: &'a [String],
     pub adds: Vec<Add>,
@@ -317,7 +317,7 @@ fn failed(error: Error, unanswered: bool) -> Failed {
 }
 
 /// What another writer may change under an append, and what it may not.
-fn fits(table: &Table, plan: &Plan, by: &[String]) -> Result<()> {
+fn fits(table: &Table, plan: &TableConversion, by: &[String]) -> Result<()> {
     features::check(table)?;
     if plan.fits(table.schema()) && by == table.metadata().partition_columns() {
         return Ok(());

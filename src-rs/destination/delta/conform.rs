@@ -29,13 +29,13 @@ use crate::error::{Code, Error, Result};
 
 /// How the batches of a session become the table's rows.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct TableConversion {
     /// What was said when the session opened, and what every batch must look like.
     source: SchemaRef,
     columns: Vec<Column>,
     /// Columns of the batch that the table does not have, as they would be added.
     pub unknown: Vec<StructField>,
-    /// What [`Plan::conform`] yields: the table's columns, in its order.
+    /// What [`TableConversion::conform`] yields: the table's columns, in its order.
     pub target: SchemaRef,
     table: Vec<StructField>,
 }
@@ -49,13 +49,13 @@ struct Column {
     length: Option<Length>,
 }
 
-impl Plan {
+impl TableConversion {
     /// For a table of these columns, partitioned by some of them. With `grow`, columns that the table
     /// lacks are no mistake.
     ///
     /// # Errors
     /// `SCHEMA_MISMATCH` naming every column that the table cannot take as it is.
-    pub fn new(source: &SchemaRef, table: &StructType, by: &[String], grow: bool) -> Result<Plan> {
+    pub fn new(source: &SchemaRef, table: &StructType, by: &[String], grow: bool) -> Result<TableConversion> {
         let mut mistakes = duplicates(source.fields());
         let mut columns = Vec::new();
         let mut target = Vec::new();
@@ -110,7 +110,7 @@ impl Plan {
         if !mistakes.is_empty() {
             return Err(mismatch(&mistakes));
         }
-        Ok(Plan {
+        Ok(TableConversion {
             source: Arc::clone(source),
             columns,
             unknown,

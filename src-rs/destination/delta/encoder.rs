@@ -24,7 +24,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use super::conform::Plan;
+use super::conform::TableConversion;
 use super::dictionaries::Dictionaries;
 use super::file::{Encoded, Encoding, Finished, Output, FileSpec, store};
 use super::grouping::{Gathered, Grouped};
@@ -57,7 +57,7 @@ impl EncoderInput {
 
 pub struct Encoders {
     spec: Arc<FileSpec>,
-    plan: Arc<Plan>,
+    plan: Arc<TableConversion>,
     splitter: Option<Arc<Mutex<Splitter>>>,
     target_file_size: usize,
     lanes: Vec<EncoderTask>,
@@ -94,7 +94,7 @@ impl Encoders {
     /// With a `splitter`, parts are numbered by it.
     pub fn new(
         spec: Arc<FileSpec>,
-        plan: Arc<Plan>,
+        plan: Arc<TableConversion>,
         splitter: Option<Arc<Mutex<Splitter>>>,
         target_file_size: usize,
     ) -> Encoders {
@@ -222,7 +222,7 @@ fn died() -> Error {
 /// Some partitions of a commit on their way into files.
 struct Partitions {
     spec: Arc<FileSpec>,
-    plan: Arc<Plan>,
+    plan: Arc<TableConversion>,
     splitter: Option<Arc<Mutex<Splitter>>>,
     grouped: Arc<Grouped>,
     target_file_size: usize,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
 
-use super::conform::Plan;
+use super::conform::TableConversion;
 use super::partitions::Key;
 use crate::error::{Code, Error, Result};
 
@@ -125,7 +125,7 @@ impl Grouped {
     }
 
     /// These rows of the order as the table's files have them, in one batch where that can be.
-    pub fn copy(&self, range: Range<usize>, plan: &Plan) -> Result<Vec<RecordBatch>> {
+    pub fn copy(&self, range: Range<usize>, plan: &TableConversion) -> Result<Vec<RecordBatch>> {
         let order = &self.order[range];
         let batches: Vec<&RecordBatch> = self.batches.iter().collect();
         let rows: Vec<(usize, usize)> = order
@@ -140,7 +140,7 @@ impl Grouped {
         }
     }
 
-    fn copy_apart(&self, order: &[(u32, u32)], plan: &Plan) -> Result<Vec<RecordBatch>> {
+    fn copy_apart(&self, order: &[(u32, u32)], plan: &TableConversion) -> Result<Vec<RecordBatch>> {
         let apart = order.chunk_by(|one, next| one.0 == next.0).map(|run| {
             let rows = UInt32Array::from_iter_values(run.iter().map(|(_, row)| *row));
             let copied = take_record_batch(&self.batches[run[0].0 as usize], &rows).map_err(|error| {

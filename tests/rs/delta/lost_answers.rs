@@ -12,7 +12,7 @@ use super::*;
 struct Bench {
     store: Simulated,
     location: Location,
-    plan: Plan,
+    plan: TableConversion,
     view: View,
 }
 
@@ -30,7 +30,7 @@ async fn bench(disk: bool, poisoned: bool) -> Bench {
     Bench {
         store,
         location,
-        plan: Plan::new(&schema, &StructType::try_new(columns).unwrap(), &[], false).unwrap(),
+        plan: TableConversion::new(&schema, &StructType::try_new(columns).unwrap(), &[], false).unwrap(),
         view: View::default(),
     }
 }
