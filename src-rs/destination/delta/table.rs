@@ -23,7 +23,7 @@ const STALE: Duration = Duration::from_secs(600);
 
 /// A version of the table, as far as an append has to know it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Table {
+pub struct TableVersion {
     version: u64,
     protocol: Arc<Protocol>,
     metadata: Arc<Metadata>,
@@ -51,14 +51,14 @@ pub struct News {
     pub ours: Option<u64>,
 }
 
-impl Table {
+impl TableVersion {
     /// # Errors
     /// `TABLE_CORRUPT` if the metadata holds no schema.
-    pub fn new(version: u64, protocol: Protocol, metadata: Metadata) -> Result<Table> {
+    pub fn new(version: u64, protocol: Protocol, metadata: Metadata) -> Result<TableVersion> {
         let schema = metadata
             .parse_schema()
             .map_err(|error| corrupt(&format!("the metadata at version {version}"), &error))?;
-        Ok(Table {
+        Ok(TableVersion {
             version,
             protocol: Arc::new(protocol),
             metadata: Arc::new(metadata),
@@ -74,11 +74,11 @@ impl Table {
     pub async fn read(
         location: &Location,
         app: Option<&str>,
-    ) -> Result<Option<(Table, Option<Transaction>)>> {
+    ) -> Result<Option<(TableVersion, Option<Transaction>)>> {
         let Some(newest) = log::read(location, app).await? else {
             return Ok(None);
         };
-        let table = Table::new(newest.version, newest.protocol, newest.metadata)?;
+        let table = TableVersion::new(newest.version, newest.protocol, newest.metadata)?;
         Ok(Some((table, newest.own)))
     }
 
@@ -114,7 +114,7 @@ impl Table {
         location: &Location,
         app: Option<&str>,
         commit: Option<&[u8]>,
-    ) -> Result<Option<(Table, News)>> {
+    ) -> Result<Option<(TableVersion, News)>> {
         let mut news = News::default();
         for _ in 0..STEPS {
             let version = self.version + 1;
@@ -134,7 +134,7 @@ impl Table {
             }
             self = self.with(version, actions)?;
         }
-        let Some((table, own)) = Table::read(location, app).await? else {
+        let Some((table, own)) = TableVersion::read(location, app).await? else {
             return Ok(None);
         };
         news.own = own.or(news.own);
@@ -142,8 +142,8 @@ impl Table {
     }
 
     /// This table one version later, with nothing changed that it knows of.
-    pub fn later(&self) -> Table {
-        Table {
+    pub fn later(&self) -> TableVersion {
+        TableVersion {
             version: self.version + 1,
             seen: Instant::now(),
             ..self.clone()
@@ -151,7 +151,7 @@ impl Table {
     }
 
     /// This table one version later.
-    pub fn next(&self, protocol: Option<Protocol>, metadata: Option<Metadata>) -> Result<Table> {
+    pub fn next(&self, protocol: Option<Protocol>, metadata: Option<Metadata>) -> Result<TableVersion> {
         let actions = Actions {
             protocol,
             metadata,
@@ -160,10 +160,10 @@ impl Table {
         self.clone().with(self.version + 1, actions)
     }
 
-    fn with(mut self, version: u64, actions: Actions) -> Result<Table> {
+    fn with(mut self, version: u64, actions: Actions) -> Result<TableVersion> {
         if let Some(metadata) = actions.metadata {
             let protocol = actions.protocol.unwrap_or_else(|| (*self.protocol).clone());
-            return Table::new(version, protocol, metadata);
+            return TableVersion::new(version, protocol, metadata);
         }
         if let Some(protocol) = actions.protocol {
             self.protocol = Arc::new(protocol);
