@@ -44,7 +44,7 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 use self::catalog::Told;
 use self::credentials::{Credentials, Granted};
 use self::http::Http;
-use self::normalise::Plan;
+use self::normalise::StreamConversion;
 use self::session::{Rotations, Shared, ZerobusSession};
 use self::target::Target;
 use self::token::Scope;
@@ -199,7 +199,7 @@ impl Zerobus {
             };
             let again = wanted.may_be_old && tries == 1;
             let plan = limits::check_schema(&wanted.schema)
-                .and_then(|()| Plan::new(given.unwrap_or(&wanted.schema), &wanted.schema));
+                .and_then(|()| StreamConversion::new(given.unwrap_or(&wanted.schema), &wanted.schema));
             let plan = match plan {
                 Ok(plan) => plan,
                 Err(_) if again => {
@@ -281,7 +281,7 @@ impl Zerobus {
 /// A stream that is open, and what it was opened with.
 struct Streaming {
     stream: ZerobusArrowStream,
-    plan: Plan,
+    plan: StreamConversion,
     wanted: Wanted,
     granted: Granted,
 }

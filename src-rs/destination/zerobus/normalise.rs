@@ -28,7 +28,7 @@ use crate::handoff::{can_own, own};
 
 /// How the batches of a session become the stream's.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct StreamConversion {
     given: SchemaRef,
     wanted: SchemaRef,
     /// Where each column of the stream comes from; none if it is filled with nulls.
@@ -41,22 +41,22 @@ pub struct Plan {
 pub struct Normalised {
     pub batch: RecordBatch,
     /// Rows of the batch as it was given, ascending.
-    pub refused: Vec<Misfit>,
+    pub refused: Vec<RowMismatch>,
 }
 
 /// A row that the stream's schema cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
+pub struct RowMismatch {
     pub row: usize,
     /// The column, as a dotted path.
     pub field: String,
     pub reason: String,
 }
 
-impl Plan {
+impl StreamConversion {
     /// # Errors
     /// `SCHEMA_MISMATCH` naming every column that no cast can save, the type given and the type wanted.
-    pub fn new(given: &SchemaRef, wanted: &SchemaRef) -> Result<Plan> {
+    pub fn new(given: &SchemaRef, wanted: &SchemaRef) -> Result<StreamConversion> {
         let mut mistakes = Vec::new();
         let columns = matched(given.fields(), wanted.fields(), "", &mut mistakes);
         if !mistakes.is_empty() {
@@ -67,7 +67,7 @@ impl Plan {
             && given.fields().iter().zip(wanted.fields()).all(|(given, wanted)| {
                 given.data_type() == wanted.data_type() && (wanted.is_nullable() || !given.is_nullable())
             });
-        Ok(Plan {
+        Ok(StreamConversion {
             given: Arc::clone(given),
             wanted: Arc::clone(wanted),
             columns,
@@ -95,23 +95,23 @@ impl Plan {
             });
         }
         let batch = &self.stable(batch)?;
-        let mut misfits = Vec::new();
-        let columns = self.convert(batch, &mut misfits)?;
-        if misfits.is_empty() {
+        let mut mismatches = Vec::new();
+        let columns = self.convert(batch, &mut mismatches)?;
+        if mismatches.is_empty() {
             return Ok(Normalised {
                 batch: self.labelled(complete(columns)?, batch.num_rows())?,
                 refused: Vec::new(),
             });
         }
         // Columns come one after the other; of a row that fails in several the first is told.
-        misfits.sort_by_key(|misfit| misfit.row);
-        misfits.dedup_by_key(|misfit| misfit.row);
-        let rest = without(batch, misfits.iter().map(|misfit| misfit.row))?;
+        mismatches.sort_by_key(|mismatch| mismatch.row);
+        mismatches.dedup_by_key(|mismatch| mismatch.row);
+        let rest = without(batch, mismatches.iter().map(|mismatch| mismatch.row))?;
         let mut none = Vec::new();
         let columns = self.convert(&rest, &mut none)?;
         Ok(Normalised {
             batch: self.labelled(complete(columns)?, rest.num_rows())?,
-            refused: misfits,
+            refused: mismatches,
         })
     }
 
@@ -130,11 +130,11 @@ impl Plan {
         RecordBatch::try_new_with_options(batch.schema(), stable, &options).map_err(invalid)
     }
 
-    fn convert(&self, batch: &RecordBatch, misfits: &mut Vec<Misfit>) -> Result<Vec<Option<ArrayRef>>> {
+    fn convert(&self, batch: &RecordBatch, mismatches: &mut Vec<RowMismatch>) -> Result<Vec<Option<ArrayRef>>> {
         let columns = self.columns.iter().zip(self.wanted.fields());
         columns
             .map(|(source, wanted)| match source {
-                Some(index) => convert(batch.column(*index), wanted, wanted.name(), misfits).map_err(invalid),
+                Some(index) => convert(batch.column(*index), wanted, wanted.name(), mismatches).map_err(invalid),
                 None => Ok(Some(new_null_array(wanted.data_type(), batch.num_rows()))),
             })
             .collect()
@@ -173,42 +173,42 @@ fn complete(columns: Vec<Option<ArrayRef>>) -> Result<Vec<ArrayRef>> {
     complete.ok_or_else(|| Error::new(Code::Internal, "rows without a fault do not fit").during("write"))
 }
 
-/// One column as it is wanted. Rows that do not fit are named in `misfits`; if there are such, the result
+/// One column as it is wanted. Rows that do not fit are named in `mismatches`; if there are such, the result
 /// may be none, because required fields cannot be built around what is missing.
 fn convert(
     array: &ArrayRef,
     wanted: &Field,
     path: &str,
-    misfits: &mut Vec<Misfit>,
+    mismatches: &mut Vec<RowMismatch>,
 ) -> Result<Option<ArrayRef>, ArrowError> {
     let converted = match rule(array.data_type(), wanted.data_type()) {
         Some(Rule::Same) => Some(Arc::clone(array)),
         Some(Rule::Nulls) => Some(new_null_array(wanted.data_type(), array.len())),
         Some(Rule::Exact) => Some(cast(array, wanted.data_type(), false)?),
-        Some(Rule::Checked) => Some(checked(array, wanted.data_type(), path, misfits)?),
+        Some(Rule::Checked) => Some(checked(array, wanted.data_type(), path, mismatches)?),
         Some(Rule::Decoded(values)) => {
             // Nulls are looked for once they are there to be seen.
-            return convert(&cast(array, &values, false)?, wanted, path, misfits);
+            return convert(&cast(array, &values, false)?, wanted, path, mismatches);
         }
-        Some(Rule::Struct(_, fields)) => structure(array.as_struct(), fields, path, misfits)?,
+        Some(Rule::Struct(_, fields)) => structure(array.as_struct(), fields, path, mismatches)?,
         Some(Rule::List(item, wanted_item)) => match wanted.data_type() {
             DataType::LargeList(_) => {
                 let list = cast(array, &DataType::LargeList(Arc::clone(item)), false)?;
-                list_of(list.as_list::<i64>(), wanted_item, path, misfits)?
+                list_of(list.as_list::<i64>(), wanted_item, path, mismatches)?
             }
             _ => {
                 let list = cast(array, &DataType::List(Arc::clone(item)), false)?;
-                list_of(list.as_list::<i32>(), wanted_item, path, misfits)?
+                list_of(list.as_list::<i32>(), wanted_item, path, mismatches)?
             }
         },
-        Some(Rule::Map(_, _)) => map(array.as_map(), wanted.data_type(), path, misfits)?,
+        Some(Rule::Map(_, _)) => map(array.as_map(), wanted.data_type(), path, mismatches)?,
         None => return Err(ArrowError::CastError(format!("{path} is of another type"))),
     };
     if !wanted.is_nullable()
         && let Some(nulls) = array.logical_nulls()
     {
         let missing = (0..array.len()).filter(|row| nulls.is_null(*row));
-        misfits.extend(missing.map(|row| Misfit {
+        mismatches.extend(missing.map(|row| RowMismatch {
             row,
             field: path.to_string(),
             reason: "null, and the table takes none there".to_string(),
@@ -222,7 +222,7 @@ fn checked(
     array: &ArrayRef,
     wanted: &DataType,
     path: &str,
-    misfits: &mut Vec<Misfit>,
+    mismatches: &mut Vec<RowMismatch>,
 ) -> Result<ArrayRef, ArrowError> {
     let there = cast(array, wanted, true)?;
     let back = cast(&there, array.data_type(), true)?;
@@ -237,7 +237,7 @@ fn checked(
         for row in differs.values().set_indices() {
             let value = show(row).or_else(|| Some(format!("{} as {}", number(row)?, array.data_type())));
             let value = value.as_deref().unwrap_or("the value");
-            misfits.push(Misfit {
+            mismatches.push(RowMismatch {
                 row,
                 field: path.to_string(),
                 reason: format!("{value} does not fit {wanted}"),
@@ -251,7 +251,7 @@ fn structure(
     given: &StructArray,
     wanted: &Fields,
     path: &str,
-    misfits: &mut Vec<Misfit>,
+    mismatches: &mut Vec<RowMismatch>,
 ) -> Result<Option<ArrayRef>, ArrowError> {
     let mut inner = Vec::new();
     let columns: Result<Option<Vec<ArrayRef>>, ArrowError> = wanted
@@ -262,9 +262,9 @@ fn structure(
         })
         .collect();
     // What is under a null does not exist.
-    inner.retain(|misfit| given.is_valid(misfit.row));
+    inner.retain(|mismatch| given.is_valid(mismatch.row));
     let fits = inner.is_empty();
-    misfits.append(&mut inner);
+    mismatches.append(&mut inner);
     let Some(columns) = columns? else { return Ok(None) };
     let nulls = given.nulls().cloned();
     match StructArray::try_new_with_length(wanted.clone(), columns, nulls, given.len()) {
@@ -278,13 +278,13 @@ fn list_of<O: OffsetSizeTrait>(
     given: &GenericListArray<O>,
     wanted: &FieldRef,
     path: &str,
-    misfits: &mut Vec<Misfit>,
+    mismatches: &mut Vec<RowMismatch>,
 ) -> Result<Option<ArrayRef>, ArrowError> {
     let given = &compacted(given, wanted)?;
     let (offsets, values) = trimmed(given.offsets(), given.values());
     let mut inner = Vec::new();
     let values = convert(&values, wanted, path, &mut inner)?;
-    let fits = outward(inner, &offsets, given.nulls(), misfits);
+    let fits = outward(inner, &offsets, given.nulls(), mismatches);
     let Some(values) = values else { return Ok(None) };
     match GenericListArray::try_new(Arc::clone(wanted), offsets, values, given.nulls().cloned()) {
         Ok(array) => Ok(Some(Arc::new(array))),
@@ -297,7 +297,7 @@ fn map(
     given: &MapArray,
     wanted: &DataType,
     path: &str,
-    misfits: &mut Vec<Misfit>,
+    mismatches: &mut Vec<RowMismatch>,
 ) -> Result<Option<ArrayRef>, ArrowError> {
     let DataType::Map(entries, sorted) = wanted else {
         return Ok(None);
@@ -314,7 +314,7 @@ fn map(
         .zip(fields)
         .map(|(column, field)| convert(column, field, &under(path, field.name()), &mut inner))
         .collect();
-    let fits = outward(inner, &offsets, given.nulls(), misfits);
+    let fits = outward(inner, &offsets, given.nulls(), mismatches);
     let Some(columns) = columns? else { return Ok(None) };
     let built =
         StructArray::try_new_with_length(fields.clone(), columns, None, values.len()).and_then(|built| {
@@ -333,20 +333,20 @@ fn map(
     }
 }
 
-/// Misfits of values as misfits of the lists that hold them. Whether there are none.
+/// Misfits of values as mismatches of the lists that hold them. Whether there are none.
 fn outward<O: OffsetSizeTrait>(
-    inner: Vec<Misfit>,
+    inner: Vec<RowMismatch>,
     offsets: &OffsetBuffer<O>,
     nulls: Option<&NullBuffer>,
-    misfits: &mut Vec<Misfit>,
+    mismatches: &mut Vec<RowMismatch>,
 ) -> bool {
-    let before = misfits.len();
-    misfits.extend(inner.into_iter().filter_map(|misfit| {
-        let row = offsets.partition_point(|offset| offset.as_usize() <= misfit.row) - 1;
+    let before = mismatches.len();
+    mismatches.extend(inner.into_iter().filter_map(|mismatch| {
+        let row = offsets.partition_point(|offset| offset.as_usize() <= mismatch.row) - 1;
         let exists = nulls.is_none_or(|nulls| nulls.is_valid(row));
-        exists.then_some(Misfit { row, ..misfit })
+        exists.then_some(RowMismatch { row, ..mismatch })
     }));
-    misfits.len() == before
+    mismatches.len() == before
 }
 
 /// Only what the lists hold: a slice would drag along, and have cast, all that it was cut from.

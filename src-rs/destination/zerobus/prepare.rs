@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 
 use super::limits::{MESSAGE_BYTES, ROW_BYTES, evened, large_rows};
-use super::normalise::{Misfit, Normalised, Plan, without};
+use super::normalise::{RowMismatch, Normalised, StreamConversion, without};
 use crate::destination::Write;
 use crate::error::{Code, Error, Result};
 use crate::handoff::trim;
@@ -19,52 +19,52 @@ pub struct Prepared {
 
 /// # Errors
 /// `BATCH_INVALID`: without `quarantine` for the first row that does not fit, naming it and the column.
-pub fn prepare(plan: &Plan, write: &Write, quarantine: bool) -> Result<Prepared> {
+pub fn prepare(plan: &StreamConversion, write: &Write, quarantine: bool) -> Result<Prepared> {
     let mut prepared = Prepared::default();
     let mut start = 0;
     for batch in &write.batches {
-        let (fit, misfits) = fitting(plan, batch)?;
-        if let Some(misfit) = misfits.first().filter(|_| !quarantine) {
-            return Err(Error::new(Code::BatchInvalid, said(misfit))
+        let (fit, mismatches) = fitting(plan, batch)?;
+        if let Some(mismatch) = mismatches.first().filter(|_| !quarantine) {
+            return Err(Error::new(Code::BatchInvalid, said(mismatch))
                 .during("write")
-                .in_field(&misfit.field)
-                .at_row((start + misfit.row) as u64));
+                .in_field(&mismatch.field)
+                .at_row((start + mismatch.row) as u64));
         }
         if fit.num_rows() > 0 {
             evened(trim(&fit)?, MESSAGE_BYTES, &mut prepared.batches);
         }
-        prepared.rejections.extend(misfits.iter().map(|misfit| Rejection {
-            row: (start + misfit.row) as u64,
+        prepared.rejections.extend(mismatches.iter().map(|mismatch| Rejection {
+            row: (start + mismatch.row) as u64,
             code: Code::BatchInvalid.as_str().to_string(),
-            message: said(misfit),
+            message: said(mismatch),
         }));
         start += batch.num_rows();
     }
     Ok(prepared)
 }
 
-fn said(misfit: &Misfit) -> String {
-    match misfit.field.as_str() {
-        "" => misfit.reason.clone(),
-        field => format!("{field}: {}", misfit.reason),
+fn said(mismatch: &RowMismatch) -> String {
+    match mismatch.field.as_str() {
+        "" => mismatch.reason.clone(),
+        field => format!("{field}: {}", mismatch.reason),
     }
 }
 
 /// What fits the stream and the service's limits, and what does not, in rows of the batch as it came.
-fn fitting(plan: &Plan, batch: &RecordBatch) -> Result<(RecordBatch, Vec<Misfit>)> {
+fn fitting(plan: &StreamConversion, batch: &RecordBatch) -> Result<(RecordBatch, Vec<RowMismatch>)> {
     let Normalised { batch, mut refused } = plan.apply(batch)?;
     let large = large_rows(&batch, ROW_BYTES);
     if large.is_empty() {
         return Ok((batch, refused));
     }
     let smaller = without(&batch, large.iter().map(|(row, _)| *row))?;
-    let gone: Vec<usize> = refused.iter().map(|misfit| misfit.row).collect();
-    refused.extend(large.into_iter().map(|(row, bytes)| Misfit {
+    let gone: Vec<usize> = refused.iter().map(|mismatch| mismatch.row).collect();
+    refused.extend(large.into_iter().map(|(row, bytes)| RowMismatch {
         row: original(row, &gone),
         field: String::new(),
         reason: format!("the row takes {bytes} bytes, and the service takes {ROW_BYTES}"),
     }));
-    refused.sort_by_key(|misfit| misfit.row);
+    refused.sort_by_key(|mismatch| mismatch.row);
     Ok((smaller, refused))
 }
 

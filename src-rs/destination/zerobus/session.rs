@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use super::super::flight::status::Secrets;
 use super::credentials::Refused;
 use super::errors::{self, Context};
-use super::normalise::Plan;
+use super::normalise::StreamConversion;
 use super::prepare::{Prepared, prepare};
 use super::progress::Progress;
 use crate::compute;
@@ -31,7 +31,7 @@ use crate::error::{Code, Error, Result};
 
 pub struct ZerobusSession {
     stream: Arc<ZerobusArrowStream>,
-    plan: Arc<Plan>,
+    plan: Arc<StreamConversion>,
     shared: Arc<Shared>,
     watcher: JoinHandle<()>,
     quarantine: bool,
@@ -65,7 +65,7 @@ struct State {
 }
 
 impl ZerobusSession {
-    pub fn new(stream: ZerobusArrowStream, plan: Plan, shared: Shared, quarantine: bool) -> ZerobusSession {
+    pub fn new(stream: ZerobusArrowStream, plan: StreamConversion, shared: Shared, quarantine: bool) -> ZerobusSession {
         let (stream, shared) = (Arc::new(stream), Arc::new(shared));
         let watcher = tokio::spawn(watch_over(Arc::clone(&stream), Arc::clone(&shared)));
         ZerobusSession {

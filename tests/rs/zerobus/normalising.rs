@@ -9,7 +9,7 @@ use arrow::datatypes::*;
 use proptest::prelude::*;
 
 use crate::destination::Write;
-use crate::destination::zerobus::normalise::{Normalised, Plan};
+use crate::destination::zerobus::normalise::{Normalised, StreamConversion};
 use crate::destination::zerobus::prepare::prepare;
 use crate::destination::zerobus::types::on_the_wire;
 use crate::error::Code;
@@ -24,7 +24,7 @@ fn schema(fields: Vec<Field>) -> SchemaRef {
 }
 
 fn normalised(batch: &RecordBatch, wanted: &SchemaRef) -> Normalised {
-    let plan = Plan::new(&batch.schema(), wanted).unwrap();
+    let plan = StreamConversion::new(&batch.schema(), wanted).unwrap();
     let normalised = plan.apply(batch).unwrap();
     assert_eq!(normalised.batch.schema_ref(), wanted);
     assert_eq!(
@@ -39,7 +39,7 @@ fn column(array: ArrayRef, wanted: &DataType) -> (ArrayRef, Vec<usize>) {
     let Normalised { batch, refused } = normalised(&one("c", array), &wanted);
     (
         batch.column(0).clone(),
-        refused.into_iter().map(|misfit| misfit.row).collect(),
+        refused.into_iter().map(|mismatch| mismatch.row).collect(),
     )
 }
 
@@ -171,7 +171,7 @@ fn what_does_not_fit_is_named_by_row_and_the_rest_goes() {
     let refused = normalised(&batch, &wanted).refused;
     let told: Vec<(usize, &str)> = refused
         .iter()
-        .map(|misfit| (misfit.row, misfit.field.as_str()))
+        .map(|mismatch| (mismatch.row, mismatch.field.as_str()))
         .collect();
     assert_eq!(told, [(0, "a"), (1, "b"), (2, "a")]);
     assert!(refused[0].reason.contains("1099511627776 does not fit Int32"));
@@ -215,7 +215,7 @@ fn what_no_cast_can_save_is_refused_before_any_row_is_looked_at() {
         Field::new("required", DataType::Int32, false),
         Field::new("m", DataType::new_list(DataType::Int8, true), true),
     ]);
-    let error = Plan::new(&given, &wanted).unwrap_err();
+    let error = StreamConversion::new(&given, &wanted).unwrap_err();
     assert_eq!(error.code(), Code::SchemaMismatch);
     for line in [
         "more: given as Int8, and the table has no such column",
@@ -236,7 +236,7 @@ fn a_batch_that_fits_goes_through_untouched() {
     let batch = one("c", column.clone());
     let relabelled = Field::new("c", DataType::Int64, true).with_metadata([("k".into(), "v".into())].into());
     for wanted in [batch.schema(), schema(vec![relabelled])] {
-        let plan = Plan::new(&batch.schema(), &wanted).unwrap();
+        let plan = StreamConversion::new(&batch.schema(), &wanted).unwrap();
         assert!(plan.is_free());
         let found = plan.apply(&batch).unwrap().batch;
         assert!(Arc::ptr_eq(found.column(0), &column));
@@ -440,7 +440,7 @@ fn without_a_quarantine_the_first_row_that_does_not_fit_fails_the_write() {
     let numbers = |values: Vec<i64>| one("n", Arc::new(Int64Array::from(values)));
     let write = write_of(vec![numbers(vec![1, 2]), numbers(vec![3, 1 << 40])]);
     let wanted = schema(vec![Field::new("n", DataType::Int32, true)]);
-    let plan = Plan::new(&write.batches[0].schema(), &wanted).unwrap();
+    let plan = StreamConversion::new(&write.batches[0].schema(), &wanted).unwrap();
     let error = prepare(&plan, &write, false).unwrap_err();
     assert_eq!(
         (error.code(), error.row(), error.field()),
@@ -461,7 +461,7 @@ fn uneven_rows_go_in_batches_that_are_cut_into_messages_small_enough() {
     let column: ArrayRef = Arc::new(LargeStringArray::from(words.clone()));
     let batch = RecordBatch::try_from_iter([("t", column)]).unwrap();
     let wanted = schema(vec![Field::new("t", DataType::LargeUtf8, true)]);
-    let plan = Plan::new(&batch.schema(), &wanted).unwrap();
+    let plan = StreamConversion::new(&batch.schema(), &wanted).unwrap();
     let prepared = prepare(&plan, &write_of(vec![batch]), true).unwrap();
     assert!(prepared.rejections.is_empty() && prepared.batches.len() > 1);
     let mut row = 0;
@@ -499,7 +499,7 @@ fn rows_that_are_too_large_are_refused_rows() {
         Field::new("n", DataType::Int32, true),
         Field::new("t", DataType::LargeUtf8, true),
     ]);
-    let plan = Plan::new(&batch.schema(), &wanted).unwrap();
+    let plan = StreamConversion::new(&batch.schema(), &wanted).unwrap();
     let prepared = prepare(&plan, &write_of(vec![batch]), true).unwrap();
     let rows: Vec<u64> = prepared
         .rejections
@@ -543,7 +543,7 @@ proptest! {
             .map(|values| one("v", cast(&Int64Array::from(values), &given_type).unwrap()))
             .collect();
         let wanted = schema(vec![Field::new("v", wanted_type, nullable)]);
-        let plan = Plan::new(&batches[0].schema(), &wanted).unwrap();
+        let plan = StreamConversion::new(&batches[0].schema(), &wanted).unwrap();
         let prepared = prepare(&plan, &write_of(batches), true).unwrap();
         let refused: Vec<usize> = prepared.rejections.iter().map(|rejection| rejection.row as usize).collect();
         let expected: Vec<usize> = (0..rows.len()).filter(|row| !fits(&rows[*row])).collect();
@@ -583,7 +583,7 @@ fn only_what_is_cast_is_copied() {
 fn a_slice_of_a_large_batch_is_not_cut_into_crumbs() {
     let whole = one("n", Arc::new(Int64Array::from_iter_values(0..1_000_000)));
     let slice = whole.slice(1_000, 60_000);
-    let plan = Plan::new(&whole.schema(), &whole.schema()).unwrap();
+    let plan = StreamConversion::new(&whole.schema(), &whole.schema()).unwrap();
     let write = Write {
         id: 1,
         rows: slice.num_rows(),
