@@ -41,13 +41,13 @@ use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{TlsConfig, ZerobusArrowStream, ZerobusError, ZerobusResult, ZerobusSdk};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
-use self::catalog::Told;
+use self::catalog::SchemaAnswer;
 use self::credentials::{Credentials, Granted};
 use self::http::Http;
 use self::normalise::StreamConversion;
-use self::session::{Rotations, Shared, ZerobusSession};
+use self::session::{Rotations, WatcherContext, ZerobusSession};
 use self::target::Target;
-use self::token::Scope;
+use self::token::TokenScope;
 use super::flight::{connection, nearby};
 use super::tls::Material;
 use super::{Acknowledgements, Capabilities, Destination, Opened, Opening};
@@ -68,7 +68,7 @@ pub struct Zerobus {
     /// The user's own word on the schema.
     expected: Mutex<Option<SchemaRef>>,
     /// What Unity Catalog said the last time.
-    told: Mutex<Option<Told>>,
+    told: Mutex<Option<SchemaAnswer>>,
     rotations: Arc<Rotations>,
     /// The service was reached once.
     met: AtomicBool,
@@ -85,7 +85,7 @@ const PROXIES: [&str; 6] = [
 ];
 
 /// The schema of a stream.
-struct Wanted {
+struct StreamSchema {
     schema: SchemaRef,
     /// Where it came from, in words that follow "the stream's schema".
     is: String,
@@ -135,7 +135,7 @@ impl Zerobus {
             rotations: Arc::default(),
             met: AtomicBool::default(),
         };
-        zerobus.credentials.ask(Scope::Write).await?;
+        zerobus.credentials.ask(TokenScope::Write).await?;
         zerobus.ask_catalog().await?;
         if direct {
             let patience = config.zerobus.connect_timeout;
@@ -145,7 +145,7 @@ impl Zerobus {
         Ok(zerobus)
     }
 
-    async fn ask_catalog(&self) -> Result<Option<Told>> {
+    async fn ask_catalog(&self) -> Result<Option<SchemaAnswer>> {
         let Some(http) = &self.catalog else {
             return Ok(None);
         };
@@ -155,10 +155,10 @@ impl Zerobus {
     }
 
     /// The schema that a stream for batches of `given` is to have.
-    async fn wanted(&self, given: Option<&SchemaRef>) -> Result<Option<Wanted>> {
+    async fn wanted(&self, given: Option<&SchemaRef>) -> Result<Option<StreamSchema>> {
         let expected = lock(&self.expected).clone();
         if let Some(expected) = expected {
-            return Ok(Some(Wanted {
+            return Ok(Some(StreamSchema {
                 schema: Arc::new(types::on_the_wire(&expected)?),
                 is: "is the one that connect was given".into(),
                 may_be_old: false,
@@ -172,7 +172,7 @@ impl Zerobus {
         };
         let why = match told {
             Some(Ok(schema)) => {
-                return Ok(Some(Wanted {
+                return Ok(Some(StreamSchema {
                     schema,
                     is: "is Unity Catalog's".into(),
                     may_be_old,
@@ -182,7 +182,7 @@ impl Zerobus {
             None => "zerobus.unityCatalogUrl is not given".into(),
         };
         let Some(given) = given else { return Ok(None) };
-        Ok(Some(Wanted {
+        Ok(Some(StreamSchema {
             schema: Arc::new(types::on_the_wire(given)?),
             is: format!("is the first batch's, because {why}"),
             may_be_old,
@@ -208,7 +208,7 @@ impl Zerobus {
                 }
                 Err(error) => return Err(error),
             };
-            let granted = self.credentials.ask(Scope::Write).await?;
+            let granted = self.credentials.ask(TokenScope::Write).await?;
             let error = match self.build(&wanted.schema, &granted).await {
                 Ok(stream) => {
                     self.met.store(true, Ordering::Release);
@@ -222,7 +222,7 @@ impl Zerobus {
                 Err(error) => error,
             };
             if errors::is_of_credentials(&error) {
-                self.credentials.refused(Scope::Write, &granted).await;
+                self.credentials.refused(TokenScope::Write, &granted).await;
                 if tries == 1 && !granted.fresh {
                     continue;
                 }
@@ -258,8 +258,8 @@ impl Zerobus {
             .await
     }
 
-    fn shared(&self, acknowledgements: Acknowledgements, wanted: &Wanted, granted: &Granted) -> Shared {
-        Shared::new(
+    fn shared(&self, acknowledgements: Acknowledgements, wanted: &StreamSchema, granted: &Granted) -> WatcherContext {
+        WatcherContext::new(
             acknowledgements,
             Arc::clone(&self.rotations),
             granted.secrets.clone(),
@@ -282,7 +282,7 @@ impl Zerobus {
 struct Streaming {
     stream: ZerobusArrowStream,
     plan: StreamConversion,
-    wanted: Wanted,
+    wanted: StreamSchema,
     granted: Granted,
 }
 
@@ -308,7 +308,7 @@ impl Destination for Zerobus {
     }
 
     async fn check(&self) -> Result<()> {
-        self.credentials.ask(Scope::Write).await.map_err(checking)?;
+        self.credentials.ask(TokenScope::Write).await.map_err(checking)?;
         self.ask_catalog().await.map_err(checking)?;
         // Without rows a stream leaves nothing behind. Without a schema there is none to be had.
         if let Some(mut streaming) = self.stream(None).await.map_err(checking)? {

@@ -13,19 +13,19 @@ use databricks_zerobus_ingest_sdk::schema::{UcTableSchema, arrow_schema_from_uc_
 use super::credentials::Credentials;
 use super::http::Http;
 use super::target::Table;
-use super::token::Scope;
+use super::token::TokenScope;
 use crate::error::{Code, Error, Result, RetryClass};
 
 /// The table's schema, or in words why it is not known.
-pub type Told = std::result::Result<SchemaRef, String>;
+pub type SchemaAnswer = std::result::Result<SchemaRef, String>;
 
 /// # Errors
 /// `UNAVAILABLE` and the like: it may be told later.
-pub async fn ask(http: &Http, credentials: &Credentials, table: &Table) -> Result<Told> {
+pub async fn ask(http: &Http, credentials: &Credentials, table: &Table) -> Result<SchemaAnswer> {
     let mut why = Vec::new();
     // The workspace's own interfaces want a token of their own. Where there is no such, the one for
     // writing may do.
-    for scope in [Scope::Workspace, Scope::Write] {
+    for scope in [TokenScope::Workspace, TokenScope::Write] {
         match ask_with(http, credentials, table, scope).await {
             Ok(told) => return Ok(told),
             Err(error) if error.code() == Code::NotFound => {
@@ -38,7 +38,7 @@ pub async fn ask(http: &Http, credentials: &Credentials, table: &Table) -> Resul
     Ok(Err(why.join("; ")))
 }
 
-async fn ask_with(http: &Http, credentials: &Credentials, table: &Table, scope: Scope) -> Result<Told> {
+async fn ask_with(http: &Http, credentials: &Credentials, table: &Table, scope: TokenScope) -> Result<SchemaAnswer> {
     let mut tries = 0;
     let body = loop {
         tries += 1;

@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use super::super::flight::status::Secrets;
 use super::http::Http;
 use super::target::{Target, invalid};
-use super::token::{Scope, Tokens};
+use super::token::{TokenScope, Tokens};
 use crate::callbacks::HeadersReason;
 use crate::config::{Config, Secret};
 use crate::destination::headers::Headers;
@@ -34,7 +34,7 @@ const SECRETS: [&str; 2] = ["ZEROBUS_CLIENT_SECRET", "DATABRICKS_CLIENT_SECRET"]
 const TABLE_NAME: &str = "x-databricks-zerobus-table-name";
 
 /// Forgets the credentials of a stream.
-pub type Refused = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+pub type OnRefused = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 #[derive(Debug)]
 pub enum Credentials {
@@ -106,7 +106,7 @@ impl Credentials {
 
     /// # Errors
     /// What the token endpoint or the user's provider says.
-    pub async fn ask(&self, scope: Scope) -> Result<Granted> {
+    pub async fn ask(&self, scope: TokenScope) -> Result<Granted> {
         let mut secrets = Secrets::default();
         let (headers, fresh, generation) = match self {
             Credentials::Tokens(tokens) => {
@@ -138,11 +138,11 @@ impl Credentials {
     }
 
     /// The server would not have these.
-    pub async fn refused(&self, scope: Scope, granted: &Granted) {
+    pub async fn refused(&self, scope: TokenScope, granted: &Granted) {
         self.refused_generation(scope, granted.generation).await;
     }
 
-    async fn refused_generation(&self, scope: Scope, generation: u64) {
+    async fn refused_generation(&self, scope: TokenScope, generation: u64) {
         match self {
             Credentials::Tokens(tokens) => tokens.refused(scope, generation).await,
             Credentials::Given { stale, .. } => stale.store(true, Ordering::Release),
@@ -155,7 +155,7 @@ impl Credentials {
         let (credentials, generation) = (Arc::clone(self), granted.generation);
         Box::new(move || {
             let credentials = Arc::clone(&credentials);
-            Box::pin(async move { credentials.refused_generation(Scope::Write, generation).await })
+            Box::pin(async move { credentials.refused_generation(TokenScope::Write, generation).await })
         })
     }
 }

@@ -6,7 +6,7 @@
 
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
 
-use super::types::{Rule, rule};
+use super::types::{TypeRule, rule};
 
 /// But for labels, which nothing here goes by.
 pub fn same(one: &Schema, other: &Schema) -> bool {
@@ -61,13 +61,13 @@ pub fn matched(
 /// Whether one type can become the other, all the way down.
 fn judge(given: &DataType, wanted: &DataType, path: &str, mistakes: &mut Vec<(String, String)>) {
     match rule(given, wanted) {
-        Some(Rule::Same | Rule::Exact | Rule::Checked | Rule::Nulls) => {}
-        Some(Rule::Decoded(values)) => judge(&values, wanted, path, mistakes),
-        Some(Rule::Struct(given, wanted)) => {
+        Some(TypeRule::Same | TypeRule::Exact | TypeRule::Checked | TypeRule::Nulls) => {}
+        Some(TypeRule::Decoded(values)) => judge(&values, wanted, path, mistakes),
+        Some(TypeRule::Struct(given, wanted)) => {
             matched(given, wanted, path, mistakes);
         }
-        Some(Rule::List(given, wanted)) => judge(given.data_type(), wanted.data_type(), path, mistakes),
-        Some(Rule::Map(given, wanted)) => {
+        Some(TypeRule::List(given, wanted)) => judge(given.data_type(), wanted.data_type(), path, mistakes),
+        Some(TypeRule::Map(given, wanted)) => {
             for (given, wanted) in given.iter().zip(wanted) {
                 let at = under(path, wanted.name());
                 judge(given.data_type(), wanted.data_type(), &at, mistakes);

@@ -22,7 +22,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string}
 
 use super::limits::mismatch;
 use super::matching::{matched, same, under};
-use super::types::{Rule, rule};
+use super::types::{TypeRule, rule};
 use crate::error::{Code, Error, Result};
 use crate::handoff::{can_own, own};
 
@@ -182,16 +182,16 @@ fn convert(
     mismatches: &mut Vec<RowMismatch>,
 ) -> Result<Option<ArrayRef>, ArrowError> {
     let converted = match rule(array.data_type(), wanted.data_type()) {
-        Some(Rule::Same) => Some(Arc::clone(array)),
-        Some(Rule::Nulls) => Some(new_null_array(wanted.data_type(), array.len())),
-        Some(Rule::Exact) => Some(cast(array, wanted.data_type(), false)?),
-        Some(Rule::Checked) => Some(checked(array, wanted.data_type(), path, mismatches)?),
-        Some(Rule::Decoded(values)) => {
+        Some(TypeRule::Same) => Some(Arc::clone(array)),
+        Some(TypeRule::Nulls) => Some(new_null_array(wanted.data_type(), array.len())),
+        Some(TypeRule::Exact) => Some(cast(array, wanted.data_type(), false)?),
+        Some(TypeRule::Checked) => Some(checked(array, wanted.data_type(), path, mismatches)?),
+        Some(TypeRule::Decoded(values)) => {
             // Nulls are looked for once they are there to be seen.
             return convert(&cast(array, &values, false)?, wanted, path, mismatches);
         }
-        Some(Rule::Struct(_, fields)) => structure(array.as_struct(), fields, path, mismatches)?,
-        Some(Rule::List(item, wanted_item)) => match wanted.data_type() {
+        Some(TypeRule::Struct(_, fields)) => structure(array.as_struct(), fields, path, mismatches)?,
+        Some(TypeRule::List(item, wanted_item)) => match wanted.data_type() {
             DataType::LargeList(_) => {
                 let list = cast(array, &DataType::LargeList(Arc::clone(item)), false)?;
                 list_of(list.as_list::<i64>(), wanted_item, path, mismatches)?
@@ -201,7 +201,7 @@ fn convert(
                 list_of(list.as_list::<i32>(), wanted_item, path, mismatches)?
             }
         },
-        Some(Rule::Map(_, _)) => map(array.as_map(), wanted.data_type(), path, mismatches)?,
+        Some(TypeRule::Map(_, _)) => map(array.as_map(), wanted.data_type(), path, mismatches)?,
         None => return Err(ArrowError::CastError(format!("{path} is of another type"))),
     };
     if !wanted.is_nullable()

@@ -12,8 +12,8 @@ use crate::destination::Acknowledgement;
 use crate::outcome::{Position, Rejection};
 
 #[derive(Debug, Default)]
-pub struct Progress {
-    writes: VecDeque<Sent>,
+pub struct ZerobusProgress {
+    writes: VecDeque<SentWrite>,
     /// Batches acknowledged by this stream.
     pub acknowledged: u64,
     /// Batches that this stream was given.
@@ -21,7 +21,7 @@ pub struct Progress {
 }
 
 #[derive(Debug)]
-struct Sent {
+struct SentWrite {
     id: u64,
     /// In the order of their rows.
     rejections: Vec<Rejection>,
@@ -31,11 +31,11 @@ struct Sent {
     done: usize,
 }
 
-impl Progress {
+impl ZerobusProgress {
     /// A write is about to be sent as batches of so many rows each.
     pub fn begin(&mut self, id: u64, rejections: Vec<Rejection>, batches: VecDeque<usize>) {
         self.given += batches.len() as u64;
-        self.writes.push_back(Sent {
+        self.writes.push_back(SentWrite {
             id,
             rejections,
             batches,
@@ -56,7 +56,7 @@ impl Progress {
         let mut said = Vec::new();
         let position = Position::None;
         while let Some(sent) = self.writes.pop_front_if(|sent| sent.batches.is_empty()) {
-            let Sent { id, rejections, .. } = sent;
+            let SentWrite { id, rejections, .. } = sent;
             if !rejections.is_empty() {
                 said.push(Acknowledgement::Refused {
                     id,
@@ -89,7 +89,7 @@ impl Progress {
     }
 }
 
-impl Sent {
+impl SentWrite {
     /// Up to where the write is settled, once `done` of the rows that were sent are durable.
     fn through(&self, done: usize) -> usize {
         let refused = self.rejections.iter().map(|rejection| rejection.row as usize);

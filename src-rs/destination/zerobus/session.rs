@@ -20,11 +20,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::flight::status::Secrets;
-use super::credentials::Refused;
+use super::credentials::OnRefused;
 use super::errors::{self, Context};
 use super::normalise::StreamConversion;
 use super::prepare::{Prepared, prepare};
-use super::progress::Progress;
+use super::progress::ZerobusProgress;
 use crate::compute;
 use crate::destination::{Acknowledgement, Acknowledgements, Session, Write};
 use crate::error::{Code, Error, Result};
@@ -32,7 +32,7 @@ use crate::error::{Code, Error, Result};
 pub struct ZerobusSession {
     stream: Arc<ZerobusArrowStream>,
     plan: Arc<StreamConversion>,
-    shared: Arc<Shared>,
+    shared: Arc<WatcherContext>,
     watcher: JoinHandle<()>,
     quarantine: bool,
 }
@@ -42,7 +42,7 @@ pub struct ZerobusSession {
 pub struct Rotations(AtomicU32);
 
 /// What the watcher and the session both see.
-pub struct Shared {
+pub struct WatcherContext {
     pub acknowledgements: Acknowledgements,
     pub rotations: Arc<Rotations>,
     pub secrets: Secrets,
@@ -52,20 +52,20 @@ pub struct Shared {
     /// A batch that is refused is refused whole, and what came before it is acknowledged.
     pub atomic: bool,
     /// Called when the server refuses the credentials of the stream.
-    pub refused: Refused,
+    pub refused: OnRefused,
     pub server: errors::Server,
-    progress: Mutex<Progress>,
-    state: watch::Sender<State>,
+    progress: Mutex<ZerobusProgress>,
+    state: watch::Sender<StreamStatus>,
 }
 
 #[derive(Default, Clone)]
-struct State {
+struct StreamStatus {
     acknowledged: u64,
     broken: Option<Error>,
 }
 
 impl ZerobusSession {
-    pub fn new(stream: ZerobusArrowStream, plan: StreamConversion, shared: Shared, quarantine: bool) -> ZerobusSession {
+    pub fn new(stream: ZerobusArrowStream, plan: StreamConversion, shared: WatcherContext, quarantine: bool) -> ZerobusSession {
         let (stream, shared) = (Arc::new(stream), Arc::new(shared));
         let watcher = tokio::spawn(watch_over(Arc::clone(&stream), Arc::clone(&shared)));
         ZerobusSession {
@@ -164,7 +164,7 @@ impl Drop for ZerobusSession {
 }
 
 /// Tells what becomes durable until the stream is over, and then what became of the rest.
-async fn watch_over(stream: Arc<ZerobusArrowStream>, shared: Arc<Shared>) {
+async fn watch_over(stream: Arc<ZerobusArrowStream>, shared: Arc<WatcherContext>) {
     let mut next = 0;
     let error = loop {
         match stream.wait_for_offset(next).await {
@@ -192,7 +192,7 @@ async fn watch_over(stream: Arc<ZerobusArrowStream>, shared: Arc<Shared>) {
     shared.broke(&error, rows);
 }
 
-impl Shared {
+impl WatcherContext {
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         acknowledgements: Acknowledgements,
@@ -202,10 +202,10 @@ impl Shared {
         schema_is: String,
         pause: Duration,
         atomic: bool,
-        refused: Refused,
+        refused: OnRefused,
         server: errors::Server,
-    ) -> Shared {
-        Shared {
+    ) -> WatcherContext {
+        WatcherContext {
             acknowledgements,
             rotations,
             secrets,
@@ -231,13 +231,13 @@ impl Shared {
         errors::error(error, &context)
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, ZerobusProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes what is known and says what follows from it, in one go: a write that is settled at once
     /// must not overtake one whose acknowledgement is just being told.
-    fn settle<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
+    fn settle<T>(&self, change: impl FnOnce(&mut ZerobusProgress) -> T) -> T {
         let mut progress = self.progress();
         let result = change(&mut progress);
         for acknowledgement in progress.report() {
@@ -267,12 +267,12 @@ impl Shared {
         self.state.send_modify(|state| state.broken = Some(told));
     }
 
-    async fn until(&self, done: impl FnMut(&State) -> bool) -> State {
+    async fn until(&self, done: impl FnMut(&StreamStatus) -> bool) -> StreamStatus {
         let mut states = self.state.subscribe();
         match states.wait_for(done).await {
             Ok(state) => state.clone(),
             // Not while this holds the sender.
-            Err(_) => State {
+            Err(_) => StreamStatus {
                 acknowledged: 0,
                 broken: Some(over()),
             },

@@ -31,7 +31,7 @@ const RESPITE: Duration = Duration::from_secs(5);
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum TokenScope {
     /// Writing to the one table.
     Write,
     /// The workspace's own interfaces, which a token for writing may not open.
@@ -83,7 +83,7 @@ impl Tokens {
     /// # Errors
     /// `UNAUTHENTICATED` if the workspace does not know the client or its secret, `PERMISSION_DENIED` if it
     /// refuses it otherwise, `UNAVAILABLE` or `RESOURCE_EXHAUSTED` if it may do better later.
-    pub async fn get(&self, scope: Scope) -> Result<Token> {
+    pub async fn get(&self, scope: TokenScope) -> Result<Token> {
         let mut slot = self.slot(scope).await;
         let now = Instant::now();
         let generation = slot.generation;
@@ -116,7 +116,7 @@ impl Tokens {
     }
 
     /// The server would not have the token of this number.
-    pub async fn refused(&self, scope: Scope, generation: u64) {
+    pub async fn refused(&self, scope: TokenScope, generation: u64) {
         let mut slot = self.slot(scope).await;
         if slot.generation == generation {
             slot.kept = None;
@@ -128,15 +128,15 @@ impl Tokens {
         &self.client_secret
     }
 
-    async fn slot(&self, scope: Scope) -> MutexGuard<'_, Slot> {
+    async fn slot(&self, scope: TokenScope) -> MutexGuard<'_, Slot> {
         match scope {
-            Scope::Write => self.write.lock().await,
-            Scope::Workspace => self.workspace.lock().await,
+            TokenScope::Write => self.write.lock().await,
+            TokenScope::Workspace => self.workspace.lock().await,
         }
     }
 
     /// The token, and how long it may be kept.
-    async fn ask(&self, scope: Scope) -> Result<(Secret, Option<Duration>)> {
+    async fn ask(&self, scope: TokenScope) -> Result<(Secret, Option<Duration>)> {
         let mut secrets = Secrets::default();
         secrets.add(&self.client_secret);
         let basic = format!("{}:{}", self.client_id, self.client_secret.reveal());
@@ -145,7 +145,7 @@ impl Tokens {
             ("grant_type", "client_credentials".to_string()),
             ("scope", "all-apis".into()),
         ];
-        if scope == Scope::Write {
+        if scope == TokenScope::Write {
             form.push(("resource", resource(&self.target)));
             form.push(("authorization_details", details(&self.target)));
         }

@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// How one type becomes another.
 #[derive(Debug)]
-pub enum Rule<'t> {
+pub enum TypeRule<'t> {
     Same,
     /// Every value has its like.
     Exact,
@@ -30,49 +30,49 @@ pub enum Rule<'t> {
 }
 
 /// None if values of one type cannot be had as the other.
-pub fn rule<'t>(given: &'t DataType, wanted: &'t DataType) -> Option<Rule<'t>> {
+pub fn rule<'t>(given: &'t DataType, wanted: &'t DataType) -> Option<TypeRule<'t>> {
     use DataType::{
         Binary, BinaryView, Date32, Date64, Dictionary, FixedSizeBinary, FixedSizeList, LargeBinary,
         LargeList, LargeListView, LargeUtf8, List, ListView, Map, Null, RunEndEncoded, Struct, Timestamp,
         Utf8, Utf8View,
     };
     if given == wanted {
-        return Some(Rule::Same);
+        return Some(TypeRule::Same);
     }
     Some(match (given, wanted) {
-        (Null, _) => Rule::Nulls,
-        (Dictionary(_, values), _) => Rule::Decoded(values.as_ref().clone()),
-        (RunEndEncoded(_, values), _) => Rule::Decoded(values.data_type().clone()),
-        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => Rule::Exact,
-        (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => Rule::Exact,
-        (FixedSizeBinary(_), Binary | LargeBinary) => Rule::Exact,
-        (Date32, Date64) => Rule::Exact,
-        (Date64, Date32) => Rule::Checked,
+        (Null, _) => TypeRule::Nulls,
+        (Dictionary(_, values), _) => TypeRule::Decoded(values.as_ref().clone()),
+        (RunEndEncoded(_, values), _) => TypeRule::Decoded(values.data_type().clone()),
+        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => TypeRule::Exact,
+        (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => TypeRule::Exact,
+        (FixedSizeBinary(_), Binary | LargeBinary) => TypeRule::Exact,
+        (Date32, Date64) => TypeRule::Exact,
+        (Date64, Date32) => TypeRule::Checked,
         // An instant is not a reading of a clock on some wall.
         (Timestamp(given, zone), Timestamp(wanted, utc)) if zone.is_some() == utc.is_some() => {
             match given == wanted {
-                true => Rule::Exact,
-                false => Rule::Checked,
+                true => TypeRule::Exact,
+                false => TypeRule::Checked,
             }
         }
-        (given, Utf8 | LargeUtf8) if given.is_decimal() => Rule::Exact,
-        (given, wanted) if given.is_decimal() && wanted.is_decimal() => Rule::Checked,
+        (given, Utf8 | LargeUtf8) if given.is_decimal() => TypeRule::Exact,
+        (given, wanted) if given.is_decimal() && wanted.is_decimal() => TypeRule::Checked,
         (given, wanted)
             if given.is_integer() && wanted.is_integer() || given.is_floating() && wanted.is_floating() =>
         {
             match widens(given, wanted) {
-                true => Rule::Exact,
-                false => Rule::Checked,
+                true => TypeRule::Exact,
+                false => TypeRule::Checked,
             }
         }
-        (Struct(given), Struct(wanted)) => Rule::Struct(given, wanted),
+        (Struct(given), Struct(wanted)) => TypeRule::Struct(given, wanted),
         (
             List(given) | LargeList(given) | ListView(given) | LargeListView(given) | FixedSizeList(given, _),
             List(wanted) | LargeList(wanted),
-        ) => Rule::List(given, wanted),
+        ) => TypeRule::List(given, wanted),
         (Map(given, _), Map(wanted, _)) => match (given.data_type(), wanted.data_type()) {
             (Struct(given), Struct(wanted)) if given.len() == 2 && wanted.len() == 2 => {
-                Rule::Map(given, wanted)
+                TypeRule::Map(given, wanted)
             }
             _ => return None,
         },
