@@ -127,7 +127,7 @@ impl Flight {
         let headers = self.headers.ask(reason).await?;
         let silence = self.pings.silence(self.config.flight.keep_alive);
         let met = self.met.load(Ordering::Acquire);
-        let connection = Connection::open(&self.target.place, &self.config, &headers, silence, met).await?;
+        let connection = Connection::open(&self.target.endpoint, &self.config, &headers, silence, met).await?;
         self.met.store(true, Ordering::Release);
         Ok(connection)
     }

@@ -139,7 +139,7 @@ impl Zerobus {
         zerobus.ask_catalog().await?;
         if direct {
             let patience = config.zerobus.connect_timeout;
-            connection::meet(&zerobus.target.place, &config.tls, patience).await?;
+            connection::meet(&zerobus.target.endpoint, &config.tls, patience).await?;
             zerobus.met.store(true, Ordering::Release);
         }
         Ok(zerobus)
@@ -269,7 +269,7 @@ impl Zerobus {
             self.config.zerobus.atomic_refusals,
             self.credentials.on_refusal(granted),
             errors::Server {
-                place: self.target.place.clone(),
+                endpoint: self.target.endpoint.clone(),
                 name: self.config.tls.server_name.clone(),
                 own_ca: self.config.tls.ca.is_some(),
                 met: self.met.load(Ordering::Acquire),
