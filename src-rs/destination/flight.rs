@@ -47,7 +47,7 @@ use tonic::Code as Grpc;
 
 use self::connection::Connection;
 use self::plan::Limits;
-use self::session::{FlightSession, Lane, Pings, Put, Refusing, Shape, Shared};
+use self::session::{FlightSession, Lane, Pings, Put, Refusing, Shape, ReaderContext};
 use self::sql::Rollbacks;
 use self::target::{Target, What};
 use super::headers::Headers;
@@ -165,7 +165,7 @@ impl Flight {
         let cumulative = flight.acknowledgement == FlightAcknowledgement::Cumulative;
         let shape = Arc::new(Shape {
             what: match &self.target.what {
-                What::Put(descriptor) => Put::Stream(on_the_wire(descriptor)),
+                What::Put(descriptor) => Put::PutStream(on_the_wire(descriptor)),
                 What::Ingest(ingest) => Put::Ingest {
                     ingest: ingest.clone(),
                     made: Arc::clone(&self.made),
@@ -191,7 +191,7 @@ impl Flight {
             patience: flight.connect_timeout,
             acknowledgement_timeout: flight.acknowledgement_timeout,
         });
-        let shared = Arc::new(Shared::new(
+        let shared = Arc::new(ReaderContext::new(
             flight.acknowledgement,
             flight.atomic_refusals,
             flight.streams,

@@ -13,7 +13,7 @@ const VERSION: u32 = 1;
 /// What goes with every part.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(Deserialize))]
-pub struct Said {
+pub struct PartMetadata {
     v: u32,
     producer: String,
     /// Rises with every session; a server refuses what comes from an older one.
@@ -24,7 +24,7 @@ pub struct Said {
 
 /// How far the server got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub struct Durable {
+pub struct ServerProgress {
     #[serde(default)]
     v: u32,
     /// All writes before this one are there,
@@ -33,7 +33,7 @@ pub struct Durable {
     pub through: u64,
 }
 
-impl Durable {
+impl ServerProgress {
     /// Whether it speaks of rows that come after everything up to this write.
     pub fn is_beyond(&self, last: u64) -> bool {
         (self.sequence, self.through) > (last.saturating_add(1), 0)
@@ -58,7 +58,7 @@ pub fn hello(producer: Uuid, lane: usize, epoch: u64) -> Vec<u8> {
 pub fn part(producer: Uuid, lane: usize, epoch: u64, cursor: Cursor) -> Vec<u8> {
     // Streams run side by side, so each has a count of its own.
     let producer = format!("{producer}/{lane}");
-    let said = Said {
+    let said = PartMetadata {
         v: VERSION,
         producer,
         epoch,
@@ -70,11 +70,11 @@ pub fn part(producer: Uuid, lane: usize, epoch: u64, cursor: Cursor) -> Vec<u8> 
 
 /// # Errors
 /// `UNSUPPORTED` if the server answers something else: it does not keep what this mode promises.
-pub fn answer(metadata: &[u8]) -> Result<Durable> {
+pub fn answer(metadata: &[u8]) -> Result<ServerProgress> {
     let text =
         "the server does not answer as specs/flight-ack.md says: use flight.acknowledgement \"stream\"";
     let unsupported = || Error::new(Code::Unsupported, text);
-    let durable: Durable =
+    let durable: ServerProgress =
         serde_json::from_slice(metadata).map_err(|error| unsupported().caused_by(&error))?;
     if durable.v != VERSION {
         return Err(unsupported());
@@ -89,10 +89,10 @@ mod tests {
     #[test]
     fn what_goes_out_and_comes_back_is_as_specified() {
         let producer = Uuid::from_u128(7);
-        let said: Said = serde_json::from_slice(&part(producer, 1, 3, (8, 30))).unwrap();
+        let said: PartMetadata = serde_json::from_slice(&part(producer, 1, 3, (8, 30))).unwrap();
         assert_eq!((said.v, said.epoch, said.sequence, said.through), (1, 3, 8, 30));
         assert_eq!(said.producer, "00000000-0000-0000-0000-000000000007/1");
-        let hello: Said = serde_json::from_slice(&hello(producer, 0, 1)).unwrap();
+        let hello: PartMetadata = serde_json::from_slice(&hello(producer, 0, 1)).unwrap();
         assert_eq!((hello.sequence, hello.through), (0, 0));
         let durable = answer(br#"{"v":1,"sequence":8,"through":30,"extra":true}"#).unwrap();
         // The stream of the odd ids, and that of the even ones, where 8 is the first that is not whole.
@@ -104,8 +104,8 @@ mod tests {
             ],
             [7, 8, 7]
         );
-        assert_eq!(Durable::default().complete(1, 0, 1), 0);
-        assert_eq!(Durable::default().complete(1, 0, 3), 2);
+        assert_eq!(ServerProgress::default().complete(1, 0, 1), 0);
+        assert_eq!(ServerProgress::default().complete(1, 0, 3), 2);
         assert_eq!((durable.sequence, durable.through), (8, 30));
         for other in [&b""[..], b"ok", b"{}", br#"{"v":2,"sequence":1,"through":1}"#] {
             assert_eq!(answer(other).unwrap_err().code(), Code::Unsupported);

@@ -37,25 +37,25 @@ impl Chunks {
         if chunk.capacity() > LARGEST {
             return Bytes::from(chunk);
         }
-        Bytes::from_owner(Lent {
+        Bytes::from_owner(PooledChunk {
             chunk,
             home: self.clone(),
         })
     }
 }
 
-struct Lent {
+struct PooledChunk {
     chunk: Vec<u8>,
     home: Chunks,
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for PooledChunk {
     fn as_ref(&self) -> &[u8] {
         &self.chunk
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledChunk {
     fn drop(&mut self) {
         let mut chunk = std::mem::take(&mut self.chunk);
         chunk.clear();

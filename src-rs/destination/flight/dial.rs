@@ -44,7 +44,7 @@ pub struct Dial {
     met: bool,
     secrets: Secrets,
     /// Who waits for the first line's first word.
-    first: Mutex<Option<Told>>,
+    first: Mutex<Option<GreetingSender>>,
     farewell: Arc<Farewell>,
 }
 
@@ -54,7 +54,7 @@ struct Secured {
     own_ca: bool,
 }
 
-type Told = oneshot::Sender<Result<()>>;
+type GreetingSender = oneshot::Sender<Result<()>>;
 /// Hears the first word on the first line.
 pub type Greeting = oneshot::Receiver<Result<()>>;
 
@@ -223,7 +223,7 @@ const SETTINGS: u8 = 4;
 struct First {
     word: Vec<u8>,
     met: bool,
-    told: Option<Told>,
+    told: Option<GreetingSender>,
 }
 
 impl First {

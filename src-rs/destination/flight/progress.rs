@@ -11,16 +11,16 @@ use crate::destination::Acknowledgement;
 use crate::outcome::{Position, Rejection};
 
 #[derive(Debug)]
-pub struct Progress {
-    writes: VecDeque<Pending>,
+pub struct FlightProgress {
+    writes: VecDeque<WriteProgress>,
     /// Parts sent and not answered, by stream.
-    lanes: Vec<VecDeque<Sent>>,
+    lanes: Vec<VecDeque<SentPart>>,
     /// Whether a write may be acknowledged in part.
     partly: bool,
 }
 
 #[derive(Debug)]
-struct Pending {
+struct WriteProgress {
     id: u64,
     rows: usize,
     durable: usize,
@@ -29,7 +29,7 @@ struct Pending {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sent {
+struct SentPart {
     id: u64,
     through: usize,
     cursor: Cursor,
@@ -43,9 +43,9 @@ pub fn cursor(id: u64, through: usize, last: bool) -> Cursor {
     if last { (id + 1, 0) } else { (id, through) }
 }
 
-impl Progress {
-    pub fn new(lanes: usize, partly: bool) -> Progress {
-        Progress {
+impl FlightProgress {
+    pub fn new(lanes: usize, partly: bool) -> FlightProgress {
+        FlightProgress {
             writes: VecDeque::new(),
             lanes: vec![VecDeque::new(); lanes],
             partly,
@@ -54,7 +54,7 @@ impl Progress {
 
     /// A write begins. Its first `durable` rows need not be sent.
     pub fn begin(&mut self, id: u64, rows: usize, durable: usize, refused: Vec<Rejection>) {
-        self.writes.push_back(Pending {
+        self.writes.push_back(WriteProgress {
             id,
             rows,
             durable,
@@ -65,7 +65,7 @@ impl Progress {
 
     /// A part of it is about to be sent; once it is durable, `through` rows of the write are settled.
     pub fn sent(&mut self, lane: usize, id: u64, through: usize, last: bool) {
-        self.lanes[lane].push_back(Sent {
+        self.lanes[lane].push_back(SentPart {
             id,
             through,
             cursor: cursor(id, through, last),
@@ -150,7 +150,7 @@ impl Progress {
         said
     }
 
-    fn durable(&mut self, sent: Sent) {
+    fn durable(&mut self, sent: SentPart) {
         if let Ok(index) = self.writes.binary_search_by_key(&sent.id, |write| write.id) {
             let write = &mut self.writes[index];
             write.durable = write.durable.max(sent.through);
@@ -169,7 +169,7 @@ fn acknowledged(id: u64) -> Acknowledgement {
 mod tests {
     use super::*;
 
-    fn said(progress: &mut Progress) -> Vec<String> {
+    fn said(progress: &mut FlightProgress) -> Vec<String> {
         progress
             .report()
             .into_iter()
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn parts_are_acknowledged_in_order_and_a_write_with_its_last() {
-        let mut progress = Progress::new(1, true);
+        let mut progress = FlightProgress::new(1, true);
         progress.begin(1, 10, 0, Vec::new());
         progress.sent(0, 1, 4, false);
         progress.sent(0, 1, 10, true);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_ahead_waits_for_the_one_that_is_behind() {
-        let mut progress = Progress::new(2, false);
+        let mut progress = FlightProgress::new(2, false);
         for id in 1..=4 {
             progress.begin(id, 1, 0, Vec::new());
             progress.sent(id as usize % 2, id, 1, true);
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn refused_rows_are_told_when_the_rest_of_their_write_is_durable() {
-        let mut progress = Progress::new(1, true);
+        let mut progress = FlightProgress::new(1, true);
         progress.begin(1, 1, 0, Vec::new());
         progress.sent(0, 1, 1, true);
         progress.begin(2, 9, 0, vec![refusal()]);

@@ -20,17 +20,17 @@ use futures::future::try_join_all;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::ack::{self, Durable};
+use super::ack::{self, ServerProgress};
 use super::chunks::Chunks;
 use super::connection::Connection;
 use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::farewell::Farewell;
 use super::plan::{Limits, Part, plan};
-use super::progress::{Progress, cursor};
+use super::progress::{FlightProgress, cursor};
 use super::sql::{self, Rollbacks, Transaction};
 use super::status::{self, Secrets};
-use super::stream::{Failure, Listener, Stream, ended_early};
+use super::stream::{Failure, Listener, PutStream, ended_early};
 use super::target::Ingest;
 use crate::compute;
 use crate::config::{Compression, FlightAcknowledgement};
@@ -43,7 +43,7 @@ pub struct FlightSession {
     pub(super) lanes: Vec<Lane>,
     pub(super) connection: Connection,
     pub(super) shape: Arc<Shape>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ReaderContext>,
     pub(super) since: Option<(Instant, usize)>,
     pub(super) commit_interval: Duration,
     pub(super) commit_bytes: usize,
@@ -80,22 +80,22 @@ pub(super) enum Put {
 /// One stream at a time, and what stays when it is followed by another.
 pub(super) struct Lane {
     index: usize,
-    stream: Option<Stream>,
+    stream: Option<PutStream>,
     encoder: Arc<Mutex<Encoder>>,
     chunks: Chunks,
     /// Before the stream's end: its rows count when this is committed.
     transaction: Option<Transaction>,
     /// What the server had of this lane when the session began.
-    known: Durable,
+    known: ServerProgress,
 }
 
 /// What the readers of the streams and the session both see.
-pub(super) struct Shared {
+pub(super) struct ReaderContext {
     mode: FlightAcknowledgement,
     atomic: bool,
     /// By lane: its rows are in a transaction, so none is kept before the commit.
     revocable: Vec<AtomicBool>,
-    progress: Mutex<Progress>,
+    progress: Mutex<FlightProgress>,
     acknowledgements: Acknowledgements,
     secrets: Secrets,
     /// The credentials were refused: the next connection needs others.
@@ -152,7 +152,7 @@ impl Refusing {
     }
 }
 
-impl Shared {
+impl ReaderContext {
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         mode: FlightAcknowledgement,
@@ -163,12 +163,12 @@ impl Shared {
         stale: Arc<AtomicBool>,
         refusing: Arc<Refusing>,
         pings: Arc<Pings>,
-    ) -> Shared {
-        Shared {
+    ) -> ReaderContext {
+        ReaderContext {
             mode,
             atomic,
             revocable: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
-            progress: Mutex::new(Progress::new(lanes, mode == FlightAcknowledgement::Part)),
+            progress: Mutex::new(FlightProgress::new(lanes, mode == FlightAcknowledgement::Part)),
             acknowledgements,
             secrets: connection.secrets.clone(),
             stale,
@@ -178,13 +178,13 @@ impl Shared {
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, FlightProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes what is known and says what follows from it, in one go: two readers that took turns
     /// between the two would say it in the wrong order.
-    fn settle<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
+    fn settle<T>(&self, change: impl FnOnce(&mut FlightProgress) -> T) -> T {
         let mut progress = self.progress();
         let result = change(&mut progress);
         for acknowledgement in progress.report() {
@@ -224,18 +224,18 @@ impl Shared {
 }
 
 /// Hears the answers on one lane.
-struct Ear {
+struct LaneListener {
     lane: usize,
-    shared: Arc<Shared>,
+    shared: Arc<ReaderContext>,
     /// Whether the end was asked for.
     ending: Arc<AtomicBool>,
     /// Answers so far.
     answers: AtomicUsize,
     /// Who waits for the first answer of a cumulative stream.
-    hello: Mutex<Option<oneshot::Sender<Durable>>>,
+    hello: Mutex<Option<oneshot::Sender<ServerProgress>>>,
 }
 
-impl Listener for Ear {
+impl Listener for LaneListener {
     fn is_owed(&self) -> bool {
         self.shared.mode != FlightAcknowledgement::Stream && self.shared.progress().open(self.lane) > 0
     }
@@ -302,7 +302,7 @@ impl Lane {
             encoder: Arc::new(Mutex::new(Encoder::new(compression, chunks.clone()))),
             chunks,
             transaction: None,
-            known: Durable::default(),
+            known: ServerProgress::default(),
         }
     }
 
@@ -311,8 +311,8 @@ impl Lane {
         &mut self,
         connection: &Connection,
         shape: &Shape,
-        shared: &Arc<Shared>,
-    ) -> Result<&mut Stream> {
+        shared: &Arc<ReaderContext>,
+    ) -> Result<&mut PutStream> {
         if self.stream.is_none() {
             let (stream, _) = self.open(connection, shape, shared).await?;
             return Ok(self.stream.insert(stream));
@@ -326,10 +326,10 @@ impl Lane {
         &mut self,
         connection: &Connection,
         shape: &Shape,
-        shared: &Arc<Shared>,
-    ) -> Result<(Stream, oneshot::Receiver<Durable>)> {
+        shared: &Arc<ReaderContext>,
+    ) -> Result<(PutStream, oneshot::Receiver<ServerProgress>)> {
         let descriptor = match &shape.what {
-            Put::Stream(descriptor) => descriptor.clone(),
+            Put::PutStream(descriptor) => descriptor.clone(),
             Put::Ingest {
                 ingest,
                 made,
@@ -342,16 +342,16 @@ impl Lane {
             }
         };
         let (told, hello) = oneshot::channel();
-        let ear = Ear {
+        let listener = LaneListener {
             lane: self.index,
             shared: Arc::clone(shared),
             ending: Arc::new(AtomicBool::new(false)),
             answers: AtomicUsize::new(0),
             hello: Mutex::new(Some(told)),
         };
-        let ending = Arc::clone(&ear.ending);
+        let ending = Arc::clone(&listener.ending);
         let patience = shape.acknowledgement_timeout;
-        let mut stream = Stream::open(connection, Arc::new(ear), ending, patience);
+        let mut stream = PutStream::open(connection, Arc::new(listener), ending, patience);
         // A new stream knows no dictionaries.
         let encoder = Encoder::new(shape.compression, self.chunks.clone());
         let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
@@ -366,7 +366,7 @@ impl Lane {
         &mut self,
         connection: &Connection,
         shape: &Shape,
-        shared: &Arc<Shared>,
+        shared: &Arc<ReaderContext>,
     ) -> Result<()> {
         let (mut stream, hello) = self.open(connection, shape, shared).await?;
         let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);

@@ -62,7 +62,7 @@ pub enum Failure {
     Ours(Error),
 }
 
-pub struct Stream {
+pub struct PutStream {
     messages: mpsc::Sender<Item>,
     verdict: oneshot::Receiver<Result<()>>,
     reader: AbortHandle,
@@ -152,7 +152,7 @@ impl Stream {
         listener: Arc<dyn Listener>,
         ending: Arc<AtomicBool>,
         patience: Duration,
-    ) -> Stream {
+    ) -> PutStream {
         let (messages, receiver) = mpsc::channel(QUEUE);
         let (told, verdict) = oneshot::channel();
         let pulse = Arc::new(Pulse::new(patience));
@@ -180,7 +180,7 @@ impl Stream {
             // Nobody may be waiting: between calls the session hears of it by its acknowledgements.
             let _ = told.send(listener.ended(verdict));
         });
-        Stream {
+        PutStream {
             messages,
             verdict,
             reader: reader.abort_handle(),
@@ -245,7 +245,7 @@ async fn told(verdict: std::result::Result<Result<()>, oneshot::error::RecvError
     verdict.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the reader of a stream died")))
 }
 
-impl Drop for Stream {
+impl Drop for PutStream {
     fn drop(&mut self) {
         self.reader.abort();
     }
