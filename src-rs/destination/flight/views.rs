@@ -15,14 +15,14 @@ use arrow::buffer::Buffer;
 const INLINE: u32 = 12;
 
 /// What is sent of the data buffers.
-pub enum Plan {
+pub enum ViewBuffers {
     /// Of each buffer that is used: its index and the bytes of it, in the order they are sent.
     Cut(Vec<(usize, Range<usize>)>),
     /// One new buffer of so many bytes.
     Gather(usize),
 }
 
-pub fn plan(array: &BinaryViewArray) -> Plan {
+pub fn plan(array: &BinaryViewArray) -> ViewBuffers {
     let mut ranges: Vec<Range<usize>> = vec![
         Range {
             start: usize::MAX,
@@ -44,17 +44,17 @@ pub fn plan(array: &BinaryViewArray) -> Plan {
     let cut: usize = used.iter().map(|(_, range)| range.len()).sum();
     // A quarter of it unused is cheaper to send than to sort out; and a view's offset has 31 bits.
     if cut <= needed + needed / 4 || i32::try_from(needed).is_err() {
-        Plan::Cut(used)
+        ViewBuffers::Cut(used)
     } else {
-        Plan::Gather(needed)
+        ViewBuffers::Gather(needed)
     }
 }
 
-impl Plan {
+impl ViewBuffers {
     pub fn buffers(&self) -> usize {
         match self {
-            Plan::Cut(used) => used.len(),
-            Plan::Gather(_) => 1,
+            ViewBuffers::Cut(used) => used.len(),
+            ViewBuffers::Gather(_) => 1,
         }
     }
 
@@ -65,7 +65,7 @@ impl Plan {
         mut take: impl FnMut(usize, Box<dyn FnOnce() -> Buffer + '_>),
     ) {
         match self {
-            Plan::Cut(used) => {
+            ViewBuffers::Cut(used) => {
                 for (index, range) in used {
                     let buffer = &array.data_buffers()[*index];
                     take(
@@ -74,7 +74,7 @@ impl Plan {
                     );
                 }
             }
-            Plan::Gather(length) => take(*length, Box::new(move || gather(array, *length))),
+            ViewBuffers::Gather(length) => take(*length, Box::new(move || gather(array, *length))),
         }
     }
 
@@ -82,7 +82,7 @@ impl Plan {
     pub fn views(&self, array: &BinaryViewArray) -> Buffer {
         let unmoved =
             |(sent, (index, range)): (usize, &(usize, Range<usize>))| sent == *index && range.start == 0;
-        if let Plan::Cut(used) = self
+        if let ViewBuffers::Cut(used) = self
             && used.iter().enumerate().all(unmoved)
             && array.null_count() == 0
         {
@@ -93,7 +93,7 @@ impl Plan {
             .map(|(row, view)| if array.is_null(row) { 0 } else { *view })
             .collect();
         let mut moved = vec![(0_usize, 0_usize); array.data_buffers().len()];
-        if let Plan::Cut(used) = self {
+        if let ViewBuffers::Cut(used) = self {
             for (sent, (index, range)) in used.iter().enumerate() {
                 moved[*index] = (sent, range.start);
             }
@@ -101,8 +101,8 @@ impl Plan {
         let mut gathered = 0;
         for (row, length, buffer, offset) in outside(array) {
             let (buffer, offset) = match self {
-                Plan::Cut(_) => (moved[buffer].0, offset - moved[buffer].1),
-                Plan::Gather(_) => (0, gathered),
+                ViewBuffers::Cut(_) => (moved[buffer].0, offset - moved[buffer].1),
+                ViewBuffers::Gather(_) => (0, gathered),
             };
             gathered += length;
             let head = views[row] & u128::from(u64::MAX);
