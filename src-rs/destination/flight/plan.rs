@@ -34,14 +34,14 @@ pub struct Limits {
 }
 
 #[derive(Debug, Default)]
-pub struct Plan {
-    pub parts: Vec<Part>,
+pub struct MessagePlan {
+    pub parts: Vec<MessagePart>,
     pub refused: Vec<Rejection>,
 }
 
 /// Some consecutive rows of a write, but for refused ones between them.
 #[derive(Debug, Default, Clone)]
-pub struct Part {
+pub struct MessagePart {
     slices: Vec<Slice>,
     bytes: usize,
     bitmaps: usize,
@@ -59,7 +59,7 @@ struct Slice {
     rows: usize,
 }
 
-impl Part {
+impl MessagePart {
     /// The rows of it in one batch.
     ///
     /// # Errors
@@ -97,8 +97,8 @@ impl Part {
 }
 
 /// Plans the rows of a write after the first `skip`.
-pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> Plan {
-    let mut plan = Plan::default();
+pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> MessagePlan {
+    let mut plan = MessagePlan::default();
     let mut seen = 0;
     for (index, batch) in batches.iter().enumerate() {
         let mut start = skip.saturating_sub(seen).min(batch.num_rows());
@@ -164,10 +164,10 @@ fn fitting(
     }
 }
 
-impl Plan {
+impl MessagePlan {
     fn add(&mut self, slice: Slice, measured: Measure, first: usize, limits: Limits) {
         let Measure { bytes, bitmaps, .. } = measured;
-        let fits = |last: &Part| {
+        let fits = |last: &MessagePart| {
             let bytes = last.bytes + bytes;
             bytes <= COMPANY && bytes + last.bitmaps + bitmaps <= limits.message
         };
@@ -179,7 +179,7 @@ impl Plan {
                 last.rows += slice.rows;
                 last.through = first + slice.rows;
             }
-            _ => self.parts.push(Part {
+            _ => self.parts.push(MessagePart {
                 slices: vec![slice],
                 bytes,
                 bitmaps,

@@ -26,7 +26,7 @@ use super::connection::Connection;
 use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::farewell::Farewell;
-use super::plan::{Limits, Part, plan};
+use super::plan::{Limits, MessagePart, plan};
 use super::progress::{FlightProgress, cursor};
 use super::sql::{self, Rollbacks, Transaction};
 use super::status::{self, Secrets};
@@ -168,7 +168,7 @@ impl ReaderContext {
             mode,
             atomic,
             revocable: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
-            progress: Mutex::new(FlightProgress::new(lanes, mode == FlightAcknowledgement::Part)),
+            progress: Mutex::new(FlightProgress::new(lanes, mode == FlightAcknowledgement::MessagePart)),
             acknowledgements,
             secrets: connection.secrets.clone(),
             stale,
@@ -245,7 +245,7 @@ impl Listener for LaneListener {
         match self.shared.mode {
             // What such a server answers is its own affair. Up to one for each part it may be at work.
             FlightAcknowledgement::Stream => Ok(answers <= self.shared.progress().open(self.lane)),
-            FlightAcknowledgement::Part => {
+            FlightAcknowledgement::MessagePart => {
                 if self.shared.settle(|progress| progress.part(self.lane)) {
                     return Ok(true);
                 }
@@ -537,7 +537,7 @@ async fn encode(
     encoder: &Arc<Mutex<Encoder>>,
     shape: &Arc<Shape>,
     write: &Arc<Write>,
-    part: &Part,
+    part: &MessagePart,
     lane: usize,
 ) -> Result<Vec<Message>> {
     let metadata = match shape.epoch {
