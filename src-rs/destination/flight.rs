@@ -49,7 +49,7 @@ use self::connection::Connection;
 use self::plan::Limits;
 use self::session::{FlightSession, Lane, Pings, Put, Refusing, Shape, ReaderContext};
 use self::sql::Rollbacks;
-use self::target::{Target, What};
+use self::target::{FlightTarget, What};
 use super::headers::Headers;
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};
 use crate::callbacks::HeadersReason;
@@ -61,7 +61,7 @@ use crate::outcome::Position;
 const METADATA: usize = 512;
 
 pub struct Flight {
-    target: Target,
+    target: FlightTarget,
     config: Config,
     headers: Headers,
     /// Sessions so far; what each says to a server that counts them.
@@ -87,7 +87,7 @@ pub fn answers_to(scheme: &str) -> bool {
 /// # Errors
 /// `CONFIG_INVALID` for a target that means nothing.
 pub fn validate(target: &str, config: &Config) -> Result<()> {
-    Target::parse(target, config).map(|_| ())
+    FlightTarget::parse(target, config).map(|_| ())
 }
 
 impl Flight {
@@ -98,7 +98,7 @@ impl Flight {
     /// `UNAUTHENTICATED`, `PERMISSION_DENIED` as the server says.
     pub async fn connect(target: &str, config: &Config) -> Result<Flight> {
         let flight = Flight {
-            target: Target::parse(target, config)?,
+            target: FlightTarget::parse(target, config)?,
             headers: Headers::new(
                 config.headers.clone(),
                 config.header_provider.clone(),

@@ -46,7 +46,7 @@ use self::credentials::{Credentials, Granted};
 use self::http::Http;
 use self::normalise::StreamConversion;
 use self::session::{Rotations, WatcherContext, ZerobusSession};
-use self::target::Target;
+use self::target::ZerobusTarget;
 use self::token::TokenScope;
 use super::flight::{connection, nearby};
 use super::tls::Material;
@@ -60,7 +60,7 @@ use crate::handoff::can_own;
 const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 pub struct Zerobus {
-    target: Target,
+    target: ZerobusTarget,
     config: Config,
     sdk: ZerobusSdk,
     credentials: Arc<Credentials>,
@@ -101,7 +101,7 @@ pub fn answers_to(scheme: &str) -> bool {
 /// # Errors
 /// `CONFIG_INVALID` for a target that means nothing.
 pub fn validate(target: &str, config: &Config) -> Result<()> {
-    Target::parse(target, config).map(|_| ())
+    ZerobusTarget::parse(target, config).map(|_| ())
 }
 
 impl Zerobus {
@@ -120,7 +120,7 @@ impl Zerobus {
         config: &Config,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Zerobus> {
-        let target = Target::parse(target, config)?;
+        let target = ZerobusTarget::parse(target, config)?;
         let is_set = |name: &&str| environment(name).is_some_and(|value| !value.is_empty());
         let direct = target.loopback || !PROXIES.iter().any(is_set);
         let (credentials, catalog) = Credentials::new(&target, config, environment)?;
@@ -361,7 +361,7 @@ impl TlsConfig for Wire {
     }
 }
 
-fn sdk(target: &Target, config: &Config) -> Result<ZerobusSdk> {
+fn sdk(target: &ZerobusTarget, config: &Config) -> Result<ZerobusSdk> {
     super::install_crypto();
     let tls = match target.tls {
         true => Some(Material::read(&config.tls)?.tonic()?),

@@ -32,7 +32,7 @@ use url::Url;
 use super::errors::{Classifier, credentials};
 use super::local::Synced;
 use super::retry_after::Connector;
-use super::target::{self, Target};
+use super::target::{self, DeltaTarget};
 use crate::error::{Code, Error, Result};
 use crate::file_system::{Disk, RealDisk};
 
@@ -55,7 +55,7 @@ impl Location {
     /// `CONFIG_INVALID` for a URL or storage option that means nothing.
     pub fn parse(target: &str, storage: &BTreeMap<String, String>) -> Result<Location> {
         let classifier = credentials(storage);
-        let Target { url, local } = target::parse(target)?;
+        let DeltaTarget { url, local } = target::parse(target)?;
         let poisoned = Arc::new(AtomicBool::new(false));
         let store: Arc<dyn ObjectStore> = if local.is_some() {
             let disk = Arc::new(RealDisk);

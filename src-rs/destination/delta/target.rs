@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 
 /// Where a table is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct DeltaTarget {
     /// Of the table's directory, with a slash at its end.
     pub url: Url,
     /// The table's directory, if it is on this machine.
@@ -28,7 +28,7 @@ pub struct Target {
 ///
 /// # Errors
 /// `CONFIG_INVALID` for a target that names no table, or not one alone.
-pub fn parse(target: &str) -> Result<Target> {
+pub fn parse(target: &str) -> Result<DeltaTarget> {
     let rest = target.strip_prefix("delta:").unwrap_or(target);
     if rest.is_empty() {
         return Err(invalid("delta: needs a path or a URL after the colon"));
@@ -78,7 +78,7 @@ fn has_scheme(text: &str) -> bool {
     })
 }
 
-fn of_url(rest: &str) -> Result<Target> {
+fn of_url(rest: &str) -> Result<DeltaTarget> {
     if !rest.contains("://") && !rest.starts_with("file:/") {
         return Err(invalid(format!(
             "delta: a URL has :// after its scheme; a path with a colon begins with ./, as in delta:./{rest}"
@@ -120,7 +120,7 @@ fn of_url(rest: &str) -> Result<Target> {
         url.set_path(&path);
     }
     if url.scheme() != "file" {
-        return Ok(Target { url, local: None });
+        return Ok(DeltaTarget { url, local: None });
     }
     if let Some(host) = url.host_str().filter(|_| !cfg!(windows)) {
         return Err(invalid(format!(
@@ -134,7 +134,7 @@ fn of_url(rest: &str) -> Result<Target> {
     local(path, url)
 }
 
-fn of_path(rest: &str) -> Result<Target> {
+fn of_path(rest: &str) -> Result<DeltaTarget> {
     if rest.starts_with('~') {
         // Shells know what it stands for; here it would be a directory of that name.
         let text = format!(
@@ -168,7 +168,7 @@ fn of_path(rest: &str) -> Result<Target> {
     local(path, url)
 }
 
-fn local(path: PathBuf, url: Url) -> Result<Target> {
+fn local(path: PathBuf, url: Url) -> Result<DeltaTarget> {
     if path.to_string_lossy().contains('%') {
         // The kernel decodes table paths twice, and would look for another directory.
         return Err(invalid(format!(
@@ -176,7 +176,7 @@ fn local(path: PathBuf, url: Url) -> Result<Target> {
             path.display()
         )));
     }
-    Ok(Target {
+    Ok(DeltaTarget {
         url,
         local: Some(path),
     })

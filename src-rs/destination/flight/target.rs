@@ -1,7 +1,7 @@
 //! A target URL → where the server is and what is put there.
 //!
 //! Invariants:
-//! - A [`Target`] holds no secret: a URL with userinfo is refused, because URLs end up in logs.
+//! - A [`FlightTarget`] holds no secret: a URL with userinfo is refused, because URLs end up in logs.
 //! - Every part of the URL means something, or is refused by name.
 //!
 //! It connects to nothing.
@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 
 /// Where batches go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct FlightTarget {
     pub endpoint: Endpoint,
     pub what: What,
 }
@@ -56,10 +56,10 @@ pub enum Mode {
 /// Every scheme that leads here, for the table of schemes in `destination`.
 pub const SCHEMES: [&str; 5] = ["grpc", "grpc+tls", "grpc+unix", "flightsql", "flightsql+tls"];
 
-impl Target {
+impl FlightTarget {
     /// # Errors
     /// `CONFIG_INVALID` saying which part of the URL or which option beside it means nothing.
-    pub fn parse(target: &str, config: &Config) -> Result<Target> {
+    pub fn parse(target: &str, config: &Config) -> Result<FlightTarget> {
         let url = Url::parse(target).map_err(|error| invalid(no_url(target)).caused_by(&error))?;
         if !url.username().is_empty() || url.password().is_some() {
             // The target is not quoted: it holds what must not be shown.
@@ -74,11 +74,11 @@ impl Target {
         let scheme = url.scheme();
         let parsed = match scheme {
             "grpc+unix" => unix(&url, &mut query, config)?,
-            "flightsql" | "flightsql+tls" => Target {
+            "flightsql" | "flightsql+tls" => FlightTarget {
                 endpoint: tcp(&url)?,
                 what: What::Ingest(ingest(&url, &mut query, config)?),
             },
-            _ => Target {
+            _ => FlightTarget {
                 endpoint: tcp(&url)?,
                 what: What::Put(descriptor(segments(&url)?, config)?),
             },
@@ -124,7 +124,7 @@ fn tcp(url: &Url) -> Result<Endpoint> {
     })
 }
 
-fn unix(url: &Url, query: &mut BTreeMap<String, String>, config: &Config) -> Result<Target> {
+fn unix(url: &Url, query: &mut BTreeMap<String, String>, config: &Config) -> Result<FlightTarget> {
     if url.host_str().is_some_and(|host| !host.is_empty()) {
         return Err(invalid(
             "grpc+unix: takes an absolute path: grpc+unix:///run/flight.sock",
@@ -139,7 +139,7 @@ fn unix(url: &Url, query: &mut BTreeMap<String, String>, config: &Config) -> Res
         .split('/')
         .filter(|segment| !segment.is_empty())
         .map(str::to_string);
-    Ok(Target {
+    Ok(FlightTarget {
         endpoint: Endpoint::Unix { path },
         what: What::Put(descriptor(segments.collect(), config)?),
     })
@@ -239,8 +239,8 @@ mod tests {
         Config::from_json(&options).unwrap()
     }
 
-    fn parse(target: &str) -> Result<Target> {
-        Target::parse(target, &Config::default())
+    fn parse(target: &str) -> Result<FlightTarget> {
+        FlightTarget::parse(target, &Config::default())
     }
 
     fn path(segments: &[&str]) -> What {
@@ -272,18 +272,18 @@ mod tests {
     #[test]
     fn a_descriptor_given_by_option_stands_alone() {
         let command = config(json!({"flight": {"descriptor": {"command": "SELECT"}}}));
-        let target = Target::parse("grpc://h:1", &command).unwrap();
+        let target = FlightTarget::parse("grpc://h:1", &command).unwrap();
         assert_eq!(
             target.what,
             What::Put(FlightDescriptor::Command(b"SELECT".to_vec()))
         );
-        assert!(Target::parse("grpc://h:1/a", &command).is_err());
-        assert!(Target::parse("flightsql://h:1/t", &command).is_err());
+        assert!(FlightTarget::parse("grpc://h:1/a", &command).is_err());
+        assert!(FlightTarget::parse("flightsql://h:1/t", &command).is_err());
         let encoded = config(json!({"flight": {"descriptor": {"commandBase64": "AAE="}}}));
-        let target = Target::parse("grpc://h:1", &encoded).unwrap();
+        let target = FlightTarget::parse("grpc://h:1", &encoded).unwrap();
         assert_eq!(target.what, What::Put(FlightDescriptor::Command(vec![0, 1])));
         let named = config(json!({"flight": {"descriptor": {"path": ["x"]}}}));
-        assert_eq!(Target::parse("grpc://h:1", &named).unwrap().what, path(&["x"]));
+        assert_eq!(FlightTarget::parse("grpc://h:1", &named).unwrap().what, path(&["x"]));
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
             json!({"flight": {"streams": 2}}),
             json!({"tls": {"serverName": "x"}}),
         ] {
-            assert!(Target::parse("flightsql://h:1/t", &config(options)).is_err());
+            assert!(FlightTarget::parse("flightsql://h:1/t", &config(options)).is_err());
         }
     }
 }

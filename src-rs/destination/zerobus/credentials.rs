@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 
 use super::super::flight::status::Secrets;
 use super::http::Http;
-use super::target::{Target, invalid};
+use super::target::{ZerobusTarget, invalid};
 use super::token::{TokenScope, Tokens};
 use crate::callbacks::HeadersReason;
 use crate::config::{Config, Secret};
@@ -61,7 +61,7 @@ impl Credentials {
     /// # Errors
     /// `CONFIG_INVALID` saying what is missing and where it can be given.
     pub fn new(
-        target: &Target,
+        target: &ZerobusTarget,
         config: &Config,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<(Credentials, Option<Http>)> {

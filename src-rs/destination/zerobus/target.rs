@@ -1,7 +1,7 @@
 //! A target URL → which workspace, where it is, and which table.
 //!
 //! Invariants:
-//! - A [`Target`] holds no secret: a URL with userinfo is refused, because URLs end up in logs.
+//! - A [`ZerobusTarget`] holds no secret: a URL with userinfo is refused, because URLs end up in logs.
 //! - Plain text goes to this machine and nowhere else.
 //!
 //! It connects to nothing.
@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result};
 pub const SCHEMES: [&str; 2] = ["zerobus", "zerobus+http"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct ZerobusTarget {
     /// As the official crate takes it: scheme and authority.
     pub endpoint: String,
     pub endpoint: Endpoint,
@@ -42,10 +42,10 @@ impl std::fmt::Display for Table {
     }
 }
 
-impl Target {
+impl ZerobusTarget {
     /// # Errors
     /// `CONFIG_INVALID` saying which part of the URL means nothing.
-    pub fn parse(target: &str, config: &Config) -> Result<Target> {
+    pub fn parse(target: &str, config: &Config) -> Result<ZerobusTarget> {
         let url = Url::parse(target).map_err(|error| invalid(no_url(target)).caused_by(&error))?;
         if !url.username().is_empty() || url.password().is_some() {
             // The target is not quoted: it holds what must not be shown.
@@ -87,7 +87,7 @@ impl Target {
             tls,
         };
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        Ok(Target {
+        Ok(ZerobusTarget {
             endpoint,
             endpoint: format!("{scheme}://{host}{port}"),
             workspace: host.split('.').next().unwrap_or(host).to_string(),

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::super::flight::status::Secrets;
 use super::http::Http;
-use super::target::Target;
+use super::target::ZerobusTarget;
 use crate::config::Secret;
 use crate::error::{Code, Error, Result};
 
@@ -51,7 +51,7 @@ pub struct Tokens {
     http: Http,
     client_id: String,
     client_secret: Secret,
-    target: Target,
+    target: ZerobusTarget,
     write: Mutex<Slot>,
     workspace: Mutex<Slot>,
 }
@@ -69,7 +69,7 @@ struct Kept {
 }
 
 impl Tokens {
-    pub fn new(http: Http, client_id: String, client_secret: Secret, target: Target) -> Tokens {
+    pub fn new(http: Http, client_id: String, client_secret: Secret, target: ZerobusTarget) -> Tokens {
         Tokens {
             http,
             client_id,
@@ -200,7 +200,7 @@ fn life(expires_in: &Value) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn resource(target: &Target) -> String {
+fn resource(target: &ZerobusTarget) -> String {
     format!(
         "api://databricks/workspaces/{}/zerobusDirectWriteApi",
         target.workspace
@@ -208,7 +208,7 @@ fn resource(target: &Target) -> String {
 }
 
 /// What the token is to allow: this table and nothing beside it.
-fn details(target: &Target) -> String {
+fn details(target: &ZerobusTarget) -> String {
     let table = &target.table;
     let privilege = |kind: &str, name: String, privileges: &[&str]| {
         json!({
