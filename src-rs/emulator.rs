@@ -42,17 +42,17 @@ use tonic::transport::Server;
 
 pub use self::event::{Event, Observer};
 use self::fault::Faults;
-pub use self::fault::{After, Cause, Fault, Grpc, Kind, Rule, Test};
+pub use self::fault::{After, Cause, Fault, Grpc, Kind, FaultRule, Test};
 use self::listener::Authority;
-use self::table::{Pace, Tables};
-use self::tokens::Tokens;
+use self::table::{CommitSchedule, Tables};
+use self::tokens::IssuedTokens;
 pub use self::types::{Column, Type};
 use crate::error::{Code, Error, Result};
 pub use options::EmulatorConfig;
 
 /// A running emulator. Dropping it stops it in the midst of things; [`Emulator::shutdown`] ends it well.
 pub struct Emulator {
-    shared: Arc<Shared>,
+    shared: Arc<EmulatorState>,
     address: SocketAddr,
     authority: Option<Authority>,
     server: Mutex<Option<JoinHandle<()>>>,
@@ -91,13 +91,13 @@ impl Emulator {
             ),
             false => None,
         };
-        let pace = Pace {
+        let schedule = CommitSchedule {
             interval: config.commit_interval,
             bytes: config.commit_bytes,
         };
-        let shared = Arc::new(Shared {
-            tokens: Tokens::new(config.token_lifetime, &config.tokens),
-            tables: Tables::new(config.lake.clone(), pace, observer.clone()),
+        let shared = Arc::new(EmulatorState {
+            tokens: IssuedTokens::new(config.token_lifetime, &config.tokens),
+            tables: Tables::new(config.lake.clone(), schedule, observer.clone()),
             faults: Faults::default(),
             totals: Totals::default(),
             stop: watch::Sender::new(false),
@@ -236,9 +236,9 @@ impl fmt::Debug for Emulator {
 }
 
 /// What everything in an emulator shares.
-struct Shared {
+struct EmulatorState {
     config: EmulatorConfig,
-    tokens: Tokens,
+    tokens: IssuedTokens,
     tables: Tables,
     faults: Faults,
     totals: Totals,
@@ -248,7 +248,7 @@ struct Shared {
     gone: watch::Sender<bool>,
 }
 
-impl Shared {
+impl EmulatorState {
     /// Returns when the emulator is to stop.
     async fn stopping(&self) {
         let mut stop = self.stop.subscribe();
@@ -258,7 +258,7 @@ impl Shared {
 }
 
 fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<EmulatorState>,
     listener: TcpListener,
     authority: Option<&Authority>,
 ) -> impl Future<Output = ()> + use<> {

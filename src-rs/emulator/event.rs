@@ -169,9 +169,9 @@ impl fmt::Display for Event {
 
 /// Who is told. Called on the emulator's own threads: it must not block.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<Told>>);
+pub struct Observer(Option<Arc<EventCallback>>);
 
-type Told = dyn Fn(&Event) + Send + Sync;
+type EventCallback = dyn Fn(&Event) + Send + Sync;
 
 impl Observer {
     pub fn new(told: impl Fn(&Event) + Send + Sync + 'static) -> Observer {

@@ -59,11 +59,11 @@ pub enum Kind {
     /// Error 6006: come back in a while. With a time the server says how long.
     Pause { time: Option<Duration> },
     /// Batches with rows like these are refused whole.
-    Reject(Rule),
+    Reject(FaultRule),
     /// More open streams than that are refused.
     Limit { streams: usize },
     /// The token endpoint answers this.
-    Token { status: u16 },
+    IssuedToken { status: u16 },
 }
 
 impl Kind {
@@ -72,7 +72,7 @@ impl Kind {
         use Kind::*;
         !matches!(
             self,
-            Refuse { .. } | RefuseSchema { .. } | Reject(_) | Limit { .. } | Token { .. }
+            Refuse { .. } | RefuseSchema { .. } | Reject(_) | Limit { .. } | IssuedToken { .. }
         )
     }
 
@@ -90,7 +90,7 @@ impl Kind {
             Kind::Pause { .. } => "pause",
             Kind::Reject(_) => "reject",
             Kind::Limit { .. } => "limit",
-            Kind::Token { .. } => "token",
+            Kind::IssuedToken { .. } => "token",
         }
     }
 
@@ -182,7 +182,7 @@ impl Cause {
 
 /// Which rows are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct FaultRule {
     pub column: String,
     pub test: Test,
 }
@@ -195,7 +195,7 @@ pub enum Test {
     Null,
 }
 
-impl Rule {
+impl FaultRule {
     /// The first row of the batch that the rule refuses. A column that is not there refuses nothing,
     /// nor does a value that is none of the column's type.
     pub fn first_refused(&self, batch: &RecordBatch) -> Option<usize> {
@@ -277,8 +277,8 @@ impl Faults {
             stream: 0,
             fired: HashSet::new(),
         };
-        match self.next(&mut anyone, |fault| matches!(fault.kind, Kind::Token { .. })) {
-            Some(Kind::Token { status }) => Some(status),
+        match self.next(&mut anyone, |fault| matches!(fault.kind, Kind::IssuedToken { .. })) {
+            Some(Kind::IssuedToken { status }) => Some(status),
             _ => None,
         }
     }

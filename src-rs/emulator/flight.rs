@@ -12,18 +12,18 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Shared;
+use super::EmulatorState;
 use super::listener::Link;
 use super::stream;
 use super::stream::Caller;
 
-pub fn service(shared: Arc<Shared>) -> FlightServiceServer<Flight> {
+pub fn service(shared: Arc<EmulatorState>) -> FlightServiceServer<Flight> {
     let limit = shared.config.max_message_size;
     FlightServiceServer::new(Flight { shared }).max_decoding_message_size(limit)
 }
 
 pub struct Flight {
-    shared: Arc<Shared>,
+    shared: Arc<EmulatorState>,
 }
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;

@@ -20,10 +20,10 @@ use tonic::Status;
 
 use super::event::Event;
 use super::table::Table;
-use super::tokens::Scope;
-use super::{Shared, TableName};
+use super::tokens::TokenGrant;
+use super::{EmulatorState, TableName};
 
-pub fn router(shared: Arc<Shared>) -> Router {
+pub fn router(shared: Arc<EmulatorState>) -> Router {
     let mut router = Router::new();
     // The second: of a catalog's URL that ends in a slash, behind which clients put the path.
     for root in ["", "/"] {
@@ -40,7 +40,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
 
 /// What nothing here answers to.
 async fn unserved(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<EmulatorState>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -97,7 +97,7 @@ impl Refusal {
     }
 }
 
-async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, RawForm(body): RawForm) -> Response {
+async fn token(State(shared): State<Arc<EmulatorState>>, headers: HeaderMap, RawForm(body): RawForm) -> Response {
     let form: HashMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
     match issue(&shared, &headers, &form) {
         Ok(reply) => Json(reply).into_response(),
@@ -113,7 +113,7 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, RawForm(bo
     }
 }
 
-fn issue(shared: &Shared, headers: &HeaderMap, form: &HashMap<String, String>) -> Result<Value, Refusal> {
+fn issue(shared: &EmulatorState, headers: &HeaderMap, form: &HashMap<String, String>) -> Result<Value, Refusal> {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let client = match field("grant_type") {
         "client_credentials" => client(shared, headers)?,
@@ -135,7 +135,7 @@ fn issue(shared: &Shared, headers: &HeaderMap, form: &HashMap<String, String>) -
     }
     let scope = scope(form)?;
     let table = match &scope {
-        Scope::Table(table) => Some(table.full().to_string()),
+        TokenGrant::Table(table) => Some(table.full().to_string()),
         _ => None,
     };
     if let Some(status) = shared.faults.at_token(table.as_deref().unwrap_or_default()) {
@@ -164,7 +164,7 @@ fn issue(shared: &Shared, headers: &HeaderMap, form: &HashMap<String, String>) -
 }
 
 /// Who asks, by HTTP Basic.
-fn client(shared: &Shared, headers: &HeaderMap) -> Result<String, Refusal> {
+fn client(shared: &EmulatorState, headers: &HeaderMap) -> Result<String, Refusal> {
     let text = authorization(headers).ok_or_else(|| Refusal::client("HTTP Basic is missing"))?;
     let decoded = text
         .split_once(' ')
@@ -188,9 +188,9 @@ fn client(shared: &Shared, headers: &HeaderMap) -> Result<String, Refusal> {
 
 /// What the token is asked for: with `resource` and `authorization_details` a table, without them the
 /// table API alone.
-fn scope(form: &HashMap<String, String>) -> Result<Scope, Refusal> {
+fn scope(form: &HashMap<String, String>) -> Result<TokenGrant, Refusal> {
     let (resource, details) = match (form.get("resource"), form.get("authorization_details")) {
-        (None, None) => return Ok(Scope::Catalog),
+        (None, None) => return Ok(TokenGrant::Catalog),
         (Some(resource), Some(details)) => (resource, details),
         _ => {
             let text = "resource and authorization_details go together";
@@ -238,10 +238,10 @@ fn scope(form: &HashMap<String, String>) -> Result<Scope, Refusal> {
     if !operations.is_null() && !holds(operations, "zerobuswrite") {
         return Err(bad("the operation zerobuswrite is not asked for".into()));
     }
-    Ok(Scope::Table(table))
+    Ok(TokenGrant::Table(table))
 }
 
-async fn table(State(shared): State<Arc<Shared>>, headers: HeaderMap, Path(name): Path<String>) -> Response {
+async fn table(State(shared): State<Arc<EmulatorState>>, headers: HeaderMap, Path(name): Path<String>) -> Response {
     let refuse = |status: StatusCode, code: &str, message: String| {
         (status, Json(json!({ "error_code": code, "message": message }))).into_response()
     };

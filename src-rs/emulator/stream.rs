@@ -29,8 +29,8 @@ use super::event::Event;
 use super::fault::{Kind, Seen};
 use super::listener::Link;
 use super::schema;
-use super::table::{self, Durable, Table};
-use super::{Shared, status};
+use super::table::{self, CommitReceiver, Table};
+use super::{EmulatorState, status};
 use crate::error::Code;
 
 /// How long the last word may take to be read before the connection is let go.
@@ -49,7 +49,7 @@ enum End {
     Gone(String),
 }
 
-pub async fn serve(shared: Arc<Shared>, caller: Caller, mut inbound: Streaming<FlightData>, out: Answers) {
+pub async fn serve(shared: Arc<EmulatorState>, caller: Caller, mut inbound: Streaming<FlightData>, out: Answers) {
     let open = shared.totals.open();
     let number = open.number;
     let link = caller.link.clone();
@@ -96,8 +96,8 @@ async fn read_off(inbound: &mut Streaming<FlightData>, out: &Answers) {
 }
 
 /// What set-up found.
-pub struct Opened {
-    pub shared: Arc<Shared>,
+pub struct OpenedStream {
+    pub shared: Arc<EmulatorState>,
     pub table: Arc<Table>,
     pub number: u64,
     pub seen: Seen,
@@ -109,8 +109,8 @@ pub struct Opened {
 }
 
 pub struct Stream {
-    with: Opened,
-    pending: VecDeque<Pending>,
+    with: OpenedStream,
+    pending: VecDeque<UncommittedBatch>,
     /// Batches so far, and so the offset that the next one must have.
     batches: u64,
     received: u64,
@@ -124,14 +124,14 @@ pub struct Stream {
     mark: u64,
 }
 
-struct Pending {
+struct UncommittedBatch {
     offset: u64,
     rows: u64,
-    durable: Durable,
+    durable: CommitReceiver,
 }
 
 impl Stream {
-    pub fn new(with: Opened) -> Stream {
+    pub fn new(with: OpenedStream) -> Stream {
         Stream {
             with,
             pending: VecDeque::new(),
@@ -284,7 +284,7 @@ impl Stream {
         } else {
             self.with.table.write(batch).await
         };
-        self.pending.push_back(Pending {
+        self.pending.push_back(UncommittedBatch {
             offset,
             rows,
             durable,
@@ -410,7 +410,7 @@ impl Stream {
 }
 
 /// The answer to the oldest batch; never, if there is none.
-async fn first(pending: &mut VecDeque<Pending>) -> crate::error::Result<()> {
+async fn first(pending: &mut VecDeque<UncommittedBatch>) -> crate::error::Result<()> {
     match pending.front_mut() {
         Some(pending) => table::outcome((&mut pending.durable).await),
         None => std::future::pending().await,
@@ -455,7 +455,7 @@ pub fn shutting_down() -> Status {
     Status::unavailable("the emulator is shutting down")
 }
 
-pub fn tell_fault(shared: &Shared, table: &str, stream: u64, kind: &Kind) {
+pub fn tell_fault(shared: &EmulatorState, table: &str, stream: u64, kind: &Kind) {
     shared.totals.fault_fired();
     shared.observer.tell(Event::FaultFired {
         table: table.into(),

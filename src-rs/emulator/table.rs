@@ -33,14 +33,14 @@ use crate::outcome::Position;
 
 pub struct Tables {
     lake: Option<PathBuf>,
-    pace: Pace,
+    schedule: CommitSchedule,
     observer: Observer,
     open: Mutex<BTreeMap<String, Arc<Table>>>,
 }
 
 /// When a commit is due.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct CommitSchedule {
     pub interval: Duration,
     pub bytes: usize,
 }
@@ -49,12 +49,12 @@ pub struct Table {
     pub name: TableName,
     pub columns: Vec<Column>,
     pub stored: SchemaRef,
-    pub counters: Counters,
-    orders: mpsc::Sender<Order>,
+    pub counters: TableCounters,
+    commands: mpsc::Sender<Command>,
 }
 
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct TableCounters {
     pub streams: AtomicU64,
     pub received: AtomicU64,
     pub durable: AtomicU64,
@@ -64,19 +64,19 @@ pub struct Counters {
 }
 
 /// What becomes of a batch.
-pub type Durable = oneshot::Receiver<Result<()>>;
+pub type CommitReceiver = oneshot::Receiver<Result<()>>;
 
-enum Order {
+enum Command {
     Write(RecordBatch, oneshot::Sender<Result<()>>),
     Commit,
     Close(oneshot::Sender<Result<()>>),
 }
 
 impl Tables {
-    pub fn new(lake: Option<PathBuf>, pace: Pace, observer: Observer) -> Tables {
+    pub fn new(lake: Option<PathBuf>, schedule: CommitSchedule, observer: Observer) -> Tables {
         Tables {
             lake,
-            pace,
+            schedule,
             observer,
             open: Mutex::default(),
         }
@@ -143,13 +143,13 @@ impl Tables {
             None => Arc::new(Discard::new("discard:")?),
         };
         let stored = types::stored(&columns);
-        let (orders, inbox) = mpsc::channel(64);
+        let (commands, inbox) = mpsc::channel(64);
         let table = Arc::new(Table {
             name: name.clone(),
             columns,
             stored: stored.clone(),
-            counters: Counters::default(),
-            orders,
+            counters: TableCounters::default(),
+            commands,
         });
         let mut writer = Writer {
             table: table.clone(),
@@ -160,7 +160,7 @@ impl Tables {
             waiting: VecDeque::new(),
             since: None,
             bytes: 0,
-            pace: self.pace,
+            schedule: self.schedule,
             observer: self.observer.clone(),
         };
         // The table is there before it has rows, and what cannot be a table is refused here.
@@ -207,21 +207,21 @@ impl Tables {
 
 impl Table {
     /// Hands a batch of `stored` to the writer. Waits while the writer is behind.
-    pub async fn write(&self, batch: RecordBatch) -> Durable {
+    pub async fn write(&self, batch: RecordBatch) -> CommitReceiver {
         let (done, durable) = oneshot::channel();
         // A writer that is gone drops `done`, and the receiver says so.
-        let _ = self.orders.send(Order::Write(batch, done)).await;
+        let _ = self.commands.send(Command::Write(batch, done)).await;
         durable
     }
 
     /// What waits is committed now.
     pub async fn commit(&self) {
-        let _ = self.orders.send(Order::Commit).await;
+        let _ = self.commands.send(Command::Commit).await;
     }
 
     async fn close(&self) -> Result<()> {
         let (done, closed) = oneshot::channel();
-        let _ = self.orders.send(Order::Close(done)).await;
+        let _ = self.commands.send(Command::Close(done)).await;
         closed.await.unwrap_or(Ok(()))
     }
 }
@@ -231,7 +231,7 @@ pub fn outcome(answer: std::result::Result<Result<()>, oneshot::error::RecvError
     answer.unwrap_or_else(|_| Err(Error::new(Code::Unavailable, "the table is closed")))
 }
 
-impl Counters {
+impl TableCounters {
     fn summary(&self) -> TableSummary {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         TableSummary {
@@ -255,7 +255,7 @@ struct Writer {
     /// When the oldest row that waits came.
     since: Option<Instant>,
     bytes: usize,
-    pace: Pace,
+    schedule: CommitSchedule,
     observer: Observer,
 }
 
@@ -270,23 +270,23 @@ struct Waiting {
 }
 
 impl Writer {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         loop {
-            let due = self.since.map(|since| since + self.pace.interval);
-            let order = tokio::select! {
+            let due = self.since.map(|since| since + self.schedule.interval);
+            let command = tokio::select! {
                 biased;
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Some(Order::Commit),
-                order = inbox.recv() => order,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Some(Command::Commit),
+                command = inbox.recv() => order,
             };
-            match order {
-                Some(Order::Write(batch, done)) => {
+            match command {
+                Some(Command::Write(batch, done)) => {
                     self.write(batch, done).await;
-                    if self.bytes >= self.pace.bytes {
+                    if self.bytes >= self.schedule.bytes {
                         self.commit().await;
                     }
                 }
-                Some(Order::Commit) => self.commit().await,
-                Some(Order::Close(done)) => {
+                Some(Command::Commit) => self.commit().await,
+                Some(Command::Close(done)) => {
                     self.commit().await;
                     let closed = match self.session.take() {
                         Some(live) => live.session.close().await,

@@ -1,6 +1,6 @@
 //! Bearer tokens: issued, looked up, expired.
 //!
-//! A token is a random text; it says nothing, and nothing is signed. Tokens never leave this module but
+//! A token is a random text; it says nothing, and nothing is signed. IssuedTokens never leave this module but
 //! to the client that asked.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use crate::config::Secret;
 
 /// What a token is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum TokenGrant {
     /// Streams into this table, and the table API.
     Table(TableName),
     /// The table API.
@@ -23,27 +23,27 @@ pub enum Scope {
     Everything,
 }
 
-pub struct Tokens {
+pub struct IssuedTokens {
     lifetime: Duration,
-    issued: Mutex<HashMap<String, Token>>,
+    issued: Mutex<HashMap<String, IssuedToken>>,
 }
 
-struct Token {
-    scope: Scope,
+struct IssuedToken {
+    scope: TokenGrant,
     /// Never, if none.
     expires: Option<Instant>,
 }
 
-impl Tokens {
-    pub fn new(lifetime: Duration, given: &[Secret]) -> Tokens {
+impl IssuedTokens {
+    pub fn new(lifetime: Duration, given: &[Secret]) -> IssuedTokens {
         let forever = |secret: &Secret| {
-            let token = Token {
-                scope: Scope::Everything,
+            let token = IssuedToken {
+                scope: TokenGrant::Everything,
                 expires: None,
             };
             (secret.reveal().to_string(), token)
         };
-        Tokens {
+        IssuedTokens {
             lifetime,
             issued: Mutex::new(given.iter().map(forever).collect()),
         }
@@ -53,12 +53,12 @@ impl Tokens {
         self.lifetime
     }
 
-    pub fn issue(&self, scope: Scope) -> String {
+    pub fn issue(&self, scope: TokenGrant) -> String {
         let text = format!("emulator-{}", Uuid::new_v4().simple());
         let now = Instant::now();
         let mut issued = self.lock();
         issued.retain(|_, token| token.expires.is_none_or(|expires| expires > now));
-        let token = Token {
+        let token = IssuedToken {
             scope,
             expires: Some(now + self.lifetime),
         };
@@ -70,7 +70,7 @@ impl Tokens {
     ///
     /// # Errors
     /// A sentence that says why it allows nothing.
-    pub fn scope(&self, authorization: Option<&str>) -> Result<Scope, &'static str> {
+    pub fn scope(&self, authorization: Option<&str>) -> Result<TokenGrant, &'static str> {
         let token = bearer(authorization).ok_or("a bearer token is missing")?;
         match self.lock().get(token) {
             None => Err("the token is not known"),
@@ -88,7 +88,7 @@ impl Tokens {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Token>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, IssuedToken>> {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::group::{Group, describe, mistakes, nearest};
-use crate::emulator::{After, Cause, Fault, Grpc, Kind, Rule, TableName, Test};
+use crate::emulator::{After, Cause, Fault, Grpc, Kind, FaultRule, TableName, Test};
 use crate::error::{Error, Issue, Result};
 
 pub(super) fn faults(root: &mut Group<'_>) -> Vec<Fault> {
@@ -142,7 +142,7 @@ fn fault(path: String, given: &Value, issues: &mut Vec<Issue>) -> Option<Fault> 
         "limit" => Kind::Limit {
             streams: group.count("streams", 1, 0),
         },
-        "token" => Kind::Token {
+        "token" => Kind::IssuedToken {
             status: http_status(&mut group),
         },
         other => {
@@ -203,7 +203,7 @@ fn http_status(group: &mut Group<'_>) -> u16 {
     }
 }
 
-fn rule(group: &mut Group<'_>) -> Option<Rule> {
+fn rule(group: &mut Group<'_>) -> Option<FaultRule> {
     let column = group.text("column");
     let mut tests = Vec::new();
     for (name, test) in [
@@ -232,7 +232,7 @@ fn rule(group: &mut Group<'_>) -> Option<Rule> {
         let text = "takes exactly one of equals, below, above and null";
         group.issue("column", text.into(), None);
     }
-    Some(Rule {
+    Some(FaultRule {
         column,
         test: tests.pop()?,
     })

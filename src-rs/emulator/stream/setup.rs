@@ -14,9 +14,9 @@ use super::super::fault::Kind;
 use super::super::listener::Link;
 use super::super::schema::{self, Mismatch};
 use super::super::table::Table;
-use super::super::tokens::Scope;
-use super::super::{Shared, TableName, status};
-use super::{Answers, Opened, Stream, by_fault, shutting_down, tell_fault};
+use super::super::tokens::TokenGrant;
+use super::super::{EmulatorState, TableName, status};
+use super::{Answers, OpenedStream, Stream, by_fault, shutting_down, tell_fault};
 use crate::error::{Code, Error};
 
 /// Who asks for a stream, and how.
@@ -28,20 +28,20 @@ pub struct Caller {
 }
 
 /// Of which table, if that is known, and why.
-pub type Refused = (Option<String>, Status);
+pub type SetupRefusal = (Option<String>, Status);
 
 /// From the first frame and what was said before it to a stream that may begin.
 ///
 /// # Errors
 /// The status with which it is refused.
 pub async fn set_up(
-    shared: &Arc<Shared>,
+    shared: &Arc<EmulatorState>,
     caller: Caller,
     number: u64,
     open: usize,
     inbound: &mut Streaming<FlightData>,
     out: Answers,
-) -> Result<Stream, Refused> {
+) -> Result<Stream, SetupRefusal> {
     let Some(name) = caller.table.as_deref() else {
         let text = "the metadata x-databricks-zerobus-table-name is missing";
         return Err((None, Status::invalid_argument(text)));
@@ -74,14 +74,14 @@ pub async fn set_up(
     }
     let scope = shared.tokens.scope(authorization);
     match scope.map_err(|text| refuse(Status::unauthenticated(text)))? {
-        Scope::Everything => {}
-        Scope::Table(table) if table == table_name => {}
-        Scope::Table(_) => {
+        TokenGrant::Everything => {}
+        TokenGrant::Table(table) if table == table_name => {}
+        TokenGrant::Table(_) => {
             return Err(refuse(Status::permission_denied(
                 "the token is for another table",
             )));
         }
-        Scope::Catalog => {
+        TokenGrant::Catalog => {
             return Err(refuse(Status::permission_denied(
                 "the token is not one for writing to a table",
             )));
@@ -118,7 +118,7 @@ pub async fn set_up(
         stream: number,
         client: caller.client,
     });
-    Ok(Stream::new(Opened {
+    Ok(Stream::new(OpenedStream {
         shared: shared.clone(),
         table,
         number,
@@ -130,7 +130,7 @@ pub async fn set_up(
     }))
 }
 
-async fn find(shared: &Shared, name: &TableName, schema: &Schema) -> Result<Arc<Table>, Status> {
+async fn find(shared: &EmulatorState, name: &TableName, schema: &Schema) -> Result<Arc<Table>, Status> {
     let lost = |error: Error| match error.code() {
         Code::SchemaMismatch => Status::invalid_argument(error.to_string()),
         _ => Status::unavailable(error.to_string()),

@@ -1,4 +1,4 @@
-//! Tokens and tables over HTTP, asked by hand.
+//! IssuedTokens and tables over HTTP, asked by hand.
 
 use arrow_flight::Empty;
 use arrow_ingest::emulator::Event;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arrow_ingest::emulator::{After, Cause, Emulator, EmulatorConfig, Event, Fault, Grpc, Kind, Rule, Test};
+use arrow_ingest::emulator::{After, Cause, Emulator, EmulatorConfig, Event, Fault, Grpc, Kind, FaultRule, Test};
 use arrow_ingest::error::{Code, Error};
 use serde_json::{Value, json};
 
@@ -121,7 +121,7 @@ fn a_fault_is_written_as_text_or_as_an_object() {
         }
     );
     let rule = |test| {
-        Kind::Reject(Rule {
+        Kind::Reject(FaultRule {
             column: "x".into(),
             test,
         })
