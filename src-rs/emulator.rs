@@ -42,7 +42,7 @@ use tonic::transport::Server;
 
 pub use self::event::{Event, Observer};
 use self::fault::Faults;
-pub use self::fault::{After, Cause, Fault, Grpc, Kind, FaultRule, Test};
+pub use self::fault::{After, Cause, Fault, FaultRule, Grpc, Kind, Test};
 use self::listener::Authority;
 use self::table::{CommitSchedule, Tables};
 use self::tokens::IssuedTokens;

@@ -27,8 +27,8 @@ mod file;
 mod grouping;
 mod local;
 mod log;
-mod retry_after;
 mod partitions;
+mod retry_after;
 mod stats;
 mod storage;
 mod table;
@@ -52,12 +52,12 @@ use uuid::Uuid;
 use self::checkpoint::Checkpoints;
 use self::commit::{Append, Done, View};
 use self::conform::TableConversion;
-use self::encoder::{Encoders, EncoderInput};
-use self::file::{Finished, FileSpec, UPLOADS};
+use self::encoder::{EncoderInput, Encoders};
+use self::file::{FileSpec, Finished, UPLOADS};
 use self::partitions::Splitter;
 use self::stats::StatisticsColumns;
 use self::storage::Location;
-use self::table::{Table, AppTransaction};
+use self::table::{AppTransaction, TableVersion};
 pub use self::target::meant;
 
 use super::{
@@ -78,7 +78,7 @@ pub struct Delta {
     config: Config,
     checkpoints: Checkpoints,
     /// The table as it was found, before any producer had to do with it.
-    found: Mutex<Option<Table>>,
+    found: Mutex<Option<TableVersion>>,
     producers: Mutex<HashMap<Uuid, Arc<SharedView>>>,
 }
 
@@ -146,7 +146,7 @@ impl Delta {
     }
 
     /// Whether the table is one that this client can append to; none if it may be created.
-    fn accept(&self, table: Option<Table>) -> Result<Option<Table>> {
+    fn accept(&self, table: Option<TableVersion>) -> Result<Option<TableVersion>> {
         let Some(table) = table else {
             if self.config.create_if_missing {
                 return Ok(None);
@@ -184,7 +184,12 @@ impl Delta {
     }
 
     /// The table and how batches of this schema become its rows, created or widened if need be.
-    async fn prepare(&self, opening: &Opening, view: &mut View, app: &str) -> Result<(Table, TableConversion)> {
+    async fn prepare(
+        &self,
+        opening: &Opening,
+        view: &mut View,
+        app: &str,
+    ) -> Result<(TableVersion, TableConversion)> {
         self.refuse_if_poisoned()?;
         let now = match view.looked {
             true => view.catch_up(&self.location, app).await?,
@@ -209,7 +214,7 @@ impl Delta {
             }
         };
         let grow = self.config.delta.schema_evolution == SchemaEvolution::Merge;
-        let plan_for = |table: &Table| {
+        let plan_for = |table: &TableVersion| {
             let by = table.metadata().partition_columns();
             TableConversion::new(&opening.schema, table.schema(), by, grow)
         };
@@ -267,7 +272,9 @@ impl Destination for Delta {
                 .catch_up(&self.location, None, None)
                 .await?
                 .map(|(table, _)| table),
-            _ => Table::read(&self.location, None).await?.map(|(table, _)| table),
+            _ => TableVersion::read(&self.location, None)
+                .await?
+                .map(|(table, _)| table),
         };
         let accepted = self.accept(now)?;
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = accepted;
@@ -403,7 +410,7 @@ impl Session for DeltaSession {
         self.sync_directories(&files).await?;
         let version = if files.is_empty() {
             // Writes without a row leave nothing to commit.
-            self.view.lock().await.table.as_ref().map(Table::version)
+            self.view.lock().await.table.as_ref().map(TableVersion::version)
         } else {
             let adds = files.iter().map(|file| file.add.clone()).collect();
             // Before the commit: if this call is cancelled in the midst of it, nobody knows.
@@ -454,7 +461,7 @@ impl DeltaSession {
         pending: &UncommittedRows,
     ) -> std::result::Result<Done, commit::Failed> {
         let mut view = self.view.lock().await;
-        let before = view.table.as_ref().map(Table::version);
+        let before = view.table.as_ref().map(TableVersion::version);
         let append = Append {
             plan: &self.plan,
             by: &self.by,
@@ -518,7 +525,11 @@ impl DeltaSession {
 }
 
 /// Everything about a write that can be wrong is found here, all of it at once.
-fn part_of(plan: &TableConversion, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
+fn part_of(
+    plan: &TableConversion,
+    splitter: Option<&Mutex<Splitter>>,
+    write: &Write,
+) -> Result<EncoderInput> {
     conformed(plan, splitter, write).map_err(|error| match error.row() {
         None => error,
         Some(_) => faults::of_write(write, error, |batch| {
@@ -538,7 +549,11 @@ fn held(splitter: &Mutex<Splitter>) -> Result<MutexGuard<'_, Splitter>> {
 }
 
 /// The write as the encoders take it.
-fn conformed(plan: &TableConversion, splitter: Option<&Mutex<Splitter>>, write: &Write) -> Result<EncoderInput> {
+fn conformed(
+    plan: &TableConversion,
+    splitter: Option<&Mutex<Splitter>>,
+    write: &Write,
+) -> Result<EncoderInput> {
     let mut first = 0_u64;
     let mut whole = Vec::with_capacity(write.batches.len());
     let mut numbers = Vec::new();

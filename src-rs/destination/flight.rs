@@ -47,7 +47,7 @@ use tonic::Code as Grpc;
 
 use self::connection::Connection;
 use self::plan::Limits;
-use self::session::{FlightSession, Lane, Pings, Put, Refusing, Shape, ReaderContext};
+use self::session::{FlightSession, Lane, Pings, Put, ReaderContext, Refusing, Shape};
 use self::sql::Rollbacks;
 use self::target::{FlightTarget, What};
 use super::headers::Headers;
@@ -127,7 +127,7 @@ impl Flight {
         let headers = self.headers.ask(reason).await?;
         let silence = self.pings.silence(self.config.flight.keep_alive);
         let met = self.met.load(Ordering::Acquire);
-        let connection = Connection::open(&self.target.endpoint, &self.config, &headers, silence, met).await?;
+        let connection = Connection::open(&self.target.address, &self.config, &headers, silence, met).await?;
         self.met.store(true, Ordering::Release);
         Ok(connection)
     }
@@ -165,7 +165,7 @@ impl Flight {
         let cumulative = flight.acknowledgement == FlightAcknowledgement::Cumulative;
         let shape = Arc::new(Shape {
             what: match &self.target.what {
-                What::Put(descriptor) => Put::PutStream(on_the_wire(descriptor)),
+                What::Put(descriptor) => Put::Stream(on_the_wire(descriptor)),
                 What::Ingest(ingest) => Put::Ingest {
                     ingest: ingest.clone(),
                     made: Arc::clone(&self.made),

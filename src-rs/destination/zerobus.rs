@@ -139,7 +139,7 @@ impl Zerobus {
         zerobus.ask_catalog().await?;
         if direct {
             let patience = config.zerobus.connect_timeout;
-            connection::meet(&zerobus.target.endpoint, &config.tls, patience).await?;
+            connection::meet(&zerobus.target.address, &config.tls, patience).await?;
             zerobus.met.store(true, Ordering::Release);
         }
         Ok(zerobus)
@@ -258,7 +258,12 @@ impl Zerobus {
             .await
     }
 
-    fn shared(&self, acknowledgements: Acknowledgements, wanted: &StreamSchema, granted: &Granted) -> WatcherContext {
+    fn shared(
+        &self,
+        acknowledgements: Acknowledgements,
+        wanted: &StreamSchema,
+        granted: &Granted,
+    ) -> WatcherContext {
         WatcherContext::new(
             acknowledgements,
             Arc::clone(&self.rotations),
@@ -269,7 +274,7 @@ impl Zerobus {
             self.config.zerobus.atomic_refusals,
             self.credentials.on_refusal(granted),
             errors::Server {
-                endpoint: self.target.endpoint.clone(),
+                address: self.target.address.clone(),
                 name: self.config.tls.server_name.clone(),
                 own_ca: self.config.tls.ca.is_some(),
                 met: self.met.load(Ordering::Acquire),

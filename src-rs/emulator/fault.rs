@@ -277,7 +277,9 @@ impl Faults {
             stream: 0,
             fired: HashSet::new(),
         };
-        match self.next(&mut anyone, |fault| matches!(fault.kind, Kind::IssuedToken { .. })) {
+        match self.next(&mut anyone, |fault| {
+            matches!(fault.kind, Kind::IssuedToken { .. })
+        }) {
             Some(Kind::IssuedToken { status }) => Some(status),
             _ => None,
         }

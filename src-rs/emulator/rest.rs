@@ -97,7 +97,11 @@ impl Refusal {
     }
 }
 
-async fn token(State(shared): State<Arc<EmulatorState>>, headers: HeaderMap, RawForm(body): RawForm) -> Response {
+async fn token(
+    State(shared): State<Arc<EmulatorState>>,
+    headers: HeaderMap,
+    RawForm(body): RawForm,
+) -> Response {
     let form: HashMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
     match issue(&shared, &headers, &form) {
         Ok(reply) => Json(reply).into_response(),
@@ -113,7 +117,11 @@ async fn token(State(shared): State<Arc<EmulatorState>>, headers: HeaderMap, Raw
     }
 }
 
-fn issue(shared: &EmulatorState, headers: &HeaderMap, form: &HashMap<String, String>) -> Result<Value, Refusal> {
+fn issue(
+    shared: &EmulatorState,
+    headers: &HeaderMap,
+    form: &HashMap<String, String>,
+) -> Result<Value, Refusal> {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let client = match field("grant_type") {
         "client_credentials" => client(shared, headers)?,
@@ -241,7 +249,11 @@ fn scope(form: &HashMap<String, String>) -> Result<TokenGrant, Refusal> {
     Ok(TokenGrant::Table(table))
 }
 
-async fn table(State(shared): State<Arc<EmulatorState>>, headers: HeaderMap, Path(name): Path<String>) -> Response {
+async fn table(
+    State(shared): State<Arc<EmulatorState>>,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Response {
     let refuse = |status: StatusCode, code: &str, message: String| {
         (status, Json(json!({ "error_code": code, "message": message }))).into_response()
     };

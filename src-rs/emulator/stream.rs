@@ -49,7 +49,12 @@ enum End {
     Gone(String),
 }
 
-pub async fn serve(shared: Arc<EmulatorState>, caller: Caller, mut inbound: Streaming<FlightData>, out: Answers) {
+pub async fn serve(
+    shared: Arc<EmulatorState>,
+    caller: Caller,
+    mut inbound: Streaming<FlightData>,
+    out: Answers,
+) {
     let open = shared.totals.open();
     let number = open.number;
     let link = caller.link.clone();

@@ -276,7 +276,7 @@ impl Writer {
             let command = tokio::select! {
                 biased;
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Some(Command::Commit),
-                command = inbox.recv() => order,
+                command = inbox.recv() => command,
             };
             match command {
                 Some(Command::Write(batch, done)) => {

@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use super::log;
 use super::storage::Location;
-use super::table::Table;
+use super::table::TableVersion;
 
 /// So many versions after one was due it is written, however long it takes.
 const FARTHEST: u64 = 1000;
@@ -100,7 +100,7 @@ impl Checkpoints {
     }
 
     /// After a commit: begins a checkpoint of `table`, which was at version `before`, if one is due.
-    pub fn committed(&self, before: u64, table: &Table) -> Option<JoinHandle<()>> {
+    pub fn committed(&self, before: u64, table: &TableVersion) -> Option<JoinHandle<()>> {
         let version = table.version();
         if !self
             .schedule()
@@ -130,7 +130,7 @@ impl Checkpoints {
 }
 
 /// The table's checkpoint interval, by its own property or the protocol's default.
-fn interval(table: &Table) -> u64 {
+fn interval(table: &TableVersion) -> u64 {
     table
         .metadata()
         .configuration()

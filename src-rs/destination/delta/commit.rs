@@ -22,7 +22,7 @@ use bytes::Bytes;
 use deltalake_core::TableProperty;
 use deltalake_core::kernel::transaction::CommitData;
 use deltalake_core::kernel::{
-    Action, Add, MetadataExt as _, StructField, StructType, AppTransaction as Txn, new_metadata,
+    Action, Add, MetadataExt as _, StructField, StructType, Transaction as Txn, new_metadata,
 };
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::{PutMode, PutOptions};
@@ -32,7 +32,7 @@ use super::errors;
 use super::features;
 use super::log;
 use super::storage::Location;
-use super::table::{Table, AppTransaction};
+use super::table::{AppTransaction, TableVersion};
 use crate::error::{Code, Error, Result};
 
 /// Rounds against other writers before a commit gives up as `CONFLICT`.
@@ -46,7 +46,7 @@ const TRANSACTION_RETENTION: &str = "interval 7 days";
 /// What one producer knows of the table and of its own commits, over all its sessions.
 #[derive(Debug, Default)]
 pub struct View {
-    pub table: Option<Table>,
+    pub table: Option<TableVersion>,
     /// The last of its transactions that the log is known to hold.
     pub last: Option<AppTransaction>,
     /// The highest version that a commit of it may still take, though no answer came.
@@ -57,14 +57,14 @@ pub struct View {
 
 impl View {
     /// Brings the table forward. None if there is no table any more.
-    pub async fn catch_up(&mut self, location: &Location, app: &str) -> Result<Option<Table>> {
+    pub async fn catch_up(&mut self, location: &Location, app: &str) -> Result<Option<TableVersion>> {
         self.look(location, app, None).await?;
         Ok(self.table.clone())
     }
 
     /// Reads the log for what this producer has landed, which nobody has done before.
-    pub async fn look_back(&mut self, location: &Location, app: &str) -> Result<Option<Table>> {
-        let found = Table::read(location, Some(app)).await?;
+    pub async fn look_back(&mut self, location: &Location, app: &str) -> Result<Option<TableVersion>> {
+        let found = TableVersion::read(location, Some(app)).await?;
         self.looked = true;
         let Some((table, own)) = found else {
             self.table = None;
@@ -91,7 +91,7 @@ impl View {
                 Some((table, news)) => (Some(table), Some(news)),
                 None => (None, None),
             },
-            None => match Table::read(location, Some(app)).await? {
+            None => match TableVersion::read(location, Some(app)).await? {
                 Some((table, own)) => {
                     self.last = own.max_by_id(self.last);
                     (Some(table), None)
@@ -108,7 +108,7 @@ impl View {
 
     /// A version that is there can be taken by nobody any more.
     fn settle_doubt(&mut self) {
-        let version = self.table.as_ref().map(Table::version);
+        let version = self.table.as_ref().map(TableVersion::version);
         self.doubt = self.doubt.filter(|doubt| Some(*doubt) > version);
     }
 }
@@ -161,7 +161,12 @@ pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String
 }
 
 /// Adds nullable columns to the table, as a version of its own.
-pub async fn widen(location: &Location, view: &mut View, app: &str, fields: &[StructField]) -> Result<Table> {
+pub async fn widen(
+    location: &Location,
+    view: &mut View,
+    app: &str,
+    fields: &[StructField],
+) -> Result<TableVersion> {
     for _ in 0..ROUNDS {
         let Some(table) = view.table.clone() else {
             return Err(Error::new(Code::NotFound, "the table is gone").during("open"));
@@ -317,7 +322,7 @@ fn failed(error: Error, unanswered: bool) -> Failed {
 }
 
 /// What another writer may change under an append, and what it may not.
-fn fits(table: &Table, plan: &TableConversion, by: &[String]) -> Result<()> {
+fn fits(table: &TableVersion, plan: &TableConversion, by: &[String]) -> Result<()> {
     features::check(table)?;
     if plan.fits(table.schema()) && by == table.metadata().partition_columns() {
         return Ok(());

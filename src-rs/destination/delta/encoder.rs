@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 
 use super::conform::TableConversion;
 use super::dictionaries::Dictionaries;
-use super::file::{Encoded, Encoding, Finished, Output, FileSpec, store};
+use super::file::{Encoded, Encoding, FileSpec, Finished, Output, store};
 use super::grouping::{Gathered, Grouped};
 use super::over;
 use super::partitions::{Key, Splitter};
@@ -125,7 +125,7 @@ impl Encoders {
                 let lane = self.lane();
                 lane.queued.fetch_add(bytes, Ordering::Relaxed);
                 let command = Command::Encode { batches, bytes };
-                if lane.commands.send(order).await.is_err() {
+                if lane.commands.send(command).await.is_err() {
                     self.check()?;
                     return Err(died());
                 }
@@ -338,7 +338,7 @@ impl Drop for EncoderTask {
 
 async fn run(mut writer: Writer, mut inbox: mpsc::Receiver<Command>, queued: Arc<AtomicUsize>) {
     let mut failure: Option<Error> = None;
-    while let Some(order) = inbox.recv().await {
+    while let Some(command) = inbox.recv().await {
         match command {
             Command::Encode { batches, bytes } => {
                 if failure.is_none()
@@ -406,7 +406,12 @@ impl Drop for Held {
 }
 
 impl Writer {
-    fn new(spec: Arc<FileSpec>, key: Arc<Key>, target_file_size: usize, shared: Arc<EncoderTotals>) -> Writer {
+    fn new(
+        spec: Arc<FileSpec>,
+        key: Arc<Key>,
+        target_file_size: usize,
+        shared: Arc<EncoderTotals>,
+    ) -> Writer {
         Writer {
             spec,
             key,

@@ -18,7 +18,7 @@ use std::io;
 
 use object_store::client::HttpError;
 
-use super::retry_after::{RetryAfter, Pause};
+use super::retry_after::{Pause, RetryAfter};
 use crate::error::{Code, Error};
 
 /// What must never be shown, taken from options and environment; and when the store wants to be asked again,
@@ -46,7 +46,7 @@ impl Classifier {
 
     /// What the store asks of the pace of its requests.
     pub fn retry_after(&self) -> &RetryAfter {
-        &self.pace
+        &self.retry_after
     }
 
     fn scrub(&self, text: String) -> String {

@@ -11,13 +11,13 @@ use deltalake_core::kernel::{
     DataType, Metadata, PrimitiveType, Protocol, StructField, StructType, contains_timestampntz,
 };
 
-use super::table::Table;
+use super::table::TableVersion;
 use super::types::Length;
 use crate::error::{Code, Error, Result};
 
 /// # Errors
 /// `UNSUPPORTED` naming every feature that stands in the way.
-pub fn check(table: &Table) -> Result<()> {
+pub fn check(table: &TableVersion) -> Result<()> {
     let found = refused(table.protocol(), table.metadata(), table.schema());
     if found.is_empty() {
         return Ok(());

@@ -154,8 +154,9 @@ impl Encoding {
             // The table's schema is in its log. An Arrow schema in the file would contradict it where
             // dictionaries and views were written.
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(EncodedBytes::default(), Arc::clone(&spec.schema), options)
-            .map_err(|error| spec.classifier.parquet(&error).during("write"))?;
+        let writer =
+            ArrowWriter::try_new_with_options(EncodedBytes::default(), Arc::clone(&spec.schema), options)
+                .map_err(|error| spec.classifier.parquet(&error).during("write"))?;
         Ok(Encoding {
             writer,
             name,
@@ -285,7 +286,11 @@ impl Output {
             }
             OutputSink::Remote(upload, _) => {
                 let put = bytes.put_to(upload).await;
-                put.map_err(|error| spec.classifier.io(&self.staged.name, &error.into()).during("write"))
+                put.map_err(|error| {
+                    spec.classifier
+                        .io(&self.staged.name, &error.into())
+                        .during("write")
+                })
             }
         }
     }

@@ -90,7 +90,9 @@ impl ObjectStore for Synced {
         let path = self.paths.path_to_filesystem(location)?;
         let disk = Arc::clone(&self.disk);
         Ok(Box::new(Upload {
-            staged: Some(Arc::new(blocking(move || StagedObject::create(disk, path)).await?)),
+            staged: Some(Arc::new(
+                blocking(move || StagedObject::create(disk, path)).await?,
+            )),
             length: 0,
             poisoned: Arc::clone(&self.poisoned),
         }))

@@ -52,7 +52,9 @@ impl StatisticsColumns {
         match self {
             StatisticsColumns::First(number) => index < *number,
             // A struct's name stands for all of its fields.
-            StatisticsColumns::Named(names) => (1..=path.len()).any(|depth| names.contains(&path[..depth].join("."))),
+            StatisticsColumns::Named(names) => {
+                (1..=path.len()).any(|depth| names.contains(&path[..depth].join(".")))
+            }
         }
     }
 }
@@ -388,6 +390,9 @@ mod tests {
             StatisticsColumns::of(&pair("delta.dataSkippingNumIndexedCols", "2")),
             StatisticsColumns::First(2)
         );
-        assert_eq!(StatisticsColumns::of(&HashMap::new()), StatisticsColumns::First(32));
+        assert_eq!(
+            StatisticsColumns::of(&HashMap::new()),
+            StatisticsColumns::First(32)
+        );
     }
 }

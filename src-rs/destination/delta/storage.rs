@@ -110,7 +110,11 @@ fn invalid(message: String) -> Error {
     Error::new(Code::ConfigInvalid, message).during("connect")
 }
 
-fn cloud(url: &Url, storage: &BTreeMap<String, String>, classifier: &Classifier) -> Result<Arc<dyn ObjectStore>> {
+fn cloud(
+    url: &Url,
+    storage: &BTreeMap<String, String>,
+    classifier: &Classifier,
+) -> Result<Arc<dyn ObjectStore>> {
     // The AWS, Azure and Google clients may also be asked for TLS before anything else of ours is.
     crate::destination::install_crypto();
     let retry = RetryConfig {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use deltalake_core::kernel::{Metadata, Protocol, StructType};
 
-pub use super::log::Transaction;
+pub use super::log::AppTransaction;
 use super::log::{self, Actions, corrupt};
 use super::storage::Location;
 use crate::destination::{Acknowledgement, Position};
@@ -32,7 +32,7 @@ pub struct TableVersion {
     seen: Instant,
 }
 
-impl Transaction {
+impl AppTransaction {
     /// Every write up to this one is in the table.
     pub fn acknowledged(&self) -> Acknowledgement {
         Acknowledgement::Through {
@@ -46,7 +46,7 @@ impl Transaction {
 #[derive(Debug, Default)]
 pub struct News {
     /// The last transaction of the producer among them.
-    pub own: Option<Transaction>,
+    pub own: Option<AppTransaction>,
     /// The version that is, byte for byte, the commit that was asked about.
     pub ours: Option<u64>,
 }
@@ -74,7 +74,7 @@ impl TableVersion {
     pub async fn read(
         location: &Location,
         app: Option<&str>,
-    ) -> Result<Option<(TableVersion, Option<Transaction>)>> {
+    ) -> Result<Option<(TableVersion, Option<AppTransaction>)>> {
         let Some(newest) = log::read(location, app).await? else {
             return Ok(None);
         };
@@ -127,7 +127,7 @@ impl TableVersion {
             }
             let actions = log::actions(&log::name(version), bytes, app).await?;
             if let Some(id) = actions.own {
-                news.own = Some(Transaction {
+                news.own = Some(AppTransaction {
                     id,
                     version: Some(version),
                 });

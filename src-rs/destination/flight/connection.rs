@@ -26,7 +26,7 @@ use tonic::{Code as Grpc, Request, Status};
 use super::dial::{Dial, Greeting};
 use super::farewell::Farewell;
 use super::status::{self, Secrets};
-use super::target::Endpoint;
+use super::target::ServerAddress;
 use crate::config::{BasicAuth, Config, Secret, Tls};
 use crate::destination::tls;
 use crate::error::{Code, Error, Result};
@@ -54,7 +54,7 @@ impl Connection {
     /// it was met, for a server that speaks another protocol or has a certificate that is not accepted;
     /// `UNAUTHENTICATED` if the handshake is refused.
     pub async fn open(
-        endpoint: &Endpoint,
+        address: &ServerAddress,
         config: &Config,
         headers: &[(String, Secret)],
         silence: Duration,
@@ -72,9 +72,9 @@ impl Connection {
         }
         let tasks = Arc::new(Tasks::default());
         let patience = config.flight.connect_timeout;
-        let endpoint = endpoint(endpoint, silence)?.executor(Spawner(Arc::downgrade(&tasks)));
+        let endpoint = endpoint(address, silence)?.executor(Spawner(Arc::downgrade(&tasks)));
         let farewell: Arc<Farewell> = Arc::default();
-        let (dial, greeting) = Dial::new(endpoint, &config.tls, met, secrets.clone(), Arc::clone(&farewell))?;
+        let (dial, greeting) = Dial::new(address, &config.tls, met, secrets.clone(), Arc::clone(&farewell))?;
         let channel = reach(endpoint, dial, greeting, patience, &secrets).await?;
         let mut connection = Connection {
             channel,
@@ -171,10 +171,10 @@ impl Connection {
 ///
 /// # Errors
 /// As [`Connection::open`], but for credentials.
-pub async fn meet(endpoint: &Endpoint, options: &Tls, patience: Duration) -> Result<()> {
-    let endpoint = endpoint(endpoint, Duration::ZERO)?;
+pub async fn meet(address: &ServerAddress, options: &Tls, patience: Duration) -> Result<()> {
+    let endpoint = endpoint(address, Duration::ZERO)?;
     let secrets = Secrets::default();
-    let (dial, greeting) = Dial::new(endpoint, options, false, secrets.clone(), Arc::default())?;
+    let (dial, greeting) = Dial::new(address, options, false, secrets.clone(), Arc::default())?;
     reach(endpoint, dial, greeting, patience, &secrets)
         .await
         .map(|_| ())
@@ -219,23 +219,23 @@ async fn reach(
 /// as a connection that broke.
 pub const HEADERS: u32 = 1 << 20;
 
-fn endpoint(endpoint: &Endpoint, silence: Duration) -> Result<Endpoint> {
+fn endpoint(address: &ServerAddress, silence: Duration) -> Result<Endpoint> {
     let nameless = |error: &(dyn std::error::Error + 'static)| {
         let error = Error::new(Code::ConfigInvalid, "the target names no server").caused_by(error);
         error.during("connect")
     };
     let invalid = |error: tonic::transport::Error| nameless(&error);
     // TLS is the line's affair: the library must not put another one around it.
-    let uri = match endpoint {
-        Endpoint::Tcp { authority, .. } => format!("http://{authority}"),
-        Endpoint::Unix { .. } => "http://localhost".into(),
+    let uri = match address {
+        ServerAddress::Tcp { authority, .. } => format!("http://{authority}"),
+        ServerAddress::Unix { .. } => "http://localhost".into(),
     };
     let mut endpoint = Endpoint::from_shared(uri)
         .map_err(invalid)?
         .user_agent(concat!("arrow-ingest/", env!("CARGO_PKG_VERSION")))
         .map_err(invalid)?
         .http2_max_header_list_size(HEADERS);
-    if let Endpoint::Tcp { authority, tls: true } = endpoint {
+    if let ServerAddress::Tcp { authority, tls: true } = address {
         let origin = http::Uri::builder().scheme("https").authority(authority.as_str());
         let origin = origin.path_and_query("/").build();
         let origin = origin.map_err(|error| nameless(&error))?;

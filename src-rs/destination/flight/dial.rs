@@ -31,14 +31,14 @@ use super::farewell::{Farewell, Frames, WORD};
 use super::nearby::UNTAKEN;
 use super::nearby::{self, BETWEEN_PROBES, PROBES, SILENCE};
 use super::status::Secrets;
-use super::target::Endpoint;
+use super::target::ServerAddress;
 use crate::config::Tls;
 use crate::destination::tls::{self, Material};
 use crate::error::{Code, Error, Result};
 
 /// How a server is reached; each call makes another line.
 pub struct Dial {
-    endpoint: Endpoint,
+    address: ServerAddress,
     secured: Option<Secured>,
     /// Some line of this client was good before.
     met: bool,
@@ -66,19 +66,19 @@ impl Dial {
     /// # Errors
     /// `CONFIG_INVALID` for certificates that are none.
     pub fn new(
-        endpoint: &Endpoint,
+        address: &ServerAddress,
         options: &Tls,
         met: bool,
         secrets: Secrets,
         farewell: Arc<Farewell>,
     ) -> Result<(Dial, Greeting)> {
-        let secured = match endpoint {
-            Endpoint::Tcp { authority, tls: true } => Some(Secured::new(authority, options)?),
+        let secured = match address {
+            ServerAddress::Tcp { authority, tls: true } => Some(Secured::new(authority, options)?),
             _ => None,
         };
         let (told, greeting) = oneshot::channel();
         let dial = Dial {
-            endpoint: endpoint.clone(),
+            address: address.clone(),
             secured,
             met,
             secrets,
@@ -92,8 +92,8 @@ impl Dial {
     /// `UNAVAILABLE` if nobody is there, `CONFIG_INVALID` for a server that no client of these options can
     /// ever talk to, unless one has: then it is `UNAVAILABLE`, too.
     pub async fn reach(&self) -> Result<TokioIo<Greeted>> {
-        let line: Box<dyn Line> = match &self.endpoint {
-            Endpoint::Tcp { authority, .. } => {
+        let line: Box<dyn Line> = match &self.address {
+            ServerAddress::Tcp { authority, .. } => {
                 let socket = connect(authority)
                     .await
                     .map_err(|error| self.unreachable(&error))?;
@@ -103,12 +103,12 @@ impl Dial {
                 }
             }
             #[cfg(unix)]
-            Endpoint::Unix { path } => {
+            ServerAddress::Unix { path } => {
                 let socket = tokio::net::UnixStream::connect(path).await;
                 Box::new(socket.map_err(|error| self.unreachable(&error))?)
             }
             #[cfg(not(unix))]
-            Endpoint::Unix { .. } => {
+            ServerAddress::Unix { .. } => {
                 let text = "this system has no sockets in its file system";
                 return Err(Error::new(Code::Unsupported, text).during("connect"));
             }

@@ -168,7 +168,7 @@ impl ReaderContext {
             mode,
             atomic,
             revocable: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
-            progress: Mutex::new(FlightProgress::new(lanes, mode == FlightAcknowledgement::MessagePart)),
+            progress: Mutex::new(FlightProgress::new(lanes, mode == FlightAcknowledgement::Part)),
             acknowledgements,
             secrets: connection.secrets.clone(),
             stale,
@@ -245,7 +245,7 @@ impl Listener for LaneListener {
         match self.shared.mode {
             // What such a server answers is its own affair. Up to one for each part it may be at work.
             FlightAcknowledgement::Stream => Ok(answers <= self.shared.progress().open(self.lane)),
-            FlightAcknowledgement::MessagePart => {
+            FlightAcknowledgement::Part => {
                 if self.shared.settle(|progress| progress.part(self.lane)) {
                     return Ok(true);
                 }
@@ -329,7 +329,7 @@ impl Lane {
         shared: &Arc<ReaderContext>,
     ) -> Result<(PutStream, oneshot::Receiver<ServerProgress>)> {
         let descriptor = match &shape.what {
-            Put::PutStream(descriptor) => descriptor.clone(),
+            Put::Stream(descriptor) => descriptor.clone(),
             Put::Ingest {
                 ingest,
                 made,

@@ -144,7 +144,7 @@ enum Item {
     End,
 }
 
-impl Stream {
+impl PutStream {
     /// `ending` is set before the server is told that this was all. `patience`: how long the server may leave
     /// unanswered what it owes an answer to.
     pub fn open(

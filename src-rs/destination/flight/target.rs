@@ -16,12 +16,12 @@ use crate::error::{Code, Error, Result};
 /// Where batches go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlightTarget {
-    pub endpoint: Endpoint,
+    pub address: ServerAddress,
     pub what: What,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum ServerAddress {
     Tcp { authority: String, tls: bool },
     Unix { path: String },
 }
@@ -75,11 +75,11 @@ impl FlightTarget {
         let parsed = match scheme {
             "grpc+unix" => unix(&url, &mut query, config)?,
             "flightsql" | "flightsql+tls" => FlightTarget {
-                endpoint: tcp(&url)?,
+                address: tcp(&url)?,
                 what: What::Ingest(ingest(&url, &mut query, config)?),
             },
             _ => FlightTarget {
-                endpoint: tcp(&url)?,
+                address: tcp(&url)?,
                 what: What::Put(descriptor(segments(&url)?, config)?),
             },
         };
@@ -87,7 +87,7 @@ impl FlightTarget {
             let text = format!("?{name}= in a {scheme}: target means nothing");
             return Err(invalid(&text));
         }
-        if config.tls.is_given() && !matches!(parsed.endpoint, Endpoint::Tcp { tls: true, .. }) {
+        if config.tls.is_given() && !matches!(parsed.address, ServerAddress::Tcp { tls: true, .. }) {
             let text = format!("tls is given, but {scheme}: does not use it: say {scheme}+tls:");
             return Err(invalid(&text));
         }
@@ -106,7 +106,7 @@ pub fn no_url(target: &str) -> &'static str {
     }
 }
 
-fn tcp(url: &Url) -> Result<Endpoint> {
+fn tcp(url: &Url) -> Result<ServerAddress> {
     let tls = url.scheme().ends_with("+tls");
     let host = url
         .host_str()
@@ -118,7 +118,7 @@ fn tcp(url: &Url) -> Result<Endpoint> {
         (None, true) => 443,
         (None, false) => return Err(invalid("the target names no port")),
     };
-    Ok(Endpoint::Tcp {
+    Ok(ServerAddress::Tcp {
         authority: format!("{host}:{port}"),
         tls,
     })
@@ -140,7 +140,7 @@ fn unix(url: &Url, query: &mut BTreeMap<String, String>, config: &Config) -> Res
         .filter(|segment| !segment.is_empty())
         .map(str::to_string);
     Ok(FlightTarget {
-        endpoint: Endpoint::Unix { path },
+        address: ServerAddress::Unix { path },
         what: What::Put(descriptor(segments.collect(), config)?),
     })
 }
@@ -253,16 +253,19 @@ mod tests {
     fn the_path_of_the_target_is_the_descriptor() {
         let target = parse("grpc://localhost:8815/a/b%20c%2Fd").unwrap();
         assert_eq!(target.what, path(&["a", "b c/d"]));
-        let endpoint = |authority: &str, tls| Endpoint::Tcp {
+        let address = |authority: &str, tls| ServerAddress::Tcp {
             authority: authority.into(),
             tls,
         };
-        assert_eq!(target.endpoint, place("localhost:8815", false));
-        assert_eq!(parse("grpc+tls://[::1]").unwrap().place, place("[::1]:443", true));
+        assert_eq!(target.address, address("localhost:8815", false));
+        assert_eq!(
+            parse("grpc+tls://[::1]").unwrap().address,
+            address("[::1]:443", true)
+        );
         let unix = parse("grpc+unix:///run/my%20flight.sock?path=a/b").unwrap();
         assert_eq!(
-            unix.endpoint,
-            Endpoint::Unix {
+            unix.address,
+            ServerAddress::Unix {
                 path: "/run/my flight.sock".into()
             }
         );
@@ -283,7 +286,10 @@ mod tests {
         let target = FlightTarget::parse("grpc://h:1", &encoded).unwrap();
         assert_eq!(target.what, What::Put(FlightDescriptor::Command(vec![0, 1])));
         let named = config(json!({"flight": {"descriptor": {"path": ["x"]}}}));
-        assert_eq!(FlightTarget::parse("grpc://h:1", &named).unwrap().what, path(&["x"]));
+        assert_eq!(
+            FlightTarget::parse("grpc://h:1", &named).unwrap().what,
+            path(&["x"])
+        );
     }
 
     #[test]

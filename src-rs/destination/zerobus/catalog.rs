@@ -38,7 +38,12 @@ pub async fn ask(http: &Http, credentials: &Credentials, table: &Table) -> Resul
     Ok(Err(why.join("; ")))
 }
 
-async fn ask_with(http: &Http, credentials: &Credentials, table: &Table, scope: TokenScope) -> Result<SchemaAnswer> {
+async fn ask_with(
+    http: &Http,
+    credentials: &Credentials,
+    table: &Table,
+    scope: TokenScope,
+) -> Result<SchemaAnswer> {
     let mut tries = 0;
     let body = loop {
         tries += 1;

@@ -151,11 +151,15 @@ impl Credentials {
 
     /// To be called when a stream with these is refused in its midst, and to be waited for before anybody
     /// opens another: it would be tried with the same ones.
-    pub fn on_refusal(self: &Arc<Self>, granted: &Granted) -> Refused {
+    pub fn on_refusal(self: &Arc<Self>, granted: &Granted) -> OnRefused {
         let (credentials, generation) = (Arc::clone(self), granted.generation);
         Box::new(move || {
             let credentials = Arc::clone(&credentials);
-            Box::pin(async move { credentials.refused_generation(TokenScope::Write, generation).await })
+            Box::pin(async move {
+                credentials
+                    .refused_generation(TokenScope::Write, generation)
+                    .await
+            })
         })
     }
 }

@@ -14,7 +14,7 @@ use tonic::{Code as Grpc, Status};
 use tonic_types::StatusExt as _;
 
 use super::super::flight::status::{self, Secrets};
-use super::super::flight::target::Endpoint;
+use super::super::flight::target::ServerAddress;
 use crate::destination::tls;
 use crate::error::{Code, Error};
 
@@ -36,7 +36,7 @@ pub struct Context<'c> {
 
 /// Whom a stream goes to.
 pub struct Server {
-    pub endpoint: Endpoint,
+    pub address: ServerAddress,
     /// What its certificate is for, if not for the host.
     pub name: Option<String>,
     /// `tls.ca` is given.
@@ -49,7 +49,7 @@ impl Server {
     /// What can never pass, as an error that says what to change.
     fn stranger(&self, status: &Status) -> Option<Error> {
         let source = std::error::Error::source(status)?;
-        let Endpoint::Tcp { authority, .. } = &self.endpoint else {
+        let ServerAddress::Tcp { authority, .. } = &self.address else {
             return None;
         };
         let name = self.name.as_deref().unwrap_or(authority);

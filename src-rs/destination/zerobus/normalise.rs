@@ -130,11 +130,17 @@ impl StreamConversion {
         RecordBatch::try_new_with_options(batch.schema(), stable, &options).map_err(invalid)
     }
 
-    fn convert(&self, batch: &RecordBatch, mismatches: &mut Vec<RowMismatch>) -> Result<Vec<Option<ArrayRef>>> {
+    fn convert(
+        &self,
+        batch: &RecordBatch,
+        mismatches: &mut Vec<RowMismatch>,
+    ) -> Result<Vec<Option<ArrayRef>>> {
         let columns = self.columns.iter().zip(self.wanted.fields());
         columns
             .map(|(source, wanted)| match source {
-                Some(index) => convert(batch.column(*index), wanted, wanted.name(), mismatches).map_err(invalid),
+                Some(index) => {
+                    convert(batch.column(*index), wanted, wanted.name(), mismatches).map_err(invalid)
+                }
                 None => Ok(Some(new_null_array(wanted.data_type(), batch.num_rows()))),
             })
             .collect()

@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 
 use super::limits::{MESSAGE_BYTES, ROW_BYTES, evened, large_rows};
-use super::normalise::{RowMismatch, Normalised, StreamConversion, without};
+use super::normalise::{Normalised, RowMismatch, StreamConversion, without};
 use crate::destination::Write;
 use crate::error::{Code, Error, Result};
 use crate::handoff::trim;
@@ -33,11 +33,13 @@ pub fn prepare(plan: &StreamConversion, write: &Write, quarantine: bool) -> Resu
         if fit.num_rows() > 0 {
             evened(trim(&fit)?, MESSAGE_BYTES, &mut prepared.batches);
         }
-        prepared.rejections.extend(mismatches.iter().map(|mismatch| Rejection {
-            row: (start + mismatch.row) as u64,
-            code: Code::BatchInvalid.as_str().to_string(),
-            message: said(mismatch),
-        }));
+        prepared
+            .rejections
+            .extend(mismatches.iter().map(|mismatch| Rejection {
+                row: (start + mismatch.row) as u64,
+                code: Code::BatchInvalid.as_str().to_string(),
+                message: said(mismatch),
+            }));
         start += batch.num_rows();
     }
     Ok(prepared)

@@ -65,7 +65,12 @@ struct StreamStatus {
 }
 
 impl ZerobusSession {
-    pub fn new(stream: ZerobusArrowStream, plan: StreamConversion, shared: WatcherContext, quarantine: bool) -> ZerobusSession {
+    pub fn new(
+        stream: ZerobusArrowStream,
+        plan: StreamConversion,
+        shared: WatcherContext,
+        quarantine: bool,
+    ) -> ZerobusSession {
         let (stream, shared) = (Arc::new(stream), Arc::new(shared));
         let watcher = tokio::spawn(watch_over(Arc::clone(&stream), Arc::clone(&shared)));
         ZerobusSession {

@@ -8,7 +8,7 @@
 
 use url::{Host, Url};
 
-use super::super::flight::target::{Endpoint, no_url};
+use super::super::flight::target::{ServerAddress, no_url};
 use super::limits::is_name;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
@@ -20,7 +20,7 @@ pub const SCHEMES: [&str; 2] = ["zerobus", "zerobus+http"];
 pub struct ZerobusTarget {
     /// As the official crate takes it: scheme and authority.
     pub endpoint: String,
-    pub endpoint: Endpoint,
+    pub address: ServerAddress,
     /// The first part of the host, which is what tokens are asked for.
     pub workspace: String,
     pub table: Table,
@@ -82,13 +82,13 @@ impl ZerobusTarget {
         }
         let scheme = if tls { "https" } else { "http" };
         let default = if tls { 443 } else { 80 };
-        let endpoint = Endpoint::Tcp {
+        let address = ServerAddress::Tcp {
             authority: format!("{host}:{}", url.port().unwrap_or(default)),
             tls,
         };
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Ok(ZerobusTarget {
-            endpoint,
+            address,
             endpoint: format!("{scheme}://{host}{port}"),
             workspace: host.split('.').next().unwrap_or(host).to_string(),
             table: table(url.path())?,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::group::{Group, describe, mistakes, nearest};
-use crate::emulator::{After, Cause, Fault, Grpc, Kind, FaultRule, TableName, Test};
+use crate::emulator::{After, Cause, Fault, FaultRule, Grpc, Kind, TableName, Test};
 use crate::error::{Error, Issue, Result};
 
 pub(super) fn faults(root: &mut Group<'_>) -> Vec<Fault> {

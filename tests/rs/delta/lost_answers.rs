@@ -180,7 +180,7 @@ async fn a_commit_that_lands_late_is_not_written_again() {
     // One that knows nothing of it finds the same.
     bench.view = View::default();
     bench.view.look_back(&bench.location, "app").await.unwrap();
-    let last = Transaction {
+    let last = AppTransaction {
         id: 14,
         version: Some(2),
     };

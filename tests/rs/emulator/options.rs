@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use arrow_ingest::emulator::{After, Cause, Emulator, EmulatorConfig, Event, Fault, Grpc, Kind, FaultRule, Test};
+use arrow_ingest::emulator::{
+    After, Cause, Emulator, EmulatorConfig, Event, Fault, FaultRule, Grpc, Kind, Test,
+};
 use arrow_ingest::error::{Code, Error};
 use serde_json::{Value, json};
 

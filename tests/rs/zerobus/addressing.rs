@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::destination::zerobus::credentials::Credentials;
 use crate::destination::zerobus::limits::{ROW_BYTES, check_schema, large_rows};
-use crate::destination::zerobus::target::Target;
+use crate::destination::zerobus::target::ZerobusTarget;
 use crate::destination::zerobus::{answers_to, validate};
 use crate::error::{Code, Error};
 
@@ -20,8 +20,8 @@ fn config(options: Value) -> Config {
     Config::from_json(&options).unwrap()
 }
 
-fn parse(target: &str) -> Result<Target, Error> {
-    Target::parse(target, &Config::default())
+fn parse(target: &str) -> Result<ZerobusTarget, Error> {
+    ZerobusTarget::parse(target, &Config::default())
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn what_a_target_cannot_mean_is_refused_by_name() {
         assert!(!error.message().contains("hunter22"));
     }
     let tls = config(json!({"tls": {"ca": "x"}}));
-    let error = Target::parse("zerobus+http://127.0.0.1:1/a.b.c", &tls).unwrap_err();
+    let error = ZerobusTarget::parse("zerobus+http://127.0.0.1:1/a.b.c", &tls).unwrap_err();
     assert!(error.message().contains("does not use it"));
 }
 

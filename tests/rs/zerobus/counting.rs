@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use crate::destination::Acknowledgement;
-use crate::destination::zerobus::progress::Progress;
+use crate::destination::zerobus::progress::ZerobusProgress;
 use crate::destination::zerobus::session::Rotations;
 use crate::outcome::Rejection;
 
@@ -34,7 +34,7 @@ fn short(said: &[Acknowledgement]) -> Vec<String> {
 
 #[test]
 fn writes_are_told_in_order_and_refusals_when_their_rows_are_durable() {
-    let mut progress = Progress::default();
+    let mut progress = ZerobusProgress::default();
     progress.begin(1, vec![], VecDeque::from([2, 3]));
     progress.begin(2, refused(&[1]), VecDeque::from([3]));
     // All of it refused: it still waits its turn.
@@ -54,7 +54,7 @@ fn writes_are_told_in_order_and_refusals_when_their_rows_are_durable() {
 
 #[test]
 fn a_broken_stream_tells_how_far_it_got_to_the_row() {
-    let mut progress = Progress::default();
+    let mut progress = ZerobusProgress::default();
     progress.begin(7, vec![], VecDeque::from([4, 6]));
     progress.acknowledge();
     let said = |unacknowledged| short(progress.end(unacknowledged).as_slice());
@@ -94,7 +94,7 @@ proptest! {
             let bad: Vec<usize> = (0..rows).filter(|row| !fates[cut + row]).collect();
             let to_send: Vec<usize> = (0..rows).filter(|row| fates[cut + row]).collect();
             let batches: VecDeque<usize> = to_send.chunks(batch).map(<[usize]>::len).collect();
-            let mut progress = Progress::default();
+            let mut progress = ZerobusProgress::default();
             progress.begin(1, refused(&bad), batches.clone());
             let acknowledged = acknowledged.min(to_send.len());
             for row in &to_send[..acknowledged] {

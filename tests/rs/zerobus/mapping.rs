@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::config::Secret;
 use crate::destination::flight::status::Secrets;
-use crate::destination::flight::target::Place;
+use crate::destination::flight::target::ServerAddress;
 use crate::destination::zerobus::errors::{Context, Server, error, is_of_credentials, is_rotation};
 use crate::error::{Code, Error, RetryClass};
 
@@ -20,7 +20,7 @@ fn told(said: &ZerobusError) -> Error {
 
 fn told_by(said: &ZerobusError, met: bool) -> Error {
     let server = Server {
-        place: Place::Tcp {
+        address: ServerAddress::Tcp {
             authority: "1234.zerobus.example.com:443".into(),
             tls: true,
         },

@@ -11,8 +11,8 @@ use crate::config::{Config, Secret, Tls};
 use crate::destination::zerobus::catalog;
 use crate::destination::zerobus::credentials::Credentials;
 use crate::destination::zerobus::http::Http;
-use crate::destination::zerobus::target::Target;
-use crate::destination::zerobus::token::{Scope, Tokens};
+use crate::destination::zerobus::target::ZerobusTarget;
+use crate::destination::zerobus::token::{TokenScope, Tokens};
 use crate::error::Code;
 
 /// A workspace that answers as it is told, the last answer for ever.
@@ -69,7 +69,8 @@ impl Workspace {
     }
 
     fn tokens(&self) -> Tokens {
-        let target = Target::parse("zerobus://77.zerobus.eu.example.com/c.s.t", &Config::default()).unwrap();
+        let target =
+            ZerobusTarget::parse("zerobus://77.zerobus.eu.example.com/c.s.t", &Config::default()).unwrap();
         Tokens::new(self.http(), "me".into(), Secret::new("hunter22"), target)
     }
 
@@ -97,7 +98,7 @@ fn token(name: &str, seconds: u64) -> String {
 async fn a_token_is_asked_for_as_the_workspace_wants_it_and_kept() {
     let workspace = Workspace::start(&[(200, &token("t1", 3600)), (200, &token("t2", 3600))]).await;
     let tokens = workspace.tokens();
-    let (first, second) = tokio::join!(tokens.get(Scope::Write), tokens.get(Scope::Write));
+    let (first, second) = tokio::join!(tokens.get(TokenScope::Write), tokens.get(TokenScope::Write));
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!((first.bearer.reveal(), second.bearer.reveal()), ("t1", "t1"));
     assert!(first.fresh && !second.fresh, "one question serves both");
@@ -119,7 +120,10 @@ async fn a_token_is_asked_for_as_the_workspace_wants_it_and_kept() {
         );
     }
     // The workspace's own interfaces get a token of their own, for everything.
-    assert_eq!(tokens.get(Scope::Workspace).await.unwrap().bearer.reveal(), "t2");
+    assert_eq!(
+        tokens.get(TokenScope::Workspace).await.unwrap().bearer.reveal(),
+        "t2"
+    );
     assert!(!workspace.heard.lock().unwrap()[1].contains("authorization_details"));
     let shown = format!("{tokens:?} {:?} {:?}", first.bearer, workspace.credentials());
     assert!(!shown.contains("hunter22") && !shown.contains("t1"), "{shown}");
@@ -129,19 +133,25 @@ async fn a_token_is_asked_for_as_the_workspace_wants_it_and_kept() {
 async fn a_token_is_renewed_ahead_of_its_end_and_served_on_if_that_fails() {
     let workspace = Workspace::start(&[(200, &token("old", 1_000)), (503, "down")]).await;
     let tokens = workspace.tokens();
-    tokens.get(Scope::Write).await.unwrap();
+    tokens.get(TokenScope::Write).await.unwrap();
     let later = async |seconds| {
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(seconds)).await;
         tokio::time::resume();
     };
     later(790).await;
-    tokens.get(Scope::Write).await.unwrap();
+    tokens.get(TokenScope::Write).await.unwrap();
     assert_eq!(workspace.questions(), 1, "not yet");
     later(20).await;
-    assert_eq!(tokens.get(Scope::Write).await.unwrap().bearer.reveal(), "old");
+    assert_eq!(
+        tokens.get(TokenScope::Write).await.unwrap().bearer.reveal(),
+        "old"
+    );
     assert_eq!(workspace.questions(), 2);
-    assert_eq!(tokens.get(Scope::Write).await.unwrap().bearer.reveal(), "old");
+    assert_eq!(
+        tokens.get(TokenScope::Write).await.unwrap().bearer.reveal(),
+        "old"
+    );
     assert_eq!(
         workspace.questions(),
         2,
@@ -149,10 +159,13 @@ async fn a_token_is_renewed_ahead_of_its_end_and_served_on_if_that_fails() {
     );
     later(6).await;
     workspace.will_answer(&[(200, &token("new", 1_000))]);
-    assert_eq!(tokens.get(Scope::Write).await.unwrap().bearer.reveal(), "new");
+    assert_eq!(
+        tokens.get(TokenScope::Write).await.unwrap().bearer.reveal(),
+        "new"
+    );
     workspace.will_answer(&[(503, "down")]);
     later(1_001).await;
-    let error = tokens.get(Scope::Write).await.err().unwrap();
+    let error = tokens.get(TokenScope::Write).await.err().unwrap();
     assert_eq!(error.code(), Code::Unavailable, "what has expired is not served");
 }
 
@@ -165,13 +178,13 @@ async fn only_the_token_that_was_refused_is_dropped() {
         .collect();
     let workspace = Workspace::start(&answers).await;
     let tokens = workspace.tokens();
-    let first = tokens.get(Scope::Write).await.unwrap();
-    tokens.refused(Scope::Write, first.generation).await;
-    let second = tokens.get(Scope::Write).await.unwrap();
+    let first = tokens.get(TokenScope::Write).await.unwrap();
+    tokens.refused(TokenScope::Write, first.generation).await;
+    let second = tokens.get(TokenScope::Write).await.unwrap();
     assert_eq!(second.bearer.reveal(), "t2");
     // A stream that was opened with the first says so late.
-    tokens.refused(Scope::Write, first.generation).await;
-    assert_eq!(tokens.get(Scope::Write).await.unwrap().bearer.reveal(), "t2");
+    tokens.refused(TokenScope::Write, first.generation).await;
+    assert_eq!(tokens.get(TokenScope::Write).await.unwrap().bearer.reveal(), "t2");
     assert_eq!(workspace.questions(), 2);
 }
 
@@ -187,8 +200,8 @@ async fn lifetimes_are_read_in_either_spelling_and_a_token_without_one_is_used_o
         let answer = json!({"access_token": "t", "expires_in": life}).to_string();
         let workspace = Workspace::start(&[(200, &answer)]).await;
         let tokens = workspace.tokens();
-        tokens.get(Scope::Write).await.unwrap();
-        tokens.get(Scope::Write).await.unwrap();
+        tokens.get(TokenScope::Write).await.unwrap();
+        tokens.get(TokenScope::Write).await.unwrap();
         assert_eq!(workspace.questions() == 1, kept, "{life}");
     }
 }
@@ -211,7 +224,7 @@ async fn what_a_workspace_answers_becomes_the_code_that_says_what_to_do() {
         (200, "{\"access_token\": \"two words\"}", Code::PermissionDenied),
     ] {
         let workspace = Workspace::start(&[(status, body)]).await;
-        let error = workspace.tokens().get(Scope::Write).await.err().unwrap();
+        let error = workspace.tokens().get(TokenScope::Write).await.err().unwrap();
         assert_eq!(error.code(), code, "{status} {body}");
         assert!(!format!("{error:?}").contains("hunter22"));
         assert_eq!(error.hint().is_some(), status != 200);
@@ -221,7 +234,7 @@ async fn what_a_workspace_answers_becomes_the_code_that_says_what_to_do() {
     let sent = "of Basic bWU6aHVudGVyMjI=";
     for body in [cut.as_str(), sent] {
         let workspace = Workspace::start(&[(401, body)]).await;
-        let error = workspace.tokens().get(Scope::Write).await.err().unwrap();
+        let error = workspace.tokens().get(TokenScope::Write).await.err().unwrap();
         let shown = format!("{error:?} {}", error.message());
         assert!(!shown.contains("hunt") && !shown.contains("bWU6"), "{shown}");
         assert!(error.message().len() < 600);
@@ -233,7 +246,8 @@ async fn what_a_workspace_answers_becomes_the_code_that_says_what_to_do() {
 
 #[tokio::test]
 async fn unity_catalog_tells_the_schema_or_why_not() {
-    let target = Target::parse("zerobus://77.zerobus.eu.example.com/c.s.t", &Config::default()).unwrap();
+    let target =
+        ZerobusTarget::parse("zerobus://77.zerobus.eu.example.com/c.s.t", &Config::default()).unwrap();
     let table = json!({"name": "t", "catalog_name": "c", "schema_name": "s", "columns": [
         {"name": "id", "type_name": "LONG", "nullable": false, "position": 0},
         {"name": "at", "type_name": "TIMESTAMP", "position": 1},
@@ -284,12 +298,13 @@ async fn unity_catalog_tells_the_schema_or_why_not() {
 /// A token that was kept may have been taken back meanwhile: one more try with a new one.
 #[tokio::test]
 async fn a_kept_token_that_is_refused_is_replaced_once() {
-    let target = Target::parse("zerobus://77.zerobus.eu.example.com/c.s.t", &Config::default()).unwrap();
+    let target =
+        ZerobusTarget::parse("zerobus://77.zerobus.eu.example.com/c.s.t", &Config::default()).unwrap();
     let table = json!({"name": "t", "catalog_name": "c", "schema_name": "s", "columns": []}).to_string();
     let granted = token("t", 3600);
     let workspace = Workspace::start(&[(200, &granted), (403, "old"), (200, &granted), (200, &table)]).await;
     let credentials = workspace.credentials();
-    credentials.ask(Scope::Workspace).await.unwrap();
+    credentials.ask(TokenScope::Workspace).await.unwrap();
     assert!(
         catalog::ask(&workspace.http(), &credentials, &target.table)
             .await
@@ -304,10 +319,10 @@ async fn a_kept_token_that_is_refused_is_replaced_once() {
 async fn a_stream_that_was_refused_leaves_no_token_behind() {
     let workspace = Workspace::start(&[(200, &token("t1", 3600)), (200, &token("t2", 3600))]).await;
     let credentials = Arc::new(workspace.credentials());
-    let granted = credentials.ask(Scope::Write).await.unwrap();
-    assert!(!credentials.ask(Scope::Write).await.unwrap().fresh);
+    let granted = credentials.ask(TokenScope::Write).await.unwrap();
+    assert!(!credentials.ask(TokenScope::Write).await.unwrap().fresh);
     credentials.on_refusal(&granted)().await;
-    assert!(credentials.ask(Scope::Write).await.unwrap().fresh);
+    assert!(credentials.ask(TokenScope::Write).await.unwrap().fresh);
     assert_eq!(workspace.questions(), 2);
     // Nobody said who said it: a service may repeat the secret, which nobody may see.
     let secret = granted.secrets.scrub("not with hunter22");
