@@ -1,9 +1,8 @@
 // Results as Markdown.
 
-export function table(results) {
-  const { machine, cases } = results;
+export function table({ date, machine, cases }) {
   const lines = [
-    `# ${results.date}`,
+    `# ${date}`,
     "",
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}, Node ${machine.node}. Medians; compare ratios, not times.`,
   ];
@@ -59,18 +58,20 @@ export function table(results) {
     lines.push("", "## Growth: what one item costs among many", "");
     lines.push("| | items | each | ÷ the row before | longest turn of the event loop |");
     lines.push("|---|---|---|---|---|");
-    for (const [name, rows] of Object.entries(cases.growth))
+    const { results, failed } = cases.growth;
+    for (const [name, rows] of Object.entries(results))
       for (const row of rows) {
         const over = row.over === null ? "" : ratio(row.over);
         const turn = row.longestTurnMs === undefined ? "" : `${row.longestTurnMs} ms`;
         lines.push(`| ${name} | ${row.count.toLocaleString("en")} | ${time(row.us)} | ${over} | ${turn} |`);
       }
-    const callers = Object.values(cases.growth)
+    const callers = Object.values(results)
       .flat()
       .filter((row) => row.bytesPerCaller !== undefined);
     const bytes = callers.at(-1)?.bytesPerCaller;
     if (bytes !== undefined)
       lines.push("", `A caller who waits for the budget takes ${bytes} bytes of memory.`);
+    lines.push("", bars(failed));
   }
   return `${lines.join("\n")}\n`;
 }
@@ -117,9 +118,11 @@ function deltaScale({ commits, files, partitions, store, clients, idle, failed }
       `${time(row.p50Ms * 1e3)}, ${time(row.p99Ms * 1e3)}, ${row.mostVersions}`,
     ]);
   lines.push("| | |", "|---|---|", ...rows.map(([what, value]) => `| ${what} | ${value} |`));
-  lines.push("", failed.length === 0 ? "No bar is failed." : `Failed: ${failed.join("; ")}.`);
+  lines.push("", bars(failed));
   return lines;
 }
+
+const bars = (failed) => (failed.length === 0 ? "No bar is failed." : `Failed: ${failed.join("; ")}.`);
 
 /** Ratios first: they are what can be compared. */
 function flight({ throughput, latency, memory, load, turns, congestionControl }) {

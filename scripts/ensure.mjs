@@ -50,9 +50,26 @@ export function run(command, args, { env = {}, advice = "" } = {}) {
   }
 }
 
+/** Why a Node cannot be worked with, or undefined; `engines` of package.json is what it has to be. */
+export function nodeFault(version, engines) {
+  const parts = (text) => /(\d+)\.(\d+)/.exec(text).slice(1).map(Number);
+  const [[major, minor], [least, leastMinor]] = [parts(version), parts(engines)];
+  if (major > least || (major === least && minor >= leastMinor)) return undefined;
+  return (
+    `Node ${version} is too old, ${engines} is needed. The package \`node\` of the development dependencies ` +
+    `brings one and it is not there: install a newer Node, and try again.`
+  );
+}
+
+/** The Node that tools and tests run with, whichever has started this file. */
+function needNode() {
+  const { engines } = JSON.parse(fs.readFileSync(at("package.json"), "utf8"));
+  const found = spawnSync("node", ["--version"], { encoding: "utf8", shell: windows });
+  const fault = nodeFault(found.status === 0 ? found.stdout.trim() : process.version, engines.node);
+  if (fault) stop(fault);
+}
+
 function installPackages() {
-  const major = Number(process.versions.node.split(".")[0]);
-  if (major < 20) stop(`Node ${process.versions.node} is too old: install Node 20 or later and try again.`);
   // npm leaves a copy of what it installed; comparing entries finds a lockfile that has moved on.
   const wanted = JSON.parse(fs.readFileSync(at("package-lock.json"), "utf8")).packages;
   let installed = {};
@@ -206,6 +223,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const unknown = args.slice(0, split).find((name) => !(name in steps));
   if (unknown) stop(`ensure: no step is called ${unknown}; there are ${Object.keys(steps).join(", ")}.`);
   installPackages();
+  needNode();
   for (const name of args.slice(0, split)) steps[name]();
   const [command, ...rest] = args.slice(split + 1);
   if (command) {

@@ -3,6 +3,7 @@
 import * as http2 from "node:http2";
 import { Data, Field, Int32, makeData, RecordBatch, Schema, Struct } from "apache-arrow";
 import { connect } from "../../dist/index.js";
+import { failures } from "../growth.mjs";
 
 const SIZES = [1_000, 10_000, 100_000];
 /** How much more an item may cost among ten times as many. */
@@ -39,9 +40,9 @@ for (const [name, measure] of Object.entries(CASES)) {
   }
   results[name] = rows;
 }
-const worse = Object.entries(results).filter(([, rows]) => rows.some(({ over }) => over > LIMIT));
-for (const [name] of worse) console.error(`  worse than ${LIMIT} × from one to the next: ${name}`);
-console.log(JSON.stringify(results));
+const failed = failures(results, LIMIT);
+for (const one of failed) console.error(`  failed: ${one}`);
+console.log(JSON.stringify({ results, failed }));
 
 async function aborts(count) {
   const { client, gone } = await away({ batching: { maxRows: 1_000_000, linger: "1s" }, retry, ...ROOMY });

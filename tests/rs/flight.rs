@@ -15,6 +15,8 @@ mod connecting;
 mod delivering;
 #[path = "flight/faults.rs"]
 mod faults;
+#[path = "support/golden.rs"]
+mod golden;
 #[path = "flight/patience.rs"]
 mod patience;
 #[path = "flight/pyarrow.rs"]

@@ -1,6 +1,8 @@
 //! What the handoff promises, through its own door: batches in as they crossed, record batches or errors out.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/golden.rs"]
+mod golden;
 mod handoff_explode;
 mod handoff_golden;
 mod handoff_hostile;

@@ -1,5 +1,6 @@
 //! the Arrow project's own integration files. They are read where they lie, beside the
-//! project, and are no part of it; a clone without them skips these tests, and `npm test` says so at its end.
+//! project or where `ARROW_TESTING` says, and are no part of it; a clone without them skips these tests, and
+//! `npm test` says so at its end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,14 @@ use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow_ingest::error::Code;
 use arrow_ingest::handoff::{Foreign, HandoffBatch, IpcBytes, Pool, decode_schema};
 
+use crate::golden::{golden_root, no_golden_files};
 use crate::handoff_explode::{Shape, crosses_as_buffers};
 use crate::handoff_random::{MODES, arrives};
 use crate::skipped::skipped;
 
 fn cases(test: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/arrow-testing");
-    let Ok(folders) = fs::read_dir(&root) else {
-        skipped(test, &format!("{} is not there", root.display()));
+    let Ok(folders) = fs::read_dir(golden_root()) else {
+        skipped(test, &no_golden_files());
         return Vec::new();
     };
     let mut cases: Vec<PathBuf> = folders

@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { nodeFault } from "../../scripts/ensure.mjs";
 
 let bin: string;
 beforeEach(() => {
@@ -25,6 +26,17 @@ test("a Rust that is too old is named", () => {
   const done = ensure("addon");
   expect(done.status).toBe(1);
   expect(done.stderr).toContain("rustc 1.80.0 (stand-in) is too old. Install Rust ");
+});
+
+test("a Node that is too old is named, and so is the oldest that package.json names", () => {
+  const { engines } = JSON.parse(fs.readFileSync("package.json", "utf8"));
+  expect(nodeFault("v20.20.2", engines.node)).toContain(
+    `Node v20.20.2 is too old, ${engines.node} is needed`,
+  );
+  expect(nodeFault("v22.11.0", ">=22.12.0")).toContain("too old");
+  for (const version of ["v22.12.0", "v22.13.1", "v24.0.0"])
+    expect(nodeFault(version, ">=22.12.0")).toBe(undefined);
+  expect(nodeFault(process.version, engines.node)).toBe(undefined);
 });
 
 test("a step that does not exist is refused before anything is done", () => {

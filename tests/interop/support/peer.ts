@@ -7,7 +7,8 @@ import type { Readable, Writable } from "node:stream";
 import { describe, test } from "vitest";
 
 const root = path.resolve(import.meta.dirname, "../../..");
-export const goldenRoot = path.resolve(root, "../shared/arrow-testing");
+/** The Arrow project's integration files: beside this project, or where `ARROW_TESTING` says. */
+export const goldenRoot = path.resolve(root, process.env.ARROW_TESTING ?? "../shared/arrow-testing");
 export const PYTHON = path.join(root, ".tools/venv/bin/python");
 
 /** As `describe`; where `there` is missing it says so, and on CI, where nothing may be missing, fails. */
@@ -16,12 +17,13 @@ export function describeWith(there: string, name: string, body: () => void): voi
     describe(name, body);
     return;
   }
-  console.warn(`SKIPPED: ${name}: ${there} is not there`);
+  const why = `${there} is not there${there === goldenRoot ? " (ARROW_TESTING says where it is)" : ""}`;
+  console.warn(`SKIPPED: ${name}: ${why}`);
   if (process.env.CI)
     test(name, () => {
-      throw new Error(`${there} is not there`);
+      throw new Error(why);
     });
-  else test.skip(`${name} (${there} is not there)`, () => {});
+  else test.skip(`${name} (${why})`, () => {});
 }
 
 /** As `test`, with {@link describeWith}'s conditions. */

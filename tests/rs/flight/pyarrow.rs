@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
 use uuid::Uuid;
 
+use crate::golden::{golden_root, no_golden_files};
 use crate::skipped::skipped;
 use crate::support::{Writer, config, numbers};
 
@@ -106,10 +107,7 @@ async fn put(target: &str, options: Value, schema: SchemaRef, batches: &[RecordB
 
 /// Every golden stream that this build of Arrow can read and that has rows.
 fn golden() -> Vec<(PathBuf, SchemaRef, Vec<RecordBatch>)> {
-    let root = std::env::var_os("ARROW_TESTING").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/arrow-testing"),
-        PathBuf::from,
-    );
+    let root = golden_root();
     let mut found = Vec::new();
     for folder in [
         "0.14.1",
@@ -148,10 +146,7 @@ async fn every_golden_file_goes_through_and_comes_back_equal() {
     };
     let golden = golden();
     if golden.is_empty() {
-        skipped(
-            "golden files through a pyarrow server",
-            "../shared/arrow-testing is not there",
-        );
+        skipped("golden files through a pyarrow server", &no_golden_files());
         return;
     }
     let mut different = Vec::new();
