@@ -1,7 +1,7 @@
 //! What the program around the transmitter is asked: for headers, and whether to try again.
 //!
 //! Traits and their words alone. Who asks, how often, and how long an answer may take stand elsewhere:
-//! `destination/headers.rs` for headers, `transmitter/engine/asking.rs` for tries.
+//! `destination/headers.rs` for headers, `transmitter/sessions/question.rs` for tries.
 
 use std::fmt;
 

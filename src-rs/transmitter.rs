@@ -1,27 +1,26 @@
-//! admission → intake → batcher → window → destination, and back up once.
+//! admission → intake → writes → session → destination, and back up once.
 //!
 //! Only this module knows the order of the stages; they never import each other. The life of a
 //! delivery:
 //!
 //! 1. [`Transmitter::request`] lets it in, or hands out a ticket that is granted later.
 //! 2. [`Transmitter::deliver`] takes it; `intake` imports it off the caller's thread.
-//! 3. `engine` owns everything from there on: it batches, keeps a window of writes in flight, retries
-//!    and replays, and settles every delivery exactly once through the [`Observer`].
+//! 3. `engine` routes events from there on: `writes` batches the rows and keeps a window of writes in flight,
+//!    `sessions` has the destination and retries, `deliveries` settles every delivery exactly once through
+//!    the [`Observer`].
 //!
 //! What it does not do: wait on the caller's thread, reorder, drop. A delivery that was let in ends
 //! in an [`Outcome`], whatever happens.
 
 mod admission;
-mod backoff;
 mod batch_slice;
-mod batcher;
+mod deliveries;
 mod engine;
 mod intake;
+mod rows;
 mod schema;
-mod search;
-mod session;
-mod urgency;
-mod window;
+mod sessions;
+mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -118,6 +117,22 @@ pub struct Delivery {
     pub handoff: Duration,
     pub buffers_copied_for_pin_limit: usize,
     pub payload_digest: Option<PayloadDigest>,
+}
+
+impl Delivery {
+    /// What the ledger has to know of it. Rows are counted when they are imported.
+    fn entry(&self) -> AdmittedDelivery {
+        AdmittedDelivery {
+            sequence: self.sequence,
+            rows: 0,
+            bytes: self.bytes,
+            charge: self.charge,
+            admitted: self.admitted,
+            handoff: self.handoff,
+            buffers_copied_for_pin_limit: self.buffers_copied_for_pin_limit,
+            buffers_realigned: 0,
+        }
+    }
 }
 
 impl Transmitter {
@@ -238,16 +253,7 @@ impl Transmitter {
     fn turn_away(&self, delivery: &Delivery) {
         let error = Error::new(Code::Closed, "the client is closed").during("send");
         let mut ledger = Ledger::default();
-        ledger.enter(AdmittedDelivery {
-            sequence: delivery.sequence,
-            rows: 0,
-            bytes: delivery.bytes,
-            charge: delivery.charge,
-            admitted: delivery.admitted,
-            handoff: delivery.handoff,
-            buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
-            buffers_realigned: 0,
-        });
+        ledger.enter(delivery.entry());
         self.counters.arriving.sub(1);
         self.counters.unsettled.sub(1);
         self.counters.deliveries_failed.add(1);

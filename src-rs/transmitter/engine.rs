@@ -1,50 +1,48 @@
-//! The one owner of what is unsettled: batches, sends, retries, settles.
+//! Routes events between the three parts that a batch's life has from its import on.
 //!
-//! A single task, a single state; whatever happens arrives as an event, and after each event
-//! `advance` does all that can be done. Invariants:
-//! - Every delivery that arrives is settled exactly once, through `finish`.
+//! | part | what it owns |
+//! |---|---|
+//! | [`deliveries`](super::deliveries) | unsettled deliveries, their outcomes, refused rows on the disk, the budget |
+//! | [`writes`](super::writes) | rows on their way: batches, the window of writes, the search for refused rows |
+//! | [`sessions`](super::sessions) | the session with the destination, retry delays, questions to the user's program |
+//!
+//! The parts do not know each other. A single task owns them; whatever happens arrives as an event, and after
+//! each event `advance` does all that can be done. What keeps rows beyond the process is to be a fourth part
+//! beside these three: between `Deliveries::enter` and `Writes::push`, where rows have a sequence and are not
+//! in a write yet. Invariants:
+//! - Rows of a delivery enter `deliveries` before `writes`, and leave `writes` before they are settled there.
 //! - A write is sent only to an open session of its schema, in the order of its id.
-//! - Nothing here awaits a destination: `session` does that on its own task.
+//! - Nothing here awaits a destination.
 //!
-//! `sending` is what it does with a session; `asking` what it does while a retry predicate thinks;
-//! `quarantine` what it does when rows are refused; `settling` is how deliveries end.
+//! `failures` is what it does when a session fails; `closing` how it ends.
 
-mod asking;
-mod quarantine;
-mod sending;
-mod settling;
+mod closing;
+mod failures;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
+use serde_json::json;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use self::closing::Closing;
 use super::admission::Admission;
-use super::backoff::Backoff;
-use super::batch_slice::BatchSlice;
-use super::batcher::Batcher;
+use super::deliveries::Deliveries;
 use super::intake::{Arrival, ImportedDelivery};
-use super::search::Search;
-use super::session::{Operation, SessionEvent, SessionEventKind, SessionHandle};
-use super::urgency::Urgency;
-use super::window::{FailedRanges, Window};
-use super::{Event, Log, Observer, PayloadDigest, Reply};
-use crate::config::{Config, Quarantine, Retry};
+use super::rows::FailedRanges;
+use super::sessions::{Operation, SessionEventKind, Sessions};
+use super::writes::{Demand, Probe, Writes};
+use super::{Event, Log, Observer};
+use crate::config::{Config, OnExhausted};
 use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination};
-use crate::error::{Code, Error, RetryClass};
-use crate::outcome::{AdmittedDelivery, Ledger, Position, RowRange, SettledDelivery};
+use crate::error::{Code, Error};
+use crate::outcome::Position;
 use crate::telemetry::Counters;
-use asking::RetryQuestion;
-use settling::{aborted, deadline_passed};
 
-/// How long a session that has nothing left to deliver may take to close.
-const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// Arrivals taken in one turn.
 const TURN: usize = 256;
 
@@ -58,82 +56,22 @@ pub enum Control {
 
 pub struct Engine {
     destination: Arc<dyn Destination>,
-    retry: Retry,
-    quarantine: Quarantine,
-    max_writes: usize,
-    producer: Uuid,
-    admission: Arc<Admission>,
+    deliveries: Deliveries,
+    writes: Writes,
+    sessions: Sessions,
+    /// Tries of a write.
+    max_attempts: u32,
+    on_exhausted: OnExhausted,
+    closing: Option<Closing>,
     counters: Arc<Counters>,
     observer: Observer,
-
-    ledger: Ledger,
-    batcher: Batcher,
-    urgency: Urgency,
-    window: Window,
-    /// Under way when a destination refused rows without naming them.
-    search: Option<Search>,
-    dead_letters: Option<DeadLetters>,
-    /// SettledDelivery deliveries of which refused rows are on their way to the disk.
-    unsynced: BTreeMap<u64, SettledDelivery>,
-    backoff: Backoff,
-    /// When the destination last acknowledged something, or broke off for the first time after it had.
-    alive: Option<Instant>,
-    /// Why it is away, since it last acknowledged something.
-    outage: Option<Error>,
-    dice: fastrand::Rng,
-    /// Checks that the development option asks for, by sequence of unsettled deliveries.
-    payload_digests: HashMap<u64, PayloadDigest>,
-    /// Aborted before they arrived.
-    aborted: HashSet<u64>,
-    last_arrived: u64,
-    /// Set once a write failed for good under `onExhausted: "stop"`.
-    stopped: Option<Error>,
-
-    session: Phase,
-    session_number: u64,
-    schema: Option<SchemaRef>,
-    /// Whether that session was given any write.
-    given: bool,
-    events: UnboundedSender<SessionEvent>,
-    inbox: UnboundedReceiver<SessionEvent>,
-    /// The last write that a flush of the open session covers.
-    flushed_through: u64,
-    /// The oldest write that may have landed unseen, asked about at each `open` until a look is conclusive.
-    resume_from: Option<u64>,
-
-    flushes: VecDeque<Flush>,
-    prepare: Option<Reply>,
-    closing: Option<Closing>,
-}
-
-enum Phase {
-    Closed,
-    /// After a failure, until then.
-    Waiting(Instant),
-    /// As `Waiting`, and somebody is asked whether to try again.
-    Asking(RetryQuestion),
-    Opening(SessionHandle),
-    Open(SessionHandle),
-    /// Told to close. The handle is held because dropping it would cut the close short.
-    Draining(#[allow(dead_code)] SessionHandle),
-}
-
-/// A promise that everything up to `barrier` is settled.
-struct Flush {
-    barrier: u64,
-    reply: Reply,
-}
-
-struct Closing {
-    deadline: Instant,
-    /// The queue of deliveries has come to its end.
-    arrived: bool,
-    replies: Vec<Reply>,
 }
 
 /// What the engine was woken for.
 enum WakeReason {
-    Session(SessionEvent),
+    Session(SessionEventKind),
+    /// Refused rows of this delivery are on the disk.
+    Kept(u64),
     Control(Control),
     /// They are in the turn.
     Arrivals,
@@ -149,53 +87,26 @@ impl Engine {
         counters: Arc<Counters>,
         observer: Observer,
     ) -> Engine {
-        let (events, inbox) = unbounded_channel();
-        let urgency = Urgency::new(destination.commit_interval(), config.batching.linger);
-        let joins_here = !destination.capabilities().joins;
-        let divisible = config.quarantine.enabled && destination.capabilities().refusals_are_atomic;
         let dead_letters = config
             .dead_letter
             .clone()
             .map(|options| DeadLetters::open(options, counters.clone(), warn(observer.clone())));
         Engine {
+            deliveries: Deliveries::new(dead_letters, admission, counters.clone(), observer.clone()),
+            writes: Writes::new(
+                &config.batching,
+                config.inflight.max_writes,
+                &config.quarantine,
+                destination.capabilities(),
+                destination.commit_interval(),
+            ),
+            sessions: Sessions::new(destination.clone(), config.retry.clone(), producer),
             destination,
-            retry: config.retry.clone(),
-            quarantine: config.quarantine.clone(),
-            max_writes: config.inflight.max_writes,
-            producer,
-            admission,
+            max_attempts: config.retry.attempts,
+            on_exhausted: config.retry.on_exhausted,
+            closing: None,
             counters,
             observer,
-            ledger: Ledger::default(),
-            batcher: Batcher::new(config.batching.clone(), joins_here),
-            urgency,
-            window: if divisible {
-                Window::divisible()
-            } else {
-                Window::default()
-            },
-            search: None,
-            dead_letters,
-            unsynced: BTreeMap::new(),
-            backoff: Backoff::new(&config.retry),
-            alive: None,
-            outage: None,
-            dice: fastrand::Rng::new(),
-            payload_digests: HashMap::new(),
-            aborted: HashSet::new(),
-            last_arrived: 0,
-            stopped: None,
-            session: Phase::Closed,
-            session_number: 0,
-            schema: None,
-            given: false,
-            events,
-            inbox,
-            flushed_through: 0,
-            resume_from: None,
-            flushes: VecDeque::new(),
-            prepare: None,
-            closing: None,
         }
     }
 
@@ -208,21 +119,22 @@ impl Engine {
         over: oneshot::Sender<()>,
     ) {
         let mut turn = Vec::with_capacity(TURN);
-        let mut happened = WakeReason::Nothing;
+        let mut reason = WakeReason::Nothing;
         loop {
             // A panic that ended this task without a word would leave every caller waiting.
-            match catch_unwind(AssertUnwindSafe(|| self.step(happened, &mut turn))) {
+            match catch_unwind(AssertUnwindSafe(|| self.step(reason, &mut turn))) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) => {
-                    self.perish(turn);
+                    self.settle_after_panic(turn);
                     break;
                 }
             }
             let wake = self.wake_at().map(tokio::time::Instant::from_std);
-            happened = tokio::select! {
+            reason = tokio::select! {
                 biased;
-                Some(event) = self.inbox.recv() => WakeReason::Session(event),
+                Some(event) = self.sessions.next_event() => WakeReason::Session(event),
+                Some(sequence) = self.deliveries.next_kept() => WakeReason::Kept(sequence),
                 Some(control) = control.recv() => WakeReason::Control(control),
                 group = arrivals.recv() => match group {
                     Some(group) => {
@@ -234,7 +146,7 @@ impl Engine {
                     }
                     // Nothing more can come, and nobody has closed: what is here must not wait for it.
                     None => {
-                        self.perish(Vec::new());
+                        self.settle_after_panic(Vec::new());
                         break;
                     }
                 },
@@ -242,27 +154,14 @@ impl Engine {
             };
         }
         drop(over);
-        self.stopped.get_or_insert_with(deadline_passed);
-        while let Some(group) = arrivals.recv().await {
-            for arrival in group {
-                self.on_late_arrival(arrival);
-            }
-        }
-        self.close_dead_letters().await;
-        self.wait_for_the_disk_no_longer();
-        self.answer_flushes();
-        self.publish();
-        if let Some(closing) = self.closing.take() {
-            for reply in closing.replies {
-                reply.answer(Ok(()));
-            }
-        }
+        self.wind_up(arrivals).await;
     }
 
     /// Whether there is anything left to do.
-    fn step(&mut self, happened: WakeReason, arrivals: &mut Vec<Arrival>) -> bool {
-        match happened {
+    fn step(&mut self, reason: WakeReason, arrivals: &mut Vec<Arrival>) -> bool {
+        match reason {
             WakeReason::Session(event) => self.on_session(event),
+            WakeReason::Kept(sequence) => self.deliveries.kept(sequence),
             WakeReason::Control(control) => self.on_control(control),
             WakeReason::Arrivals => {
                 // One by one: a panic under a `drain` would take those that are left with it.
@@ -282,85 +181,38 @@ impl Engine {
 
     fn on_arrival(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Delivery(delivery) => self.on_delivered(delivery),
+            Arrival::Delivery(delivery) => self.on_delivery(delivery),
             // A dropped reply says that the client is closed.
             Arrival::Prepare { .. } if self.closing.is_some() => {}
             Arrival::Prepare { schema, reply } => {
                 self.destination.expect(&schema);
-                if matches!(self.session, Phase::Closed) && self.window.is_empty() {
-                    self.open(schema);
-                    self.prepare = Some(reply);
+                if self.sessions.is_closed() && self.writes.is_empty() {
+                    self.sessions.prepare(schema, reply);
                 } else {
                     reply.answer(Ok(()));
                 }
             }
-            Arrival::Hurry => self.urgency.asked(now()),
-            Arrival::Flush { reply } => self.flushes.push_back(Flush {
-                barrier: self.last_arrived,
-                reply,
-            }),
-            Arrival::Close { deadline, reply } => {
-                let closing = self.close_by(deadline);
-                closing.arrived = true;
-                closing.replies.push(reply);
-            }
+            Arrival::Hurry => self.writes.hurry(now()),
+            Arrival::Flush { reply } => self.deliveries.flush(reply),
+            Arrival::Close { deadline, reply } => self.close_by(deadline).arrived(reply),
         }
     }
 
-    fn on_delivered(&mut self, delivery: ImportedDelivery) {
-        self.last_arrived = delivery.sequence;
+    fn on_delivery(&mut self, delivery: ImportedDelivery) {
         let now = now();
-        if self.aborted.remove(&delivery.sequence) {
-            return self.refuse(&delivery, aborted());
+        if let Some((sequence, slices)) = self.deliveries.enter(delivery, now) {
+            self.writes.push(sequence, slices, now);
         }
-        if let Some(error) = &self.stopped {
-            let error = error.clone();
-            return self.refuse(&delivery, error);
-        }
-        let sequence = delivery.sequence;
-        let slices = match delivery.slices {
-            Ok(slices) => slices,
-            Err(ref error) => {
-                let error = error.clone();
-                return self.refuse(&delivery, error);
-            }
-        };
-        self.counters.arriving.sub(1);
-        let rows = slices.iter().map(BatchSlice::rows).sum();
-        self.counters.rows_admitted.add(rows);
-        self.counters.buffers_realigned.add(delivery.buffers_realigned);
-        self.counters
-            .buffers_copied_for_pin_limit
-            .add(delivery.buffers_copied_for_pin_limit);
-        self.ledger.enter(AdmittedDelivery {
-            sequence,
-            rows,
-            bytes: delivery.bytes,
-            charge: delivery.charge,
-            admitted: delivery.admitted,
-            handoff: delivery.handoff,
-            buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
-            buffers_realigned: delivery.buffers_realigned,
-        });
-        if let Some(payload_digest) = delivery.payload_digest {
-            self.payload_digests.insert(sequence, payload_digest);
-        }
-        if rows == 0 {
-            // Nothing to send, so nothing can happen to it.
-            let nothing = RowRange {
-                sequence,
-                first_row: 0,
-                rows: 0,
-            };
-            let settled = self.ledger.accept(&nothing, Position::None, now);
-            return self.finish(settled);
-        }
-        self.batcher.push(sequence, slices, now);
     }
 
     fn on_control(&mut self, control: Control) {
         match control {
-            Control::Abort(sequence) => self.abort(sequence),
+            Control::Abort(sequence) => {
+                if self.deliveries.abort(sequence) {
+                    let taken_back = self.writes.take_back(sequence);
+                    self.deliveries.end_aborted(sequence, taken_back, now());
+                }
+            }
             Control::CloseBy(deadline) => {
                 self.close_by(deadline);
             }
@@ -369,220 +221,96 @@ impl Engine {
         }
     }
 
-    fn on_session(&mut self, event: SessionEvent) {
-        if let SessionEventKind::DeadLettersSynced { sequence } = event.kind {
-            return self.on_dead_letters_synced(sequence);
-        }
-        // A session that was given up may still have had something to say.
-        if event.session != self.session_number {
-            return;
-        }
-        match event.kind {
+    fn on_session(&mut self, event: SessionEventKind) {
+        match event {
             SessionEventKind::Opened { landed, conclusive } => self.on_opened(landed, conclusive),
             SessionEventKind::Acknowledged(acknowledgement) => self.on_acknowledged(acknowledgement),
             SessionEventKind::Sent { id } => self.on_sent(id),
             SessionEventKind::Written { id, took } => {
-                if let Some(entry) = self.window.get(id) {
-                    for range in entry.ranges() {
-                        self.ledger.encoded(range, took);
-                    }
+                if let Some(entry) = self.writes.get(id) {
+                    self.deliveries.encoded(entry.ranges(), took);
                 }
             }
             SessionEventKind::Flushed { through } => {
-                let front = self.window.front();
-                if front.is_some_and(|entry| entry.is_sent() && entry.id() <= through) {
+                if self.writes.is_unacknowledged(through) {
                     // Nobody would ever ask for them again, and their callers would wait for ever.
-                    self.session_number += 1;
                     self.on_broke(unacknowledged(), Operation::Flush);
                 }
             }
-            // A session is drained only when nothing waits for its acknowledgement.
-            SessionEventKind::Closed => {
-                self.session = Phase::Closed;
-                self.schema = None;
-            }
+            SessionEventKind::Closed => self.sessions.closed(),
             SessionEventKind::Broke { error, operation } => self.on_broke(error, operation),
             SessionEventKind::RetryAnswered { oldest, answer } => self.on_retry_answered(oldest, answer),
-            SessionEventKind::DeadLettersSynced { .. } => {}
         }
-    }
-
-    fn on_sent(&mut self, id: u64) {
-        self.given = true;
-        let now = now();
-        // Counted here and not when it was queued: a session that breaks on one write must not use
-        // up the attempts of those behind it.
-        let Some(sent) = self.window.mark_sent(id, now) else {
-            return;
-        };
-        let attempts = sent.entry.attempts();
-        for range in sent.entry.ranges() {
-            self.ledger.sent(range, attempts, sent.anew, now);
-        }
-        self.counters.writes_sent.add(1);
     }
 
     fn on_opened(&mut self, landed: Vec<Acknowledgement>, conclusive: bool) {
         self.counters.sessions_opened.add(1);
-        if let Phase::Opening(handle) = std::mem::replace(&mut self.session, Phase::Closed) {
-            self.session = Phase::Open(handle);
-        }
-        if let Some(reply) = self.prepare.take() {
-            reply.answer(Ok(()));
-        }
+        self.sessions.opened();
         for acknowledgement in landed {
             self.on_acknowledged(acknowledgement);
         }
-        if !conclusive {
-            // A request of an earlier session may still arrive: the next session looks for it again.
-            return;
-        }
         // What did not land then never will: the destination has looked.
-        if self.resume_from.take().is_some() && self.destination.capabilities().tells_what_landed {
-            self.window.looked_for();
+        if self.sessions.looked(conclusive) {
+            self.writes.looked_for();
+        }
+    }
+
+    fn on_sent(&mut self, id: u64) {
+        self.sessions.sent();
+        let now = now();
+        if let Some(sent) = self.writes.sent(id, now) {
+            let attempts = sent.entry.attempts();
+            self.deliveries
+                .sent(sent.entry.ranges(), attempts, sent.anew, now);
+            self.counters.writes_sent.add(1);
         }
     }
 
     fn on_acknowledged(&mut self, acknowledgement: Acknowledgement) {
         let now = now();
         if !matches!(acknowledgement, Acknowledgement::Broken { .. }) {
-            // Once, however many writes it covers: one good flush does not wipe out a bad hour.
-            self.backoff.succeeded();
-            self.urgency.committed(now);
-            self.alive = Some(now);
-            self.outage = None;
+            self.sessions.acknowledged(now);
+            self.writes.committed(now);
         }
         match acknowledgement {
             Acknowledgement::Through { id, position } => {
-                for entry in self.window.through(id) {
+                for entry in self.writes.through(id) {
                     self.counters.writes_acknowledged.add(1);
                     // The memory goes before the budget that stood for it.
-                    for slice in entry.into_shares() {
-                        self.accept(&slice, position, now);
+                    for slice in entry.into_slices().iter().filter(|slice| !slice.settled) {
+                        self.deliveries.accept(&slice.range, position, now);
                     }
                 }
             }
             Acknowledgement::Partly { id, rows } => {
-                for slice in self.window.partly(id, rows) {
-                    self.accept(&slice, Position::None, now);
+                let slices = self.writes.partly(id, rows);
+                for slice in slices.iter().filter(|slice| !slice.settled) {
+                    self.deliveries.accept(&slice.range, Position::None, now);
                 }
             }
             Acknowledgement::PartlyRefused { id, rows, rejections } => {
-                let Some(entry) = self.window.get(id) else {
-                    return;
-                };
-                let (write, done_rows) = (Arc::clone(&entry.write), entry.done_rows());
-                let slices = self.window.partly(id, rows);
-                self.refuse_rows(write, &slices, done_rows, rejections, Position::None, now);
+                if let Some(refused) = self.writes.partly_refused(id, rows, rejections) {
+                    self.deliveries.refuse(refused, Position::None, now);
+                }
             }
             Acknowledgement::Refused {
                 id,
                 rejections,
                 position,
             } => {
-                let Some(entry) = self.window.remove(id) else {
-                    return;
-                };
-                self.counters.writes_acknowledged.add(1);
-                let (write, done_rows) = (Arc::clone(&entry.write), entry.done_rows());
-                let slices = entry.into_shares();
-                self.refuse_rows(write, &slices, done_rows, rejections, position, now);
+                if let Some(refused) = self.writes.refused(id, rejections) {
+                    self.counters.writes_acknowledged.add(1);
+                    self.deliveries.refuse(refused, position, now);
+                }
             }
-            // The handle turns this one into the end of the session.
+            // The session's task turns this one into the end of the session.
             Acknowledgement::Broken { .. } => {}
         }
     }
 
-    fn on_broke(&mut self, error: Error, operation: Operation) {
-        let now = now();
-        self.counters.sessions_broken.add(1);
-        let was_draining = matches!(self.session, Phase::Draining(_));
-        self.session = Phase::Closed;
-        let schema = self.schema.take();
-        if let Some(reply) = self.prepare.take() {
-            reply.answer(Err(error));
-            return;
-        }
-        if was_draining && self.window.is_empty() {
-            self.log("warn", "a session did not close cleanly", &error, Duration::ZERO);
-            return;
-        }
-        // Whoever waits for a session that ends each time before it is given anything would wait for ever
-        // if no attempt were counted.
-        let operation = if self.given || error.is_graceful() {
-            operation
-        } else {
-            Operation::Open
-        };
-        if operation == Operation::Open {
-            self.window.count_try(now);
-        }
-        if error.is_graceful() {
-            // A session that ends because it was asked to has not failed anybody.
-            self.window.refund_tries();
-            self.rewind(error.is_ambiguous());
-            return self.log("info", "a session was rotated", &error, Duration::ZERO);
-        }
-        if self.look_for_rows(&error, operation, now) {
-            return;
-        }
-        if error.retry_class() == RetryClass::Never {
-            return self.refused_for_good(error, operation, schema, now);
-        }
-        if operation != Operation::Open && self.outage.is_none() {
-            // Until now it was there.
-            self.alive = Some(now);
-        }
-        let tried = self.tried_through(operation);
-        self.rewind(error.is_ambiguous());
-        let delay = self.backoff.failed(&error, &mut self.dice);
-        let ended = self.end_what_may_not_be_tried(now + delay, &error, now);
-        let level = if ended { "error" } else { "warn" };
-        self.log(level, "a session broke", &error, delay);
-        self.outage = Some(error.clone());
-        self.session = self.wait_or_ask(now + delay, error, tried);
-    }
-
-    /// The same again would fail again: what the error is about ends, and everything else is replayed.
-    fn refused_for_good(
-        &mut self,
-        error: Error,
-        operation: Operation,
-        schema: Option<SchemaRef>,
-        now: Instant,
-    ) {
-        let (mut writes, mut ranges) = (Vec::new(), Vec::new());
-        let faults = error.clone().into_faults();
-        let error = error.alone();
-        match operation {
-            Operation::Open => writes = self.window.take_all(),
-            Operation::Write(id) => {
-                // Some deliveries are to blame: those that they happened to travel with go on.
-                ranges = self.window.blame(id, faults, now);
-                if ranges.is_empty() {
-                    writes.extend(self.window.remove(id));
-                }
-                // It was not their fault, and a replay that is another's fault is no try.
-                self.window.refund_tries();
-            }
-            Operation::Flush | Operation::Close | Operation::Idle => writes = self.window.take_sent(),
-        }
-        let text = "the destination refused for good";
-        self.log("error", text, &error, Duration::ZERO);
-        let ends = !writes.is_empty() || !ranges.is_empty();
-        let writes = writes.into_iter().map(|entry| entry.ending(&error, now));
-        for failed in writes.chain(ranges).collect::<Vec<_>>() {
-            self.end(failed, now);
-        }
-        self.rewind(error.is_ambiguous());
-        if let Some(schema) = schema.filter(|_| operation == Operation::Open) {
-            // They wait for the same session, which cannot be had.
-            let ranges = self.batcher.take_fitting(&schema);
-            let error = error.clone().with_ambiguity(false);
-            self.end(FailedRanges { ranges, error }, now);
-        }
-        if ends {
-            self.stop_if_asked(&error, now);
+    fn fail(&mut self, failed: Vec<FailedRanges>, now: Instant) {
+        for failed in &failed {
+            self.deliveries.fail(failed, now);
         }
     }
 
@@ -590,88 +318,119 @@ impl Engine {
 
     fn advance(&mut self) {
         let now = now();
-        if self
-            .closing
-            .as_ref()
-            .is_some_and(|closing| closing.deadline <= now)
-        {
+        if self.is_overdue(now) {
             self.settle_the_rest(now);
-            return self.answer_flushes();
+            return self.deliveries.answer_flushes();
         }
-        self.urgency.expire(now, self.last_arrived);
+        self.writes.expire(now, self.deliveries.last_arrived());
         self.stop_asking(now);
         self.end_what_waits_in_vain(now);
-        if let Phase::Waiting(until) = self.session
-            && until <= now
-        {
-            self.session = Phase::Closed;
-        }
-        if matches!(self.session, Phase::Closed) {
-            if self.window.is_empty() {
-                self.fill_window(now, 1);
-            }
-            if let Some(entry) = self.window.front() {
-                let schema = entry.schema.clone();
-                self.open(schema);
+        self.sessions.expire(now);
+        if self.sessions.is_closed() {
+            self.fill_window(now);
+            if let Some(schema) = self.writes.schema() {
+                let schema = schema.clone();
+                self.sessions.open(schema);
             }
         }
-        if !self.probe() && matches!(self.session, Phase::Open(_)) {
-            self.send_unsent();
-            self.fill_window(now, self.max_writes);
-            self.send_unsent();
+        if self.sessions.is_open() && !self.probe() {
+            self.send_unsent(u64::MAX);
+            self.fill_window(now);
+            self.send_unsent(u64::MAX);
             self.drain_for_another_schema();
             self.flush_if_asked();
         }
-        self.answer_flushes();
-        self.close_session_at_the_end(now);
+        self.deliveries.answer_flushes();
+        self.finish_session(now);
     }
 
-    fn answer_flushes(&mut self) {
-        let unsynced = self.unsynced.keys().next().copied();
-        let oldest = self.ledger.oldest().into_iter().chain(unsynced).min();
-        let settled_through = oldest.map_or(u64::MAX, |oldest| oldest - 1);
-        while let Some(flush) = self
-            .flushes
-            .pop_front_if(|flush| flush.barrier <= settled_through)
-        {
-            flush.reply.answer(Ok(()));
+    fn fill_window(&mut self, now: Instant) {
+        loop {
+            let is_stalled = || self.deliveries.callers_are_stalled();
+            let demand = self.demand(&is_stalled);
+            let Some(failed) = self.writes.fill(now, self.sessions.schema(), &demand) else {
+                return;
+            };
+            self.deliveries.fail(&failed, now);
         }
     }
 
-    fn is_finished(&self) -> bool {
-        let Some(closing) = &self.closing else {
-            return false;
-        };
-        closing.arrived && self.ledger.is_empty() && self.unsynced.is_empty() && matches!(self.session, Phase::Closed | Phase::Waiting(_) | Phase::Asking(_))
-            // History the deadline nobody waits any longer for what is still being imported.
-            || closing.deadline <= now() && self.ledger.is_empty()
+    /// Who waits for rows to go.
+    fn demand<'a>(&self, is_stalled: &'a dyn Fn() -> bool) -> Demand<'a> {
+        Demand {
+            flush_barrier: self.deliveries.flush_barrier(),
+            closing: self.closing.is_some(),
+            arrived: self.closing.as_ref().is_some_and(Closing::has_arrived),
+            is_stalled,
+        }
+    }
+
+    fn send_unsent(&mut self, through: u64) {
+        while let Some(write) = self.writes.next_unsent(through) {
+            self.sessions.write(write);
+        }
+    }
+
+    /// Sends the next probe of a search. Returns whether one is on.
+    fn probe(&mut self) -> bool {
+        match self.writes.next_probe() {
+            Probe::Over => return false,
+            Probe::UnderWay => {}
+            Probe::Through(through) => {
+                self.send_unsent(through);
+                self.sessions.flush_now();
+            }
+        }
+        true
+    }
+
+    fn drain_for_another_schema(&mut self) {
+        if !self.writes.awaits_another_session(self.sessions.schema()) {
+            return;
+        }
+        match self.writes.last_id() {
+            None => self.sessions.drain(),
+            Some(last) => self.sessions.flush(last, last),
+        }
+    }
+
+    fn flush_if_asked(&mut self) {
+        let is_stalled = || self.deliveries.callers_are_stalled();
+        let demand = self.demand(&is_stalled);
+        if let (Some(through), Some(last)) = (self.writes.flush_wanted(&demand), self.writes.last_id()) {
+            self.sessions.flush(through, last);
+        }
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let linger = match self.session {
-            // With a full window, or with a session that is to be drained first, being due changes
-            // nothing, and waking for it would spin.
-            Phase::Open(_)
-                if self.search.is_none()
-                    && self.window.len() < self.max_writes
-                    && !self.awaits_another_session() =>
-            {
-                self.batcher.due()
-            }
-            Phase::Closed => self.batcher.due(),
-            _ => None,
+        let linger = match self.sessions.is_open() || self.sessions.is_closed() {
+            true => self.writes.linger_due(self.sessions.schema()),
+            false => None,
         };
-        let wait = match &self.session {
-            Phase::Waiting(until) => Some(*until),
-            Phase::Asking(question) => Some(self.patience(question)),
-            Phase::Opening(_) | Phase::Draining(_) => self.too_late_at(),
-            _ => None,
-        };
-        let deadline = self.closing.as_ref().map(|closing| closing.deadline);
-        [linger, wait, deadline, self.urgency.due()]
+        let session = self.sessions.wake_at(self.deliveries.oldest_admitted());
+        let deadline = self.closing.as_ref().map(Closing::deadline);
+        [linger, session, deadline, self.writes.hurry_due()]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn publish(&self) {
+        self.counters.window.set(self.writes.len());
+        self.counters.strikes.set(self.sessions.strikes() as usize);
+    }
+
+    fn log(&self, level: &'static str, message: &str, error: &Error, delay: Duration) {
+        (self.observer)(Event::Log(Log {
+            level,
+            message: message.to_string(),
+            fields: json!({
+                "error": error.to_json(),
+                "retryInMs": delay.as_secs_f64() * 1e3,
+                "writesInFlight": self.writes.len(),
+                "destination": self.destination.capabilities().name,
+            }),
+        }));
     }
 }
 
@@ -703,61 +462,5 @@ fn unacknowledged() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-    use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::destination::discard::Discard;
-    use crate::outcome::{Outcome, Status};
-
-    /// whatever ended the intake, nobody waits for what it would have brought.
-    #[tokio::test(start_paused = true)]
-    async fn what_is_here_is_settled_when_nothing_more_can_come() {
-        let outcomes: Arc<Mutex<Vec<Outcome>>> = Arc::default();
-        let heard = outcomes.clone();
-        let mut config = Config::default();
-        config.batching.linger = Duration::from_secs(3_600);
-        let engine = Engine::new(
-            Arc::new(Discard::new("discard:").unwrap()),
-            &config,
-            Uuid::new_v4(),
-            Arc::new(Admission::new(1_000)),
-            Arc::default(),
-            Arc::new(move |event| {
-                if let Event::Settled(outcome) = event {
-                    heard.lock().unwrap().push(*outcome);
-                }
-            }),
-        );
-        let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
-        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
-        let (arrivals, receiver) = mpsc::channel(1);
-        let (_control, control) = mpsc::unbounded_channel();
-        let (over, _end) = oneshot::channel();
-        let delivery = ImportedDelivery {
-            sequence: 1,
-            bytes: 0,
-            charge: 0,
-            admitted: now(),
-            handoff: Duration::ZERO,
-            buffers_copied_for_pin_limit: 0,
-            buffers_realigned: 0,
-            payload_digest: None,
-            slices: Ok(vec![BatchSlice::whole(batch, 16)]),
-        };
-        let running = tokio::spawn(engine.run(receiver, control, over));
-        arrivals
-            .send(vec![Arrival::Delivery(delivery)])
-            .await
-            .ok()
-            .unwrap();
-        drop(arrivals);
-        running.await.unwrap();
-        let outcomes = outcomes.lock().unwrap();
-        assert_eq!((outcomes.len(), outcomes[0].status), (1, Status::Unknown));
-        assert_eq!(outcomes[0].error.as_ref().unwrap().code(), Code::Internal);
-    }
-}
+#[path = "../../tests/rs/transmitter/parts/engine.rs"]
+mod tests;

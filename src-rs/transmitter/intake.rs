@@ -8,6 +8,8 @@
 //! than all the rest of the call. So after a turn that brought little it rests for a moment and lets more of
 //! them come, unless somebody waits for what is there.
 
+mod import;
+
 use std::collections::VecDeque;
 use std::future::{Future, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +17,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -23,21 +24,19 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::batch_slice::{BatchSlice, SMALL_BYTES, is_small};
-use super::{Delivery, PayloadDigest, Reply};
+pub use self::import::ImportedDelivery;
+use self::import::import;
+use super::batch_slice::SMALL_BYTES;
+use super::{Delivery, Reply};
 use crate::compute;
 use crate::config::Batching;
 use crate::destination::Destination;
 use crate::error::{Code, Error};
-use crate::handoff::{ColumnBuffers, HandoffBatch, PayloadUse, Pool, can_join, join};
+use crate::handoff::{HandoffBatch, Pool};
+use crate::outcome::AdmittedDelivery;
 
 /// Below this an import is over before a thread would have been found for it.
 const INLINE_BYTES: usize = 128 << 10;
-/// Of what is not copied anyway, only this much is copied to be imported together: importing it by itself
-/// takes longer than that.
-const TINY_BYTES: usize = 8 << 10;
-/// Rows that are imported together. They may be claimed and not there, and memory is asked for before it shows.
-const RUN_ROWS: usize = 65_536;
 /// Deliveries taken in one turn.
 const TURN: usize = 256;
 /// The runtime's clock has no shorter one.
@@ -70,19 +69,6 @@ pub enum Arrival {
     Hurry,
     Flush { reply: Reply },
     Close { deadline: Duration, reply: Reply },
-}
-
-pub struct ImportedDelivery {
-    pub sequence: u64,
-    pub bytes: usize,
-    pub charge: usize,
-    pub admitted: std::time::Instant,
-    pub handoff: Duration,
-    pub buffers_copied_for_pin_limit: usize,
-    pub buffers_realigned: usize,
-    pub payload_digest: Option<PayloadDigest>,
-    /// Its rows, or why the delivery is refused.
-    pub slices: Result<Vec<BatchSlice>, Error>,
 }
 
 pub struct Intake {
@@ -213,25 +199,28 @@ impl Intake {
                 .all(is_columns)
         };
         let inline = now && (bytes < INLINE_BYTES || deliveries.len() > 1 && flat());
-        let headers: Vec<Header> = deliveries.iter().map(Header::of).collect();
-        let import = move || import(deliveries, destination.as_ref(), &pool);
+        let entries: Vec<AdmittedDelivery> = deliveries.iter().map(Delivery::entry).collect();
+        let import = move || {
+            let imported = import(deliveries, destination.as_ref(), &pool);
+            imported.into_iter().map(Arrival::Delivery).collect()
+        };
         if inline {
             // Uncontained, it would end the intake, and everybody after it would wait for ever.
             let imported = catch_unwind(AssertUnwindSafe(import));
-            return Import::Done(imported.unwrap_or_else(|_| panicked(headers)));
+            return Import::Done(imported.unwrap_or_else(|_| panicked(entries)));
         }
         let task = compute::spawn(import);
         Import::Running(Box::pin(async move {
-            task.await.unwrap_or_else(|_| panicked(headers))
+            task.await.unwrap_or_else(|_| panicked(entries))
         }))
     }
 }
 
 /// The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
-fn panicked(headers: Vec<Header>) -> Vec<Arrival> {
+fn panicked(entries: Vec<AdmittedDelivery>) -> Vec<Arrival> {
     let error = || Error::new(Code::Internal, "the import of a batch panicked");
-    let refused = |header: Header| Arrival::Delivery(header.refused(error()));
-    headers.into_iter().map(refused).collect()
+    let refused = |entry| Arrival::Delivery(ImportedDelivery::refused(entry, error()));
+    entries.into_iter().map(refused).collect()
 }
 
 enum Import {
@@ -250,159 +239,14 @@ impl Import {
     }
 }
 
-fn import(deliveries: Vec<Delivery>, destination: &dyn Destination, pool: &Arc<Pool>) -> Vec<Arrival> {
-    let mut importer = Importer {
-        destination,
-        pool,
-        deliveries: Vec::with_capacity(deliveries.len()),
-        run: Vec::new(),
-        owners: Vec::new(),
-        run_bytes: 0,
-        run_rows: 0,
-        joined_below: None,
-    };
-    for delivery in deliveries {
-        let mut imported = Header::of(&delivery).refused(not_imported());
-        imported.slices = Ok(Vec::with_capacity(delivery.handoff_batches.len().min(64)));
-        imported.payload_digest = delivery.payload_digest;
-        importer.deliveries.push(imported);
-        let owner = importer.deliveries.len() - 1;
-        for handoff_batch in delivery.handoff_batches {
-            importer.add(owner, handoff_batch);
-        }
-    }
-    importer.import_run();
-    importer.deliveries.into_iter().map(Arrival::Delivery).collect()
-}
-
-/// Importer in order: small batches of one schema together, the others each by itself.
-struct Importer<'a> {
-    destination: &'a dyn Destination,
-    pool: &'a Arc<Pool>,
-    deliveries: Vec<ImportedDelivery>,
-    /// Small batches of one schema, to be imported together.
-    run: Vec<ColumnBuffers>,
-    /// Which delivery each of them belongs to.
-    owners: Vec<usize>,
-    run_bytes: usize,
-    run_rows: usize,
-    /// The last schema that was asked about, and below how many bytes its batches are joined.
-    joined_below: Option<(SchemaRef, usize)>,
-}
-
-impl Importer<'_> {
-    fn add(&mut self, owner: usize, handoff_batch: HandoffBatch) {
-        let bytes = handoff_batch.bytes();
-        match handoff_batch {
-            HandoffBatch::Columns(columns)
-                if is_small(columns.rows, bytes) && bytes < self.joined_below(&columns.schema) =>
-            {
-                if self
-                    .run
-                    .last()
-                    .is_some_and(|last| !is_same(&last.schema, &columns.schema))
-                {
-                    self.import_run();
-                }
-                self.run_bytes += bytes;
-                self.run_rows += columns.rows;
-                self.run.push(columns);
-                self.owners.push(owner);
-                if self.run_bytes >= SMALL_BYTES || self.run_rows >= RUN_ROWS {
-                    self.import_run();
-                }
-            }
-            handoff_batch => {
-                self.import_run();
-                self.import_alone(owner, handoff_batch);
-            }
-        }
-    }
-
-    fn joined_below(&mut self, schema: &SchemaRef) -> usize {
-        match &self.joined_below {
-            Some((asked, answer)) if is_same(asked, schema) => *answer,
-            _ => {
-                let answer = match can_join(schema) {
-                    false => 0,
-                    true if self.destination.computes_on(schema) => SMALL_BYTES,
-                    true => TINY_BYTES,
-                };
-                self.joined_below = Some((Arc::clone(schema), answer));
-                answer
-            }
-        }
-    }
-
-    fn import_run(&mut self) {
-        let (run, owners) = (std::mem::take(&mut self.run), std::mem::take(&mut self.owners));
-        (self.run_bytes, self.run_rows) = (0, 0);
-        let joined = if run.len() > 1 {
-            join(&run, self.pool)
-        } else {
-            None
-        };
-        let Some(joined) = joined else {
-            for (owner, columns) in owners.into_iter().zip(run) {
-                self.import_alone(owner, HandoffBatch::Columns(columns));
-            }
-            return;
-        };
-        let whole = Arc::new(joined.batch);
-        let mut start = 0;
-        for (owner, part) in owners.into_iter().zip(joined.parts) {
-            let delivery = &mut self.deliveries[owner];
-            if let Ok(slices) = &mut delivery.slices {
-                // Each batch by itself: together they would be cut by their average, and rows differ.
-                slices.push(BatchSlice::of(&whole, start, part.rows, part.bytes));
-                delivery.buffers_realigned += part.realigned_buffers;
-            }
-            start += part.rows;
-        }
-    }
-
-    fn import_alone(&mut self, owner: usize, handoff_batch: HandoffBatch) {
-        let delivery = &mut self.deliveries[owner];
-        // Refused as a whole: nobody asks for the rest of it.
-        let Ok(slices) = &mut delivery.slices else {
-            return;
-        };
-        let payload = match handoff_batch.schema() {
-            Some(schema) if !self.destination.computes_on(schema) => PayloadUse::Moved,
-            _ => PayloadUse::Computed,
-        };
-        match handoff_batch.import(payload, self.pool) {
-            Ok(imported) => {
-                delivery.buffers_realigned += imported.realigned_buffers;
-                let rows: usize = imported.batches.iter().map(RecordBatch::num_rows).sum();
-                for batch in imported.batches {
-                    let share = imported.bytes as u128 * batch.num_rows() as u128 / rows.max(1) as u128;
-                    slices.push(BatchSlice::whole(batch, share as usize));
-                }
-            }
-            Err(error) => {
-                // Row numbers count through the whole delivery.
-                let before: usize = slices.iter().map(BatchSlice::rows).sum();
-                let row = error.row().map(|row| row + before as u64);
-                delivery.slices = Err(match row {
-                    Some(row) => error.at_row(row),
-                    None => error,
-                });
-                delivery.payload_digest = None;
-            }
-        }
-    }
-}
-
-fn is_same(one: &SchemaRef, other: &SchemaRef) -> bool {
-    Arc::ptr_eq(one, other) || one == other
-}
-
 impl From<Inbound> for Arrival {
     /// A command as it is; a delivery must be imported.
     fn from(inbound: Inbound) -> Arrival {
         match inbound {
-            Inbound::Deliver(delivery) => Arrival::Delivery(Header::of(&delivery).refused(not_imported())),
+            Inbound::Deliver(delivery) => {
+                let error = Error::new(Code::Internal, "nothing was imported");
+                Arrival::Delivery(ImportedDelivery::refused(delivery.entry(), error))
+            }
             Inbound::Prepare { schema, reply } => Arrival::Prepare { schema, reply },
             Inbound::Hurry => Arrival::Hurry,
             Inbound::Flush { reply } => Arrival::Flush { reply },
@@ -415,46 +259,5 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-fn not_imported() -> Error {
-    Error::new(Code::Internal, "nothing was imported")
-}
-
-/// What of a delivery outlives its import.
-struct Header {
-    sequence: u64,
-    bytes: usize,
-    charge: usize,
-    admitted: std::time::Instant,
-    handoff: Duration,
-    buffers_copied_for_pin_limit: usize,
-}
-
-impl Header {
-    fn of(delivery: &Delivery) -> Self {
-        Header {
-            sequence: delivery.sequence,
-            bytes: delivery.bytes,
-            charge: delivery.charge,
-            admitted: delivery.admitted,
-            handoff: delivery.handoff,
-            buffers_copied_for_pin_limit: delivery.buffers_copied_for_pin_limit,
-        }
-    }
-
-    fn refused(self, error: Error) -> ImportedDelivery {
-        ImportedDelivery {
-            sequence: self.sequence,
-            bytes: self.bytes,
-            charge: self.charge,
-            admitted: self.admitted,
-            handoff: self.handoff,
-            buffers_copied_for_pin_limit: self.buffers_copied_for_pin_limit,
-            buffers_realigned: 0,
-            payload_digest: None,
-            slices: Err(error),
-        }
     }
 }

@@ -18,6 +18,17 @@ test("no files import each other in a circle", () => {
   expect(circles(arrows(root))).toEqual([]);
 });
 
+test("the parts of the transmitter do not import each other, nor the engine over them", () => {
+  const below = "src-rs/transmitter/";
+  const partOf = (file: string) =>
+    /^(deliveries|writes|sessions|engine)\b/.exec(file.slice(below.length))?.[1];
+  const within = arrows(root).filter(({ from, to }) => from.startsWith(below) && to.startsWith(below));
+  const parts = within.filter(({ from, to }) => partOf(from) && partOf(to) && partOf(from) !== partOf(to));
+  const unexpected = parts.filter(({ from }) => partOf(from) !== "engine");
+  expect(unexpected).toEqual([]);
+  expect(new Set(parts.map(({ to }) => partOf(to)))).toEqual(new Set(["deliveries", "writes", "sessions"]));
+});
+
 test("each row of the table names a layer that exists", () => {
   for (const layer of allowed(architecture).keys()) {
     const found = ["", ".rs", ".ts"].some((ending) => fs.existsSync(path.join(root, layer + ending)));

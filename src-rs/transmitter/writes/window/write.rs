@@ -1,72 +1,25 @@
-//! One write and where it stands.
-//!
-//! | state | what it says | becomes |
-//! |---|---|---|
-//! | `Waiting(history)` | no session has it | `Queued(history)` when it is put on its way to the open session |
-//! | `Queued(history)` | on its way to the open session, which was not sent it yet | `Sent` when it is sent; `Waiting(history)` when the session is gone |
-//! | `Sent` | the open session was sent it | `Waiting(Tried)` or `Waiting(InDoubt)` when the session is gone |
-//!
-//! | history | what it says of earlier sessions | becomes |
-//! |---|---|---|
-//! | `Untried` | none was sent it: no row is held | `Tried`, `InDoubt` through `Sent` |
-//! | `Tried` | one was, and nothing of it is held but what was settled | `InDoubt` through `Sent` |
-//! | `InDoubt` | one was, and rows of it may be held | `Tried` when a destination has looked and the rows are not there |
-//!
-//! Nothing else stands together: what was sent is tried, what was never sent is not in doubt, and only
-//! the session that was sent a write says that its first rows are done. What is settled leaves the window.
+//! One write in the window: whose rows it holds, and in which place.
 //!
 //! Invariants:
 //! - Rows are settled from their place in the write as it was sent. So rows that left early (aborted, too
-//!   late) are marked as gone first, and are cut out only while nobody counts by that place: while no
+//!   late) are marked as settled first, and are cut out only while nobody counts by that place: while no
 //!   session has the write and nothing of it is in doubt.
 //! - Marks cost what they mark. Cutting costs what the write holds, and is done before a write is sent
-//!   and when most of it is gone.
+//!   and when most of it is settled.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use super::state::{Attempts, History, WriteState};
 use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::RowRange;
-use crate::transmitter::batcher::WriteDraft;
-
-/// Rows that end, and the error that they end with.
-pub struct FailedRanges {
-    pub ranges: Vec<RowRange>,
-    pub error: Error,
-}
-
-/// Where a write stands with the session that is open now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteState {
-    Waiting(History),
-    Queued(History),
-    Sent {
-        /// Rows of an earlier try may be held.
-        in_doubt: bool,
-        /// Rows at its start that this session has made durable, already settled.
-        done_rows: usize,
-    },
-}
-
-/// What earlier sessions have left of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum History {
-    Untried,
-    Tried,
-    InDoubt,
-}
-
-/// How often a write was tried, and since when.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Attempts {
-    count: u32,
-    first: Option<Instant>,
-}
+use crate::transmitter::rows::{FailedRanges, pick, runs};
+use crate::transmitter::writes::batcher::WriteDraft;
 
 /// Rows of one delivery in a write, in their place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,64 +40,6 @@ pub struct WindowWrite {
     settled_rows: usize,
     attempts: Attempts,
     state: WriteState,
-}
-
-impl WriteState {
-    fn queued(self) -> WriteState {
-        match self {
-            WriteState::Waiting(history) => WriteState::Queued(history),
-            other => other,
-        }
-    }
-
-    fn sent(self) -> WriteState {
-        match self {
-            WriteState::Waiting(history) | WriteState::Queued(history) => WriteState::Sent {
-                in_doubt: history == History::InDoubt,
-                done_rows: 0,
-            },
-            sent => sent,
-        }
-    }
-
-    /// The session is gone; `ambiguous` says that rows which it was sent may be held.
-    fn rewound(self, ambiguous: bool) -> WriteState {
-        match self {
-            WriteState::Sent { in_doubt, .. } if in_doubt || ambiguous => {
-                WriteState::Waiting(History::InDoubt)
-            }
-            WriteState::Sent { .. } => WriteState::Waiting(History::Tried),
-            WriteState::Waiting(history) | WriteState::Queued(history) => WriteState::Waiting(history),
-        }
-    }
-
-    /// The destination has looked, and rows that it does not name are not there.
-    fn looked_for(self) -> WriteState {
-        match self {
-            WriteState::Waiting(History::InDoubt) => WriteState::Waiting(History::Tried),
-            other => other,
-        }
-    }
-}
-
-impl Attempts {
-    fn begin(&mut self, now: Instant) {
-        self.count += 1;
-        self.first.get_or_insert(now);
-    }
-
-    /// The last one was no try: what ended it was no failure of this write.
-    fn refund(&mut self) {
-        self.count = self.count.saturating_sub(1);
-        if self.count == 0 {
-            self.first = None;
-        }
-    }
-
-    fn elapsed(self, now: Instant) -> Duration {
-        self.first
-            .map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
-    }
 }
 
 impl WindowWrite {
@@ -220,7 +115,7 @@ impl WindowWrite {
     }
 
     pub fn attempts(&self) -> u32 {
-        self.attempts.count
+        self.attempts.count()
     }
 
     pub fn slices(&self) -> &[WriteSlice] {
@@ -242,7 +137,7 @@ impl WindowWrite {
     }
 
     /// Takes it apart, so that its memory can go before its outcomes are told.
-    pub fn into_shares(self) -> Vec<WriteSlice> {
+    pub fn into_slices(self) -> Vec<WriteSlice> {
         self.slices
     }
 
@@ -256,7 +151,7 @@ impl WindowWrite {
         self.state = self.state.queued();
     }
 
-    /// Whether no session was sent it before.
+    /// Whether no session was given it before.
     pub(super) fn mark_sent(&mut self, now: Instant) -> bool {
         let anew = matches!(
             self.state,
@@ -304,7 +199,7 @@ impl WindowWrite {
         }
     }
 
-    /// Marks what it holds of a delivery. Gives what was not gone before.
+    /// Marks what it holds of a delivery as settled. Gives what was not before.
     pub(super) fn mark(&mut self, sequence: u64) -> Vec<RowRange> {
         let start = self
             .slices
@@ -323,7 +218,7 @@ impl WindowWrite {
         marked
     }
 
-    /// Cuts out what is gone, where that changes nobody's count.
+    /// Cuts out what is settled, where that changes nobody's count.
     pub(super) fn tidy(&mut self) {
         if self.settled_rows == 0 || !self.is_free() {
             return;
@@ -334,7 +229,7 @@ impl WindowWrite {
         self.settled_rows = 0;
     }
 
-    /// Takes deliveries out, which are sent by index in `slices`; the rest stays. The session is gone, or
+    /// Takes out the slices of deliveries that `own` names; the rest stays. The session is gone, or
     /// about to be.
     pub(super) fn take_out(&mut self, own: impl Fn(u64) -> bool) -> Vec<WriteSlice> {
         let done = self.done_rows();
@@ -371,7 +266,7 @@ impl WindowWrite {
         let in_doubt = self.is_in_doubt() || self.is_sent() && error.is_ambiguous();
         let error = error
             .clone()
-            .after(self.attempts.count, self.attempts.elapsed(now));
+            .after(self.attempts.count(), self.attempts.elapsed(now));
         error.with_ambiguity(in_doubt)
     }
 
@@ -422,48 +317,9 @@ impl WindowWrite {
     }
 
     fn count_settled_rows(&mut self) {
-        let gone = self.slices.iter().filter(|slice| slice.settled);
-        self.settled_rows = gone.map(|slice| slice.range.rows).sum();
+        let settled = self.slices.iter().filter(|slice| slice.settled);
+        self.settled_rows = settled.map(|slice| slice.range.rows).sum();
     }
-}
-
-/// Neighbouring ranges as one.
-pub fn runs(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    for range in ranges {
-        match runs.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => runs.push(range),
-        }
-    }
-    runs
-}
-
-/// Some rows of a row of batches, by ascending ranges, not copied.
-pub fn pick(batches: &[RecordBatch], ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<RecordBatch> {
-    let mut found = Vec::new();
-    let mut batches = batches.iter();
-    let mut batch = batches.next();
-    // The row at which `batch` begins.
-    let mut start = 0;
-    for range in ranges {
-        let mut row = range.start;
-        while row < range.end
-            && let Some(current) = batch
-        {
-            let end = start + current.num_rows();
-            if row < end {
-                let length = end.min(range.end) - row;
-                found.push(current.slice(row - start, length));
-                row += length;
-            }
-            if row >= end {
-                start = end;
-                batch = batches.next();
-            }
-        }
-    }
-    found
 }
 
 /// The same write with fewer rows.
@@ -474,88 +330,5 @@ fn rest_of(write: &Write, batches: Vec<RecordBatch>) -> Write {
         batches,
         rows,
         bytes: (write.bytes as u128 * rows as u128 / write.rows.max(1) as u128) as usize,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STATES: [WriteState; 8] = [
-        WriteState::Waiting(History::Untried),
-        WriteState::Waiting(History::Tried),
-        WriteState::Waiting(History::InDoubt),
-        WriteState::Queued(History::Untried),
-        WriteState::Queued(History::Tried),
-        WriteState::Queued(History::InDoubt),
-        WriteState::Sent {
-            in_doubt: false,
-            done_rows: 0,
-        },
-        WriteState::Sent {
-            in_doubt: true,
-            done_rows: 3,
-        },
-    ];
-
-    /// The table at the top, line by line.
-    #[test]
-    fn states_change_as_the_table_says() {
-        use History::{InDoubt, Tried, Untried};
-        use WriteState::{Queued, Waiting};
-        let sent = |in_doubt| WriteState::Sent {
-            in_doubt,
-            done_rows: 0,
-        };
-        let done = STATES[7];
-        let all = |change: fn(WriteState) -> WriteState| STATES.map(change);
-        let queued = [Queued(Untried), Queued(Tried), Queued(InDoubt)];
-        let waiting = [Waiting(Untried), Waiting(Tried), Waiting(InDoubt)];
-        assert_eq!(
-            all(WriteState::queued),
-            [
-                queued[0],
-                queued[1],
-                queued[2],
-                queued[0],
-                queued[1],
-                queued[2],
-                sent(false),
-                done
-            ]
-        );
-        let to = [sent(false), sent(false), sent(true)];
-        assert_eq!(
-            all(WriteState::sent),
-            [to[0], to[1], to[2], to[0], to[1], to[2], sent(false), done]
-        );
-        let back = |end| {
-            [
-                waiting[0], waiting[1], waiting[2], waiting[0], waiting[1], waiting[2], end, waiting[2],
-            ]
-        };
-        assert_eq!(all(|state| state.rewound(false)), back(waiting[1]));
-        assert_eq!(all(|state| state.rewound(true)), back(waiting[2]));
-        let looked = all(WriteState::looked_for);
-        assert_eq!(looked[2], waiting[1]);
-        for index in [0, 1, 3, 4, 5, 6, 7] {
-            assert_eq!(looked[index], STATES[index]);
-        }
-    }
-
-    #[test]
-    fn a_try_that_was_none_leaves_no_trace() {
-        let now = Instant::now();
-        let mut attempts = Attempts::default();
-        attempts.begin(now);
-        attempts.begin(now + Duration::from_secs(1));
-        attempts.refund();
-        assert_eq!(
-            (attempts.count, attempts.elapsed(now + Duration::from_secs(3))),
-            (1, Duration::from_secs(3))
-        );
-        attempts.refund();
-        attempts.refund();
-        assert_eq!(attempts, Attempts::default());
     }
 }

@@ -69,11 +69,6 @@ pub enum SessionEventKind {
         oldest: u64,
         answer: Result<bool>,
     },
-    /// No session's word: the refused rows of this delivery are in the dead-letter directory, or never
-    /// will be.
-    DeadLettersSynced {
-        sequence: u64,
-    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

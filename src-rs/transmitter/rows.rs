@@ -1,0 +1,79 @@
+//! What the parts of the transmitter hand to each other: rows that failed, rows that a destination refused,
+//! writes that were tried; and rows picked out of a list of batches.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::destination::Write;
+use crate::error::Error;
+use crate::outcome::{Rejection, RowRange};
+
+/// Rows that end, and the error that they end with.
+pub struct FailedRanges {
+    pub ranges: Vec<RowRange>,
+    pub error: Error,
+}
+
+/// Settled rows of a write, of which a destination refused some.
+pub struct RefusedRows {
+    pub write: Arc<Write>,
+    pub ranges: Vec<RefusedRange>,
+}
+
+/// Settled rows of one delivery: those that the rejections name were refused, the others are durable.
+pub struct RefusedRange {
+    pub range: RowRange,
+    /// Its first row in the write.
+    pub start: usize,
+    /// Rows counted within the delivery, in order.
+    pub rejections: Vec<Rejection>,
+}
+
+/// Writes that were tried equally often.
+pub struct EquallyTried {
+    /// Ascending, at least one.
+    pub ids: Vec<u64>,
+    /// What the oldest of them failed with. It was tried for the longest time.
+    pub error: Error,
+}
+
+/// Neighbouring ranges as one.
+pub fn runs(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for range in ranges {
+        match runs.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => runs.push(range),
+        }
+    }
+    runs
+}
+
+/// Some rows of a row of batches, by ascending ranges, not copied.
+pub fn pick(batches: &[RecordBatch], ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<RecordBatch> {
+    let mut found = Vec::new();
+    let mut batches = batches.iter();
+    let mut batch = batches.next();
+    // The row at which `batch` begins.
+    let mut start = 0;
+    for range in ranges {
+        let mut row = range.start;
+        while row < range.end
+            && let Some(current) = batch
+        {
+            let end = start + current.num_rows();
+            if row < end {
+                let length = end.min(range.end) - row;
+                found.push(current.slice(row - start, length));
+                row += length;
+            }
+            if row >= end {
+                start = end;
+                batch = batches.next();
+            }
+        }
+    }
+    found
+}
