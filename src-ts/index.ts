@@ -88,4 +88,36 @@ export {
   TransmissionResult,
   type UnsuccessfulResult,
 } from "./result.js";
+export {
+  inferSchema,
+  type RowRefusalCode,
+  type RowRejection,
+  type RowsOptions,
+  type RowsTable,
+  tableFromRows,
+} from "./rows.js";
+export {
+  type AnyColumn,
+  type BytesValue,
+  type ColumnPairs,
+  type Columns,
+  type ColumnsByName,
+  type ColumnType,
+  type DateValue,
+  type DecimalValue,
+  type DurationValue,
+  type EntriesValue,
+  type InstantValue,
+  type IntegerValue,
+  type IntervalParts,
+  type IntervalValue,
+  type ItemsValue,
+  type RowOf,
+  type RowSchema,
+  type TemporalObject,
+  type TimeUnitName,
+  type TimeValue,
+  t,
+  type WallClockValue,
+} from "./schema.js";
 export type { BatchInput, BatchSource, ForeignBatch, ForeignTable } from "./source.js";

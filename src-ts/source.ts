@@ -125,7 +125,7 @@ function named(value: unknown): string {
     : `a plain object: of rows, ${ROWS}`;
 }
 
-const ROWS = "send tableFromJSON(rows) of apache-arrow, which makes a table of many";
+const ROWS = "send the table of tableFromRows(rows, schema)";
 
 /** Tables of other libraries that say how to write themselves as Arrow IPC: method, library. */
 const WRITERS = [

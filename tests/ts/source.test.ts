@@ -59,7 +59,7 @@ describe("R-02 what is not taken", () => {
       all(client, rows),
       client.send({ a: 1, b: "x" } as never),
     ])
-      expect(await refusal(given)).toContain("send tableFromJSON(rows) of apache-arrow");
+      expect(await refusal(given)).toContain("send the table of tableFromRows(rows, schema)");
     expect(await client.send(tableFromJSON(rows))).toMatchObject({ status: "acknowledged", rows: 2 });
     for (const given of [client.send(columns as never), all(client, [{ a: [1] }])])
       expect(await refusal(given)).toContain("send tableFromArrays(columns) of apache-arrow");

@@ -1,0 +1,154 @@
+// Rows, as objects → a table, and a schema for rows.
+//
+// Invariants:
+// - Rows are read in their order; a row that does not fit is told and left out, and all others go.
+// - The event loop has its turn at least every few milliseconds, however many rows there are.
+// - What is misuse throws before any row is read.
+
+import { type Schema, Table } from "apache-arrow";
+import { type IngestError, ingestError } from "./errors.js";
+import { isSchema } from "./handoff/arrow.js";
+import type { ForeignSchema } from "./options.js";
+import { RowEncoder } from "./rows/encoder.js";
+import { inferRows } from "./rows/infer.js";
+import { kindOf, type RowRejection } from "./rows/refusal.js";
+import { type RowOf, RowSchema, t } from "./schema.js";
+import { isDue, turn } from "./turn.js";
+
+export type { RowRefusalCode, RowRejection } from "./rows/refusal.js";
+
+/** Options of {@link tableFromRows}. */
+export interface RowsOptions {
+  /** What becomes of rows with keys that the schema does not know: refused, or taken without them. Default: `"reject"`. */
+  readonly unknownKeys?: "reject" | "drop";
+  /** Gives up between two rows; the call then rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** What {@link tableFromRows} gives. */
+export interface RowsTable {
+  /** The rows that fit, in their order, in batches of up to 65,536. */
+  readonly table: Table;
+  /** One for each row that does not, in order; `row` counts all rows that were given. */
+  readonly rejections: readonly RowRejection[];
+}
+
+/** Milliseconds at a stretch; half of what others of the thread may take, as rows come on top of them. */
+const STRETCH_MS = 3;
+
+/**
+ * Makes a table of rows, as `send` takes it. Every value is checked and none is bent: a row that does not fit its
+ * schema is left out and told, with the path, what was given and what was wanted. `docs/rows.md` says which values
+ * each type takes.
+ *
+ * @param rows Objects with the columns as keys. A missing key is null where the column is nullable. They are read
+ * while the call is under way: change none of them before it settles.
+ * @throws {IngestError} `CONFIG_INVALID`: a wrong schema or option. `BATCH_INVALID`: no array of rows.
+ * `SCHEMA_MISMATCH`: a column is a union, which rows cannot fill.
+ *
+ * @example
+ * ```ts
+ * const order = t.schema({ id: t.int64(), price: t.decimal(18, 4), note: t.utf8().nullable() });
+ * const { table, rejections } = await tableFromRows([{ id: 1n, price: "9.95" }], order);
+ * await client.send(table);
+ * ```
+ */
+export async function tableFromRows<S extends RowSchema>(
+  rows: readonly RowOf<S>[],
+  schema: S,
+  options?: RowsOptions,
+): Promise<RowsTable>;
+export async function tableFromRows(
+  rows: readonly object[],
+  schema: ForeignSchema,
+  options?: RowsOptions,
+): Promise<RowsTable>;
+export async function tableFromRows(
+  rows: readonly unknown[],
+  schema: ForeignSchema,
+  options?: RowsOptions,
+): Promise<RowsTable> {
+  const { unknownKeys, signal } = checked(options);
+  const arrow = toArrow(schema);
+  checkRows(rows, "tableFromRows");
+  const encoder = new RowEncoder(arrow, { unknownKeys });
+  const { length } = rows;
+  try {
+    for (let row = 0; row < length; ) {
+      signal?.throwIfAborted();
+      row += encoder.step(rows, row, length);
+      if (isDue(STRETCH_MS)) await turn();
+    }
+    encoder.cut();
+  } finally {
+    encoder.release();
+  }
+  const { batches, rejections } = encoder;
+  return { table: batches.length === 0 ? new Table(arrow) : new Table(arrow, batches), rejections };
+}
+
+/**
+ * A schema that fits the first 1,000 of some rows, by the strict rules of `specs/rows.md`: a start to paste (see
+ * `toString`) and to narrow, for rows that come from somewhere else.
+ *
+ * @throws {IngestError} `BATCH_INVALID`: no rows, or no type that fits all values of a column; the message says which.
+ *
+ * @example
+ * ```ts
+ * console.log(String(inferSchema([{ id: 1, tags: ["new"] }])));
+ * // t.schema({
+ * //   id: t.int64(),
+ * //   tags: t.list(t.utf8()),
+ * // })
+ * ```
+ */
+export function inferSchema(rows: readonly object[]): RowSchema {
+  checkRows(rows, "inferSchema");
+  return inferRows(rows);
+}
+
+function checkRows(rows: unknown, operation: string): void {
+  if (!Array.isArray(rows))
+    throw ingestError({
+      code: "BATCH_INVALID",
+      operation,
+      message: `an array of rows is needed; ${kindOf(rows)} was given`,
+    });
+}
+
+function toArrow(schema: unknown): Schema {
+  if (schema instanceof RowSchema) return schema.toArrow();
+  if (!isSchema(schema))
+    throw wrong("schema", `must be t.schema(…) or a Schema of apache-arrow; ${kindOf(schema)} was given`);
+  const known = ofOurs.get(schema);
+  if (known !== undefined) return known;
+  const arrow = t.fromArrow(schema as Schema).toArrow();
+  ofOurs.set(schema, arrow);
+  return arrow;
+}
+
+/** A schema of whatever copy in our classes: made once, so that what is kept by it is found again. */
+const ofOurs = new WeakMap<object, Schema>();
+
+function checked(options: unknown): RowsOptions {
+  if (options === undefined) return {};
+  if (typeof options !== "object" || options === null)
+    throw wrong("options", `must be an object; ${kindOf(options)} was given`);
+  for (const key of Object.keys(options))
+    if (key !== "unknownKeys" && key !== "signal") throw wrong(key, "is not an option");
+  const { unknownKeys, signal } = options as RowsOptions;
+  if (unknownKeys !== undefined && unknownKeys !== "reject" && unknownKeys !== "drop")
+    throw wrong("unknownKeys", `must be "reject" or "drop"; ${kindOf(unknownKeys)} was given`);
+  if (signal !== undefined && typeof (signal as Partial<AbortSignal>)?.throwIfAborted !== "function")
+    throw wrong("signal", `must be an AbortSignal; ${kindOf(signal)} was given`);
+  return options;
+}
+
+function wrong(path: string, message: string): IngestError {
+  return ingestError({
+    code: "CONFIG_INVALID",
+    operation: "tableFromRows",
+    message: `${path} ${message}`,
+    issues: [{ path, message }],
+  });
+}

@@ -1,0 +1,80 @@
+// What an object that stands for a value is, asked without trusting it.
+//
+// Invariants:
+// - Bytes are read by the runtime's own getters: a view that says something else about itself is not believed.
+// - Objects of `Temporal` are known by their tag, of the runtime or of a polyfill; what is read of them is checked
+//   like any other value, so one that lies about its tag gains nothing.
+
+import { types } from "node:util";
+
+const getter = (prototype: object, name: string): ((this: unknown) => never) =>
+  Object.getOwnPropertyDescriptor(prototype, name)!.get as (this: unknown) => never;
+
+const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
+const OF_TYPED = ["buffer", "byteOffset", "byteLength"].map((name) => getter(typedArray, name));
+const OF_DATA_VIEW = ["buffer", "byteOffset", "byteLength"].map((name) => getter(DataView.prototype, name));
+const detached = getter(ArrayBuffer.prototype, "detached");
+
+/** The bytes of a view or buffer; `gone` where they were transferred away; undefined if it is neither. */
+export function bytesOf(value: unknown): Uint8Array | "gone" | undefined {
+  let buffer: ArrayBufferLike;
+  let bytes: Uint8Array;
+  if (ArrayBuffer.isView(value)) {
+    const [bufferOf, offsetOf, lengthOf] = types.isDataView(value) ? OF_DATA_VIEW : OF_TYPED;
+    buffer = bufferOf!.call(value);
+    if (isDetached(buffer)) return "gone";
+    bytes = new Uint8Array(buffer, offsetOf!.call(value), lengthOf!.call(value));
+  } else if (types.isAnyArrayBuffer(value)) {
+    buffer = value;
+    if (isDetached(buffer)) return "gone";
+    bytes = new Uint8Array(buffer);
+  } else {
+    return undefined;
+  }
+  return bytes;
+}
+
+const isDetached = (buffer: ArrayBufferLike): boolean =>
+  types.isArrayBuffer(buffer) && (detached.call(buffer) as boolean);
+
+/** `Instant` of an object whose tag is `Temporal.Instant`; else undefined. */
+export function temporalName(value: unknown): string | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const tag: unknown = (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag];
+  return typeof tag === "string" && tag.startsWith("Temporal.") ? tag.slice(9) : undefined;
+}
+
+/** Its ISO text, without the names of calendars and zones; empty if it has none. */
+export function textOfTemporal(value: unknown): string {
+  const text: unknown = (value as { toString(): unknown }).toString();
+  if (typeof text !== "string") return "";
+  const annotations = text.indexOf("[");
+  return annotations < 0 ? text : text.slice(0, annotations);
+}
+
+/** Of an instant; undefined if it has none. */
+export function epochNanos(value: unknown): bigint | undefined {
+  const nanos: unknown = (value as { epochNanoseconds?: unknown }).epochNanoseconds;
+  return typeof nanos === "bigint" ? nanos : undefined;
+}
+
+/** Whether an object can have the keys of a row: not one of a kind whose contents are elsewhere. */
+export function isRecord(value: unknown): value is object {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !ArrayBuffer.isView(value) &&
+    !types.isDate(value) &&
+    !types.isMap(value) &&
+    !types.isSet(value) &&
+    !types.isWeakMap(value) &&
+    !types.isWeakSet(value) &&
+    !types.isPromise(value) &&
+    !types.isRegExp(value) &&
+    !types.isBoxedPrimitive(value) &&
+    !types.isAnyArrayBuffer(value) &&
+    !types.isNativeError(value) &&
+    !types.isGeneratorObject(value)
+  );
+}

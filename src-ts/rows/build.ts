@@ -1,0 +1,129 @@
+// A schema → the tree of columns that its rows are encoded by.
+
+import { type DataType, type Dictionary, type Field, type Schema, Struct } from "apache-arrow";
+import { ingestError } from "../errors.js";
+import { BytesColumn, TextColumn } from "./bytes.js";
+import type { Column, Context } from "./column.js";
+import type { Loops } from "./compile.js";
+import {
+  BoolColumn,
+  DayColumn,
+  DayMillisecondColumn,
+  DecimalColumn,
+  DurationColumn,
+  FixedBytesColumn,
+  FloatColumn,
+  HalfColumn,
+  Int64Column,
+  IntColumn,
+  IntervalColumn,
+  LongTimeColumn,
+  NullColumn,
+  TimeColumn,
+  TimestampColumn,
+} from "./fixed.js";
+import { DictionaryColumn, FixedListColumn, ListColumn, MapColumn, StructColumn } from "./nested.js";
+import { member } from "./refusal.js";
+
+/**
+ * The rows' own column.
+ *
+ * @throws {IngestError} `SCHEMA_MISMATCH`: rows cannot say what a value of a union is.
+ */
+export function rootOf(schema: Schema, context: Context, loops: Loops): StructColumn {
+  const { names, children } = members(schema.fields, context, loops, "");
+  const root = new StructColumn(context, new Struct(schema.fields), false, names, children);
+  root.loop = loops.next(root, undefined);
+  return root;
+}
+
+function members(
+  fields: readonly Field[],
+  context: Context,
+  loops: Loops,
+  path: string,
+): { names: string[]; children: Column[] } {
+  return {
+    names: fields.map((field) => field.name),
+    children: fields.map((field) => columnOf(field, context, loops, member(path, field.name), field.name)),
+  };
+}
+
+/** @param key By which the source's objects hold the value; undefined: the source holds it itself. */
+function columnOf(field: Field, context: Context, loops: Loops, path: string, key?: string): Column {
+  const column = make(field.type, field.nullable, context, loops, path);
+  column.loop = loops.next(column, key);
+  return column;
+}
+
+function make(type: DataType, isNullable: boolean, context: Context, loops: Loops, path: string): Column {
+  const child = (index: number): Column =>
+    columnOf(type.children[index] as Field, context, loops, `${path}[]`);
+  const { bitWidth, precision, unit } = type as unknown as Record<string, number>;
+  switch (type.typeId) {
+    case 1:
+      return new NullColumn(context, type, true);
+    case 2:
+      return new (bitWidth === 64 ? Int64Column : IntColumn)(context, type, isNullable);
+    case 3:
+      return new (precision === 0 ? HalfColumn : FloatColumn)(context, type, isNullable);
+    case 4:
+    case 19:
+    case 23:
+      return new BytesColumn(context, type, isNullable);
+    case 5:
+    case 20:
+    case 24:
+      return new TextColumn(context, type, isNullable);
+    case 6:
+      return new BoolColumn(context, type, isNullable);
+    case 7:
+      return new DecimalColumn(context, type, isNullable);
+    case 8:
+      return new (unit === 0 ? DayColumn : DayMillisecondColumn)(context, type, isNullable);
+    case 9:
+      return new (bitWidth === 32 ? TimeColumn : LongTimeColumn)(context, type, isNullable);
+    case 10:
+      return new TimestampColumn(context, type, isNullable);
+    case 11:
+      return new IntervalColumn(context, type, isNullable);
+    case 12:
+    case 21:
+      return new ListColumn(context, type, isNullable, child(0));
+    case 13: {
+      const { names, children } = members(type.children as Field[], context, loops, path);
+      return new StructColumn(context, type, isNullable, names, children);
+    }
+    case 15:
+      return new FixedBytesColumn(context, type, isNullable);
+    case 16:
+      return new FixedListColumn(context, type, isNullable, child(0));
+    case 17: {
+      const [key, value] = (type.children[0] as Field<Struct>).type.children as [Field, Field];
+      // Whatever the schema says: Arrow has no null keys.
+      const keys = make(key.type, false, context, loops, `${path}[].key`);
+      keys.loop = loops.next(keys, undefined);
+      return new MapColumn(
+        context,
+        type,
+        isNullable,
+        keys,
+        columnOf(value, context, loops, `${path}[].value`),
+      );
+    }
+    case 18:
+      return new DurationColumn(context, type, isNullable);
+    case -1: {
+      const values = make((type as Dictionary).dictionary, false, context, loops, path);
+      values.loop = loops.next(values, undefined);
+      return new DictionaryColumn(context, type, isNullable, values);
+    }
+    default:
+      throw ingestError({
+        code: "SCHEMA_MISMATCH",
+        operation: "rows",
+        field: path,
+        message: `column ${path} is of type ${type}, and rows do not say what a value of a union is`,
+      });
+  }
+}

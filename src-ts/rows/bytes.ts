@@ -1,0 +1,217 @@
+// Columns of text and of bytes.
+//
+// Invariants:
+// - Text of a chunk is joined and encoded by one call. Where it is not ASCII, each text is measured by itself, which
+//   also finds lone surrogates: joined, two of neighbours would pass for a pair.
+// - Offsets have 32 bits until the column is finished: a chunk that would not fit is not let in.
+
+import { Data, type DataType } from "apache-arrow";
+import { bytesOf } from "./attend.js";
+import { Column, TOO_MANY } from "./column.js";
+
+/** `apache-arrow` type ids. */
+const LARGE = new Set([19, 20]);
+const VIEWS = new Set([23, 24]);
+
+/** Bytes of a view that are in the view itself. */
+const INLINE = 12;
+
+/** The least memory that is asked for at a time. */
+const LEAST_BYTES = 256;
+
+abstract class VariableColumn extends Column {
+  protected bytes: Buffer = Buffer.alloc(0);
+  /** One more than there are elements. */
+  protected offsets = new Int32Array(1);
+
+  /** Bytes so far, those of the chunk under way not counted. */
+  protected get used(): number {
+    return this.offsets[this.length]!;
+  }
+
+  protected override grow(capacity: number): void {
+    const offsets = new Int32Array(capacity + 1);
+    offsets.set(this.offsets.subarray(0, this.length + 1));
+    this.offsets = offsets;
+  }
+
+  /** Memory for bytes up to `end`; the first `kept` are kept. */
+  protected room(end: number, kept: number): void {
+    if (end <= this.bytes.length) return;
+    const bytes = Buffer.allocUnsafeSlow(Math.max(end, 2 * this.bytes.length, LEAST_BYTES));
+    bytes.set(this.bytes.subarray(0, kept));
+    this.bytes = bytes;
+  }
+
+  protected override move(from: number, to: number): void {
+    const start = this.offsets[from]!;
+    const end = this.offsets[from + 1]!;
+    const at = this.offsets[to]!;
+    this.bytes.copyWithin(at, start, end);
+    this.offsets[to + 1] = at + end - start;
+  }
+
+  override get size(): number {
+    return 4 * this.length + this.used;
+  }
+
+  override finish(): Data {
+    const { length, used, offsets, type } = this;
+    const { bits, nullCount } = this.takeValidity();
+    let { bytes } = this;
+    // What is not used would be held, and counted, as long as the rest of it is.
+    if (bytes.length > 2 * used + LEAST_BYTES) bytes = exact(bytes.subarray(0, used));
+    const values = new Uint8Array(bytes.buffer, bytes.byteOffset, used);
+    const ends = offsets.subarray(0, length + 1);
+    this.bytes = Buffer.alloc(0);
+    this.offsets = new Int32Array(1);
+    this.reset();
+    if (VIEWS.has(type.typeId)) {
+      const buffers = [undefined, viewsOf(values, ends), bits];
+      return new Data(type, 0, length, nullCount, buffers as never, [], undefined, [values]);
+    }
+    const wide = LARGE.has(type.typeId) ? BigInt64Array.from(ends, BigInt) : ends;
+    return new Data(type, 0, length, nullCount, [wide, values, bits] as never);
+  }
+}
+
+function exact(bytes: Uint8Array): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  copy.set(bytes);
+  return copy;
+}
+
+/** Length and beginning of each value, and where in the one buffer the rest of it is. */
+function viewsOf(values: Uint8Array, ends: Int32Array): Uint8Array {
+  const count = ends.length - 1;
+  const views = new Uint8Array(16 * count);
+  const words = new Int32Array(views.buffer);
+  for (let i = 0; i < count; i++) {
+    const from = ends[i]!;
+    const length = ends[i + 1]! - from;
+    words[4 * i] = length;
+    const shown = length <= INLINE ? length : 4;
+    for (let j = 0; j < shown; j++) views[16 * i + 4 + j] = values[from + j]!;
+    // Buffer 0.
+    if (length > INLINE) words[4 * i + 3] = from;
+  }
+  return views;
+}
+
+/** The most bytes that 32-bit offsets reach. */
+const MOST_BYTES = 2 ** 31 - 1;
+
+export class TextColumn extends VariableColumn {
+  parts: string[] = [];
+
+  override put(i: number, value: unknown): void {
+    if (typeof value === "string") this.parts[i] = value;
+    else if (value === null || value === undefined) this.missing(i, value);
+    else this.refuse(i, "VALUE_TYPE", value);
+  }
+
+  override get fast(): string {
+    return 'if (typeof value === "string") parts[i] = value; else';
+  }
+
+  override zero(i: number): void {
+    this.parts[i] = "";
+  }
+
+  protected override begin(count: number): void {
+    if (this.parts.length !== count) this.parts = new Array<string>(count).fill("");
+  }
+
+  protected override end(count: number): void {
+    const { parts, length } = this;
+    let units = 0;
+    for (let i = 0; i < count; i++) units += parts[i]!.length;
+    const from = this.used;
+    if (units > this.context.maxUnits || from + 3 * units > MOST_BYTES) throw TOO_MANY;
+    const joined = parts.join("");
+    this.room(from + 3 * units, from);
+    const written = this.bytes.write(joined, from);
+    const { offsets } = this;
+    if (written !== units) {
+      this.#measure(count, from);
+      return;
+    }
+    let end = from;
+    for (let i = 0; i < count; i++) {
+      end += parts[i]!.length;
+      offsets[length + i + 1] = end;
+    }
+  }
+
+  /** Text that is not all ASCII. */
+  #measure(count: number, from: number): void {
+    const { parts, length, offsets } = this;
+    let end = from;
+    let isWhole = true;
+    for (let i = 0; i < count; i++) {
+      const bytes = lengthInUtf8(parts[i]!);
+      if (bytes < 0) {
+        isWhole = false;
+        this.refuse(i, "VALUE_MALFORMED", parts[i], "it has a surrogate without its other half");
+        parts[i] = "";
+      } else end += bytes;
+      offsets[length + i + 1] = end;
+    }
+    if (!isWhole) this.bytes.write(parts.join(""), from);
+  }
+
+  override release(): void {
+    super.release();
+    this.parts = [];
+  }
+}
+
+/** Bytes in UTF-8; -1 where a surrogate stands alone. */
+function lengthInUtf8(text: string): number {
+  const units = text.length;
+  let bytes = units;
+  for (let i = 0; i < units; i++) {
+    const unit = text.charCodeAt(i);
+    if (unit < 0x80) continue;
+    bytes += unit < 0x800 ? 1 : 2;
+    if (unit < 0xd800 || unit > 0xdfff) continue;
+    // Of a pair, two units make four bytes.
+    const next = text.charCodeAt(i + 1);
+    if (unit > 0xdbff || !(next >= 0xdc00 && next <= 0xdfff)) return -1;
+    i++;
+  }
+  return bytes;
+}
+
+export class BytesColumn extends VariableColumn {
+  #end = 0;
+
+  protected override begin(): void {
+    this.#end = this.used;
+  }
+
+  override put(i: number, value: unknown): void {
+    const bytes = bytesOf(value);
+    if (bytes === "gone") this.refuse(i, "VALUE_MALFORMED", value, "its memory was transferred away");
+    else if (bytes !== undefined) this.#append(i, bytes);
+    else if (value === null || value === undefined) this.missing(i, value);
+    else this.refuse(i, "VALUE_TYPE", value);
+  }
+
+  #append(i: number, bytes: Uint8Array): void {
+    const end = this.#end + bytes.length;
+    if (end - this.used > this.context.maxUnits || end > MOST_BYTES) throw TOO_MANY;
+    this.room(end, this.#end);
+    this.bytes.set(bytes, this.#end);
+    this.#end = end;
+    this.offsets[this.length + i + 1] = end;
+  }
+
+  override zero(i: number): void {
+    this.offsets[this.length + i + 1] = this.#end;
+  }
+}
+
+/** Whether it is a column of text, so that objects can be maps by it. */
+export const isText = (type: DataType): boolean =>
+  type.typeId === 5 || type.typeId === 20 || type.typeId === 24;

@@ -1,0 +1,190 @@
+// Rows → record batches, in chunks.
+//
+// Invariants:
+// - Rows come out in the order in which they went in; those that do not fit are left out and told, the others go.
+// - A row is refused once, for the first of its faults in the order of the columns.
+// - A chunk takes a millisecond or two, whatever rows are like: it grows where they are easy, and is taken back and
+//   tried with half of them where they hold more than is to be held at a time.
+// - Memory is bounded by one batch, one chunk and what was refused.
+//
+// It waits for nothing: who encodes many rows gives the event loop its turns between steps.
+
+import { Data, RecordBatch, type Schema } from "apache-arrow";
+import { planOf } from "../handoff/plan.js";
+import { rootOf } from "./build.js";
+import { ABSENT, type Context, TOO_MANY } from "./column.js";
+import { CAN_COMPILE, forgetLoops, loopsOf } from "./compile.js";
+import type { StructColumn } from "./nested.js";
+import { kindOf, type RowRefusalCode, type RowRejection } from "./refusal.js";
+
+export interface EncoderOptions {
+  /** What becomes of rows with keys that the schema does not know. Default: they are refused. */
+  readonly unknownKeys?: "reject" | "drop" | undefined;
+  /** Whether functions are compiled. Default: where the runtime allows it. */
+  readonly compile?: boolean | undefined;
+  /** Rows of a batch. */
+  readonly maxRows?: number | undefined;
+}
+
+/** Rows and bytes that end a batch. */
+const MAX_ROWS = 65_536;
+const MAX_BYTES = 1 << 24;
+
+/** Rows of a chunk: the first one's, and the most. */
+const FIRST_CHUNK = 64;
+const MAX_CHUNK = 2_048;
+/** Milliseconds: what takes less may be longer the next time, what takes more is cut. */
+const SHORT_MS = 0.5;
+const LONG_MS = 1.5;
+
+/** Items and text of a chunk in one column, and of a row, which cannot be parted. */
+const CHUNK_ITEMS = 1 << 15;
+const ROW_ITEMS = 1 << 24;
+const CHUNK_UNITS = 1 << 20;
+const ROW_UNITS = 1 << 29;
+
+export class RowEncoder implements Context {
+  failures = 0;
+  maxItems = 0;
+  maxUnits = 0;
+  readonly refusesUnknownKeys: boolean;
+  /** Of all rows so far. */
+  readonly rejections: RowRejection[] = [];
+  /** Finished. */
+  readonly batches: RecordBatch[] = [];
+  readonly #schema: Schema;
+  readonly #root: StructColumn;
+  readonly #maxRows: number;
+  /** Of the chunk under way: 0 for a row that was refused. */
+  readonly #keep = new Uint8Array(MAX_CHUNK);
+  #refused = 0;
+  /** The number of the chunk's first row. */
+  #base = 0;
+  #chunk = FIRST_CHUNK;
+
+  /** @throws {IngestError} `SCHEMA_MISMATCH`: it has a type that no row can fill. */
+  constructor(schema: Schema, options: EncoderOptions = {}) {
+    this.#schema = schema;
+    this.refusesUnknownKeys = options.unknownKeys !== "drop";
+    this.#maxRows = Math.min(options.maxRows ?? MAX_ROWS, MAX_ROWS);
+    this.#root = rootOf(schema, this, loopsOf(planOf(schema).key, options.compile ?? CAN_COMPILE));
+    forgetLoops();
+  }
+
+  /**
+   * Encodes some rows from `from` on, which is as many as were given before.
+   *
+   * @param end Where the rows that are to come end, for all that is known.
+   * @returns How many: none, where they have to be tried once more in another way.
+   */
+  step(rows: ArrayLike<unknown>, from: number, end: number): number {
+    const root = this.#root;
+    const room = this.#maxRows - root.length;
+    if (root.length === 0) root.reserve(Math.min(end - from, this.#maxRows));
+    const count = Math.min(this.#chunk, end - from, room);
+    const began = performance.now();
+    const done = this.#encode(rows, from, count);
+    const took = performance.now() - began;
+    if (took > LONG_MS && count > 1) this.#chunk = Math.max(1, count >> 1);
+    else if (took < SHORT_MS && done === this.#chunk) this.#chunk = Math.min(MAX_CHUNK, 2 * done);
+    if (root.length >= this.#maxRows || root.size >= MAX_BYTES) this.cut();
+    return done;
+  }
+
+  /** Ends the batch under way. */
+  cut(): void {
+    const root = this.#root;
+    if (root.length === 0) return;
+    const data = root.finish();
+    const batch = new RecordBatch(
+      this.#schema,
+      new Data(data.type, 0, data.length, 0, {}, data.children) as never,
+    );
+    // The library makes a schema of its own for each batch; the handoff knows ours already.
+    (batch as { schema: Schema }).schema = this.#schema;
+    this.batches.push(batch);
+  }
+
+  /** Lets go of the rows. */
+  release(): void {
+    this.#root.release();
+  }
+
+  refuse(row: number, path: string, code: RowRefusalCode, message: string, value: unknown): void {
+    if (this.#keep[row] === 0) return;
+    this.#keep[row] = 0;
+    this.#refused++;
+    // Its other columns are not looked at.
+    this.#root.objects[row] = ABSENT;
+    const given = code === "VALUE_THREW" ? `${kindOf(value)} was thrown` : `${kindOf(value)} was given`;
+    const where = path === "" ? "the row" : path;
+    this.rejections.push({
+      row: this.#base + row,
+      path,
+      code,
+      message: `${where}: ${given}, ${message}`,
+      value,
+    });
+  }
+
+  #encode(rows: ArrayLike<unknown>, from: number, count: number): number {
+    const root = this.#root;
+    const { length } = root;
+    const before = this.rejections.length;
+    this.#base = from;
+    this.#refused = 0;
+    this.#keep.fill(1, 0, count);
+    this.maxItems = count > 1 ? CHUNK_ITEMS : ROW_ITEMS;
+    this.maxUnits = count > 1 ? CHUNK_UNITS : ROW_UNITS;
+    const window = this.#read(rows, from, count);
+    try {
+      root.encode(window, count);
+    } catch (error) {
+      if (error !== TOO_MANY) throw error;
+      root.truncate(length);
+      this.rejections.length = before;
+      return this.#less(window, length, count);
+    }
+    if (this.#refused > 0) {
+      root.compact(this.#keep.subarray(0, count), count);
+      this.#sort(before);
+    }
+    return count;
+  }
+
+  /** They come by column, and are told by row. */
+  #sort(from: number): void {
+    const { rejections } = this;
+    const refused = rejections.splice(from).sort((one, other) => one.row - other.row);
+    for (const rejection of refused) rejections.push(rejection);
+  }
+
+  /** What is left to do with rows that hold too much: a batch of their own, fewer at a time, none. */
+  #less(window: ArrayLike<unknown>, length: number, count: number): number {
+    if (length > 0) {
+      this.cut();
+      return 0;
+    }
+    if (count > 1) {
+      this.#chunk = count >> 1;
+      return 0;
+    }
+    this.#keep[0] = 1;
+    this.refuse(0, "", "ROW_TOO_LARGE", "and it holds more than one row may", window[0]);
+    return 1;
+  }
+
+  /** The rows of the chunk: what becomes of the array while they are read does not matter. */
+  #read(rows: ArrayLike<unknown>, from: number, count: number): unknown[] {
+    const window = new Array<unknown>(count);
+    for (let i = 0; i < count; i++) {
+      try {
+        window[i] = rows[from + i];
+      } catch (thrown) {
+        window[i] = ABSENT;
+        this.refuse(i, "", "VALUE_THREW", "when it was read", thrown);
+      }
+    }
+    return window;
+  }
+}
