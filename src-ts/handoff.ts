@@ -333,7 +333,8 @@ export class Packer {
         const last = offsetAt(offsets, length);
         let items = children[0]!;
         callBuffer.put(offsets, 0, (length + 1) * (plan.kind === plans.LIST ? 4 : 8), plan);
-        if (first > 0 && last >= first && last <= items.length) {
+        // What lies before and behind belongs to rows that are not handed over.
+        if ((first > 0 || last < items.length) && last >= first && first >= 0 && last <= items.length) {
           call[node + 3] = first;
           items = (items as Sliceable).slice(first, last - first);
         }

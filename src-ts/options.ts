@@ -1,7 +1,8 @@
 // What users may ask for, and what it means.
 //
 // Invariants:
-// - No default and no validation lives here: both belong to `src-rs/config.rs`. "Default:" below is a quote.
+// - No default lives here, and no check of what Rust reads: both belong to `src-rs/config.rs`. "Default:" below is
+//   a quote.
 // - What Rust cannot see (functions, signals, schemas) is taken off by `splitOptions`; the rest crosses as
 //   JSON, written so that a value which JSON does not know is complained about by its own name.
 
