@@ -43,6 +43,7 @@ const RESPITE: Duration = Duration::from_secs(30);
 /// Schemas with an open file at once.
 const MOST_OPEN: usize = 8;
 
+const REMOVED: &str = "a dead-letter file was removed while refused rows were written to it";
 const LOST: &str = "refused rows could not be written to the dead-letter directory";
 
 /// Says something in the user's log: a line, and what it is about.
@@ -323,7 +324,13 @@ impl Desk {
     }
 
     fn append(&mut self, letter: &Part<'_>) -> Result<(), file::Trouble> {
-        let index = match self.open.iter().position(|file| file.schema() == letter.schema) {
+        let mut known = self.open.iter().position(|file| file.schema() == letter.schema);
+        if let Some(index) = known.take_if(|index| !self.open[*index].is_there()) {
+            let file = self.open.remove(index);
+            self.lose(file.unsynced_rows());
+            self.complain(REMOVED, &file.synced().0.display());
+        }
+        let index = match known {
             Some(index) => index,
             None => {
                 if self.open.len() >= MOST_OPEN {
@@ -348,7 +355,12 @@ impl Desk {
         for mut file in std::mem::take(&mut self.open) {
             let rows = file.unsynced_rows();
             match file.sync() {
-                Ok(()) => self.open.push(file),
+                Ok(()) if file.is_there() => self.open.push(file),
+                Ok(()) => {
+                    kept = kept.saturating_sub(rows);
+                    failed += rows;
+                    self.complain(REMOVED, &file.synced().0.display());
+                }
                 Err(error) => {
                     kept = kept.saturating_sub(rows);
                     failed += rows;

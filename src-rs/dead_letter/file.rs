@@ -173,6 +173,19 @@ impl OpenFile {
         self.bytes
     }
 
+    /// Whether it still has its name: whoever clears the directory takes it away from under us.
+    pub fn is_there(&self) -> bool {
+        let own = self.writer.get_ref().get_ref().metadata();
+        match (fs::symlink_metadata(&self.path), own) {
+            #[cfg(unix)]
+            (Ok(named), Ok(own)) => {
+                use std::os::unix::fs::MetadataExt as _;
+                (named.dev(), named.ino()) == (own.dev(), own.ino())
+            }
+            (named, _) => named.is_ok(),
+        }
+    }
+
     pub fn append(&mut self, part: &Part<'_>, now: SystemTime) -> Result<(), Trouble> {
         let rejections = part.rejections;
         let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;

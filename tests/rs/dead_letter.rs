@@ -755,6 +755,37 @@ fn rows_are_refused_until_the_disk_is_full() {
     println!("\nfailed: {}", bench.counters.dead_letters_failed.get());
 }
 
+/// Rows that no file shows are not kept: somebody may clear the directory at any time.
+#[test]
+fn what_is_removed_while_it_is_written_to_costs_what_was_in_it_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("letters");
+    for is_directory in [true, false] {
+        let bench = Bench::new(options(&directory, json!({})));
+        bench.keep(1, &batch(&schema("n"), 0..3));
+        bench.sync();
+        if is_directory {
+            fs::remove_dir_all(&directory).unwrap();
+        } else {
+            for entry in fs::read_dir(&directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().unwrap() == "part" {
+                    fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        bench.keep(2, &batch(&schema("n"), 3..5));
+        bench.sync();
+        assert!(bench.has_said("was removed"), "{:?}", bench.said.lock().unwrap());
+        bench.close();
+        let kept = bench.counters.dead_letters_kept.get();
+        assert_eq!((kept, bench.counters.dead_letters_failed.get()), (5, 0));
+        let files = list(&directory).unwrap();
+        assert_eq!(values(&read(&files.last().unwrap().path).unwrap()[0]), [3, 4]);
+        assert_eq!(parts(&directory), 0);
+    }
+}
+
 /// A file can be read soon after its last row, though the client lives on.
 #[test]
 fn a_file_that_nothing_comes_to_is_closed_by_itself() {

@@ -8,6 +8,8 @@
 //!
 //! It frames nothing and compresses nothing; that is the business of the [`Sink`].
 
+use std::collections::HashMap;
+
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, GenericByteArray, GenericListViewArray,
     OffsetSizeTrait, PrimitiveArray, RunArray, UnionArray,
@@ -262,14 +264,21 @@ fn hydrated_size(array: &dyn Array, sink: &mut impl Sink) {
     let (keys, values) = (dictionary.keys(), dictionary.values());
     // The shape of the column: as many nodes and buffers as its values have.
     walk(&values.slice(0, 0), sink);
-    let mut sizes = vec![None; values.len()];
+    // Some rows of a large dictionary must not take the time of all its values.
+    let is_dense = values.len() <= keys.len().saturating_mul(4);
+    let mut by_key = vec![None; if is_dense { values.len() } else { 0 }];
+    let mut of_some = HashMap::new();
     let mut bytes = keys.len().div_ceil(8);
     for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
-        if keys.is_null(row) || key >= sizes.len() {
+        if keys.is_null(row) || key >= values.len() {
             bytes += null_width(values.data_type());
             continue;
         }
-        bytes += *sizes[key].get_or_insert_with(|| {
+        let size = match is_dense {
+            true => &mut by_key[key],
+            false => of_some.entry(key).or_default(),
+        };
+        bytes += *size.get_or_insert_with(|| {
             let mut one = Bare::default();
             walk(&values.slice(key, 1), &mut one);
             one.bytes

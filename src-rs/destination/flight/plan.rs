@@ -102,9 +102,13 @@ pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> MessagePlan
     let mut seen = 0;
     for (index, batch) in batches.iter().enumerate() {
         let mut start = skip.saturating_sub(seen).min(batch.num_rows());
+        // As many as are left at first, then twice what went before: measured in full for each part, a batch of
+        // many parts would take a square of the time.
+        let mut guess = batch.num_rows();
         while start < batch.num_rows() {
-            match fitting(batch, start, limits) {
+            match fitting(batch, start, guess, limits) {
                 Ok((rows, measured)) => {
+                    guess = rows.saturating_mul(2);
                     let slice = Slice {
                         batch: index,
                         start,
@@ -116,6 +120,7 @@ pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> MessagePlan
                 Err(bytes) => {
                     plan.refuse(seen + start, bytes, limits);
                     start += 1;
+                    guess = 2;
                 }
             }
         }
@@ -129,14 +134,23 @@ pub fn plan(batches: &[RecordBatch], skip: usize, limits: Limits) -> MessagePlan
     plan
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Rows that were looked at on this thread.
+    pub static MEASURED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// How many rows from `start` on fit into a message, and what they come to; or the bytes of a single row
-/// that does not.
+/// that does not. Looked for from `guess` on, either way.
 fn fitting(
     batch: &RecordBatch,
     start: usize,
+    guess: usize,
     limits: Limits,
 ) -> std::result::Result<(usize, Measure), usize> {
     let measured = |rows: usize| {
+        #[cfg(test)]
+        MEASURED.set(MEASURED.get() + rows);
         // Slicing makes every array anew.
         if rows == batch.num_rows() {
             return measure(batch.columns(), limits.hydrate);
@@ -148,19 +162,31 @@ fn fitting(
             .collect();
         measure(&slices, limits.hydrate)
     };
-    let mut rows = batch.num_rows() - start;
+    let left = batch.num_rows() - start;
+    let mut rows = guess.min(left);
+    let mut fits = None;
     loop {
         let all = measured(rows);
         let bytes = all.bytes;
+        // A little less than its share: rows differ.
+        let share = (rows as u128 * limits.message as u128 / bytes as u128) as usize;
+        let share = share - share / 32;
         if bytes <= limits.message {
-            return Ok((rows, all));
+            if rows == left || share < rows.saturating_mul(2) {
+                return Ok((rows, all));
+            }
+            fits = Some((rows, all));
+            rows = share.min(left);
+            continue;
+        }
+        // The rows to come are larger than those that fit.
+        if let Some(fits) = fits {
+            return Ok(fits);
         }
         if rows == 1 {
             return Err(bytes);
         }
-        // A little less than its share: rows differ.
-        let share = (rows as u128 * limits.message as u128 / bytes as u128) as usize;
-        rows = (share - share / 32).clamp(1, rows - 1);
+        rows = share.clamp(1, rows - 1);
     }
 }
 

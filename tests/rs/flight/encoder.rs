@@ -15,7 +15,7 @@ use super::chunks::Chunks;
 use super::dictionaries::{has_dictionary, has_direct_nesting, hydrated, hydrated_schema, is_joinable};
 use super::encode::{Encoder, Message, measure};
 use super::joined::is_flat;
-use super::plan::{Limits, plan};
+use super::plan::{Limits, MEASURED, plan};
 use crate::config::Compression;
 
 const LIMITS: Limits = Limits {
@@ -655,4 +655,25 @@ fn a_row_above_the_limit_is_refused_alone() {
     assert!(planned.refused[0].message.contains("flight.maxMessageSize"));
     assert_eq!(planned.parts.iter().map(|part| part.rows).sum::<usize>(), 2);
     assert_eq!(planned.parts.last().unwrap().through, 4);
+}
+
+/// Nothing is worse than linear: as many parts, or refused rows, as there are rows.
+#[test]
+fn a_row_is_looked_at_a_few_times_however_many_parts_there_are() {
+    const ROWS: usize = 4_096;
+    for value in [15_000, 30_000] {
+        let words: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(value)]));
+        let keys = Int32Array::from(vec![0; ROWS]);
+        let column: ArrayRef = Arc::new(DictionaryArray::new(keys, words));
+        let batch = RecordBatch::try_from_iter([("d", column)]).unwrap();
+        let before = MEASURED.get();
+        let limits = Limits {
+            message: 20_000,
+            ..LIMITS
+        };
+        let planned = plan(std::slice::from_ref(&batch), 0, limits);
+        assert_eq!(planned.parts.len() + planned.refused.len(), ROWS);
+        let measured = MEASURED.get() - before;
+        assert!(measured <= 5 * ROWS, "{measured} for {ROWS} rows of {value} bytes");
+    }
 }
