@@ -82,6 +82,12 @@ pub fn answer(metadata: &[u8]) -> Result<ServerProgress> {
     Ok(durable)
 }
 
+/// Of an answer that [is beyond](Durable::is_beyond) all that was sent.
+pub fn beyond() -> Error {
+    let text = "the server says that it has rows which were never sent: it must keep a position for each producer, as specs/flight-ack.md says";
+    Error::new(Code::Unsupported, text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

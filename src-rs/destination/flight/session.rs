@@ -227,8 +227,10 @@ impl ReaderContext {
 struct LaneListener {
     lane: usize,
     shared: Arc<ReaderContext>,
-    /// Whether the end was asked for.
-    ending: Arc<AtomicBool>,
+    /// Whether all of it has gone, and the end.
+    ended: Arc<AtomicBool>,
+    /// The last write that a session of this client was given.
+    given: Arc<AtomicU64>,
     /// Answers so far.
     answers: AtomicUsize,
     /// Who waits for the first answer of a cumulative stream.
@@ -259,6 +261,9 @@ impl Listener for LaneListener {
                 if let Some(hello) = hello {
                     let _ = hello.send(durable);
                 }
+                if durable.is_beyond(self.given.load(Ordering::Acquire)) {
+                    return Err(ack::beyond());
+                }
                 let through = usize::try_from(durable.through).unwrap_or(usize::MAX);
                 let up_to = (durable.sequence, through);
                 Ok(self.shared.settle(|progress| {
@@ -273,7 +278,7 @@ impl Listener for LaneListener {
     fn ended(&self, verdict: std::result::Result<(), Failure>) -> Result<()> {
         let failure = match verdict {
             Err(failure) => failure,
-            Ok(()) if !self.ending.load(Ordering::Acquire) => Failure::Ours(ended_early()),
+            Ok(()) if !self.ended.load(Ordering::Acquire) => Failure::Ours(ended_early()),
             Ok(()) if self.shared.mode == FlightAcknowledgement::Stream => return Ok(()),
             Ok(()) => match self.shared.progress().open(self.lane) {
                 0 => return Ok(()),
@@ -345,13 +350,14 @@ impl Lane {
         let listener = LaneListener {
             lane: self.index,
             shared: Arc::clone(shared),
-            ending: Arc::new(AtomicBool::new(false)),
+            ended: Arc::new(AtomicBool::new(false)),
+            given: Arc::clone(&shape.given),
             answers: AtomicUsize::new(0),
             hello: Mutex::new(Some(told)),
         };
-        let ending = Arc::clone(&listener.ending);
+        let ended = Arc::clone(&listener.ended);
         let patience = shape.acknowledgement_timeout;
-        let mut stream = PutStream::open(connection, Arc::new(listener), ending, patience);
+        let mut stream = PutStream::open(connection, Arc::new(listener), ended, patience);
         // A new stream knows no dictionaries.
         let encoder = Encoder::new(shape.compression, self.chunks.clone());
         let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
@@ -378,8 +384,7 @@ impl Lane {
         match tokio::time::timeout(shape.patience, hello).await {
             // Believed, these rows would be settled and never sent.
             Ok(Ok(known)) if known.is_beyond(shape.given.load(Ordering::Acquire)) => {
-                let text = "the server says that it has rows which were never sent: it must keep a position for each producer, as specs/flight-ack.md says";
-                return Err(Error::new(Code::Unsupported, text).during("open"));
+                return Err(ack::beyond().during("open"));
             }
             Ok(Ok(known)) => self.known = known,
             // The stream is over; it knows why.

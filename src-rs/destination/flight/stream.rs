@@ -66,7 +66,6 @@ pub struct PutStream {
     messages: mpsc::Sender<Item>,
     verdict: oneshot::Receiver<Result<()>>,
     reader: AbortHandle,
-    ending: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
 }
 
@@ -74,8 +73,9 @@ pub struct PutStream {
 #[derive(Debug)]
 struct Pulse {
     patience: Duration,
-    /// The stream was ended, so the verdict is owed.
-    ended: AtomicBool,
+    /// Everything has gone, and the end with it, so the verdict is owed. Not before: a server that ends well what
+    /// is still on this side would have acknowledged rows that it has never seen.
+    ended: Arc<AtomicBool>,
     since: Mutex<Since>,
 }
 
@@ -88,10 +88,10 @@ struct Since {
 }
 
 impl Pulse {
-    fn new(patience: Duration) -> Pulse {
+    fn new(patience: Duration, ended: Arc<AtomicBool>) -> Pulse {
         Pulse {
             patience,
-            ended: AtomicBool::new(false),
+            ended,
             since: Mutex::default(),
         }
     }
@@ -145,17 +145,17 @@ enum Item {
 }
 
 impl PutStream {
-    /// `ending` is set before the server is told that this was all. `patience`: how long the server may leave
-    /// unanswered what it owes an answer to.
+    /// `ended` is set when everything was given to the connection and the server is told that this was all.
+    /// `patience`: how long the server may leave unanswered what it owes an answer to.
     pub fn open(
         connection: &Connection,
         listener: Arc<dyn Listener>,
-        ending: Arc<AtomicBool>,
+        ended: Arc<AtomicBool>,
         patience: Duration,
     ) -> PutStream {
         let (messages, receiver) = mpsc::channel(QUEUE);
         let (told, verdict) = oneshot::channel();
-        let pulse = Arc::new(Pulse::new(patience));
+        let pulse = Arc::new(Pulse::new(patience, ended));
         let body = Outgoing {
             messages: receiver,
             pulse: Arc::clone(&pulse),
@@ -184,7 +184,6 @@ impl PutStream {
             messages,
             verdict,
             reader: reader.abort_handle(),
-            ending,
             pulse,
         }
     }
@@ -205,7 +204,6 @@ impl PutStream {
     /// # Errors
     /// The server's verdict.
     pub async fn end(&mut self) -> Result<()> {
-        self.ending.store(true, Ordering::Release);
         self.put(Item::End).await?;
         self.verdict().await
     }
@@ -270,6 +268,9 @@ async fn read(
         };
     }
     let http_status = response.status();
+    if http_status != http::StatusCode::OK {
+        return Err(Failure::Status(of_http(http_status)));
+    }
     let decoder = tonic_prost::ProstCodec::<PutResult, PutResult>::default().decoder();
     let longest = Some(LONGEST_ANSWER);
     let mut answers = Streaming::new_response(decoder, response.into_body(), http_status, None, longest);
@@ -279,6 +280,19 @@ async fn read(
         }
     }
     Ok(())
+}
+
+/// The verdict of somebody in between who speaks no gRPC, as gRPC has it.
+fn of_http(status: http::StatusCode) -> Status {
+    let code = match status.as_u16() {
+        400 => tonic::Code::Internal,
+        401 => tonic::Code::Unauthenticated,
+        403 => tonic::Code::PermissionDenied,
+        404 => tonic::Code::Unimplemented,
+        429 | 502..=504 => tonic::Code::Unavailable,
+        _ => tonic::Code::Unknown,
+    };
+    Status::new(code, format!("HTTP {status}, and no gRPC"))
 }
 
 /// What the server said, or that it says too much at once: the library has one status for its own limit and for

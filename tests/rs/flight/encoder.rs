@@ -674,6 +674,9 @@ fn a_row_is_looked_at_a_few_times_however_many_parts_there_are() {
         let planned = plan(std::slice::from_ref(&batch), 0, limits);
         assert_eq!(planned.parts.len() + planned.refused.len(), ROWS);
         let measured = MEASURED.get() - before;
-        assert!(measured <= 5 * ROWS, "{measured} for {ROWS} rows of {value} bytes");
+        assert!(
+            measured <= 5 * ROWS,
+            "{measured} for {ROWS} rows of {value} bytes"
+        );
     }
 }

@@ -38,6 +38,10 @@ enum Put {
     Reads,
     IsLeft,
     IsReset,
+    /// It is not read, and its end is a good one.
+    EndsWell,
+    /// By somebody in between who speaks no gRPC.
+    IsAnsweredBy(u16),
 }
 
 async fn hanging(put: Put) -> String {
@@ -61,7 +65,22 @@ async fn hanging(put: Put) -> String {
                         respond.send_reset(h2::Reason::INTERNAL_ERROR);
                         continue;
                     }
+                    if let Put::IsAnsweredBy(status) = put {
+                        let page = http::Response::builder()
+                            .status(status)
+                            .header("content-type", "text/html");
+                        let mut page = respond.send_response(page.body(()).unwrap(), false)?;
+                        page.send_data("<html>no</html>".into(), true)?;
+                        continue;
+                    }
                     tokio::spawn(async move {
+                        if put == Put::EndsWell {
+                            tokio::time::sleep(Duration::from_millis(100)).await;
+                            let good = http::Response::builder()
+                                .header("content-type", "application/grpc")
+                                .header("grpc-status", "0");
+                            let _ = respond.send_response(good.body(()).unwrap(), true);
+                        }
                         let mut body = request.into_body();
                         while put == Put::Reads
                             && let Some(Ok(bytes)) = body.data().await
@@ -240,6 +259,63 @@ mod raw {
     }
 }
 
+/// R-14: nobody has acknowledged what is still on this side of the line.
+#[tokio::test]
+async fn a_server_that_ends_well_what_it_has_not_read_has_acknowledged_nothing() {
+    let options = config(hasty("stream"));
+    let flight = Flight::connect(&hanging(Put::EndsWell).await, &options)
+        .await
+        .unwrap();
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    for id in 1..3 {
+        writer.write(id, vec![numbers(0..100_000)]).await.unwrap();
+    }
+    let error = writer.session.flush().await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.is_ambiguous()),
+        (Code::Unavailable, true),
+        "{error}"
+    );
+    assert!(writer.said().iter().all(|said| said.starts_with("broken")));
+}
+
+/// R-14: a position beyond all that was sent is believed at no time.
+#[tokio::test]
+async fn a_server_that_says_it_has_what_was_never_sent_is_not_believed() {
+    let server = Server::start(Answers::Nothing).await;
+    server.world().repeats = [0, u64::MAX]
+        .map(|sequence| format!(r#"{{"v":1,"sequence":{sequence},"through":0}}"#).into())
+        .to_vec();
+    let flight = server.connect(hasty("cumulative")).await;
+    let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+    // It may be heard before.
+    let _ = writer.write(1, vec![numbers(0..10)]).await;
+    let error = writer.broken().await;
+    assert_eq!(error.code(), Code::Unsupported, "{error}");
+}
+
+/// R-12: what a proxy says counts as gRPC has it, so that credentials are renewed where it asks for others.
+#[tokio::test]
+async fn an_answer_that_is_no_grpc_counts_by_its_status() {
+    for (status, code) in [
+        (401, Code::Unauthenticated),
+        (403, Code::PermissionDenied),
+        (404, Code::Unsupported),
+        (429, Code::Unavailable),
+        (502, Code::Unavailable),
+        (500, Code::Unavailable),
+    ] {
+        let options = config(hasty("stream"));
+        let target = hanging(Put::IsAnsweredBy(status)).await;
+        let flight = Flight::connect(&target, &options).await.unwrap();
+        let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
+        writer.write(1, vec![numbers(0..10)]).await.unwrap();
+        let error = writer.broken().await;
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.message().contains(&format!("HTTP {status}")), "{error}");
+    }
+}
+
 /// R-14: an answer that settles nothing is no sign that the rows are being taken.
 #[tokio::test]
 async fn a_server_that_says_the_same_for_ever_leaves_rows_in_doubt_after_its_time() {
@@ -248,7 +324,7 @@ async fn a_server_that_says_the_same_for_ever_leaves_rows_in_doubt_after_its_tim
         ("cumulative", r#"{"v":1,"sequence":0,"through":0}"#),
     ] {
         let server = Server::start(Answers::Nothing).await;
-        server.world().repeats = Some(answer.into());
+        server.world().repeats = vec![answer.into()];
         let flight = server.connect(hasty(mode)).await;
         let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
         writer.write(1, vec![numbers(0..10)]).await.unwrap();
@@ -262,7 +338,7 @@ async fn a_server_that_says_the_same_for_ever_leaves_rows_in_doubt_after_its_tim
 async fn an_answer_that_is_too_long_is_told_as_what_it_is() {
     for mode in ["stream", "part"] {
         let server = Server::start(Answers::Nothing).await;
-        server.world().repeats = Some(vec![b'x'; 5 << 20]);
+        server.world().repeats = vec![vec![b'x'; 5 << 20]];
         let flight = server.connect(hasty(mode)).await;
         let mut writer = Writer::open(&flight, numbers([]).schema()).await.unwrap();
         writer.write(1, vec![numbers(0..10)]).await.unwrap();

@@ -18,7 +18,7 @@ use arrow_ingest::destination::{
     Acknowledgement, Acknowledgements, Destination as _, Opening, Session, Write,
 };
 use arrow_ingest::error::{Error, Result};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use std::pin::Pin;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -76,8 +76,8 @@ pub struct World {
     pub silent: bool,
     /// Answers that are still given.
     pub silent_after: Option<usize>,
-    /// What a put is answered with again and again; it is read, and never ended.
-    pub repeats: Option<Vec<u8>>,
+    /// What a put is answered with, the last of it again and again; it is read, and never ended.
+    pub repeats: Vec<Vec<u8>>,
 }
 
 impl World {
@@ -373,17 +373,23 @@ impl FlightService for Service {
         let service = self.clone();
         let mut input = request.into_inner();
         let (answers, receiver) = tokio::sync::mpsc::unbounded_channel();
-        if let Some(answer) = self.world().repeats.clone() {
+        let mut repeats: VecDeque<Vec<u8>> = self.world().repeats.clone().into();
+        if !repeats.is_empty() {
             tokio::spawn(async move {
-                let answer = PutResult {
-                    app_metadata: answer.into(),
-                };
                 let mut next = tokio::time::interval(Duration::from_millis(50));
-                while answers.send(Ok(answer.clone())).is_ok() {
-                    tokio::select! {
-                        _ = next.tick() => {}
-                        Ok(Some(_)) = input.message() => {}
+                loop {
+                    let app_metadata = match repeats.len() {
+                        1 => repeats[0].clone(),
+                        _ => repeats.pop_front().unwrap_or_default(),
+                    };
+                    let answer = PutResult {
+                        app_metadata: app_metadata.into(),
+                    };
+                    if answers.send(Ok(answer)).is_err() {
+                        return;
                     }
+                    next.tick().await;
+                    while let Some(Ok(Some(_))) = input.message().now_or_never() {}
                 }
             });
             return Ok(Response::new(Box::pin(answered(receiver))));
