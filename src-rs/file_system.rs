@@ -118,32 +118,52 @@ impl Appender {
     }
 }
 
-/// Creates a directory and all above it, and makes each new name durable.
-pub fn create_directories(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    descend(disk, directory, &|made| disk.sync_directory(parent(made)))
-}
-
-/// Creates a directory and all above it, whose names somebody else will sync.
+/// Creates a directory and all above it. Their names are not durable before [`sync_ancestors`].
 pub fn make_directories(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
-    descend(disk, directory, &|_| Ok(()))
-}
-
-fn descend(disk: &dyn Disk, directory: &Path, made: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     if disk.is_directory(directory).is_ok_and(|is| is) {
         return Ok(());
     }
     if let Some(above) = directory.parent() {
-        descend(disk, above, made)?;
+        make_directories(disk, above)?;
     }
     match disk.create_directory(directory) {
-        Ok(()) => made(directory),
-        // Somebody else made it just now and may not have synced it yet.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk.is_directory(directory)? => {
-            made(directory)
-        }
-        Err(error) => Err(error),
+        // Somebody else made it just now.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk.is_directory(directory)? => Ok(()),
+        made => made,
     }
 }
+
+/// Makes the name of a directory durable, and the names of all above it: whoever made one of them may have ended
+/// before it was synced. A directory that this user cannot open, or that lies on a file system without such a
+/// call, is passed over: it is not one that this user has made.
+pub fn sync_ancestors(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    directory
+        .ancestors()
+        .skip(1)
+        .filter(|above| !above.as_os_str().is_empty())
+        .try_for_each(|above| match disk.sync_directory(above) {
+            Err(error) if is_not_ours(&error) => Ok(()),
+            synced => synced,
+        })
+}
+
+fn is_not_ours(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::PermissionDenied | Kind::ReadOnlyFilesystem) || cannot(error)
+}
+
+/// Whether [`Disk::sync_directory`] failed before the system was asked to sync: the directory could not be opened.
+/// Such a sync may be tried again.
+pub fn was_not_synced(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::NotFound | Kind::NotADirectory | Kind::PermissionDenied
+    ) || (cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
+}
+
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 pub fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)

@@ -136,15 +136,6 @@ impl Delta {
         target::parse(target).map(|_| ())
     }
 
-    fn refuse_if_poisoned(&self) -> Result<()> {
-        if !self.location.poisoned() {
-            return Ok(());
-        }
-        let text =
-            "syncing the table's log failed before; what the disk holds is not known until it is looked at";
-        Err(Error::new(Code::Unavailable, text).during("open"))
-    }
-
     /// Whether the table is one that this client can append to; none if it may be created.
     fn accept(&self, table: Option<TableVersion>) -> Result<Option<TableVersion>> {
         let Some(table) = table else {
@@ -184,13 +175,8 @@ impl Delta {
     }
 
     /// The table and how batches of this schema become its rows, created or widened if need be.
-    async fn prepare(
-        &self,
-        opening: &Opening,
-        view: &mut View,
-        app: &str,
-    ) -> Result<(TableVersion, TableConversion)> {
-        self.refuse_if_poisoned()?;
+    async fn prepare(&self, opening: &Opening, view: &mut View, app: &str) -> Result<(TableVersion, TableConversion)> {
+        self.location.refuse_if_poisoned()?;
         let now = match view.looked {
             true => view.catch_up(&self.location, app).await?,
             false => view.look_back(&self.location, app).await?,
@@ -265,7 +251,7 @@ impl Destination for Delta {
             })
             .await?;
         }
-        self.refuse_if_poisoned()?;
+        self.location.refuse_if_poisoned()?;
         let known = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = match known {
             Some(table) if table.is_current(&self.location).await? => table
@@ -508,14 +494,8 @@ impl DeltaSession {
         let directories: Vec<PathBuf> = directories.into_iter().map(PathBuf::from).collect();
         let mut pieces = Vec::new();
         for some in directories.chunks(TOGETHER) {
-            let (some, classifier) = (some.to_vec(), self.location.classifier.clone());
-            let disk = Arc::clone(&self.location.disk);
-            pieces.push(blocking(move || {
-                some.iter().try_for_each(|directory| {
-                    disk.sync_directory(directory)
-                        .map_err(|error| classifier.io(directory.display(), &error).during("commit"))
-                })
-            }));
+            let (some, location) = (some.to_vec(), self.location.clone());
+            pieces.push(blocking(move || location.sync_directories(&some)));
         }
         stream::iter(pieces)
             .buffer_unordered(disk::THREADS)

@@ -11,7 +11,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use arrow_ingest::file_system::{self, Appender, Disk, RealDisk};
-use simulated::{Call, EINVAL, EIO, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EXDEV, Simulated};
+use simulated::{
+    Call, EACCES, EINVAL, EIO, EMFILE, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EROFS, EXDEV, Simulated,
+};
 
 fn both(test: impl Fn(&dyn Disk, &Path)) {
     let home = tempfile::tempdir().unwrap();
@@ -76,20 +78,44 @@ fn names_are_given_once_unless_they_are_to_be_replaced() {
 fn directories_come_with_all_above_them() {
     both(|disk, home| {
         let deep = home.join("x/y/z");
-        file_system::create_directories(disk, &deep).unwrap();
-        file_system::create_directories(disk, &deep).unwrap();
+        file_system::make_directories(disk, &deep).unwrap();
+        file_system::make_directories(disk, &deep).unwrap();
         file_system::make_directories(disk, &home.join("x/v/w")).unwrap();
         assert!(disk.is_directory(&deep).unwrap() && disk.is_directory(&home.join("x/v/w")).unwrap());
         disk.create(&home.join("file")).unwrap();
         assert!(!disk.is_directory(&home.join("file")).unwrap());
-        let below = file_system::create_directories(disk, &home.join("file"));
+        let below = file_system::make_directories(disk, &home.join("file"));
         assert_eq!(below.unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(
             disk.sync_directory(&home.join("no")).unwrap_err().kind(),
             ErrorKind::NotFound
         );
         disk.sync_directory(home).unwrap();
+        file_system::sync_ancestors(disk, &deep).unwrap();
     });
+}
+
+/// A directory that somebody else has made and not synced would take with it what it holds.
+#[test]
+fn names_of_directories_are_durable_when_all_above_are_synced() {
+    let disk = Simulated::with(&["/d"]);
+    let deep = Path::new("/d/x/y");
+    file_system::make_directories(&disk, deep).unwrap();
+    assert!(!disk.after_power_cut(0).is_directory(deep).is_ok_and(|is| is));
+    // What another user keeps closed, and what has no such call, is passed over.
+    for errno in [EACCES, EROFS, ENOSYS] {
+        // Of /d/x, /d and the root it is the root's.
+        disk.fail(Call::SyncDirectory, 2, 1, errno);
+        file_system::sync_ancestors(&disk, deep).unwrap();
+    }
+    assert!(disk.after_power_cut(0).is_directory(deep).unwrap());
+    for (errno, again) in [(EIO, false), (ENOSPC, false), (EMFILE, true)] {
+        disk.fail(Call::SyncDirectory, 0, 1, errno);
+        let error = file_system::sync_ancestors(&disk, deep).unwrap_err();
+        assert_eq!(file_system::was_not_synced(&error), again, "{error}");
+    }
+    let missing = RealDisk.sync_directory(Path::new("/no/such/place")).unwrap_err();
+    assert!(cfg!(windows) || file_system::was_not_synced(&missing));
 }
 
 #[test]

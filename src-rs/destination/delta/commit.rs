@@ -153,6 +153,7 @@ pub async fn create(location: &Location, columns: Vec<StructField>, by: &[String
     };
     let actions = vec![Action::Protocol(protocol), Action::Metadata(metadata)];
     let entry = entry(actions, operation)?;
+    location.is_new();
     match put(location, 0, entry).await {
         // Another writer's table: the caller loads it and checks whether it fits.
         Err(error) if !errors::is_taken(&error) => Err(location.classifier.store(&error).during("open")),
@@ -344,13 +345,18 @@ async fn take(
     let before = view.doubt.replace(version);
     let error = match put(location, version, entry.clone()).await {
         Ok(()) => return Ok(true),
-        Err(error) if errors::is_taken(&error) => return Ok(false),
+        // Where the log could not be synced, the version that another writer has put there may be lost, and with
+        // it all that come after.
+        Err(error) if errors::is_taken(&error) && !location.poisoned() => return Ok(false),
         Err(error) => error,
     };
     let found = location.classifier.store(&error);
-    if location.poisoned() {
+    if let Err(poisoned) = location.refuse_if_poisoned() {
         // It may be visible and still be gone after a power cut.
-        return Err(Failed::in_doubt(found));
+        return Err(Failed::in_doubt(match errors::is_taken(&error) {
+            true => poisoned,
+            false => found,
+        }));
     }
     if location.local.is_none() && errors::is_refusal(&error) {
         view.doubt = before;

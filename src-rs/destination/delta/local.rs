@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - An object has its name only when it is whole and synced, and is put only when its name is synced too:
-//!   a commit that a reader can see is a commit that survives a power cut.
+//!   a commit that a reader can see is a commit that survives a power cut. The directories above it are the
+//!   flush's to sync.
 //! - After a sync of a directory has failed nobody knows what the disk holds, and a second one would say
 //!   "fine": the store is poisoned.
 //!
@@ -154,7 +155,7 @@ impl StagedObject {
         let mut name = path.as_os_str().to_owned();
         name.push(format!("#{number}"));
         let staged = PathBuf::from(name);
-        let file = file_system::create_directories(disk.as_ref(), parent(&path))
+        let file = file_system::make_directories(disk.as_ref(), parent(&path))
             .and_then(|()| disk.create(&staged))
             .map_err(|error| generic(&path, error))?;
         Ok(StagedObject {

@@ -10,7 +10,8 @@
 //! credentials would meet there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path as FsPath, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +35,7 @@ use super::local::Synced;
 use super::retry_after::Connector;
 use super::target::{self, DeltaTarget};
 use crate::error::{Code, Error, Result};
-use crate::file_system::{Disk, RealDisk};
+use crate::file_system::{self, Disk, RealDisk};
 
 /// Where a table is and how to reach it.
 #[derive(Clone)]
@@ -46,8 +47,10 @@ pub struct Location {
     pub classifier: Classifier,
     /// What the table's directory lies on, if it is on this machine.
     pub disk: Arc<dyn Disk>,
-    /// Set once a sync of the log failed: from then on nobody knows what the disk holds.
+    /// Set once a sync of a directory failed: from then on nobody knows what the disk holds.
     poisoned: Arc<AtomicBool>,
+    /// Whether the names of the table's directory and of those above it are durable.
+    ancestors_synced: Arc<AtomicBool>,
 }
 
 impl Location {
@@ -88,6 +91,7 @@ impl Location {
             classifier,
             disk: Arc::new(RealDisk),
             poisoned,
+            ancestors_synced: Arc::default(),
         })
     }
 
@@ -99,6 +103,46 @@ impl Location {
 
     pub fn poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// `UNAVAILABLE`.
+    pub fn refuse_if_poisoned(&self) -> Result<()> {
+        if !self.poisoned() {
+            return Ok(());
+        }
+        let text = "syncing a directory of the table failed before; what the disk holds is not known until it is looked at";
+        Err(Error::new(Code::Unavailable, text).during("open"))
+    }
+
+    /// The table's directory is new: its name, and perhaps others above it, are not durable yet.
+    pub fn is_new(&self) {
+        self.ancestors_synced.store(false, Ordering::Release);
+    }
+
+    /// Makes the names in these directories durable and, once for a client, those of the table's directory and of
+    /// all above it. Blocks.
+    ///
+    /// # Errors
+    /// The directory's, after which the table is poisoned if a sync failed: a second one would say "fine".
+    pub fn sync_directories(&self, directories: &[PathBuf]) -> Result<()> {
+        let of = |directory: &FsPath, synced: io::Result<()>| {
+            synced.map_err(|error| {
+                if !file_system::was_not_synced(&error) {
+                    self.poisoned.store(true, Ordering::Release);
+                }
+                self.classifier.io(directory.display(), &error).during("commit")
+            })
+        };
+        if let Some(table) = &self.local
+            && !self.ancestors_synced.load(Ordering::Acquire)
+        {
+            of(table, file_system::sync_ancestors(self.disk.as_ref(), table))?;
+            self.ancestors_synced.store(true, Ordering::Release);
+        }
+        directories
+            .iter()
+            .try_for_each(|directory| of(directory, self.disk.sync_directory(directory)))
     }
 
     pub fn store(&self) -> Arc<dyn ObjectStore> {

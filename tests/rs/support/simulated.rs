@@ -18,9 +18,12 @@ const SECTOR: usize = 512;
 /// What a call may be made to fail with.
 pub const EPERM: i32 = 1;
 pub const EIO: i32 = 5;
+pub const EACCES: i32 = 13;
 pub const EXDEV: i32 = 18;
 pub const EINVAL: i32 = 22;
+pub const EMFILE: i32 = 24;
 pub const ENOSPC: i32 = 28;
+pub const EROFS: i32 = 30;
 pub const ENOSYS: i32 = 38;
 pub const EOPNOTSUPP: i32 = 95;
 
@@ -393,8 +396,13 @@ impl Disk for Simulated {
             Ok(())
         });
         let mut state = self.state();
-        // As with bytes. Without power nothing changes any more.
-        if state.lasts.is_none_or(|lasts| state.calls < lasts) || synced.is_ok() {
+        // As with bytes, unless the directory was not even opened. Without power nothing changes any more.
+        let asked = |error: &io::Error| !arrow_ingest::file_system::was_not_synced(error);
+        let powered = state.lasts.is_none_or(|lasts| state.calls < lasts);
+        if synced
+            .as_ref()
+            .map_or_else(|error| powered && asked(error), |()| true)
+        {
             state.names.retain(|(name, _)| name.parent() != Some(path));
         }
         synced
