@@ -211,10 +211,15 @@ fn text(array: &ArrayRef, row: usize) -> std::result::Result<Option<String>, Str
             .map(|date| date.format("%Y-%m-%d").to_string())
             .filter(|text| text.len() == 10)
             .ok_or("a date outside the years 0 to 9999 cannot be a partition value")?,
-        DataType::Timestamp(_, _) => {
+        DataType::Timestamp(_, zone) => {
+            // Of the protocol's two forms, the one without a zone is read by Spark in its session's.
+            let (form, length) = match zone {
+                Some(_) => ("%Y-%m-%dT%H:%M:%S%.6fZ", 27),
+                None => ("%Y-%m-%d %H:%M:%S%.6f", 26),
+            };
             timestamp_us_to_datetime(array.as_primitive::<TimestampMicrosecondType>().value(row))
-                .map(|time| time.format("%Y-%m-%d %H:%M:%S%.6f").to_string())
-                .filter(|text| text.len() == 26)
+                .map(|time| time.format(form).to_string())
+                .filter(|text| text.len() == length)
                 .ok_or("a time outside the years 0 to 9999 cannot be a partition value")?
         }
         DataType::Decimal128(_, scale) => decimal(

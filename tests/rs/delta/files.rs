@@ -212,6 +212,11 @@ async fn partitions_by_every_scalar_type() {
         (
             "time",
             Arc::new(TimestampMicrosecondArray::from(vec![1, -1, 1, -1]).with_timezone("UTC")),
+            ["1970-01-01T00:00:00.000001Z", "1969-12-31T23:59:59.999999Z"],
+        ),
+        (
+            "wall",
+            Arc::new(TimestampMicrosecondArray::from(vec![1, -1, 1, -1])),
             ["1970-01-01 00:00:00.000001", "1969-12-31 23:59:59.999999"],
         ),
         (
