@@ -145,7 +145,7 @@ impl Delta {
             let text = format!("there is no Delta table at {}", self.location.url);
             return Err(Error::new(Code::NotFound, text).during("open"));
         };
-        features::check(&table)?;
+        table.check_features()?;
         let (asked, found) = (
             &self.config.delta.partition_by,
             table.metadata().partition_columns(),

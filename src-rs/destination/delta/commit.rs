@@ -204,7 +204,7 @@ pub async fn widen(
             Err(error) if errors::is_taken(&error) => {
                 // Whoever was first may have added the same columns, or changed what they are added to.
                 if let Some(table) = view.catch_up(location, app).await? {
-                    features::check(&table)?;
+                    table.check_features()?;
                 }
             }
             // Should it land after all, the next attempt finds the columns there.
@@ -324,7 +324,7 @@ fn failed(error: Error, unanswered: bool) -> Failed {
 
 /// What another writer may change under an append, and what it may not.
 fn fits(table: &TableVersion, plan: &TableConversion, by: &[String]) -> Result<()> {
-    features::check(table)?;
+    table.check_features()?;
     if plan.fits(table.schema()) && by == table.metadata().partition_columns() {
         return Ok(());
     }

@@ -11,25 +11,35 @@ use deltalake_core::kernel::{
     DataType, Metadata, PrimitiveType, Protocol, StructField, StructType, contains_timestampntz,
 };
 
-use super::table::TableVersion;
 use super::types::Length;
 use crate::error::{Code, Error, Result};
 
 /// # Errors
 /// `UNSUPPORTED` naming every feature that stands in the way.
-pub fn check(table: &TableVersion) -> Result<()> {
-    let found = refused(table.protocol(), table.metadata(), table.schema());
+pub fn check(protocol: &Protocol, metadata: &Metadata, schema: &StructType) -> Result<()> {
+    refuse(&refused(protocol, metadata, schema))
+}
+
+/// What can be said of a table whose schema cannot be read: a feature may have brought types that only its own
+/// readers know.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_listed(protocol: &Protocol) -> Result<()> {
+    let mut found = Vec::new();
+    listed(protocol, &mut found);
+    refuse(&found)
+}
+
+fn refuse(found: &[String]) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }
-    Err(Error::new(
-        Code::Unsupported,
-        format!(
-            "the table uses what this writer cannot honour: {}",
-            found.join(", ")
-        ),
-    )
-    .during("open"))
+    let text = format!(
+        "the table uses what this writer cannot honour: {}",
+        found.join(", ")
+    );
+    Err(Error::new(Code::Unsupported, text).during("open"))
 }
 
 fn refused(protocol: &Protocol, metadata: &Metadata, schema: &StructType) -> Vec<String> {
@@ -98,7 +108,12 @@ fn refused(protocol: &Protocol, metadata: &Metadata, schema: &StructType) -> Vec
         // A file of no columns holds no rows either, and what was sent would be gone.
         found.push("no column that its files could store, besides those that partition it".into());
     }
-    // Versions above ours, and lists: a word that is unknown may mean anything.
+    listed(protocol, &mut found);
+    found
+}
+
+/// Versions above ours, and lists: a word that is unknown may mean anything.
+fn listed(protocol: &Protocol, found: &mut Vec<String>) {
     if protocol.min_reader_version() > 3 || protocol.min_writer_version() > 7 {
         found.push(format!(
             "protocol {}/{}",
@@ -106,18 +121,17 @@ fn refused(protocol: &Protocol, metadata: &Metadata, schema: &StructType) -> Vec
             protocol.min_writer_version()
         ));
     }
-    let listed = protocol
+    let names = protocol
         .writer_features()
         .into_iter()
         .chain(protocol.reader_features())
         .flatten();
-    for feature in listed {
+    for feature in names {
         let name = feature.to_string();
         if !harmless(&name) && !found.iter().any(|known| known.starts_with(&name)) {
             found.push(name);
         }
     }
-    found
 }
 
 /// Features that ask nothing of an append, or nothing unless they are in use (checked above).

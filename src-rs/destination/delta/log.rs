@@ -9,7 +9,7 @@
 //!   not there.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -265,13 +265,16 @@ impl Files {
             if let Some(single) = parts.iter().find(|part| part.of.is_none()) {
                 return Some((*version, vec![single.meta.clone()]));
             }
-            let of = parts.first().and_then(|part| part.of)?;
-            let parts: Vec<ObjectMeta> = parts
-                .iter()
-                .filter(|part| part.of == Some(of))
-                .map(|part| part.meta.clone())
-                .collect();
-            (parts.len() as u64 == of).then_some((*version, parts))
+            // Several writers may have cut it, each into a number of parts of its own.
+            let cuts: BTreeSet<u64> = parts.iter().filter_map(|part| part.of).collect();
+            cuts.into_iter().find_map(|of| {
+                let parts: Vec<ObjectMeta> = parts
+                    .iter()
+                    .filter(|part| part.of == Some(of))
+                    .map(|part| part.meta.clone())
+                    .collect();
+                (parts.len() as u64 == of).then_some((*version, parts))
+            })
         })
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use deltalake_core::kernel::{Metadata, Protocol, StructType};
 
+use super::features;
 pub use super::log::AppTransaction;
 use super::log::{self, Actions, corrupt};
 use super::storage::Location;
@@ -53,11 +54,13 @@ pub struct News {
 
 impl TableVersion {
     /// # Errors
-    /// `TABLE_CORRUPT` if the metadata holds no schema.
+    /// `TABLE_CORRUPT` if the metadata holds no schema; `UNSUPPORTED` if a feature is in the way that may have
+    /// brought types of its own.
     pub fn new(version: u64, protocol: Protocol, metadata: Metadata) -> Result<TableVersion> {
-        let schema = metadata
-            .parse_schema()
-            .map_err(|error| corrupt(&format!("the metadata at version {version}"), &error))?;
+        let schema = metadata.parse_schema().map_err(|error| {
+            let corrupt = corrupt(&format!("the metadata at version {version}"), &error);
+            features::check_listed(&protocol).err().unwrap_or(corrupt)
+        })?;
         Ok(TableVersion {
             version,
             protocol: Arc::new(protocol),
@@ -80,6 +83,14 @@ impl TableVersion {
         };
         let table = TableVersion::new(newest.version, newest.protocol, newest.metadata)?;
         Ok(Some((table, newest.own)))
+    }
+
+    /// Whether this writer can append to it.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` naming every feature that stands in the way.
+    pub fn check_features(&self) -> Result<()> {
+        features::check(&self.protocol, &self.metadata, &self.schema)
     }
 
     pub fn version(&self) -> u64 {

@@ -290,7 +290,15 @@ async fn checkpoints_of_every_shape_are_read() {
         json!({"txn": {"appId": format!("arrow-ingest-{producer}"), "version": 10}}),
     ];
     let manifest = manifest.map(|line| line.to_string()).join("\n").into_bytes();
-    let shapes: [&[(&str, Vec<u8>)]; 4] = [
+    let part = |name| (name, bytes.to_vec());
+    let shapes: [&[(&str, Vec<u8>)]; 5] = [
+        // One that was cut in three, and another of two parts that is not whole.
+        &[
+            part("00000000000000000010.checkpoint.0000000001.0000000003.parquet"),
+            part("00000000000000000010.checkpoint.0000000002.0000000003.parquet"),
+            part("00000000000000000010.checkpoint.0000000003.0000000003.parquet"),
+            part("00000000000000000010.checkpoint.0000000001.0000000002.parquet"),
+        ],
         &[
             (
                 "00000000000000000010.checkpoint.0000000001.0000000002.parquet",

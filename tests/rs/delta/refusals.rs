@@ -1,5 +1,6 @@
 //! Tables and targets that are refused, each with a code and a name.
 
+use arrow_ingest::destination::Destination as _;
 use arrow_ingest::destination::delta::Delta;
 use arrow_ingest::error::Code;
 use serde_json::{Value, json};
@@ -113,6 +114,43 @@ async fn features_in_use_are_refused_by_name() {
         let refused = error(table.connect(json!({})).await);
         assert_eq!(refused.code(), Code::Unsupported, "{name}: {refused}");
         assert!(refused.message().contains(name), "{name}: {refused}");
+    }
+}
+
+/// A type that only an unknown feature knows is no damage of the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_an_unknown_feature_is_refused_by_the_feature_s_name() {
+    let schema = json!({"type": "struct", "fields": [
+        {"name": "id", "type": "long", "nullable": true, "metadata": {}},
+        {"name": "place", "type": "hyperbolic(7)", "nullable": true, "metadata": {}},
+    ]});
+    for (protocol, code, word) in [
+        (
+            listed(&["hyperbolicTypes"], &["hyperbolicTypes", "appendOnly"]),
+            Code::Unsupported,
+            "hyperbolicTypes",
+        ),
+        (
+            json!({"minReaderVersion": 4, "minWriterVersion": 8}),
+            Code::Unsupported,
+            "protocol 4/8",
+        ),
+        (legacy(2), Code::TableCorrupt, "hyperbolic"),
+    ] {
+        let mut actions = foreign(protocol, json!({}), json!({}));
+        actions[1]["metaData"]["schemaString"] = schema.to_string().into();
+        let table = Table::new();
+        table.write_log(0, &actions);
+        let refused = error(table.connect(json!({})).await);
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.message().contains(word), "{refused}");
+        // The same where another writer leads there.
+        let table = Table::new();
+        table.append(&[rows(0, 1)], json!({})).await.unwrap();
+        let delta = table.connect(json!({})).await.unwrap();
+        table.write_log(2, &actions);
+        let refused = error(delta.check().await);
+        assert_eq!(refused.code(), code, "{refused}");
     }
 }
 
