@@ -34,6 +34,7 @@ mod storage;
 mod table;
 mod target;
 mod types;
+mod uploads;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -175,7 +176,12 @@ impl Delta {
     }
 
     /// The table and how batches of this schema become its rows, created or widened if need be.
-    async fn prepare(&self, opening: &Opening, view: &mut View, app: &str) -> Result<(TableVersion, TableConversion)> {
+    async fn prepare(
+        &self,
+        opening: &Opening,
+        view: &mut View,
+        app: &str,
+    ) -> Result<(TableVersion, TableConversion)> {
         self.location.refuse_if_poisoned()?;
         let now = match view.looked {
             true => view.catch_up(&self.location, app).await?,

@@ -162,13 +162,9 @@ fn write(location: &Location, version: u64) -> Result<(), BoxError> {
         writer: BufWriter::new(location.store(), path),
         size: 0,
     };
-    let written = write_batches(&mut upload, batches);
-    let ended = written.and_then(|()| Ok(upload.runtime.block_on(upload.writer.shutdown())?));
-    if let Err(error) = ended {
-        // What is left of it is in nobody's way.
-        let _ = upload.runtime.block_on(upload.writer.abort());
-        return Err(error);
-    }
+    // What is left of it after an error goes with the upload.
+    write_batches(&mut upload, batches)?;
+    upload.runtime.block_on(upload.writer.shutdown())?;
     let state = Arc::into_inner(state).ok_or("the checkpoint is still being read")?;
     let stats = LastCheckpointHintStats::from_reconciliation_state(state, upload.size, 0)?;
     Ok(checkpoint.finalize(engine.as_ref(), &stats)?)

@@ -34,6 +34,7 @@ use super::errors::{Classifier, credentials};
 use super::local::Synced;
 use super::retry_after::Connector;
 use super::target::{self, DeltaTarget};
+use super::uploads::AbortsUploads;
 use crate::error::{Code, Error, Result};
 use crate::file_system::{self, Disk, RealDisk};
 
@@ -81,6 +82,10 @@ impl Location {
         classifier: Classifier,
         poisoned: Arc<AtomicBool>,
     ) -> Result<Location> {
+        let store = match local {
+            Some(_) => store,
+            None => Arc::new(AbortsUploads(store)),
+        };
         let prefix = Path::from_url_path(url.path()).map_err(|error| invalid(format!("{url}: {error}")))?;
         let table = Arc::new(PrefixStore::new(Arc::clone(&store), prefix));
         let log = default_logstore(table, store, &url, &StorageConfig::default());

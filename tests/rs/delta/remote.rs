@@ -118,12 +118,64 @@ async fn what_no_commit_took_is_deleted_from_the_store() {
     }
 }
 
-/// Counts the files that are put at once.
+/// Counts the files that are put at once, and what becomes of uploads in parts.
 #[derive(Debug, Default)]
 struct Counting {
     inner: InMemory,
     now: AtomicUsize,
     most: AtomicUsize,
+    uploads: Arc<Uploads>,
+}
+
+#[derive(Debug, Default)]
+struct Uploads {
+    begun: AtomicUsize,
+    completed: AtomicUsize,
+    aborted: AtomicUsize,
+    /// Parts that are taken; the ones after these fail.
+    parts: AtomicUsize,
+}
+
+impl Uploads {
+    fn taking(parts: usize) -> Arc<Uploads> {
+        let uploads = Uploads::default();
+        uploads.parts.store(parts, Ordering::SeqCst);
+        Arc::new(uploads)
+    }
+
+    fn counts(&self) -> [usize; 3] {
+        [&self.begun, &self.completed, &self.aborted].map(|count| count.load(Ordering::SeqCst))
+    }
+}
+
+#[derive(Debug)]
+struct Counted(Box<dyn MultipartUpload>, Arc<Uploads>);
+
+#[async_trait]
+impl MultipartUpload for Counted {
+    fn put_part(&mut self, data: PutPayload) -> object_store::UploadPart {
+        let before = self
+            .1
+            .parts
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match before {
+            Ok(_) => self.0.put_part(data),
+            Err(_) => Box::pin(async {
+                Err(object_store::Error::Generic {
+                    store: "counting",
+                    source: "the connection was reset".into(),
+                })
+            }),
+        }
+    }
+    async fn complete(&mut self) -> StoreResult<PutResult> {
+        self.1.completed.fetch_add(1, Ordering::SeqCst);
+        self.0.complete().await
+    }
+    async fn abort(&mut self) -> StoreResult<()> {
+        self.1.aborted.fetch_add(1, Ordering::SeqCst);
+        self.0.abort().await
+    }
 }
 
 impl fmt::Display for Counting {
@@ -146,7 +198,9 @@ impl ObjectStore for Counting {
         at: &Path,
         opts: PutMultipartOptions,
     ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, opts).await
+        self.uploads.begun.fetch_add(1, Ordering::SeqCst);
+        let upload = self.inner.put_multipart_opts(at, opts).await?;
+        Ok(Box::new(Counted(upload, Arc::clone(&self.uploads))))
     }
     async fn get_opts(&self, at: &Path, options: GetOptions) -> StoreResult<GetResult> {
         self.inner.get_opts(at, options).await
@@ -165,6 +219,44 @@ impl ObjectStore for Counting {
     }
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// a store keeps the parts of an upload that is neither completed nor aborted for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_in_parts_that_is_given_up_is_aborted() {
+    // More than a row group of what does not compress, so that parts are on their way before the file ends.
+    let large = rows(0, 2_200_000);
+    for (parts, flushes) in [(usize::MAX, true), (usize::MAX, false), (1, true)] {
+        let store = Arc::new(Counting {
+            uploads: Uploads::taking(parts),
+            ..Counting::default()
+        });
+        let delta = delta(&store, json!({"delta": {"compression": "none"}}), false);
+        let (mut session, _heard) = open(&delta).await;
+        write(session.as_mut(), 0, large.clone()).await;
+        let start = Instant::now();
+        if flushes {
+            assert_eq!(session.flush().await.is_ok(), parts > 1);
+        } else {
+            while store.uploads.counts()[0] == 0 {
+                assert!(start.elapsed() < Duration::from_secs(60), "no upload was begun");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        drop(session);
+        loop {
+            let [begun, completed, aborted] = store.uploads.counts();
+            if begun == 1 && completed + aborted == 1 {
+                assert_eq!(completed == 1, flushes && parts > 1);
+                break;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(90),
+                "{begun} begun, {completed} completed, {aborted} aborted"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
