@@ -217,6 +217,64 @@ impl Delta {
         }
         Ok((table, plan))
     }
+
+    /// A session, what of earlier ones has landed, and whether nothing else of them can.
+    async fn session(&self, opening: Opening) -> Result<(DeltaSession, Option<Acknowledgement>, bool)> {
+        let app = format!("arrow-ingest-{}", opening.producer);
+        let producer = self.producer(&opening);
+        let mut view = producer.lock().await;
+        let (table, plan) = self.prepare(&opening, &mut view, &app).await?;
+        let landed = opening.resume_from.and_then(|first| {
+            let landed = view.last.filter(|landed| landed.id >= first)?;
+            Some(landed.acknowledged())
+        });
+        let conclusive = view.is_conclusive();
+        drop(view);
+        let by = table.metadata().partition_columns().to_vec();
+        let splitter = match by.is_empty() {
+            true => None,
+            false => Some(Arc::new(Mutex::new(Splitter::new(&plan.target, &by)?))),
+        };
+        let stored =
+            (0..plan.target.fields().len()).filter(|index| !by.contains(plan.target.field(*index).name()));
+        let schema = plan
+            .target
+            .project(&stored.collect::<Vec<_>>())
+            .map_err(|error| {
+                Error::new(Code::Internal, "the table's columns cannot be told").caused_by(&error)
+            })?;
+        let spec = Arc::new(FileSpec {
+            local: self.location.local.clone(),
+            disk: Arc::clone(&self.location.disk),
+            store: self.location.store(),
+            runtime: Handle::current(),
+            schema: Arc::new(schema),
+            compression: self.config.delta.compression,
+            wanted: StatisticsColumns::of(table.metadata().configuration()),
+            classifier: self.location.classifier.clone(),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+        });
+        let plan = Arc::new(plan);
+        let target_file_size = self.config.delta.target_file_size;
+        let session = DeltaSession {
+            location: self.location.clone(),
+            encoders: Encoders::new(spec, Arc::clone(&plan), splitter.clone(), target_file_size),
+            view: producer,
+            plan,
+            by,
+            splitter,
+            app,
+            landed: None,
+            acknowledgements: opening.acknowledgements,
+            pending: None,
+            commit_interval: self.config.delta.commit_interval,
+            commit_bytes: (self.config.inflight.max_bytes / 2).max(1),
+            target_file_size,
+            checkpoints: self.checkpoints.clone(),
+            checkpoint: None,
+        };
+        Ok((session, landed, conclusive))
+    }
 }
 
 impl fmt::Debug for Delta {
@@ -274,63 +332,10 @@ impl Destination for Delta {
     }
 
     async fn open(&self, opening: Opening) -> Result<Opened> {
-        let app = format!("arrow-ingest-{}", opening.producer);
-        let producer = self.producer(&opening);
-        let mut view = producer.lock().await;
-        let (table, plan) = self.prepare(&opening, &mut view, &app).await?;
-        let landed = opening.resume_from.and_then(|first| {
-            let landed = view.last.filter(|landed| landed.id >= first)?;
-            Some(landed.acknowledged())
-        });
-        let conclusive = view.is_conclusive();
-        drop(view);
-        let landed = landed.into_iter().collect();
-        let by = table.metadata().partition_columns().to_vec();
-        let splitter = match by.is_empty() {
-            true => None,
-            false => Some(Arc::new(Mutex::new(Splitter::new(&plan.target, &by)?))),
-        };
-        let stored =
-            (0..plan.target.fields().len()).filter(|index| !by.contains(plan.target.field(*index).name()));
-        let schema = plan
-            .target
-            .project(&stored.collect::<Vec<_>>())
-            .map_err(|error| {
-                Error::new(Code::Internal, "the table's columns cannot be told").caused_by(&error)
-            })?;
-        let spec = Arc::new(FileSpec {
-            local: self.location.local.clone(),
-            disk: Arc::clone(&self.location.disk),
-            store: self.location.store(),
-            runtime: Handle::current(),
-            schema: Arc::new(schema),
-            compression: self.config.delta.compression,
-            wanted: StatisticsColumns::of(table.metadata().configuration()),
-            classifier: self.location.classifier.clone(),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
-        });
-        let plan = Arc::new(plan);
-        let target_file_size = self.config.delta.target_file_size;
-        let session = DeltaSession {
-            location: self.location.clone(),
-            encoders: Encoders::new(spec, Arc::clone(&plan), splitter.clone(), target_file_size),
-            view: producer,
-            plan,
-            by,
-            splitter,
-            app,
-            landed: None,
-            acknowledgements: opening.acknowledgements,
-            pending: None,
-            commit_interval: self.config.delta.commit_interval,
-            commit_bytes: (self.config.inflight.max_bytes / 2).max(1),
-            target_file_size,
-            checkpoints: self.checkpoints.clone(),
-            checkpoint: None,
-        };
+        let (session, landed, conclusive) = self.session(opening).await?;
         Ok(Opened {
             session: Box::new(session),
-            landed,
+            landed: landed.into_iter().collect(),
             conclusive,
         })
     }

@@ -407,6 +407,39 @@ suite!(
 #[cfg(feature = "emulator")]
 suite!(zerobus);
 
+/// a destination counts what it was given, and says nothing good of a write of which rows were lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_lost_a_row_is_not_acknowledged() {
+    let fixtures = [
+        discard().await,
+        delta().await,
+        flight_by_stream().await,
+        flight_cumulative().await,
+        #[cfg(feature = "emulator")]
+        zerobus().await,
+    ];
+    for fixture in fixtures {
+        let name = fixture.destination.capabilities().name;
+        let mut talk = fixture.open(Uuid::new_v4(), None).await;
+        talk.session.write(write(1)).await.unwrap();
+        talk.session.flush().await.unwrap();
+        let Write {
+            id, batches, bytes, ..
+        } = Arc::into_inner(write(2)).unwrap();
+        let lost = Write {
+            id,
+            batches,
+            bytes,
+            rows: 6,
+        };
+        let error = talk.session.write(Arc::new(lost)).await.unwrap_err();
+        assert_eq!(error.code(), Code::Internal, "{name}: {error}");
+        let text = "6 rows were given and 5 were written";
+        assert!(error.message().contains(text), "{name}: {error}");
+        assert_eq!(fixture.listen(&mut talk), 1, "{name}");
+    }
+}
+
 /// `discard:` takes no path: one would be ignored without a word.
 #[test]
 fn discard_takes_nothing_after_the_colon() {

@@ -222,6 +222,37 @@ impl ObjectStore for Counting {
     }
 }
 
+/// what the files of a commit hold is what its writes held, or nothing is committed and no file stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_lost_a_row_is_none() {
+    for options in [json!({}), json!({"delta": {"partitionBy": ["key"]}})] {
+        let store = Arc::new(InMemory::new());
+        let delta = delta(&store, options, false);
+        let (acknowledgements, mut heard) = Acknowledgements::channel();
+        let opening = Opening {
+            schema: rows(0, 1).schema(),
+            producer: Uuid::new_v4(),
+            resume_from: None,
+            acknowledgements,
+        };
+        let (mut session, ..) = delta.session(opening).await.unwrap();
+        write(&mut session, 0, rows(0, 10)).await;
+        session.pending.as_mut().unwrap().rows += 1;
+        let error = session.flush().await.unwrap_err();
+        assert_eq!(error.code(), Code::Internal);
+        let text = "11 rows were given and 10 were written";
+        assert!(error.message().contains(text), "{error}");
+        assert!(heard.try_recv().is_err());
+        assert!(log::read_commit(&delta.location, 1).await.unwrap().is_none());
+        drop(session);
+        let start = Instant::now();
+        while !parquet_files(&store).await.is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20), "files were left");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 /// a store keeps the parts of an upload that is neither completed nor aborted for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_in_parts_that_is_given_up_is_aborted() {
