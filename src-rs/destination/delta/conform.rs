@@ -13,15 +13,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, RecordBatch, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, RecordBatch, StructArray, UInt32Array, new_null_array,
 };
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::{CastOptions, cast_with_options, nullif};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{CastOptions, cast_with_options, nullif, take};
 use arrow::datatypes::{
     DataType as Arrow, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
     DecimalType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
+use arrow::error::ArrowError;
 use deltalake_core::kernel::{DataType as Delta, StructField, StructType};
 
 use super::types::{Length, Mistake, absent, duplicates, mismatch, new_field, physical};
@@ -202,7 +203,8 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
         (Arrow::Null, _, _) => Ok(new_null_array(wanted, array.len())),
         (_, Delta::Array(of), Arrow::List(element)) => {
             let list = as_list(array, path)?;
-            let (offsets, values) = window(&list);
+            let (offsets, items) = kept(list.value_offsets(), list.nulls());
+            let values = items.of(list.values()).map_err(internal)?;
             let values = conform(&values, of.element_type(), element, &format!("{path}.element"))
                 .map_err(|error| in_parent(error, &offsets))?;
             no_nulls(&values, element, path).map_err(|error| in_parent(error, &offsets))?;
@@ -247,15 +249,12 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             let Arrow::Struct(pair) = entries.data_type() else {
                 return Err(refuse(path, None, "is no map"));
             };
-            let first = map.value_offsets()[0];
-            let length = map.value_offsets()[map.len()] - first;
-            let offsets: ScalarBuffer<i32> =
-                map.value_offsets().iter().map(|offset| offset - first).collect();
-            let part = |column: &ArrayRef| column.slice(first as usize, length as usize);
-            let keys = conform(&part(map.keys()), of.key_type(), &pair[0], &format!("{path}.key"))
+            let (offsets, items) = kept(map.value_offsets(), map.nulls());
+            let part = |column: &ArrayRef| items.of(column).map_err(internal);
+            let keys = conform(&part(map.keys())?, of.key_type(), &pair[0], &format!("{path}.key"))
                 .map_err(|error| in_parent(error, &offsets))?;
             let values = conform(
-                &part(map.values()),
+                &part(map.values())?,
                 of.value_type(),
                 &pair[1],
                 &format!("{path}.value"),
@@ -266,7 +265,7 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             let rows = StructArray::try_new(pair.clone(), vec![keys, values], None).map_err(internal)?;
             let built = MapArray::try_new(
                 Arc::clone(entries),
-                OffsetBuffer::new(offsets),
+                offsets,
                 rows,
                 map.nulls().cloned(),
                 *sorted,
@@ -274,6 +273,11 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             Ok(Arc::new(built.map_err(internal)?))
         }
         _ if unchanged => Ok(Arc::clone(array)),
+        (Arrow::Dictionary(_, values), _, _) if !unchanged => {
+            // A value that no row refers to is no value, and may be anything.
+            let plain = arrow::compute::cast(array, values).map_err(internal)?;
+            conform(&plain, delta, field, path)
+        }
         _ => {
             exact(array, path)?;
             let options = CastOptions {
@@ -389,21 +393,6 @@ fn exact(array: &ArrayRef, path: &str) -> Result<()> {
         Arrow::Decimal256(precision, _) => wide::<Decimal256Type>(array, |value| {
             Decimal256Type::is_valid_decimal_precision(value, *precision)
         }),
-        Arrow::Dictionary(_, _) => {
-            let dictionary = array.as_any_dictionary();
-            return exact(dictionary.values(), path).map_err(|error| {
-                let keys = dictionary.normalized_keys();
-                let bad = |row: &usize| error.row() == Some(keys[*row] as u64) && array.is_valid(*row);
-                match (0..array.len()).find(bad) {
-                    Some(row) => error.at_row(row as u64),
-                    None => refuse(
-                        path,
-                        None,
-                        "of its dictionary is none that a Delta table can hold",
-                    ),
-                }
-            });
-        }
         _ => None,
     };
     match odd {
@@ -426,11 +415,37 @@ fn as_list(array: &ArrayRef, path: &str) -> Result<ListArray> {
         .map_err(|error| refuse(path, None, "is a list too long for 32-bit offsets").caused_by(&error))
 }
 
-/// The part of the values that the list refers to: what lies outside may be anything.
-fn window(list: &ListArray) -> (OffsetBuffer<i32>, ArrayRef) {
-    let offsets = list.value_offsets();
-    let (first, last) = (offsets[0], offsets[list.len()]);
-    let moved: ScalarBuffer<i32> = offsets.iter().map(|offset| offset - first).collect();
-    let values = list.values().slice(first as usize, (last - first) as usize);
-    (OffsetBuffer::new(moved), values)
+/// The items that the rows of a list or map refer to.
+enum Items {
+    Range(usize, usize),
+    Some(UInt32Array),
+}
+
+impl Items {
+    fn of(&self, values: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
+        match self {
+            Items::Range(first, length) => Ok(values.slice(*first, *length)),
+            Items::Some(items) => take(values, items, None),
+        }
+    }
+}
+
+/// What lies outside of what the rows refer to may be anything, and so may what lies under a null, which Arrow
+/// allows to be no empty list.
+fn kept(offsets: &[i32], nulls: Option<&NullBuffer>) -> (OffsetBuffer<i32>, Items) {
+    let rows = offsets.windows(2).enumerate();
+    let hidden = |row: usize| nulls.is_some_and(|nulls| nulls.is_null(row));
+    if !rows.clone().any(|(row, of)| of[0] < of[1] && hidden(row)) {
+        let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+        let moved: ScalarBuffer<i32> = offsets.iter().map(|offset| offset - first).collect();
+        let items = Items::Range(first as usize, (last - first) as usize);
+        return (OffsetBuffer::new(moved), items);
+    }
+    let lengths = rows.clone().map(|(row, of)| match hidden(row) {
+        true => 0,
+        false => (of[1] - of[0]) as usize,
+    });
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let items = rows.filter(|(row, _)| !hidden(*row)).flat_map(|(_, of)| of[0]..of[1]);
+    (offsets, Items::Some(items.map(|item| item as u32).collect()))
 }

@@ -355,6 +355,63 @@ fn without_units(of: &DataType) -> DataType {
     }
 }
 
+/// What no row refers to is no value, whatever it is: items below a null list or map, and values of a dictionary.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_row_refers_to_is_not_looked_at() {
+    let beyond = LAST / 86_400_000_000 + 1;
+    let days = || Date32Array::from(vec![1, beyond as i32, 2, beyond as i32, 3]);
+    let item = |nullable| Arc::new(Field::new("item", DataType::Date32, nullable));
+    let present = || Some(NullBuffer::from(vec![true, false, true, false, true]));
+    let offsets = || OffsetBuffer::<i32>::from_lengths([1, 1, 1, 1, 1]);
+    let list = ListArray::try_new(item(false), offsets(), Arc::new(days()), present()).unwrap();
+    let large = LargeListArray::try_new(
+        item(true),
+        OffsetBuffer::from_lengths([1, 1, 1, 1, 1]),
+        Arc::new(days()),
+        present(),
+    );
+    let below = Date32Array::from(vec![Some(1), None, Some(2), None, Some(3)]);
+    let fixed = FixedSizeListArray::new(item(true), 1, Arc::new(below), present());
+    let entries = StructArray::from(vec![
+        (
+            Arc::new(Field::new("keys", DataType::Int32, false)),
+            Arc::new(Int32Array::from(vec![7; 5])) as ArrayRef,
+        ),
+        (item(true), Arc::new(days()) as ArrayRef),
+    ]);
+    let entry = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+    let map = MapArray::try_new(entry, offsets(), entries, present(), false).unwrap();
+    let keys = Int8Array::from(vec![Some(0), None, Some(2), None, Some(4)]);
+    let dictionary = DictionaryArray::try_new(keys, Arc::new(days())).unwrap();
+    for array in [
+        Arc::new(list) as ArrayRef,
+        Arc::new(large.unwrap()),
+        Arc::new(fixed),
+        Arc::new(map),
+        Arc::new(dictionary),
+    ] {
+        let of = array.data_type().clone();
+        let table = Table::new();
+        // A slice, so that what lies before it is not looked at either.
+        let batch = one("c", array).slice(1, 4);
+        table
+            .append(&[batch], json!({}))
+            .await
+            .unwrap_or_else(|error| panic!("{of}: {error}"));
+        let read = table.read(&table.adds()[0]);
+        let column = read[0].column(0);
+        let valid: Vec<bool> = (0..4).map(|row| column.is_valid(row)).collect();
+        assert_eq!(valid, [false, true, false, true], "{of}");
+        let flat = match column.data_type() {
+            DataType::List(_) => column.as_list::<i32>().values().clone(),
+            DataType::Map(_, _) => column.as_map().values().clone(),
+            _ => Arc::clone(column),
+        };
+        let flat = flat.as_primitive::<Date32Type>();
+        assert_eq!(flat.iter().flatten().collect::<Vec<_>>(), [2, 3], "{of}");
+    }
+}
+
 /// What has no exact Delta type is refused before there is a table, naming the column.
 #[tokio::test(flavor = "multi_thread")]
 async fn types_without_an_exact_place_are_refused() {
