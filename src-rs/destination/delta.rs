@@ -316,13 +316,17 @@ impl Destination for Delta {
             .await?;
         }
         self.location.refuse_if_poisoned()?;
-        let known = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let now = match known {
-            Some(table) if table.is_current(&self.location).await? => table
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let current = match &mut known {
+            Some(table) => table.is_current(&self.location).await?,
+            None => false,
+        };
+        let now = match known.filter(|_| current) {
+            Some(table) => table
                 .catch_up(&self.location, None, None)
                 .await?
                 .map(|(table, _)| table),
-            _ => TableVersion::read(&self.location, None)
+            None => TableVersion::read(&self.location, None)
                 .await?
                 .map(|(table, _)| table),
         };

@@ -58,7 +58,16 @@ pub struct View {
 impl View {
     /// Brings the table forward. None if there is no table any more.
     pub async fn catch_up(&mut self, location: &Location, app: &str) -> Result<Option<TableVersion>> {
+        let before = self.table.clone();
         self.look(location, app, None).await?;
+        let version = self.table.as_ref().map(TableVersion::version);
+        if let Some(mut before) = before.filter(|before| version > Some(before.version()))
+            && !before.is_there(location).await?
+        {
+            // What came since is another table's.
+            self.table = None;
+            self.look(location, app, None).await?;
+        }
         Ok(self.table.clone())
     }
 
@@ -194,9 +203,10 @@ pub async fn widen(
         let mut actions = vec![Action::Metadata(metadata.clone())];
         actions.extend(protocol.clone().map(Action::Protocol));
         let entry = entry(actions, DeltaOperation::AddColumn { fields: missing })?;
+        let size = entry.len();
         match put(location, table.version() + 1, entry).await {
             Ok(()) => {
-                let table = table.next(protocol, Some(metadata))?;
+                let table = table.next(size, protocol, Some(metadata))?;
                 view.table = Some(table.clone());
                 view.settle_doubt();
                 return Ok(table);
@@ -270,7 +280,7 @@ pub async fn commit(
     };
     let actions = append.adds.into_iter().map(Action::Add).chain([Action::Txn(txn)]);
     let entry = entry(actions.collect(), operation).map_err(Failed::sure)?;
-    let current = match &view.table {
+    let current = match &mut view.table {
         Some(table) => table.is_current(location).await.map_err(Failed::sure)?,
         None => false,
     };
@@ -292,7 +302,7 @@ pub async fn commit(
         fits(&table, append.plan, append.by).map_err(Failed::sure)?;
         let version = table.version() + 1;
         if take(location, view, version, &entry, &mut unanswered).await? {
-            view.table = Some(table.later());
+            view.table = Some(table.later(entry.len()));
             view.last = Some(AppTransaction {
                 id: append.last,
                 version: Some(version),
@@ -343,21 +353,21 @@ async fn take(
     // Before the request: if this call is cancelled in the midst of it, nobody knows. What was in doubt before
     // is at this version too, or it would be settled.
     let before = view.doubt.replace(version);
-    let error = match put(location, version, entry.clone()).await {
+    let answer = put(location, version, entry.clone()).await;
+    if let Err(poisoned) = location.refuse_if_poisoned() {
+        // By this version or by something beside it, as a checkpoint. What is visible now may be gone after a power
+        // cut: this version, or the one that another writer has put there and on which the next would be built.
+        return Err(Failed::in_doubt(match &answer {
+            Err(error) if !errors::is_taken(error) => location.classifier.store(error),
+            _ => poisoned,
+        }));
+    }
+    let error = match answer {
         Ok(()) => return Ok(true),
-        // Where the log could not be synced, the version that another writer has put there may be lost, and with
-        // it all that come after.
-        Err(error) if errors::is_taken(&error) && !location.poisoned() => return Ok(false),
+        Err(error) if errors::is_taken(&error) => return Ok(false),
         Err(error) => error,
     };
     let found = location.classifier.store(&error);
-    if let Err(poisoned) = location.refuse_if_poisoned() {
-        // It may be visible and still be gone after a power cut.
-        return Err(Failed::in_doubt(match errors::is_taken(&error) {
-            true => poisoned,
-            false => found,
-        }));
-    }
     if location.local.is_none() && errors::is_refusal(&error) {
         view.doubt = before;
         return Err(failed(found, *unanswered));

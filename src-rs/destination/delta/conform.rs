@@ -13,7 +13,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, RecordBatch, StructArray, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, RecordBatch, StructArray, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options, nullif, take};
@@ -251,8 +252,13 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             };
             let (offsets, items) = kept(map.value_offsets(), map.nulls());
             let part = |column: &ArrayRef| items.of(column).map_err(internal);
-            let keys = conform(&part(map.keys())?, of.key_type(), &pair[0], &format!("{path}.key"))
-                .map_err(|error| in_parent(error, &offsets))?;
+            let keys = conform(
+                &part(map.keys())?,
+                of.key_type(),
+                &pair[0],
+                &format!("{path}.key"),
+            )
+            .map_err(|error| in_parent(error, &offsets))?;
             let values = conform(
                 &part(map.values())?,
                 of.value_type(),
@@ -263,13 +269,7 @@ fn conform(array: &ArrayRef, delta: &Delta, field: &Field, path: &str) -> Result
             no_nulls(&keys, &pair[0], path).map_err(|error| in_parent(error, &offsets))?;
             no_nulls(&values, &pair[1], path).map_err(|error| in_parent(error, &offsets))?;
             let rows = StructArray::try_new(pair.clone(), vec![keys, values], None).map_err(internal)?;
-            let built = MapArray::try_new(
-                Arc::clone(entries),
-                offsets,
-                rows,
-                map.nulls().cloned(),
-                *sorted,
-            );
+            let built = MapArray::try_new(Arc::clone(entries), offsets, rows, map.nulls().cloned(), *sorted);
             Ok(Arc::new(built.map_err(internal)?))
         }
         _ if unchanged => Ok(Arc::clone(array)),
@@ -446,6 +446,8 @@ fn kept(offsets: &[i32], nulls: Option<&NullBuffer>) -> (OffsetBuffer<i32>, Item
         false => (of[1] - of[0]) as usize,
     });
     let offsets = OffsetBuffer::from_lengths(lengths);
-    let items = rows.filter(|(row, _)| !hidden(*row)).flat_map(|(_, of)| of[0]..of[1]);
+    let items = rows
+        .filter(|(row, _)| !hidden(*row))
+        .flat_map(|(_, of)| of[0]..of[1]);
     (offsets, Items::Some(items.map(|item| item as u32).collect()))
 }

@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub metadata: Metadata,
     /// The last transaction of the producer that was asked about.
     pub own: Option<AppTransaction>,
+    /// The bytes of the newest version's file, unless a checkpoint alone is left of it.
+    pub size: Option<u64>,
 }
 
 /// The newest version, read from the last checkpoint on; none if there is no table.
@@ -108,10 +110,11 @@ pub async fn read_commit(location: &Location, version: u64) -> Result<Option<Byt
     whole(location, &path(location, &name(version))).await
 }
 
-pub async fn exists(location: &Location, version: u64) -> Result<bool> {
+/// What the store says of a version's file; none if there is no such version.
+pub async fn head(location: &Location, version: u64) -> Result<Option<ObjectMeta>> {
     match location.store().head(&path(location, &name(version))).await {
-        Ok(_) => Ok(true),
-        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Ok(meta) => Ok(Some(meta)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(location.classifier.store(&error).during("open")),
     }
 }
@@ -325,6 +328,7 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
         return Ok(None);
     };
     let checkpoint = files.last_checkpoint();
+    let size = files.commits.get(&newest).map(|meta| meta.size);
     let first = checkpoint.as_ref().map_or(0, |(version, _)| version + 1);
     let commits: Vec<(u64, ObjectMeta)> = files.commits.into_iter().filter(|(at, _)| *at >= first).collect();
     if checkpoint.is_none() && commits.first().is_none_or(|(version, _)| *version != 0) {
@@ -333,7 +337,7 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
     }
     if let Some((missing, _)) = (first..).zip(&commits).find(|(at, (version, _))| at != version) {
         // A listing that another writer's clean-up overtook shows the same; then it is there or listed anew.
-        if exists(location, missing).await? {
+        if head(location, missing).await?.is_some() {
             return Ok(None);
         }
         let text = format!(
@@ -398,6 +402,7 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
         protocol: protocol.ok_or_else(|| lacks("protocol"))?,
         metadata: metadata.ok_or_else(|| lacks("metadata"))?,
         own,
+        size,
     }))
 }
 

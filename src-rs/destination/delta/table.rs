@@ -31,6 +31,31 @@ pub struct TableVersion {
     schema: Arc<StructType>,
     /// When this was the newest version.
     seen: Instant,
+    file: VersionFile,
+}
+
+/// What is known of the file of a version: another one in its place is that of another table.
+#[derive(Debug, Clone, Default)]
+struct VersionFile {
+    size: Option<u64>,
+    /// As a `HEAD` has it: other answers may spell it otherwise.
+    e_tag: Option<String>,
+}
+
+impl VersionFile {
+    fn of_size(size: usize) -> VersionFile {
+        VersionFile {
+            size: Some(size as u64),
+            e_tag: None,
+        }
+    }
+
+    fn may_be(&self, other: &VersionFile) -> bool {
+        fn agree<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
+            one.is_none() || other.is_none() || one == other
+        }
+        agree(&self.size, &other.size) && agree(&self.e_tag, &other.e_tag)
+    }
 }
 
 impl AppTransaction {
@@ -67,6 +92,7 @@ impl TableVersion {
             metadata: Arc::new(metadata),
             schema: Arc::new(schema),
             seen: Instant::now(),
+            file: VersionFile::default(),
         })
     }
 
@@ -81,7 +107,8 @@ impl TableVersion {
         let Some(newest) = log::read(location, app).await? else {
             return Ok(None);
         };
-        let table = TableVersion::new(newest.version, newest.protocol, newest.metadata)?;
+        let mut table = TableVersion::new(newest.version, newest.protocol, newest.metadata)?;
+        table.file.size = newest.size;
         Ok(Some((table, newest.own)))
     }
 
@@ -111,8 +138,25 @@ impl TableVersion {
 
     /// Whether the version after this one cannot have been written and cleaned up since: a table that was
     /// dropped, or a log of which this end is gone, would take a commit that nobody ever reads.
-    pub async fn is_current(&self, location: &Location) -> Result<bool> {
-        Ok(self.seen.elapsed() < STALE && log::exists(location, self.version).await?)
+    pub async fn is_current(&mut self, location: &Location) -> Result<bool> {
+        Ok(self.seen.elapsed() < STALE && self.is_there(location).await?)
+    }
+
+    /// Whether the log holds this version still. A table that was dropped and made again may have one of the same
+    /// number, with other columns.
+    pub async fn is_there(&mut self, location: &Location) -> Result<bool> {
+        let Some(meta) = log::head(location, self.version).await? else {
+            return Ok(false);
+        };
+        let found = VersionFile {
+            size: Some(meta.size),
+            e_tag: meta.e_tag,
+        };
+        let same = self.file.may_be(&found);
+        if same {
+            self.file = found;
+        }
+        Ok(same)
     }
 
     /// Brings it forward to the newest version; none if there is no table any more. `commit` is looked for
@@ -136,6 +180,7 @@ impl TableVersion {
             if commit.is_some_and(|commit| commit == bytes) {
                 news.ours = Some(version);
             }
+            let size = bytes.len();
             let actions = log::actions(&log::name(version), bytes, app).await?;
             if let Some(id) = actions.own {
                 news.own = Some(AppTransaction {
@@ -143,7 +188,7 @@ impl TableVersion {
                     version: Some(version),
                 });
             }
-            self = self.with(version, actions)?;
+            self = self.with(version, size, actions)?;
         }
         let Some((table, own)) = TableVersion::read(location, app).await? else {
             return Ok(None);
@@ -152,35 +197,41 @@ impl TableVersion {
         Ok(Some((table, news)))
     }
 
-    /// This table one version later, with nothing changed that it knows of.
-    pub fn later(&self) -> TableVersion {
+    /// This table one version later, which has so many bytes, with nothing changed that it knows of.
+    pub fn later(&self, size: usize) -> TableVersion {
         TableVersion {
             version: self.version + 1,
             seen: Instant::now(),
+            file: VersionFile::of_size(size),
             ..self.clone()
         }
     }
 
-    /// This table one version later.
-    pub fn next(&self, protocol: Option<Protocol>, metadata: Option<Metadata>) -> Result<TableVersion> {
+    /// This table one version later, which has so many bytes.
+    pub fn next(
+        &self,
+        size: usize,
+        protocol: Option<Protocol>,
+        metadata: Option<Metadata>,
+    ) -> Result<TableVersion> {
         let actions = Actions {
             protocol,
             metadata,
             own: None,
         };
-        self.clone().with(self.version + 1, actions)
+        self.clone().with(self.version + 1, size, actions)
     }
 
-    fn with(mut self, version: u64, actions: Actions) -> Result<TableVersion> {
+    fn with(mut self, version: u64, size: usize, actions: Actions) -> Result<TableVersion> {
         if let Some(metadata) = actions.metadata {
             let protocol = actions.protocol.unwrap_or_else(|| (*self.protocol).clone());
-            return TableVersion::new(version, protocol, metadata);
-        }
-        if let Some(protocol) = actions.protocol {
+            self = TableVersion::new(version, protocol, metadata)?;
+        } else if let Some(protocol) = actions.protocol {
             self.protocol = Arc::new(protocol);
         }
         self.version = version;
         self.seen = Instant::now();
+        self.file = VersionFile::of_size(size);
         Ok(self)
     }
 }

@@ -338,6 +338,43 @@ async fn a_schema_change_by_another_writer_is_noticed() {
     assert_eq!(table.parquet_files(), 3, "the refused file is gone");
 }
 
+/// a table that was dropped and made again has versions of the same numbers, and other columns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_made_again_is_another_one() {
+    let other = crate::support::foreign(
+        json!({"minReaderVersion": 1, "minWriterVersion": 2}),
+        json!({}),
+        json!({}),
+    );
+    for reopened in [false, true] {
+        let table = Table::new();
+        let delta = table.connect(json!({})).await.unwrap();
+        let producer = Uuid::new_v4();
+        let mut writer = Writer::open(&delta, &rows(0, 1), producer, None).await.unwrap();
+        writer.write(0, &rows(0, 10)).await.unwrap();
+        assert!(writer.flush().await.unwrap().is_some());
+        std::fs::remove_dir_all(table.path()).unwrap();
+        table.write_log(0, &other);
+        for version in 1..=3 {
+            table.write_log(version, &[json!({"commitInfo": {"operation": "OTHER"}})]);
+        }
+        let refused = if reopened {
+            error(Writer::open(&delta, &rows(0, 1), producer, Some(1)).await)
+        } else {
+            writer.write(1, &rows(10, 20)).await.unwrap();
+            error(writer.flush().await)
+        };
+        assert_eq!(refused.code(), Code::SchemaMismatch, "{refused}");
+        assert_eq!((table.latest(), table.parquet_files()), (3, 0));
+        // Columns that it has are taken.
+        let ids = arrow::array::Int64Array::from(vec![7]);
+        let fits = crate::support::columns(vec![("id", std::sync::Arc::new(ids) as _)]);
+        let mut writer = Writer::open(&delta, &fits, producer, Some(1)).await.unwrap();
+        writer.write(1, &fits).await.unwrap();
+        assert_eq!(writer.flush().await.unwrap(), Some((1, Position::Version(4))));
+    }
+}
+
 /// a full disk is said so, and what was acknowledged before stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_an_error_and_not_a_loss() {

@@ -118,6 +118,25 @@ fn row(id: i64) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
 
+fn opening(acknowledgements: Acknowledgements) -> Opening {
+    Opening {
+        schema: row(0).schema(),
+        producer: Uuid::new_v4(),
+        resume_from: None,
+        acknowledgements,
+    }
+}
+
+fn write(id: i64) -> Arc<Write> {
+    let batch = row(id);
+    Arc::new(Write {
+        id: id as u64,
+        rows: 1,
+        bytes: batch.get_array_memory_size(),
+        batches: vec![batch],
+    })
+}
+
 /// Writes rows 0 to 2, a commit for each, and says which were acknowledged.
 async fn writes(delta: &Delta) -> (Vec<i64>, Result<()>) {
     writes_from(delta, 0).await
@@ -128,25 +147,9 @@ async fn writes_from(delta: &Delta, first: i64) -> (Vec<i64>, Result<()>) {
     let (acknowledgements, mut heard) = Acknowledgements::channel();
     let result = async {
         delta.check().await?;
-        let opening = Opening {
-            schema: row(0).schema(),
-            producer: Uuid::new_v4(),
-            resume_from: None,
-            acknowledgements,
-        };
-        let mut session = delta.open(opening).await?.session;
+        let mut session = delta.open(opening(acknowledgements)).await?.session;
         for id in first..first + 3 {
-            let batch = row(id);
-            let (rows, bytes) = (1, batch.get_array_memory_size());
-            let batches = vec![batch];
-            session
-                .write(Arc::new(Write {
-                    id: id as u64,
-                    rows,
-                    bytes,
-                    batches,
-                }))
-                .await?;
+            session.write(write(id)).await?;
             session.flush().await?;
         }
         session.close().await
@@ -405,6 +408,24 @@ async fn a_failed_sync_of_the_log_is_not_outlived_by_the_next_version() {
     let failed = commit::commit(&delta.location, &mut view, append).await.err();
     let failed = failed.expect("nothing is acknowledged on a log that may be lost");
     assert!(failed.may_land && failed.error.code() == Code::Unavailable);
+}
+
+/// Nor by a commit beside which something else, as a checkpoint, failed to sync the directory: what it took
+/// along is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_failed_beside_a_commit_is_not_overlooked() {
+    let disk = Simulated::with(&["/lake"]);
+    let delta = delta_on(&disk, &json!({}));
+    writes(&delta).await.1.unwrap();
+    let (acknowledgements, mut heard) = Acknowledgements::channel();
+    let mut session = delta.open(opening(acknowledgements)).await.unwrap().session;
+    session.write(write(10)).await.unwrap();
+    disk.fail_within("_delta_log", Call::SyncDirectory, 0, 1, EIO);
+    let log = FsPath::new(TABLE).join("_delta_log");
+    delta.location.sync_directories(&[log]).unwrap_err();
+    let error = session.flush().await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.is_ambiguous() && heard.try_recv().is_err());
 }
 
 /// A checkpoint has its name when it is whole and synced: readers find it by listing.
