@@ -3,17 +3,18 @@
 //! Only this module knows the order of the stages; they never import each other. The life of a
 //! delivery:
 //!
-//! 1. [`Transmitter::request`] lets it in, or hands out a ticket that is granted later.
+//! 1. [`Transmitter::request`] admits it, or hands out a ticket that is granted later.
 //! 2. [`Transmitter::deliver`] takes it; `intake` imports it off the caller's thread.
 //! 3. `engine` routes events from there on: `writes` batches the rows and keeps a window of writes in flight,
 //!    `sessions` has the destination and retries, `deliveries` settles every delivery exactly once through
 //!    the [`Observer`].
 //!
-//! What it does not do: wait on the caller's thread, reorder, drop. A delivery that was let in ends
-//! in an [`Outcome`], whatever happens.
+//! It does not wait on the caller's thread, reorder or drop. A delivery that was admitted ends in an
+//! [`Outcome`], whatever happens.
 
 mod admission;
 mod batch_slice;
+mod clock;
 mod deliveries;
 mod engine;
 mod intake;
@@ -46,12 +47,12 @@ use intake::{Inbound, Intake};
 /// Groups of imported deliveries that may wait for the engine.
 const ARRIVALS: usize = 64;
 
-/// The road from a producer to one destination.
+/// Carries batches of one producer to one destination.
 pub struct Transmitter {
     admission: Arc<Admission>,
     counters: Arc<Counters>,
     inbound: UnboundedSender<Inbound>,
-    /// Told when somebody waits for what is inbound.
+    /// Notified when somebody waits for deliveries that the intake holds.
     urgent: Arc<Notify>,
     control: UnboundedSender<Control>,
     tasks: [AbortHandle; 2],
@@ -77,7 +78,8 @@ pub struct Log {
     pub fields: serde_json::Value,
 }
 
-/// Answers an operation, exactly once: dropped unanswered, it says `CLOSED`, so nobody waits for ever.
+/// Answers an operation, exactly once. A reply that is dropped unanswered answers `CLOSED`, so that nobody
+/// waits for ever.
 pub struct Reply(Option<Box<dyn FnOnce(Result<()>) + Send>>);
 
 impl Reply {
@@ -108,9 +110,9 @@ pub struct Delivery {
     /// Strictly increasing in the order of admission.
     pub sequence: u64,
     pub handoff_batches: Vec<HandoffBatch>,
-    /// Of its buffers.
+    /// Bytes of its buffers.
     pub bytes: usize,
-    /// What it takes of the budget.
+    /// Bytes of the budget that it takes.
     pub charge: usize,
     pub admitted: Instant,
     /// Time spent on the caller's thread.
@@ -180,14 +182,14 @@ impl Transmitter {
         }
     }
 
-    /// Asks to be let in with `bytes`.
+    /// Asks for the admission of `bytes`.
     ///
     /// # Errors
     /// `CLOSED` once the client takes nothing more.
     pub fn request(&self, bytes: usize) -> Result<Admit> {
         let admit = self.admission.request(bytes)?;
         if matches!(admit, Admit::Queued(_)) {
-            // Asleep over rows that linger, the engine would never learn that their bytes are wanted.
+            // The engine sleeps while rows linger, and would not learn that somebody needs their bytes.
             let _ = self.control.send(Control::Waiting);
             self.urgent.notify_one();
         }
@@ -200,7 +202,7 @@ impl Transmitter {
     /// `CLOSED`, or `INTERNAL` for a ticket that was not granted.
     pub fn redeem(&self, ticket: u64, bytes: usize) -> Result<()> {
         self.tell_granted(self.admission.redeem(ticket, bytes)?);
-        // Whoever waited for the budget has waited enough.
+        // A caller that waited for the budget does not wait for company too.
         self.urgent.notify_one();
         Ok(())
     }
@@ -209,7 +211,7 @@ impl Transmitter {
     pub fn cancel(&self, ticket: u64) -> bool {
         let (found, granted) = self.admission.cancel(ticket);
         self.tell_granted(granted);
-        // The one that was on its way in is not, and those behind it may still not fit.
+        // The callers behind it may still not fit, so the engine has to look again.
         let _ = self.control.send(Control::Waiting);
         found
     }
@@ -239,8 +241,8 @@ impl Transmitter {
     /// Somebody waits for the outcome of what was admitted before: it does not linger, and is committed as
     /// soon as the destination was quiet for its commit interval.
     pub fn hurry(&self) {
-        // Nobody is told: an intake that rests does so for a moment only, and at the rate of small batches
-        // each turn has somebody who waits.
+        // The intake is not notified: it rests for a moment only, and among small batches each turn has a
+        // caller that waits.
         let _ = self.inbound.send(Inbound::Hurry);
     }
 
@@ -249,7 +251,7 @@ impl Transmitter {
         self.ask(Inbound::Flush { reply });
     }
 
-    /// Admitted just before a close that was over sooner: not silence either.
+    /// Settles a delivery that was admitted just before a close, when the intake had ended already.
     fn turn_away(&self, delivery: &Delivery) {
         let error = Error::new(Code::Closed, "the client is closed").during("send");
         let mut ledger = Ledger::default();
@@ -263,15 +265,15 @@ impl Transmitter {
         self.give_back(delivery.charge);
     }
 
-    /// Lets nobody in any more. Whoever waits is not told: all tickets are void, and this says how many.
+    /// Admits nothing more. All tickets are void, and their holders are not told. Returns how many there were.
     pub fn turn_away_waiting(&self) -> usize {
         self.admission.close().len()
     }
 
-    /// Lets nobody in any more, delivers what was admitted until `deadline`, then settles the rest as
+    /// Admits nothing more, delivers what was admitted until `deadline`, then settles the rest as
     /// failed or unknown. Answers when nothing is left.
     pub fn close(&self, deadline: Duration, reply: Reply) {
-        // Void, but whoever holds one waits: redeeming it says that the client is closed.
+        // The holders of void tickets wait. They redeem them, and hear that the client is closed.
         self.tell_granted(self.admission.close());
         let _ = self.control.send(Control::CloseBy(deadline));
         self.urgent.notify_one();
@@ -288,7 +290,7 @@ impl Transmitter {
         let _ = self.control.send(Control::Abort(sequence));
     }
 
-    /// Drops everything at once, without outcomes: the environment that would hear them is going.
+    /// Drops everything at once, without outcomes: the environment that would receive them ends.
     pub fn terminate(&self) {
         self.admission.close();
         for task in &self.tasks {
@@ -311,7 +313,7 @@ impl Transmitter {
         }
     }
 
-    /// What cannot be sent any more is dropped, and a dropped reply answers.
+    /// After the intake has ended the command is dropped, and with it the reply, which answers then.
     fn ask(&self, inbound: Inbound) {
         let _ = self.inbound.send(inbound);
         self.urgent.notify_one();

@@ -1,15 +1,14 @@
-//! The byte budget: who may come in, and in which order.
+//! The byte budget: which callers are admitted, and in which order.
 //!
 //! Invariants:
 //! - What is in flight never exceeds the budget, except for one delivery that is larger than the
 //!   whole budget and is then alone.
 //! - First come, first admitted: while a ticket is queued, or granted and not yet redeemed, nobody
 //!   passes it. A small delivery that overtook a large one would starve it and break the order.
-//!
 //! - Nothing costs more because others wait: a ticket is found, granted and taken back by its number.
 //!
-//! It does not wait: a caller gets a ticket and is told later. So it can be called from a thread
-//! that must never block.
+//! Nothing here waits: a caller gets a ticket, which is granted later. So a thread that must never block can
+//! call it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,8 +54,8 @@ impl Admission {
         if state.closed {
             return Err(closed());
         }
-        let free_road = state.waiting.is_empty() && state.granted.is_empty();
-        if free_road && state.fits(bytes, self.max_bytes) {
+        let nobody_before = state.waiting.is_empty() && state.granted.is_empty();
+        if nobody_before && state.fits(bytes, self.max_bytes) {
             state.in_flight_bytes += bytes;
             return Ok(Admit::Admitted);
         }
@@ -67,7 +66,7 @@ impl Admission {
     }
 
     /// Turns a granted ticket into an admission of `bytes`, which may differ from what was asked.
-    /// Returns whom that lets in: those who were queued only because this one was before them.
+    /// Returns the tickets that this grants: those that were queued only because this one was before them.
     ///
     /// # Errors
     /// `INTERNAL` for a ticket that was not granted; `CLOSED` once nothing is taken.
@@ -86,7 +85,7 @@ impl Admission {
         Ok(state.grant(self.max_bytes))
     }
 
-    /// Takes a ticket back. Returns whether there was one, and whom that lets in.
+    /// Takes a ticket back. Returns whether there was one, and the tickets that this grants.
     pub fn cancel(&self, number: u64) -> (bool, Vec<u64>) {
         let mut state = self.lock();
         let mut found = state.waiting.remove(&number).is_some();
@@ -97,7 +96,7 @@ impl Admission {
         (found, state.grant(self.max_bytes))
     }
 
-    /// Gives bytes back. Returns whom that lets in, in order.
+    /// Gives bytes back. Returns the tickets that this grants, in order.
     pub fn release(&self, bytes: usize) -> Vec<u64> {
         let mut state = self.lock();
         debug_assert!(bytes <= state.in_flight_bytes, "more released than admitted");
@@ -105,7 +104,7 @@ impl Admission {
         state.grant(self.max_bytes)
     }
 
-    /// Lets nobody in any more. Returns the tickets that are void now.
+    /// Admits nothing more. Returns the tickets that are void now.
     pub fn close(&self) -> Vec<u64> {
         let mut state = self.lock();
         state.closed = true;
@@ -124,13 +123,13 @@ impl Admission {
         state.waiting.len() + state.granted.len()
     }
 
-    /// Whether somebody waits and nobody is on the way in: only what is released helps then.
+    /// Whether a ticket waits and none is granted: only released bytes help then.
     pub fn is_stalled(&self) -> bool {
         let state = self.lock();
         !state.waiting.is_empty() && state.granted.is_empty()
     }
 
-    /// A panic of another holder left numbers, not broken memory: going on is better than a second panic.
+    /// After a panic of another holder the numbers are still numbers: a second panic would help nobody.
     fn lock(&self) -> MutexGuard<'_, AdmissionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

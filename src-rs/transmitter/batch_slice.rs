@@ -1,16 +1,16 @@
 //! Rows of an imported batch, which several deliveries may share.
 //!
-//! Small deliveries are imported together. Each is a slice of what came of it, so that it can still be
-//! taken back alone, and neighbours that leave together are one batch again without a copy. The memory of all
-//! is kept until the last of them is settled, so it may outlive the budget of the first: by twice
+//! Small deliveries are imported together, as one batch. Each delivery is a slice of that batch, so that it can
+//! be taken back alone; neighbours that leave together are one batch again without a copy. The batch is kept
+//! until its last slice is settled, so its memory may outlive the budget of the first: by twice
 //! [`SMALL_BYTES`] at most for each batch.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-/// What is worth copying into its neighbour: a destination's cost per batch exceeds that of moving these
-/// bytes.
+/// Whether a batch is worth copying into its neighbour: a destination's cost for each batch exceeds the cost
+/// of moving so few bytes.
 pub fn is_small(rows: usize, bytes: usize) -> bool {
     rows < 8_192 && bytes < SMALL_BYTES
 }
@@ -22,7 +22,7 @@ pub struct BatchSlice {
     whole: Arc<RecordBatch>,
     start: usize,
     rows: usize,
-    /// Of the memory that the rows use.
+    /// Bytes of memory that the rows use.
     bytes: usize,
 }
 
@@ -75,7 +75,7 @@ impl BatchSlice {
         follows
     }
 
-    /// The batch that it is a slice of, for what is the same of all its rows.
+    /// The batch that it is a slice of, for questions that have one answer for all its rows.
     pub fn of_whole(&self) -> &RecordBatch {
         &self.whole
     }

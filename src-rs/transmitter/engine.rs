@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 use self::closing::Closing;
 use super::admission::Admission;
+use super::clock::{now, until};
 use super::deliveries::Deliveries;
 use super::intake::{Arrival, ImportedDelivery};
 use super::rows::FailedRanges;
@@ -130,7 +131,7 @@ impl Engine {
                     break;
                 }
             }
-            let wake = self.wake_at().map(tokio::time::Instant::from_std);
+            let wake = self.wake_at();
             reason = tokio::select! {
                 biased;
                 Some(event) = self.sessions.next_event() => WakeReason::Session(event),
@@ -442,18 +443,6 @@ fn warn(observer: Observer) -> Warn {
             fields,
         }));
     })
-}
-
-/// The runtime's clock, which tests can stop.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-async fn until(wake: Option<tokio::time::Instant>) {
-    match wake {
-        Some(wake) => tokio::time::sleep_until(wake).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn unacknowledged() -> Error {

@@ -2,11 +2,11 @@
 //!
 //! Large deliveries are imported side by side on the threads that compute; they still arrive in the order in
 //! which they were admitted, and so do the commands between them: a `flush` that overtook a delivery
-//! would not wait for it. Small ones that came together are imported together.
+//! would not wait for it. Small deliveries of one turn are imported together.
 //!
 //! A producer of small deliveries would wake this task for each, and a wake-up costs its thread more
-//! than all the rest of the call. So after a turn that brought little it rests for a moment and lets more of
-//! them come, unless somebody waits for what is there.
+//! than all the rest of the call. So after a turn with few bytes the task rests for a moment, in which more
+//! deliveries come, unless somebody waits for those that are there.
 
 mod import;
 
@@ -15,18 +15,18 @@ use std::future::{Future, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
 
 pub use self::import::ImportedDelivery;
 use self::import::import;
 use super::batch_slice::SMALL_BYTES;
+use super::clock::{now, until};
 use super::{Delivery, Reply};
 use crate::compute;
 use crate::config::Batching;
@@ -35,23 +35,23 @@ use crate::error::{Code, Error};
 use crate::handoff::{HandoffBatch, Pool};
 use crate::outcome::AdmittedDelivery;
 
-/// Below this an import is over before a thread would have been found for it.
+/// An import of fewer bytes takes less time than handing it to another thread.
 const INLINE_BYTES: usize = 128 << 10;
 /// Deliveries taken in one turn.
 const TURN: usize = 256;
 /// The runtime's clock has no shorter one.
 const REST: Duration = Duration::from_millis(1);
-/// Where rows linger for less, a rest would be a good part of it.
+/// Where rows linger for less, a rest would be a large part of that.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// What the user's side asks for, in order.
+/// Commands of the producer, in order.
 pub enum Inbound {
     Deliver(Delivery),
     Prepare {
         schema: SchemaRef,
         reply: Reply,
     },
-    /// Somebody waits for the outcome of what came before.
+    /// Somebody waits for the outcome of the deliveries before.
     Hurry,
     Flush {
         reply: Reply,
@@ -62,7 +62,7 @@ pub enum Inbound {
     },
 }
 
-/// The same, with deliveries imported.
+/// The same commands, with deliveries imported.
 pub enum Arrival {
     Delivery(ImportedDelivery),
     Prepare { schema: SchemaRef, reply: Reply },
@@ -77,16 +77,16 @@ pub struct Intake {
     pub parallelism: usize,
     /// What makes a write full, and how long rows wait for that.
     pub batching: Batching,
-    /// Told when somebody waits: what came is imported now.
+    /// Notified when somebody waits: the intake does not rest then.
     pub urgent: Arc<Notify>,
 }
 
-/// What becomes of a turn's front: there, or on its way.
+/// The imported front of the queue, later.
 type Arrivals = Pin<Box<dyn Future<Output = Vec<Arrival>> + Send>>;
 
 impl Intake {
-    /// Runs until the sender is gone, or until `over` says that nothing more is to be imported; what
-    /// was handed over by then arrives all the same, for somebody waits for its outcome.
+    /// Runs until the sender is gone, or until `over` says that nothing more is to be imported. Deliveries
+    /// that were handed over by then arrive all the same, refused, since somebody waits for their outcome.
     pub async fn run(
         self,
         mut inbound: UnboundedReceiver<Inbound>,
@@ -128,7 +128,7 @@ impl Intake {
                 }
                 count = inbound.recv_many(&mut turn, TURN), if has_room && (rests_until.is_none() || is_over) => {
                     if count > 0 {
-                        rests_until = self.may_rest(&turn).then(|| Instant::now() + REST);
+                        rests_until = self.may_rest(&turn).then(|| now() + REST);
                         queue.extend(turn.drain(..));
                         continue;
                     }
@@ -144,8 +144,7 @@ impl Intake {
         }
     }
 
-    /// Whether more may be waited for, now that so much has come: not if it fills a write, which would
-    /// be sent at once.
+    /// Whether the task may rest after this turn: not if the turn fills a write, which would be sent at once.
     fn may_rest(&self, turn: &[Inbound]) -> bool {
         let sum = turn
             .iter()
@@ -163,15 +162,15 @@ impl Intake {
         let full = |(bytes, rows)| {
             bytes >= self.batching.max_bytes.min(SMALL_BYTES) || rows >= self.batching.max_rows
         };
-        // A turn that is full has left others behind, for whom somebody may wait already.
+        // A full turn has left deliveries in the channel, for which somebody may wait already.
         turn.len() < TURN && self.batching.linger >= LINGER && sum.is_some_and(|sum| !full(sum))
     }
 
-    /// Takes as much from the front of the queue as is imported in one go.
+    /// Takes the front of the queue and begins its import: deliveries as long as they are small together, or
+    /// one large delivery, or one command.
     fn begin(&self, queue: &mut VecDeque<Inbound>, is_over: bool, now: bool) -> Import {
         let mut deliveries = Vec::new();
         let mut bytes = 0_usize;
-        // As long as they are still small together; and a large one by itself.
         while let Some(Inbound::Deliver(next)) = queue.front()
             && (deliveries.is_empty() || bytes < SMALL_BYTES && next.bytes < SMALL_BYTES)
         {
@@ -205,7 +204,7 @@ impl Intake {
             imported.into_iter().map(Arrival::Delivery).collect()
         };
         if inline {
-            // Uncontained, it would end the intake, and everybody after it would wait for ever.
+            // A panic would end the intake, and every later caller would wait for ever.
             let imported = catch_unwind(AssertUnwindSafe(import));
             return Import::Done(imported.unwrap_or_else(|_| panicked(entries)));
         }
@@ -216,7 +215,7 @@ impl Intake {
     }
 }
 
-/// The handoff catches panics of libraries; this one is ours, and the callers must hear of it.
+/// The handoff catches panics of libraries. This one is a bug of ours, and the callers must hear of it.
 fn panicked(entries: Vec<AdmittedDelivery>) -> Vec<Arrival> {
     let error = || Error::new(Code::Internal, "the import of a batch panicked");
     let refused = |entry| Arrival::Delivery(ImportedDelivery::refused(entry, error()));
@@ -229,7 +228,7 @@ enum Import {
 }
 
 impl Import {
-    /// What needs no import, behind what is under way.
+    /// Arrivals that need no import, behind the imports that run.
     fn of(group: Vec<Arrival>, now: bool) -> Import {
         if now {
             Import::Done(group)
@@ -252,12 +251,5 @@ impl From<Inbound> for Arrival {
             Inbound::Flush { reply } => Arrival::Flush { reply },
             Inbound::Close { deadline, reply } => Arrival::Close { deadline, reply },
         }
-    }
-}
-
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

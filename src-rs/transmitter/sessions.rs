@@ -1,7 +1,7 @@
 //! The sessions with the destination, one after the other, and how long to wait between them.
 //!
 //! Invariants:
-//! - At most one session is alive. What an earlier one still says is not heard.
+//! - At most one session is alive. Events of earlier ones are skipped.
 //! - A write goes only to an open session.
 //! - A session that drains is held until it says that it is closed: dropped, it would be cut short.
 //! - Nothing here awaits a destination: a task of its own does that for each session.
@@ -37,7 +37,7 @@ pub struct Sessions {
     retry: Retry,
     producer: Uuid,
     phase: Phase,
-    /// Names the session that is heard.
+    /// Of the session whose events count.
     number: u64,
     /// Of the session that is open, opens or drains.
     schema: Option<SchemaRef>,
@@ -105,8 +105,7 @@ impl Sessions {
         }
     }
 
-    /// What the session says next. A session that was given up may still have something to say, which nobody
-    /// hears.
+    /// The next event of the session. Events of sessions that were given up are skipped.
     pub async fn next_event(&mut self) -> Option<SessionEventKind> {
         loop {
             let event = self.inbox.recv().await?;
@@ -204,7 +203,7 @@ impl Sessions {
         self.schema = None;
     }
 
-    /// The session is gone. What it has not said yet is not heard.
+    /// The session is gone. Its events that are still queued are skipped.
     pub fn broke(&mut self) -> BrokenSession {
         let was_draining = matches!(self.phase, Phase::Draining(_));
         let schema = self.schema.take();
@@ -220,7 +219,7 @@ impl Sessions {
     /// Drops whatever session there is.
     pub fn abandon(&mut self) {
         self.closed();
-        // Its last words would be taken for those of a session that is still there.
+        // Events of the old session would be taken for those of a session that is still there.
         self.number += 1;
     }
 
@@ -266,8 +265,8 @@ impl Sessions {
 
     // ---- the destination's health ---------------------------------------------------------------
 
-    /// Something was acknowledged. Once, however many writes it covers: one good flush does not wipe out a
-    /// bad hour.
+    /// Something was acknowledged. It counts once, however many writes it covers: one good flush does not undo
+    /// an hour of failures.
     pub fn acknowledged(&mut self, now: Instant) {
         self.backoff.succeeded();
         self.alive = Some(now);

@@ -186,7 +186,7 @@ impl Writes {
 
     // ---- what the session says ------------------------------------------------------------------
 
-    /// Something was acknowledged: whoever still waits came too late for that commit.
+    /// Something was acknowledged: callers that still wait came too late for that commit.
     pub fn committed(&mut self, now: Instant) {
         self.urgency.committed(now);
     }

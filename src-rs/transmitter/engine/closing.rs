@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 
-use super::{Engine, now};
+use super::Engine;
 use crate::error::{Code, Error};
 use crate::transmitter::Reply;
+use crate::transmitter::clock::{LONGEST, now};
 use crate::transmitter::intake::Arrival;
 
 /// How long a session that has nothing left to deliver may take to close.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
-/// Beyond the clock's end there is nothing to add to.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 pub struct Closing {
     deadline: Instant,
@@ -85,8 +84,8 @@ impl Engine {
         self.sessions.finish();
     }
 
-    /// The deadline of `close` has passed: what was sent may have landed, the rest did not. Whoever reads it is
-    /// told what kept it until then.
+    /// The deadline of `close` has passed: rows that were sent may have landed, the others did not. The error
+    /// says what kept them until then.
     pub(super) fn settle_the_rest(&mut self, now: Instant) {
         let late = deadline_passed().with_causes(self.sessions.why_unavailable());
         self.sessions.abandon();
@@ -97,11 +96,11 @@ impl Engine {
         self.deliveries.wait_for_the_disk_no_longer();
     }
 
-    /// A step panicked, which is a bug of ours: everybody is told, as far as the ledger can still be read.
+    /// A step panicked, which is a bug of ours: every caller gets an outcome, as far as the ledger can be read.
     pub(super) fn settle_after_panic(&mut self, arrived: Vec<Arrival>) {
         let text = "the transmitter panicked; please report this";
         let error = Error::new(Code::Internal, text).during("write");
-        // In doubt all of it: nobody knows how far the step got.
+        // All rows are in doubt: nobody knows how far the step got.
         let in_doubt = error.clone().ambiguous();
         self.deliveries.stop(error);
         self.sessions.abandon();
@@ -113,7 +112,7 @@ impl Engine {
         self.deliveries.close_admission();
     }
 
-    /// What arrives once it is over is refused, each by itself: one that panics must not take others with it.
+    /// Refuses an arrival after the end. Each is refused alone: one that panics must not take others with it.
     fn on_late_arrival(&mut self, arrival: Arrival) {
         let _ = catch_unwind(AssertUnwindSafe(|| self.on_arrival(arrival)));
     }

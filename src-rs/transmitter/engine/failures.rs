@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 
-use super::{Engine, now};
+use super::Engine;
 use crate::config::OnExhausted;
 use crate::error::{Code, Error, Result, RetryClass};
 use crate::outcome::Position;
+use crate::transmitter::clock::now;
 use crate::transmitter::rows::FailedRanges;
 use crate::transmitter::sessions::{Operation, RetryAnswer};
 use crate::transmitter::writes::{Failing, Searched};

@@ -1,17 +1,15 @@
 //! When to try again: exponential backoff with full jitter, and a slower pace while failures are
-//! frequent. Pure but for the dice.
+//! frequent. Pure but for the random numbers.
 //!
-//! It does not decide whether to try again; that is the retry class's, and the limits are the
-//! window's.
+//! It does not decide whether to try again: the retry class and the limits do.
 
 use std::time::Duration;
 
 use crate::config::Retry;
 use crate::error::{Error, RetryClass};
+use crate::transmitter::clock::LONGEST;
 
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// How fast to go, from what happened lately.
+/// The delay before the next try, from the failures so far.
 #[derive(Debug)]
 pub struct Backoff {
     base_delay: Duration,
@@ -30,7 +28,7 @@ impl Backoff {
 
     /// Something failed. Returns how long to stay away.
     pub fn failed(&mut self, error: &Error, dice: &mut fastrand::Rng) -> Duration {
-        // A throttled server asks for more patience than one that merely stumbled.
+        // A throttled server needs a longer rest than one that failed once.
         let strikes = if error.retry_class() == RetryClass::Throttled {
             2
         } else {
@@ -44,7 +42,7 @@ impl Backoff {
         jittered.max(error.hint().unwrap_or_default().min(LONGEST))
     }
 
-    /// Something got through. One success does not wipe out a bad hour: the strikes halve.
+    /// Something got through. One success does not undo an hour of failures: the strikes halve.
     pub fn succeeded(&mut self) {
         self.strikes /= 2;
     }

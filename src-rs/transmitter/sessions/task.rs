@@ -4,9 +4,9 @@
 //! - Calls on a session never overlap, and none follows an error.
 //! - Acknowledgements reach the transmitter before the event that ends the session, and that event
 //!   after the session is dropped.
-//! - However a session ends, in a panic too, the transmitter is told.
+//! - However a session ends, in a panic too, the transmitter gets an event.
 //! - Opening and closing end, whatever the destination waits for.
-//! - Dropping the [`SessionHandle`] drops the session: nothing it holds outlives the transmitter's interest.
+//! - Dropping the [`SessionHandle`] drops the session: it holds no memory after the transmitter has given it up.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -16,12 +16,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening, Session, Write};
 use crate::error::{Code, Error, Result};
+use crate::transmitter::clock::{now, until};
 
-/// How long opening a session may take. It is a bound for what hangs: who waits has a deadline of their own.
+/// How long opening a session may take. It bounds a destination that hangs: deliveries have deadlines of their
+/// own.
 const LONGEST_OPEN: Duration = Duration::from_secs(300);
 /// How long closing one may take: other rows wait for it.
 const LONGEST_CLOSE: Duration = Duration::from_secs(300);
@@ -63,8 +64,8 @@ pub enum SessionEventKind {
         error: Error,
         operation: Operation,
     },
-    /// No session's word, but about this one's end: whether those may be tried again that were tried as
-    /// often as this write, the oldest of them.
+    /// The retry predicate's word after the session has ended: whether the writes may be tried again that
+    /// were tried as often as `oldest`, the oldest of them.
     RetryAnswered {
         oldest: u64,
         answer: Result<bool>,
@@ -168,11 +169,11 @@ impl SessionTask {
             }
             // A session that is due is flushed before it is given more, or a steady stream of
             // writes would put its commit off for ever.
-            if session.flush_due().is_some_and(|due| due <= std_now()) {
+            if session.flush_due().is_some_and(|due| due <= now()) {
                 self.flush(&mut session).await?;
                 continue;
             }
-            let due = session.flush_due().map(Instant::from_std);
+            let due = session.flush_due();
             let call = tokio::select! {
                 biased;
                 Some(acknowledgement) = self.acknowledgements.recv() => {
@@ -188,13 +189,13 @@ impl SessionTask {
             match call {
                 Some(SessionCall::Write(write)) => {
                     let id = write.id;
-                    let start = Instant::now();
+                    let start = now();
                     self.last_sent = id;
                     self.report(SessionEventKind::Sent { id });
                     self.watching(Operation::Write(id), session.write(write)).await?;
-                    // Said before the acknowledgements that came with it, or a write that is settled
-                    // by them would never learn what its encoding took.
-                    let took = start.elapsed();
+                    // Reported before the acknowledgements that came with it: a write that these settle
+                    // would never learn what its encoding took.
+                    let took = now().saturating_duration_since(start);
                     self.report(SessionEventKind::Written { id, took });
                 }
                 Some(SessionCall::Flush) => self.flush(&mut session).await?,
@@ -244,7 +245,7 @@ impl SessionTask {
         }
     }
 
-    /// Passes on what is there. Returns why the session broke, if it says so.
+    /// Passes on the acknowledgements that are there. Returns why the session broke, if one says so.
     fn forward_acknowledgements(&mut self) -> Option<Error> {
         let mut broken = None;
         while let Ok(acknowledgement) = self.acknowledgements.try_recv() {
@@ -276,17 +277,6 @@ async fn within<T>(
 }
 
 fn panicked() -> Error {
-    // Nobody knows how far it got.
+    // The destination may hold rows of the call that panicked.
     Error::new(Code::Internal, "the destination panicked").ambiguous()
-}
-
-fn std_now() -> std::time::Instant {
-    Instant::now().into_std()
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,6 +18,7 @@ use crate::config::Batching;
 use crate::error::Error;
 use crate::outcome::RowRange;
 use crate::transmitter::batch_slice::BatchSlice;
+use crate::transmitter::clock::LONGEST;
 use crate::transmitter::schema::{self, Fit};
 
 pub struct Batcher {
@@ -27,23 +28,23 @@ pub struct Batcher {
     queue: VecDeque<QueuedSlice>,
     /// Of the queue: slices that were taken back and still have their place.
     taken_back: usize,
-    /// How far the next draft has been looked for. Thousands of small batches come in hundreds of turns, and
-    /// each turn would count all of them again.
+    /// The next draft, as far as it was counted. Thousands of small batches come in hundreds of turns, and each
+    /// turn would count all of them again.
     next_write: Option<NextWrite>,
 }
 
 /// The front of the queue that fits one schema and the limits.
 struct NextWrite {
     schema: SchemaRef,
-    /// Places in the queue, those of what was taken back included.
+    /// Places in the queue, those of slices that were taken back included.
     taken: usize,
     rows: usize,
     bytes: usize,
-    /// The schema or the limits end this draft, so waiting brings it no more company.
+    /// The schema or the limits end this draft, so waiting adds no rows to it.
     full: bool,
 }
 
-/// What becomes one write.
+/// The rows of one write, before the window gives it an id.
 #[derive(Debug)]
 pub struct WriteDraft {
     pub schema: SchemaRef,
@@ -170,7 +171,7 @@ impl Batcher {
     /// When the oldest rows have waited for `linger`.
     pub fn due(&self) -> Option<Instant> {
         let oldest = self.queue.front()?.since;
-        Some(oldest + self.limits.linger.min(Duration::from_secs(366 * 24 * 3600)))
+        Some(oldest + self.limits.linger.min(LONGEST))
     }
 
     /// Takes back what is left of a delivery; returns the rows.
@@ -189,7 +190,7 @@ impl Batcher {
             self.taken_back += 1;
             taken.push(queued.range);
             if let Some(next_write) = &mut self.next_write {
-                // Others may follow now that could not because of it.
+                // Slices may follow now that did not fit with this one.
                 next_write.full = false;
                 if start + place < next_write.taken {
                     next_write.rows -= slice.rows();
@@ -223,7 +224,7 @@ impl Batcher {
         self.next_write = None;
     }
 
-    /// Gives up places that nobody has any more: at the front, and everywhere once they are the most.
+    /// Removes places of slices that were taken back: at the front, and everywhere once they are the majority.
     fn drop_taken_back(&mut self) {
         let is_taken_back = |queued: &mut QueuedSlice| queued.slice.is_none();
         while self.queue.pop_front_if(is_taken_back).is_some() {

@@ -9,7 +9,7 @@
 //!   passes, the other half is at fault and is halved untried.
 //! - It ends: every refusal narrows what is at fault, settles a row, or gives up.
 //!
-//! It sends nothing, cuts nothing and settles nothing; the engine does as it says.
+//! It sends nothing, cuts nothing and settles nothing: `quarantine` does as it says.
 
 use std::time::Instant;
 
@@ -50,7 +50,7 @@ pub enum SearchStep {
 pub enum Verdict {
     /// The one row that the oldest write holds is at fault.
     Row,
-    /// Look closer.
+    /// The next probe is smaller.
     Narrow,
     /// The time is up: everything through this write is undecided.
     OutOfTime { through: u64 },
@@ -77,12 +77,12 @@ impl Search {
         self.probe
     }
 
-    /// The session is gone, whatever it had to say: nothing is under way.
+    /// The session is gone: no probe is under way.
     pub fn rewind(&mut self) {
         self.probe = None;
     }
 
-    /// What was given to the session through `given` was refused.
+    /// The destination refused writes through `given`, the last that the session was given.
     pub fn refused<'a>(
         &mut self,
         given: u64,

@@ -1,17 +1,17 @@
-//! When rows go because a caller waits for them. Pure: the clock is the caller's.
+//! When rows are written and committed because a caller waits for them. Pure: the clock is the caller's.
 //!
 //! Invariants:
-//! - A destination that was quiet for its commit interval is hurried at once, but for the moment in which
-//!   others may join.
-//! - One that was not is hurried when the next commit comes anyway: callers who wait add none to it.
-//! - What was hurried once stays so: it does not linger again when its write is replayed.
+//! - Where the destination was quiet for its commit interval, rows go at once, but for the moment in which
+//!   other callers may join.
+//! - Where it was not, rows go when the next commit comes anyway: callers who wait add no commits.
+//! - Rows that stopped lingering do not linger again when their write is replayed.
 
 use std::time::{Duration, Instant};
 
-/// What comes within this time goes along. Callers who send in the same breath must not each have a commit.
+use crate::transmitter::clock::LONGEST;
+
+/// Rows that come within this time go along. Callers that send together must not each have a commit.
 const TOGETHER: Duration = Duration::from_millis(2);
-/// Beyond the clock's end there is nothing to add to.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 pub struct Urgency {
     interval: Duration,
@@ -24,12 +24,12 @@ pub struct Urgency {
 }
 
 impl Urgency {
-    /// `commit_interval`: as the destination has it. Where it has none, rows wait for nothing but company.
+    /// `commit_interval`: as the destination has it. Where it has none, rows wait only for other rows.
     pub fn new(commit_interval: Option<Duration>, linger: Duration) -> Urgency {
         let interval = commit_interval.unwrap_or(linger).min(LONGEST);
         Urgency {
             interval,
-            // Somebody waits: a linger that was chosen for those who do not is not waited for.
+            // The linger was chosen for callers who do not wait, so those who do wait no longer than the interval.
             linger: linger.min(interval),
             commits: commit_interval.is_some(),
             committed: None,

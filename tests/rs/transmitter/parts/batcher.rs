@@ -1,6 +1,7 @@
 //! The batcher by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, DictionaryArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Fields, Int8Type, Int64Type, Schema, UnionFields, UnionMode};

@@ -1,0 +1,18 @@
+//! The runtime's clock, which tests can stop.
+
+use std::time::{Duration, Instant};
+
+/// A longer time would overflow the clock.
+pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Waits until this instant, or for ever.
+pub async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
