@@ -53,6 +53,8 @@ fn values_of(ranges: &[RowRange]) -> Vec<i64> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// rows come out once, in order, in drafts of one schema that respect the limits, with
     /// ranges that say truly whose they are; what is taken back, whenever, does not come out.
     #[test]

@@ -103,6 +103,8 @@ fn id_of(window: &Window, which: usize) -> u64 {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// every row leaves once, whatever its neighbours do, and a write says truly which rows it holds.
     #[test]
     fn every_row_leaves_once(steps in prop::collection::vec(step(), 1..60)) {

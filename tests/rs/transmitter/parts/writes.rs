@@ -397,6 +397,8 @@ fn rows_are_taken_back_from_wherever_no_session_has_them() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// with a session that refuses all of a probe for one bad row, every good row gets through, in
     /// order, and every bad row is refused alone.
     #[test]
