@@ -37,17 +37,29 @@ export function stop(message) {
 }
 
 /** Runs a command in the repository, its output shown; stops everything if it fails. */
-export function run(command, args, { env = {}, advice = "" } = {}) {
+export function run(command, args, { advice = "" } = {}) {
+  execute(command, args, "inherit", process.env, advice);
+}
+
+/** The same for a command that is asked something: what it writes on its standard output is returned. */
+function read(command, args, env = {}) {
+  return execute(command, args, "pipe", { ...process.env, ...env }, "").stdout;
+}
+
+function execute(command, args, output, env, advice) {
   const done = spawnSync(command, args, {
     cwd: root,
-    stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, ...env },
+    stdio: ["ignore", output, "inherit"],
+    env,
+    encoding: "utf8",
+    maxBuffer: 2 ** 28,
     shell: windows, // npm and the tools in .bin are .cmd files there
   });
   if (done.error || done.status !== 0) {
     const why = done.error?.message ?? (done.signal ? `ended by ${done.signal}` : `exit code ${done.status}`);
     stop(`${command} ${args.join(" ")}: ${why}${advice && `\n  ${advice}`}`);
   }
+  return done;
 }
 
 /** Why a Node cannot be worked with, or undefined; `engines` of package.json is what it has to be. */
@@ -90,35 +102,85 @@ function installPackages() {
   });
 }
 
+/** The target that this machine's Rust builds for. */
 function needRust() {
   const wanted = /^rust-version = "(.+)"/m.exec(fs.readFileSync(at("Cargo.toml"), "utf8"))[1];
   const advice = `Install Rust ${wanted} or later with rustup (see rust-lang.org), open a new shell, and try again.`;
-  const found = spawnSync("rustc", ["--version"], { encoding: "utf8" });
+  const found = spawnSync("rustc", ["--version", "--verbose"], { encoding: "utf8" });
   const cargo = spawnSync("cargo", ["--version"], { encoding: "utf8" });
   if (found.error || cargo.error || found.status || cargo.status)
     stop(`No Rust toolchain was found. ${advice}`);
   const [have, need] = [/(\d+)\.(\d+)/.exec(found.stdout), /(\d+)\.(\d+)/.exec(wanted)];
   if (have[1] * 1000 + +have[2] < need[1] * 1000 + +need[2])
-    stop(`${found.stdout.trim()} is too old. ${advice}`);
+    stop(`${found.stdout.split("\n")[0]} is too old. ${advice}`);
+  return /^host: (.+)$/m.exec(found.stdout)[1];
 }
 
-function buildAddon(...profile) {
-  needRust();
-  const cold = !fs.existsSync(at("target", profile.length ? "release" : "debug", "deps"));
+/**
+ * The addon by cargo, and what Node loads it with by napi's own functions. Not `napi build`: the first time that it
+ * compiles, it gives the build script a variable with the time of day, so the second build compiles the crate again.
+ */
+async function buildAddon(...release) {
+  const host = needRust();
+  const profile = release.length ? "release" : "debug";
+  const cold = !fs.existsSync(at("target", host, profile, "deps"));
   say(`building the native addon${cold ? " (the first time takes several minutes)" : ""}`);
-  const written = ["index.js", "index.d.ts"].map((name) => at("src-ts/generated", name));
-  const read = () => written.map((file) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : ""));
-  const before = read();
-  run("napi", [
-    ...["build", "--platform", "--esm", "--output-dir", "src-ts/generated", ...profile],
-    ...(process.env.CI ? ["--", "--locked"] : []),
-  ]);
+
+  // The macros of napi write here what they export, while the crate compiles.
+  const definitions = at("target/napi-rs", profile);
+  const { name, version, napi } = JSON.parse(fs.readFileSync(at("package.json"), "utf8"));
+  // Always with a target, so that builds without this variable have a folder of their own: cargo compiles the crate
+  // again whenever the variable changes.
+  const which = ["--target", host, ...release];
+  if (!fs.existsSync(path.join(definitions, name))) {
+    fs.mkdirSync(definitions, { recursive: true });
+    run("cargo", ["clean", "--quiet", "--package", name, ...which]);
+  }
+  const locked = process.env.CI ? ["--locked"] : [];
+  const messages = read(
+    "cargo",
+    ["build", "--lib", ...which, ...locked, "--message-format", "json-render-diagnostics"],
+    {
+      NAPI_TYPE_DEF_TMP_FOLDER: definitions,
+      // A library of musl is not linked statically.
+      ...(host.endsWith("musl") && {
+        RUSTFLAGS: `${process.env.RUSTFLAGS ?? ""} -C target-feature=-crt-static`.trim(),
+      }),
+    },
+  );
+  const artifacts = messages.split("\n").filter(Boolean).map(JSON.parse);
+  const library = artifacts
+    .filter(({ target }) => target?.kind.includes("cdylib"))
+    .flatMap(({ filenames }) => filenames)
+    .find((file) => /\.(so|dylib|dll)$/.test(file));
+
+  const { generateTypeDef, parseTriple, writeJsBinding } = await import("@napi-rs/cli");
+  const folder = at("src-ts/generated");
+  fs.mkdirSync(folder, { recursive: true });
+  put(library, path.join(folder, `${napi.binaryName}.${parseTriple(host).platformArchABI}.node`));
+  const written = ["index.js", "index.d.ts"].map((name) => path.join(folder, name));
+  const texts = () => written.map((file) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : ""));
+  const before = texts();
+  const types = await generateTypeDef({ typeDefDir: definitions, cwd: root, declareBindingTarget: true });
+  fs.writeFileSync(written[1], types.dts);
+  await writeJsBinding({
+    ...{ platform: true, format: "esm", outputDir: folder, idents: types.exports },
+    ...{ binaryName: napi.binaryName, packageName: name, version },
+  });
   // The generated files are committed so that a change of the boundary is seen in review.
-  const drifted = written.filter((_, i) => before[i] !== read()[i]).map((file) => path.relative(root, file));
+  const after = texts();
+  const drifted = written.filter((_, i) => before[i] !== after[i]).map((file) => path.relative(root, file));
   if (drifted.length === 0) return;
   if (process.env.CI)
     stop(`${drifted.join(" and ")} did not match the Rust code. Build, and commit the result.`);
   say(`${drifted.join(" and ")} changed with the Rust code: commit the result.`);
+}
+
+/** Copied aside and renamed: writing over an addon that a running process has mapped kills that process. */
+function put(from, to) {
+  const aside = path.join(path.dirname(to), `.${path.basename(to)}.${process.pid}`);
+  fs.copyFileSync(from, aside, fs.constants.COPYFILE_FICLONE);
+  fs.renameSync(aside, to);
 }
 
 function buildDist() {
@@ -126,12 +188,8 @@ function buildDist() {
   run("tsc", ["-p", "tsconfig.build.json"]);
   const [from, to] = [at("src-ts/generated"), at("dist/generated")];
   fs.mkdirSync(to, { recursive: true });
-  for (const name of fs.existsSync(from) ? fs.readdirSync(from) : []) {
-    // Copied aside and renamed: writing over an addon that a running process has mapped kills that process.
-    const aside = path.join(to, `.${name}.${process.pid}`);
-    fs.copyFileSync(path.join(from, name), aside, fs.constants.COPYFILE_FICLONE);
-    fs.renameSync(aside, path.join(to, name));
-  }
+  for (const name of fs.existsSync(from) ? fs.readdirSync(from) : [])
+    put(path.join(from, name), path.join(to, name));
   // A module that was deleted from src-ts would go on passing its tests here, and only here.
   for (const name of fs.readdirSync(at("dist"), { recursive: true })) {
     const source = /^(?!generated)(.+?)(\.d)?\.[jt]s(\.map)?$/.exec(name)?.[1];
@@ -224,7 +282,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (unknown) stop(`ensure: no step is called ${unknown}; there are ${Object.keys(steps).join(", ")}.`);
   installPackages();
   needNode();
-  for (const name of args.slice(0, split)) steps[name]();
+  for (const name of args.slice(0, split)) await steps[name]();
   const [command, ...rest] = args.slice(split + 1);
   if (command) {
     const done = spawnSync(command, rest, { cwd: root, stdio: "inherit", shell: windows });
