@@ -73,19 +73,21 @@ export async function flights() {
 }
 
 const rings = new Map();
+const LOCAL = new TimestampMicrosecond();
+export const UTC = new TimestampMicrosecond("UTC");
 
 /** Batches of the same rows, each over memory of its own. */
-export function ringOf(rows, size, text = new Utf8()) {
-  const key = `${rows} ${size} ${text}`;
+export function ringOf(rows, size, text = new Utf8(), at = LOCAL) {
+  const key = `${rows} ${size} ${text} ${at}`;
   if (!rings.has(key)) {
-    const first = batchOf(rows, text);
+    const first = batchOf(rows, text, at);
     rings.set(key, [first, ...Array.from({ length: size - 1 }, () => another(first))]);
   }
   return rings.get(key);
 }
 
 /** As in shared.rs and flight_peer.py: five columns, 48 bytes a row; 52 with `LargeUtf8`. */
-function batchOf(rows, text) {
+function batchOf(rows, text, at) {
   const encoder = new TextEncoder();
   const names = new Uint8Array(rows * 16);
   const large = text instanceof LargeUtf8;
@@ -102,7 +104,7 @@ function batchOf(rows, text) {
     ["name", text, [offsets, names]],
     [
       "at",
-      new TimestampMicrosecond(),
+      at,
       [undefined, BigInt64Array.from({ length: rows }, (_, row) => 1_700_000_000_000_000n + BigInt(row))],
     ],
   ];

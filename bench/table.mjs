@@ -158,10 +158,17 @@ function flight({ throughput, latency, memory, load, turns, congestionControl })
   return lines;
 }
 
-function zerobus({ throughput, latency, load, turns }) {
+function zerobus({ throughput, latency, sdk, load, turns }) {
   const lines = ["", "## Zerobus: onto one emulator", ""];
   const loads = load.map((number) => number.toFixed(1)).join(" and ");
   lines.push(`Medians of ${turns} turns; load of the machine ${loads}, before and after.`, "");
+  if (throughput) lines.push(...zerobusOfficial(throughput, latency));
+  if (sdk) lines.push(...zerobusSdk(sdk));
+  return lines;
+}
+
+function zerobusOfficial(throughput, latency) {
+  const lines = [];
   lines.push(
     "| batches | client | throughput ÷ official | CPU ÷ official | GB/s | CPU s/GB | batches/s | CPU of the JS thread per batch | one `enqueue` call |",
     "|---|---|---|---|---|---|---|---|---|",
@@ -187,11 +194,34 @@ function zerobus({ throughput, latency, load, turns }) {
   return lines;
 }
 
+function zerobusSdk({ throughput, latency }) {
+  const lines = ["", "Against the official TypeScript SDK, both from JavaScript memory:", ""];
+  lines.push(
+    "| batches | client | throughput ÷ SDK | CPU ÷ SDK | event loop busy | GB/s | CPU s/GB | batches/s | CPU of the JS thread per batch |",
+    "|---|---|---|---|---|---|---|---|---|",
+  );
+  for (const [name, clients] of Object.entries(throughput))
+    for (const [client, row] of Object.entries(clients)) {
+      const over = client === "sdk" ? " | " : `${ratio(row.throughputOverSdk)} | ${ratio(row.cpuOverSdk)}`;
+      lines.push(
+        `| ${name} | ${ZEROBUS_CLIENTS[client](row)} | ${over} | ${Math.round(row.loopUtilization * 100)} % | ${row.gigabytesPerSecond.toFixed(2)} | ${row.cpuSecondsPerGigabyte.toFixed(3)} | ${Math.round(row.batchesPerSecond).toLocaleString("en")} | ${time(row.threadUs)} |`,
+      );
+    }
+  lines.push("", "One batch of 100 rows, from sending it to its acknowledgement:", "");
+  lines.push("| client | p50 ÷ SDK | p99 ÷ SDK | p50 | p99 |", "|---|---|---|---|---|");
+  for (const [client, row] of Object.entries(latency)) {
+    const over = client === "sdk" ? " | " : `${ratio(row.p50OverSdk)} | ${ratio(row.p99OverSdk)}`;
+    lines.push(`| ${ZEROBUS_CLIENTS[client](row)} | ${over} | ${time(row.p50Us)} | ${time(row.p99Us)} |`);
+  }
+  return lines;
+}
+
 const ZEROBUS_CLIENTS = {
   enqueue: (row) => `arrow-ingest from JavaScript, ${row.handoffs}`,
   ipc: () => 'arrow-ingest from JavaScript, `handoff: "ipc"`',
   send: () => "arrow-ingest from JavaScript, `send`",
   official: () => "the official Rust client",
+  sdk: () => "the official TypeScript SDK",
 };
 
 const FLIGHT_CLIENTS = {

@@ -41,3 +41,25 @@ export function asked([command, ...given], children) {
   ask.end = () => child.stdin.end();
   return ask;
 }
+
+/**
+ * What this process and its JavaScript thread do from now on. Returns a function that says it, in `batches` batches:
+ * seconds, CPU seconds of the process, CPU time of the thread for each batch, part of the time that its event loop
+ * was busy.
+ */
+export function busyThread() {
+  const [idle, thread] = [performance.eventLoopUtilization(), process.threadCpuUsage()];
+  const [start, before] = [performance.now(), process.cpuUsage()];
+  return (batches) => {
+    const seconds = (performance.now() - start) / 1e3;
+    const { user, system } = process.cpuUsage(before);
+    const { utilization } = performance.eventLoopUtilization(idle);
+    const busy = process.threadCpuUsage(thread);
+    return {
+      seconds,
+      cpu: (user + system) / 1e6,
+      threadUs: (busy.user + busy.system) / batches,
+      loopUtilization: utilization,
+    };
+  };
+}

@@ -4,7 +4,7 @@
 // Node; and for the latency of one small batch, tonic with the encoder of arrow-flight.
 //
 // Every value of every turn is kept; ratios are medians of the turns' ratios.
-import { execFile, execFileSync, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
@@ -12,6 +12,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { median } from "../data.mjs";
+import { buildDriver } from "../driver.mjs";
 import { asked, inTurn, TURNS } from "../turns.mjs";
 
 // Rows of a batch, batches a turn, batches that take turns: more than fits into the caches, for large ones.
@@ -35,11 +36,8 @@ const MEMORY_WAYS = {
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.resolve(here, "../..");
 const python = path.join(root, ".tools/venv/bin/python");
-const rust = path.join(root, "target/release/bench-flight");
+const rust = buildDriver("flight");
 const ours = [process.execPath, "--expose-gc", path.join(here, "flight_client.mjs")];
-// With the features of the addon, so that it is the same code, and nothing is compiled twice.
-const build = ["build", "--release", "--features", "bench", "--bin", "bench-flight"];
-execFileSync("cargo", build, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
 
 const children = [];
 try {

@@ -1,14 +1,16 @@
 // Batches onto streams of one and the same emulator, from JavaScript memory through the package, and from Rust memory
 // through the official client (zerobus.rs): in turn, each client a process of its own whose CPU time is counted
-// without the emulator's. And from JavaScript memory by way of IPC bytes, as clients do that serialise.
+// without the emulator's. And from JavaScript memory by way of IPC bytes, as clients do that serialise; and through the
+// official TypeScript SDK (zerobus_sdk_client.mjs), which is such a client.
 //
 // Every value of every turn is kept; ratios are medians of the turns' ratios.
-import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { median } from "../data.mjs";
+import { buildDriver } from "../driver.mjs";
+import { officialSdk } from "../official_sdk.mjs";
 import { asked, inTurn, TURNS } from "../turns.mjs";
 
 // Rows of a batch, batches that take turns: more than fits into the caches, for large ones.
@@ -25,11 +27,19 @@ const THROUGHPUT = {
   "9.5 MB batches, into a lake": { ...LARGE, count: 32, compression: "none", lake: true },
   "1,000-row batches, into a lake": { ...SMALL, count: 6_000, compression: "none", lake: true },
 };
+/** Against the TypeScript SDK, which has no timestamps without a zone. */
+const SDK = {
+  "9.5 MB batches": { ...LARGE, count: 160, compression: "none", utc: true },
+  "1,000-row batches": { ...SMALL, count: 16_000, compression: "none", utc: true },
+};
 const LATENCY = { rows: 100, ring: 8, count: 700, compression: "none" };
+/** Against the official Rust client, and against the TypeScript SDK. */
+const parts = process.env.BENCH_PARTS?.split(",") ?? ["rust", "sdk"];
 /** The first batches of a stream, which no percentile counts. */
 const WARM_UP = 200;
 
 const TABLE = "bench.default.flights";
+const UTC_TABLE = "bench.default.flights_utc";
 const columns = [
   { name: "id", type: "BIGINT", nullable: false },
   { name: "value", type: "DOUBLE", nullable: false },
@@ -37,15 +47,14 @@ const columns = [
   { name: "name", type: "STRING", nullable: false },
   { name: "at", type: "TIMESTAMP_NTZ", nullable: false },
 ];
+const utcColumns = columns.map((column) =>
+  column.name === "at" ? { ...column, type: "TIMESTAMP" } : column,
+);
 let tables = 0;
 /** Each commit of a table with a history costs more than the one before, and whoever came later would pay for it. */
 const freshTable = () => `bench.default.flights_${++tables}`;
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const root = path.resolve(here, "../..");
-// With the features of the addon, so that nothing is compiled twice.
-const build = ["build", "--release", "--features", "bench", "--bin", "bench-zerobus"];
-execFileSync("cargo", build, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
 
 const children = [];
 const lake = fs.mkdtempSync(path.join(os.tmpdir(), "bench-zerobus-"));
@@ -56,11 +65,21 @@ try {
   const prompt = await serve({ commitInterval: 0, commitBytes: 1 });
   const keeping = await serve({ lake });
   const node = asked([process.execPath, "--expose-gc", path.join(here, "zerobus_client.mjs")], children);
-  const official = asked([path.join(root, "target/release/bench-zerobus")], children);
-  const results = {
-    throughput: await throughput({ counting, keeping }, node, official),
-    latency: await latency(prompt, node, official),
-  };
+  const results = {};
+  if (parts.includes("rust")) {
+    const official = asked([buildDriver("zerobus")], children);
+    results.throughput = await throughput({ counting, keeping }, node, official);
+    results.latency = await latency(prompt, node, { official });
+  }
+  const addon = parts.includes("sdk") && officialSdk();
+  if (addon) {
+    const client = path.join(here, "zerobus_sdk_client.mjs");
+    const sdk = asked([process.execPath, "--expose-gc", client, addon], children);
+    results.sdk = {
+      throughput: await throughputOverSdk(counting, node, sdk),
+      latency: await latency(prompt, node, { sdk }, { utc: true, table: UTC_TABLE }),
+    };
+  }
   console.log(JSON.stringify({ turns: TURNS, load: [loadBefore, os.loadavg()[0]], ...results }));
 } finally {
   for (const child of children) child.kill();
@@ -77,39 +96,8 @@ async function throughput({ counting, keeping }, node, official) {
       ipc: () => node({ ...job(), handoff: "ipc" }),
       official: () => official(job()),
     };
-    let before = await server.rows();
-    const runs = await inTurn(name, clients, async (client) => {
-      // Who is fast because rows are missing is not fast. One batch more opened the stream.
-      const now = await server.rows();
-      const rows = now - before;
-      before = now;
-      if (rows !== size.rows * (size.count + 1))
-        throw new Error(`${client}: ${rows} rows of ${name} are durable`);
-    });
-    // As they are given, and so the same for all.
-    const gigabytes = (size.count * size.rows * (size.cast ? 48 : 52)) / 1e9;
-    const speed = (run) => gigabytes / run.seconds;
-    const cost = (run) => run.cpu / gigabytes;
-    const over = (turns, one) => median(turns.map((turn, i) => one(turn) / one(runs.official[i])));
-    results[name] = Object.fromEntries(
-      Object.entries(runs).map(([client, turns]) => [
-        client,
-        {
-          throughputOverOfficial: over(turns, speed),
-          cpuOverOfficial: over(turns, cost),
-          gigabytesPerSecond: median(turns.map(speed)),
-          cpuSecondsPerGigabyte: median(turns.map(cost)),
-          batchesPerSecond: median(turns.map((turn) => size.count / turn.seconds)),
-          ...(client !== "official" && {
-            handoffs: [...new Set(turns.map((turn) => turn.handoff))].join(", "),
-            handoffUs: median(turns.map((turn) => turn.handoffUs)),
-            threadUs: median(turns.map((turn) => turn.threadUs)),
-            loopUtilization: median(turns.map((turn) => turn.loopUtilization)),
-          }),
-          turns,
-        },
-      ]),
-    );
+    const runs = await turnsOf(name, size, server, clients);
+    results[name] = compare(runs, size, "official");
     const { enqueue, ipc } = results[name];
     enqueue.ipcThreadOverOurs = median(runs.ipc.map((turn, i) => turn.threadUs / runs.enqueue[i].threadUs));
     console.error(
@@ -122,9 +110,68 @@ async function throughput({ counting, keeping }, node, official) {
   return results;
 }
 
-async function latency(server, node, official) {
-  const job = { job: "latency", ...server.target, ...LATENCY, table: TABLE };
-  const runs = await inTurn("latency", { send: () => node(job), official: () => official(job) });
+async function throughputOverSdk(server, node, sdk) {
+  const results = {};
+  for (const [name, size] of Object.entries(SDK)) {
+    const job = { job: "throughput", ...server.target, ...size, table: UTC_TABLE };
+    const clients = { enqueue: () => node(job), sdk: () => sdk(job) };
+    results[name] = compare(await turnsOf(name, size, server, clients), size, "sdk");
+    const { enqueue } = results[name];
+    console.error(
+      `  ${name}: ${enqueue.throughputOverSdk.toFixed(2)} of the TypeScript SDK's throughput, CPU ` +
+        `${enqueue.cpuOverSdk.toFixed(2)} of its; event loop busy for ${percent(enqueue.loopUtilization)} and ` +
+        `${percent(results[name].sdk.loopUtilization)}; load ${os.loadavg()[0].toFixed(1)}`,
+    );
+  }
+  return results;
+}
+
+/** Turns of the clients, of which no row may be missing. */
+async function turnsOf(name, size, server, clients) {
+  let before = await server.rows();
+  return inTurn(name, clients, async (client) => {
+    // Who is fast because rows are missing is not fast. One batch more opened the stream.
+    const now = await server.rows();
+    const rows = now - before;
+    before = now;
+    if (rows !== size.rows * (size.count + 1))
+      throw new Error(`${client}: ${rows} rows of ${name} are durable`);
+  });
+}
+
+/** Medians of each client's turns, and of their ratios to the same turn of `peer`. */
+function compare(runs, size, peer) {
+  // As they are given, and so the same for all.
+  const gigabytes = (size.count * size.rows * (size.cast ? 48 : 52)) / 1e9;
+  const speed = (run) => gigabytes / run.seconds;
+  const cost = (run) => run.cpu / gigabytes;
+  const over = (turns, one) => median(turns.map((turn, i) => one(turn) / one(runs[peer][i])));
+  return Object.fromEntries(
+    Object.entries(runs).map(([client, turns]) => [
+      client,
+      {
+        [overPeer("throughput", peer)]: over(turns, speed),
+        [overPeer("cpu", peer)]: over(turns, cost),
+        gigabytesPerSecond: median(turns.map(speed)),
+        cpuSecondsPerGigabyte: median(turns.map(cost)),
+        batchesPerSecond: median(turns.map((turn) => size.count / turn.seconds)),
+        ...(turns[0].threadUs !== undefined && {
+          handoffs: [...new Set(turns.map((turn) => turn.handoff))].join(", "),
+          handoffUs: median(turns.map((turn) => turn.handoffUs)),
+          threadUs: median(turns.map((turn) => turn.threadUs)),
+          loopUtilization: median(turns.map((turn) => turn.loopUtilization)),
+        }),
+        turns,
+      },
+    ]),
+  );
+}
+
+/** `theirs` is one client: the peer. */
+async function latency(server, node, theirs, more = {}) {
+  const [[peer, client]] = Object.entries(theirs);
+  const job = { job: "latency", ...server.target, ...LATENCY, table: TABLE, ...more };
+  const runs = await inTurn("latency", { send: () => node(job), [peer]: () => client(job) });
   const results = {};
   for (const [client, turns] of Object.entries(runs))
     results[client] = {
@@ -136,20 +183,27 @@ async function latency(server, node, official) {
     };
   for (const mine of Object.values(results))
     for (const percentile of ["p50Us", "p99Us"]) {
-      const over = (turn, i) => turn[percentile] / results.official.turns[i][percentile];
-      mine[`${percentile.slice(0, 3)}OverOfficial`] = median(mine.turns.map(over));
+      const over = (turn, i) => turn[percentile] / results[peer].turns[i][percentile];
+      mine[overPeer(percentile.slice(0, 3), peer)] = median(mine.turns.map(over));
       mine[percentile] = median(mine.turns.map((turn) => turn[percentile]));
     }
-  const { send } = results;
-  console.error(
-    `  latency: p50 ${send.p50OverOfficial.toFixed(2)}, p99 ${send.p99OverOfficial.toFixed(2)} of the official client's`,
-  );
+  const of = (percentile) => results.send[overPeer(percentile, peer)].toFixed(2);
+  console.error(`  latency: p50 ${of("p50")}, p99 ${of("p99")} of the ${peer} client's`);
   return results;
+}
+
+/** `throughputOverOfficial`, as results have called it since there are any. */
+function overPeer(what, peer) {
+  return `${what}Over${peer[0].toUpperCase()}${peer.slice(1)}`;
+}
+
+function percent(part) {
+  return `${Math.round(part * 100)} %`;
 }
 
 /** An emulator: what clients need to reach it, and how many rows it has made durable. */
 async function serve(options) {
-  const given = JSON.stringify({ ...options, tables: { [TABLE]: columns } });
+  const given = JSON.stringify({ ...options, tables: { [TABLE]: columns, [UTC_TABLE]: utcColumns } });
   const ask = asked([process.execPath, path.join(here, "zerobus_server.mjs"), given], children);
   const told = await ask.greeting();
   const target = { ...told, endpoint: told.options.zerobus.unityCatalogUrl };

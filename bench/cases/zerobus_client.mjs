@@ -3,7 +3,8 @@
 import { createInterface } from "node:readline";
 import { LargeUtf8, Utf8 } from "apache-arrow";
 import { connect } from "../../dist/index.js";
-import { median, ringOf } from "../data.mjs";
+import { median, ringOf, UTC } from "../data.mjs";
+import { busyThread } from "../turns.mjs";
 
 const jobs = { throughput, latency };
 for await (const line of createInterface({ input: process.stdin })) {
@@ -21,8 +22,7 @@ async function throughput({ rows, ring, count, ...job }) {
   (await client.send(batches[0])).orThrow();
   const results = [];
   const handoffUs = [];
-  const [idle, thread] = [performance.eventLoopUtilization(), process.threadCpuUsage()];
-  const [start, before] = [performance.now(), process.cpuUsage()];
+  const thread = busyThread();
   for (let i = 0; i < count; i++) {
     const called = performance.now();
     const admitted = client.enqueue(batches[i % ring]);
@@ -30,21 +30,11 @@ async function throughput({ rows, ring, count, ...job }) {
     results.push((await admitted).result);
   }
   await client.flush();
-  const seconds = (performance.now() - start) / 1e3;
-  const { user, system } = process.cpuUsage(before);
-  const { utilization } = performance.eventLoopUtilization(idle);
-  const busy = process.threadCpuUsage(thread);
+  const busy = thread(count);
   const handoffs = new Set();
   for (const result of await Promise.all(results)) handoffs.add(result.orThrow().handoff);
-  return {
-    seconds,
-    cpu: (user + system) / 1e6,
-    handoff: [...handoffs].join(", "),
-    // Of the calls alone, on the clock; and CPU time of all that the JavaScript thread did, results included.
-    handoffUs: median(handoffUs),
-    threadUs: (busy.user + busy.system) / count,
-    loopUtilization: utilization,
-  };
+  // The calls alone, on the clock, beside what the thread did for results and all.
+  return { ...busy, handoff: [...handoffs].join(", "), handoffUs: median(handoffUs) };
 }
 
 /** One after the other, each alone, from `send` to its acknowledgement. */
@@ -61,8 +51,8 @@ async function latency({ rows, ring, count, ...job }) {
   return { us };
 }
 
-function batchesOf(rows, ring, { cast }) {
-  return ringOf(rows, ring, cast ? new Utf8() : new LargeUtf8());
+function batchesOf(rows, ring, { cast, utc }) {
+  return ringOf(rows, ring, cast ? new Utf8() : new LargeUtf8(), utc ? UTC : undefined);
 }
 
 function open({ url, table, options, compression, handoff }, more = {}) {
