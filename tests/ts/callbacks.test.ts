@@ -12,6 +12,7 @@ import {
   type TransmissionResult,
 } from "../../dist/index.js";
 import { FlightServer, INVALID_ARGUMENT, UNAVAILABLE, type Verdict } from "./support/flight-server.js";
+import { refused } from "./support/refused.js";
 import { tableOf } from "./support/table.js";
 
 const batch = tableOf({ id: Int32Array.of(1, 2, 3) });
@@ -41,15 +42,6 @@ const nativeEnd = (client: IngestClient) =>
       return client.stats() === numbers;
     },
     { timeout: 30_000 },
-  );
-
-const refused = async (url: string, options: unknown): Promise<IngestError> =>
-  connect(url, options as ConnectOptions).then(
-    async (client) => {
-      await client.close();
-      throw new Error("it was accepted");
-    },
-    (error) => error as IngestError,
   );
 
 describe("R-12 R-34 retry.when, while delivering", () => {

@@ -4,20 +4,13 @@ import * as path from "node:path";
 import { inspect, promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { Binding, type Listener } from "../../dist/binding.js";
-import { type ConnectOptions, connect, type HeadersRequest, type IngestError } from "../../dist/index.js";
+import { connect, type HeadersRequest } from "../../dist/index.js";
 import { FlightServer, UNAUTHENTICATED } from "./support/flight-server.js";
+import { refused } from "./support/refused.js";
 import { tableOf } from "./support/table.js";
 
 const batch = tableOf({ id: Int32Array.of(1, 2, 3) });
 const retry = { attempts: 3, baseDelay: 1 };
-const refused = async (url: string, options: unknown): Promise<IngestError> =>
-  connect(url, options as ConnectOptions).then(
-    async (client) => {
-      await client.close();
-      throw new Error("it was accepted");
-    },
-    (error) => error as IngestError,
-  );
 const authorizations = (server: FlightServer): unknown[] =>
   server.calls.map(({ headers }) => headers.authorization);
 

@@ -1,19 +1,9 @@
 // Promises about options: all optional, every mistake at once, none of them lost on the way to Rust.
 import { Schema } from "apache-arrow";
 import { describe, expect, test } from "vitest";
-import { type ConnectOptions, connect, IngestError } from "../../dist/index.js";
+import { connect } from "../../dist/index.js";
 import { milliseconds, describe as name, splitOptions } from "../../dist/options.js";
-
-async function refused(url: unknown, options?: unknown): Promise<IngestError> {
-  try {
-    const client = await connect(url as string, options as ConnectOptions);
-    await client.close();
-  } catch (error) {
-    expect(error).toBeInstanceOf(IngestError);
-    return error as IngestError;
-  }
-  throw new Error("it was accepted");
-}
+import { refused } from "./support/refused.js";
 
 describe("R-33 options", () => {
   test("a name that is only begun is known, too", async () => {
