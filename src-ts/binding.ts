@@ -128,6 +128,8 @@ export class Binding {
     );
   }
 
+  // One method for each of the addon's, written out: what stands here is all of the native surface that the other
+  // files can reach, with types of our own, and a stack trace names the call.
   open(operation: number): void {
     ours(() => this.#native.open(operation));
   }

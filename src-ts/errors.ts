@@ -66,18 +66,23 @@ export interface ErrorFacts {
 }
 
 /** What {@link IngestError.toJSON} gives. */
-export interface ErrorJson {
-  readonly name: string;
-  readonly code: ErrorCode;
-  readonly message: string;
-  readonly retry: RetryClass;
-  readonly operation: string | null;
-  readonly field: string | null;
-  readonly row: number | null;
-  readonly attempts: number;
-  readonly elapsedMs: number;
-  readonly retryAfterMs: number | null;
-  readonly issues: readonly ConfigIssue[];
+export interface ErrorJson
+  extends Readonly<
+    Pick<
+      IngestError,
+      | "name"
+      | "code"
+      | "message"
+      | "retry"
+      | "operation"
+      | "field"
+      | "row"
+      | "attempts"
+      | "elapsedMs"
+      | "retryAfterMs"
+      | "issues"
+    >
+  > {
   /** Messages of the causes, outermost first. */
   readonly causes: readonly string[];
 }

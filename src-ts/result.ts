@@ -52,23 +52,25 @@ export interface Position {
   readonly value: bigint;
 }
 
-/** The facts of a {@link TransmissionResult}. */
-export interface ResultFacts {
-  readonly status: DeliveryStatus;
-  readonly sequence: bigint;
-  readonly rows: number;
-  readonly acceptedRows: number;
-  readonly rejectedRows: number;
-  readonly rejections: readonly Rejection[];
-  readonly attempts: number;
-  readonly batchBytes: number;
-  readonly handoff: HandoffWay;
-  readonly handoffReason: string | null;
-  readonly timings: Timings;
-  readonly latencyMs: number;
-  readonly position: Position | null;
-  readonly error: IngestError | null;
-}
+/** The facts of a {@link TransmissionResult}: all others follow from them. */
+export interface ResultFacts
+  extends Pick<
+    Result,
+    | "status"
+    | "sequence"
+    | "rows"
+    | "acceptedRows"
+    | "rejectedRows"
+    | "rejections"
+    | "attempts"
+    | "batchBytes"
+    | "handoff"
+    | "handoffReason"
+    | "timings"
+    | "latencyMs"
+    | "position"
+    | "error"
+  > {}
 
 /** A {@link TransmissionResult} whose rows are all durable. */
 export interface SuccessfulResult extends Result {

@@ -174,43 +174,25 @@ fn cloud(
     // A bucket and nothing else: the path is the prefix below it.
     let mut root = url.clone();
     root.set_path("");
+    // The builders of object_store have these methods in common, and no trait that says so.
+    macro_rules! build {
+        ($builder:ty, $key:ty) => {{
+            let mut builder = <$builder>::from_env();
+            for (key, value) in options::<$key>(storage)? {
+                builder = builder.with_config(key, value);
+            }
+            builder
+                .with_url(root)
+                .with_retry(retry)
+                .with_http_connector(Connector(classifier.retry_after().clone()))
+                .build()
+                .map(|store| Arc::new(store) as _)
+        }};
+    }
     let built: StoreResult<Arc<dyn ObjectStore>> = match url.scheme() {
-        "s3" | "s3a" => {
-            let mut builder = AmazonS3Builder::from_env();
-            for (key, value) in options::<AmazonS3ConfigKey>(storage)? {
-                builder = builder.with_config(key, value);
-            }
-            builder
-                .with_url(root)
-                .with_retry(retry)
-                .with_http_connector(Connector(classifier.retry_after().clone()))
-                .build()
-                .map(|store| Arc::new(store) as _)
-        }
-        "az" | "azure" | "adl" | "abfs" | "abfss" => {
-            let mut builder = MicrosoftAzureBuilder::from_env();
-            for (key, value) in options::<AzureConfigKey>(storage)? {
-                builder = builder.with_config(key, value);
-            }
-            builder
-                .with_url(root)
-                .with_retry(retry)
-                .with_http_connector(Connector(classifier.retry_after().clone()))
-                .build()
-                .map(|store| Arc::new(store) as _)
-        }
-        "gs" => {
-            let mut builder = GoogleCloudStorageBuilder::from_env();
-            for (key, value) in options::<GoogleConfigKey>(storage)? {
-                builder = builder.with_config(key, value);
-            }
-            builder
-                .with_url(root)
-                .with_retry(retry)
-                .with_http_connector(Connector(classifier.retry_after().clone()))
-                .build()
-                .map(|store| Arc::new(store) as _)
-        }
+        "s3" | "s3a" => build!(AmazonS3Builder, AmazonS3ConfigKey),
+        "az" | "azure" | "adl" | "abfs" | "abfss" => build!(MicrosoftAzureBuilder, AzureConfigKey),
+        "gs" => build!(GoogleCloudStorageBuilder, GoogleConfigKey),
         other => {
             return Err(invalid(format!(
                 "delta: cannot reach {other}: URLs; it knows paths, file:, s3:, az:, abfss: and gs:"

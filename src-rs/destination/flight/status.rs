@@ -15,6 +15,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use tonic::{Code as Grpc, Status};
+use tonic_types::pb as google_rpc;
 
 use super::farewell::Farewell;
 use crate::config::Secret;
@@ -216,49 +217,19 @@ fn hint(status: &Status) -> Option<Hint> {
             None => Hint::Never,
         });
     }
-    let details: RpcStatus = prost::Message::decode(status.details()).ok()?;
+    // Not `StatusExt::get_details_retry_info`: a delay that is no delay is no word at all, and there it is 0.
+    let details: google_rpc::Status = prost::Message::decode(status.details()).ok()?;
     let found = details
         .details
         .iter()
         .find(|any| any.type_url.ends_with("google.rpc.RetryInfo"))?;
-    let info: RetryInfo = prost::Message::decode(found.value.as_slice()).ok()?;
+    let info: google_rpc::RetryInfo = prost::Message::decode(found.value.as_slice()).ok()?;
     let delay = info.retry_delay?;
     let seconds = u64::try_from(delay.seconds).ok()?;
     let nanos = u32::try_from(delay.nanos)
         .ok()
         .filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Hint::After(Duration::new(seconds, nanos)))
-}
-
-/// `google.rpc.Status`, which travels in `grpc-status-details-bin`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RpcStatus {
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// `google.rpc.RetryInfo`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
 }
 
 /// Text of a foreign error, as an error again.
@@ -280,16 +251,14 @@ mod tests {
     use prost::Message as _;
     use tonic::metadata::MetadataMap;
 
-    fn with_details(delay: Delay) -> Status {
-        let info = RetryInfo {
-            retry_delay: Some(delay),
-        };
-        let status = RpcStatus {
-            details: vec![Any {
-                type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
-                value: info.encode_to_vec(),
-            }],
-        };
+    fn with_details(seconds: i64, nanos: i32) -> Status {
+        let mut info = google_rpc::RetryInfo::default();
+        let delay = info.retry_delay.get_or_insert_default();
+        (delay.seconds, delay.nanos) = (seconds, nanos);
+        let mut status = google_rpc::Status::default();
+        status.details.push(Default::default());
+        status.details[0].type_url = "type.googleapis.com/google.rpc.RetryInfo".into();
+        status.details[0].value = info.encode_to_vec();
         Status::with_details(Grpc::Unavailable, "later", status.encode_to_vec().into())
     }
 
@@ -331,21 +300,9 @@ mod tests {
     #[test]
     fn the_server_says_when_to_come_back() {
         let secrets = Secrets::default();
-        let hinted = error(
-            &with_details(Delay {
-                seconds: 3,
-                nanos: 500_000_000,
-            }),
-            &secrets,
-        );
+        let hinted = error(&with_details(3, 500_000_000), &secrets);
         assert_eq!(hinted.hint(), Some(Duration::from_millis(3500)));
-        let past = error(
-            &with_details(Delay {
-                seconds: -3,
-                nanos: 0,
-            }),
-            &secrets,
-        );
+        let past = error(&with_details(-3, 0), &secrets);
         assert_eq!(past.hint(), None);
         assert_eq!(
             error(&with_pushback("250"), &secrets).hint(),
