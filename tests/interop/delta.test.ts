@@ -1,7 +1,6 @@
 // our tables are Delta tables for others: deltalake, pyarrow and polars read them, Python writes between
 // our commits, and nobody loses a row.
 import * as fs from "node:fs";
-import * as os from "node:os";
 import * as path from "node:path";
 import {
   Data,
@@ -23,22 +22,15 @@ import {
   Vector,
   vectorFromArray,
 } from "apache-arrow";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { rebuildSchema, writeIpc } from "../../dist/handoff/rebuild.js";
 import { connect, type IngestClient } from "../../dist/index.js";
 import { batchOf, everyType, ofKnownYears } from "../ts/support/batches.js";
 import { tableOf } from "../ts/support/table.js";
-import { base64, describeWith, Peer, PYTHON } from "./support/peer.js";
+import { base64, describeWith, folderOfFile, PYTHON, peerOfFile } from "./support/peer.js";
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-interop-"));
-let peer: Peer;
-beforeAll(async () => {
-  if (fs.existsSync(PYTHON)) peer = await Peer.start();
-});
-afterAll(async () => {
-  await peer?.[Symbol.asyncDispose]();
-  fs.rmSync(folder, { recursive: true, force: true });
-});
+const folder = folderOfFile("interop");
+const peer = peerOfFile();
 
 const quick = { batching: { linger: 0 }, delta: { commitInterval: "10ms" } } as const;
 const agree = { deltalake: null, files: null, polars: null };

@@ -1,7 +1,6 @@
 // R-20, R-03: of the golden files, what Delta can hold is written to a table and read back equal by deltalake
 // and polars; what it cannot hold is refused with every such column named, and nothing is written.
 import * as fs from "node:fs";
-import * as os from "node:os";
 import * as path from "node:path";
 import {
   type DataType,
@@ -11,10 +10,10 @@ import {
   tableFromIPC,
   tableToIPC,
 } from "apache-arrow";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { connect, type IngestError } from "../../dist/index.js";
 import { cases } from "./support/golden.js";
-import { base64, describeWith, goldenRoot, Peer, PYTHON } from "./support/peer.js";
+import { base64, describeWith, folderOfFile, goldenRoot, PYTHON, peerOfFile } from "./support/peer.js";
 
 /** `specs/delta-types.md`, read again. */
 function holds(type: DataType): boolean {
@@ -62,19 +61,12 @@ function holds(type: DataType): boolean {
 /** Types that can hold values which Delta cannot: dates with a time of day, instants that are no whole µs, … */
 const LOOKED_AT = new Set([7, 8, 10]);
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-golden-"));
+const folder = folderOfFile("golden");
 const streams = cases((name) => !/bigendian|compression|0\.17\.1/.test(name)).filter(({ name }) =>
   name.endsWith(".stream"),
 );
-let peer: Peer;
+const peer = peerOfFile();
 let count = 0;
-beforeAll(async () => {
-  if (streams.length > 0 && fs.existsSync(PYTHON)) peer = await Peer.start();
-});
-afterAll(async () => {
-  await peer?.[Symbol.asyncDispose]();
-  fs.rmSync(folder, { recursive: true, force: true });
-});
 
 const quick = { batching: { linger: 0 }, delta: { commitInterval: "10ms" } } as const;
 const newTable = (): string => path.join(folder, `t${count++}`);

@@ -1,7 +1,5 @@
 // R-15 R-22 R-23: what a client sends through Zerobus is in the table, as deltalake and polars read it: every type,
 // brought into the table's own, and every row but those that came back.
-import * as fs from "node:fs";
-import * as os from "node:os";
 import * as path from "node:path";
 import {
   Binary,
@@ -27,7 +25,7 @@ import {
   vectorFromArray,
 } from "apache-arrow";
 import * as fc from "fast-check";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { rebuildSchema, writeIpc } from "../../dist/handoff/rebuild.js";
 import {
   type ConnectOptions,
@@ -41,17 +39,10 @@ import {
 } from "../../dist/index.js";
 import { batchOf, everyType, ofKnownYears, ROWS } from "../ts/support/batches.js";
 import { tableOf } from "../ts/support/table.js";
-import { base64, describeWith, Peer, PYTHON } from "./support/peer.js";
+import { base64, describeWith, folderOfFile, PYTHON, peerOfFile } from "./support/peer.js";
 
-const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-zerobus-"));
-let peer: Peer;
-beforeAll(async () => {
-  if (fs.existsSync(PYTHON)) peer = await Peer.start();
-});
-afterAll(async () => {
-  await peer?.[Symbol.asyncDispose]();
-  fs.rmSync(folder, { recursive: true, force: true });
-});
+const folder = folderOfFile("zerobus");
+const peer = peerOfFile();
 
 const NAME = "main.sales.orders";
 const agree = { deltalake: null, files: null, polars: null };

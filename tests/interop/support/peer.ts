@@ -1,10 +1,11 @@
 // One Python process that is asked many things; what needs it is skipped aloud where it is not installed.
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import * as fs from "node:fs";
+import * as os from "node:os";
 import * as path from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
-import { describe, test } from "vitest";
+import { afterAll, beforeAll, describe, test } from "vitest";
 
 const root = path.resolve(import.meta.dirname, "../../..");
 /** The Arrow project's integration files: beside this project, or where `ARROW_TESTING` says. */
@@ -75,6 +76,30 @@ export class Peer implements AsyncDisposable {
     await new Promise((resolve) => this.#child.once("close", resolve));
     this.#reader.close();
   }
+}
+
+/** One {@link Peer} for all tests of a file; none where Python is not installed, and then no test may ask it. */
+export function peerOfFile(): Pick<Peer, "ask"> {
+  let peer: Peer | undefined;
+  beforeAll(async () => {
+    if (fs.existsSync(PYTHON)) peer = await Peer.start();
+  });
+  afterAll(async () => {
+    await peer?.[Symbol.asyncDispose]();
+  });
+  return {
+    ask: (op, request) => {
+      if (!peer) throw new Error(`${PYTHON} is not there`);
+      return peer.ask(op, request);
+    },
+  };
+}
+
+/** A folder that is gone after the tests of a file. */
+export function folderOfFile(name: string): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), `arrow-ingest-${name}-`));
+  afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
+  return folder;
 }
 
 export const base64 = (bytes: Uint8Array): string =>
