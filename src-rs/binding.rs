@@ -9,9 +9,11 @@ mod client;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod environment;
+mod event_queue;
+mod events;
 mod headers;
-mod mailbox;
 mod questions;
+mod references;
 mod retry;
 mod schemas;
 mod submit;

@@ -12,8 +12,9 @@ use napi_derive::napi;
 use serde_json::json;
 
 use super::environment::{self, Ends, Hook};
+use super::event_queue::{EventQueue, EventReceiver};
+use super::events::JsEvent;
 use super::headers::Provider;
-use super::mailbox::{Desk, Letter, Mailbox};
 use super::retry::Predicate;
 use super::schemas::Schemas;
 use super::{malformed, spawn, submit, thrown};
@@ -32,8 +33,8 @@ const MAX_RETAINED_BYTES: usize = 64 << 20;
 
 #[napi]
 pub struct NativeClient {
-    core: Arc<Core>,
-    desk: Rc<Desk>,
+    core: Arc<ClientCore>,
+    receiver: Rc<EventReceiver>,
     schemas: RefCell<Schemas>,
     last_sequence: Cell<f64>,
     scratch: Cell<submit::Scratch>,
@@ -41,22 +42,22 @@ pub struct NativeClient {
 }
 
 /// What the threads share.
-pub struct Core {
+pub struct ClientCore {
     target: String,
     config: Config,
     counters: Arc<Counters>,
     pool: Arc<Pool>,
     pins: Arc<Pins>,
-    mailbox: Arc<Mailbox>,
+    queue: Arc<EventQueue>,
     provider: Arc<Provider>,
     predicate: Arc<Predicate>,
     expected: Mutex<Option<SchemaRef>>,
-    road: Mutex<Road>,
+    lifecycle: Mutex<ClientLifecycle>,
 }
 
 /// Where the client stands on its way from made to gone.
 #[derive(Default)]
-struct Road {
+struct ClientLifecycle {
     destination: Option<Arc<dyn Destination>>,
     transmitter: Option<Arc<Transmitter>>,
     ended: bool,
@@ -81,37 +82,37 @@ impl NativeClient {
         let mut config = Config::from_json(&options).map_err(|error| thrown(&error))?;
         destination::validate(&target, &config).map_err(|error| thrown(&error))?;
         // SAFETY: both are arguments of the call under way, on the JavaScript thread.
-        let desk = unsafe { Desk::open(env.raw(), on_events.raw())? };
-        let mailbox = desk.mailbox().clone();
-        let letters = mailbox.clone();
-        let provider = Provider::new(mailbox.clone());
+        let receiver = unsafe { EventReceiver::open(env.raw(), on_events.raw())? };
+        let queue = receiver.queue().clone();
+        let released = queue.clone();
+        let provider = Provider::new(queue.clone());
         if config.headers_asked {
             config.header_provider = Some(provider.clone());
         }
-        let predicate = Predicate::new(mailbox.clone());
+        let predicate = Predicate::new(queue.clone());
         if config.retry.asked {
             config.retry.predicate = Some(predicate.clone());
         }
-        let core = Arc::new(Core {
+        let core = Arc::new(ClientCore {
             target,
             counters: Arc::default(),
             pool: Pool::new(MAX_RETAINED_BYTES),
             pins: Pins::new(
                 config.inflight.max_pinned_bytes,
-                Box::new(move |id, bytes| letters.pin_released(id, bytes)),
+                Box::new(move |id, bytes| released.pin_released(id, bytes)),
             ),
             config,
-            mailbox,
+            queue,
             provider,
             predicate,
             expected: Mutex::default(),
-            road: Mutex::default(),
+            lifecycle: Mutex::default(),
         });
         // SAFETY: the JavaScript thread, in a call.
         let hook = unsafe { environment::watch(env.raw(), core.clone()) };
         Ok(NativeClient {
             core,
-            desk,
+            receiver,
             schemas: RefCell::default(),
             last_sequence: Cell::new(0.0),
             scratch: Cell::default(),
@@ -140,7 +141,7 @@ impl NativeClient {
     #[napi(catch_unwind)]
     pub fn check(&self, env: Env, operation: f64) {
         let reply = self.operation(env, operation);
-        let destination = self.core.road().destination.clone();
+        let destination = self.core.lifecycle().destination.clone();
         spawn(async move {
             match destination {
                 Some(destination) => reply.answer(destination.check().await),
@@ -160,7 +161,7 @@ impl NativeClient {
     /// After an event *more*, in a later turn of the event loop: the rest of what is to be told.
     #[napi(catch_unwind)]
     pub fn resume(&self) {
-        self.desk.mailbox().resume();
+        self.receiver.queue().resume();
     }
 
     /// Answered when everything admitted before is settled.
@@ -184,7 +185,7 @@ impl NativeClient {
                 // JavaScript tells those who wait by itself: it knows all of them.
                 let void = transmitter.turn_away_waiting();
                 // SAFETY: the JavaScript thread, in a call.
-                unsafe { self.desk.fulfil(env.raw(), void) };
+                unsafe { self.receiver.fulfil(env.raw(), void) };
                 transmitter.close(deadline, reply);
             }
             Err(_) => reply.answer(Ok(())),
@@ -198,7 +199,7 @@ impl NativeClient {
             return;
         }
         // SAFETY: the JavaScript thread, in a call.
-        unsafe { self.desk.close(env.raw()) };
+        unsafe { self.receiver.close(env.raw()) };
         // A deadline may have passed while memory was read: then the hook still has to wait for it.
         if self.core.pins.count() == 0
             && let Some(hook) = self.hook.take()
@@ -244,7 +245,7 @@ impl NativeClient {
     ) -> napi::Result<f64> {
         let transmitter = self.core.transmitter().map_err(|error| thrown(&error))?;
         let schemas = self.schemas.borrow();
-        self.handover(env, &schemas)
+        self.call_reader(env, &schemas)
             .run(&transmitter, call, buffers.raw())
             .map_err(|error| thrown(&error))
     }
@@ -261,13 +262,13 @@ impl NativeClient {
         computed: bool,
     ) -> napi::Result<Vec<Uint8Array>> {
         let schemas = self.schemas.borrow();
-        let handover = self.handover(env, &schemas);
+        let call_reader = self.call_reader(env, &schemas);
         let payload = if computed {
             PayloadUse::Computed
         } else {
             PayloadUse::Moved
         };
-        let streams = handover
+        let streams = call_reader
             .echo(call, buffers.raw(), payload)
             .map_err(|error| thrown(&error))?;
         Ok(streams.into_iter().map(Uint8Array::from).collect())
@@ -282,7 +283,7 @@ impl NativeClient {
         let found = transmitter.cancel(ticket as u64);
         if found {
             // SAFETY: the JavaScript thread, in a call.
-            unsafe { self.desk.fulfil(env.raw(), 1) };
+            unsafe { self.receiver.fulfil(env.raw(), 1) };
         }
         found
     }
@@ -378,10 +379,10 @@ impl NativeClient {
         .to_string()
     }
 
-    fn handover<'a>(&'a self, env: Env, schemas: &'a Schemas) -> submit::Handover<'a> {
-        submit::Handover {
+    fn call_reader<'a>(&'a self, env: Env, schemas: &'a Schemas) -> submit::CallReader<'a> {
+        submit::CallReader {
             env: env.raw(),
-            desk: &self.desk,
+            receiver: &self.receiver,
             pins: &self.core.pins,
             pool: &self.core.pool,
             schemas,
@@ -394,10 +395,10 @@ impl NativeClient {
     /// An operation that JavaScript waits for; the reply posts its answer.
     fn operation(&self, env: Env, operation: f64) -> Reply {
         // SAFETY: the JavaScript thread, in a call.
-        unsafe { self.desk.expect(env.raw(), 1) };
-        let mailbox = self.core.mailbox.clone();
+        unsafe { self.receiver.expect(env.raw(), 1) };
+        let queue = self.core.queue.clone();
         Reply::new(move |result| {
-            mailbox.post(Letter::Answered {
+            queue.post(JsEvent::Answered {
                 operation,
                 error: result.err(),
             });
@@ -405,16 +406,16 @@ impl NativeClient {
     }
 }
 
-impl Core {
+impl ClientCore {
     async fn open(&self) -> Result<()> {
         let destination = destination::connect(&self.target, &self.config).await?;
-        let mailbox = self.mailbox.clone();
+        let queue = self.queue.clone();
         let transmitter = Arc::new(Transmitter::start(
             destination.clone(),
             &self.config,
             self.pool.clone(),
             self.counters.clone(),
-            Arc::new(move |event: Event| mailbox.post(Letter::Transmitter(event))),
+            Arc::new(move |event: Event| queue.post(JsEvent::Transmitter(event))),
         ));
         let expected = self
             .expected
@@ -431,15 +432,15 @@ impl Core {
             );
             receiver.await.unwrap_or_else(|_| Err(not_open()))?;
         }
-        let mut road = self.road();
-        if road.ended {
+        let mut lifecycle = self.lifecycle();
+        if lifecycle.ended {
             return Err(Error::new(
                 Code::Closed,
                 "the client was closed while it was opened",
             ));
         }
-        road.destination = Some(destination);
-        road.transmitter = Some(transmitter);
+        lifecycle.destination = Some(destination);
+        lifecycle.transmitter = Some(transmitter);
         Ok(())
     }
 
@@ -447,9 +448,12 @@ impl Core {
     /// the one that ended it.
     fn end_within(&self, limit: Duration) -> bool {
         let (first, transmitter) = {
-            let mut road = self.road();
-            road.destination = None;
-            (!std::mem::replace(&mut road.ended, true), road.transmitter.take())
+            let mut lifecycle = self.lifecycle();
+            lifecycle.destination = None;
+            (
+                !std::mem::replace(&mut lifecycle.ended, true),
+                lifecycle.transmitter.take(),
+            )
         };
         if let Some(transmitter) = transmitter {
             transmitter.terminate();
@@ -463,15 +467,15 @@ impl Core {
     }
 
     fn transmitter(&self) -> Result<Arc<Transmitter>> {
-        self.road().transmitter.clone().ok_or_else(not_open)
+        self.lifecycle().transmitter.clone().ok_or_else(not_open)
     }
 
-    fn road(&self) -> std::sync::MutexGuard<'_, Road> {
-        self.road.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lifecycle(&self) -> std::sync::MutexGuard<'_, ClientLifecycle> {
+        self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ends for Core {
+impl Ends for ClientCore {
     fn end(&self) {
         self.end_within(END_LIMIT);
     }

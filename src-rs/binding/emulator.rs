@@ -13,29 +13,30 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 
 use super::environment::{self, Ends, Hook};
-use super::mailbox::{Desk, Letter, Mailbox};
+use super::event_queue::{EventQueue, EventReceiver};
+use super::events::JsEvent;
 use super::{spawn, thrown};
 use crate::emulator::{Emulator, EmulatorConfig, Fault, Observer};
 use crate::error::{Code, Error, Result};
 
 #[napi]
 pub struct NativeEmulator {
-    core: Arc<Core>,
-    desk: Rc<Desk>,
+    core: Arc<EmulatorCore>,
+    receiver: Rc<EventReceiver>,
     config: RefCell<Option<EmulatorConfig>>,
     observer: Observer,
     hook: Cell<Option<Hook>>,
 }
 
 /// What the threads share.
-struct Core {
-    mailbox: Arc<Mailbox>,
-    road: Mutex<Road>,
+struct EmulatorCore {
+    queue: Arc<EventQueue>,
+    lifecycle: Mutex<EmulatorLifecycle>,
 }
 
 /// Where the emulator stands on its way from made to gone.
 #[derive(Default)]
-struct Road {
+struct EmulatorLifecycle {
     emulator: Option<Arc<Emulator>>,
     ended: bool,
 }
@@ -57,26 +58,26 @@ impl NativeEmulator {
         let options = parsed(&options, "options").map_err(|error| thrown(&error))?;
         let config = EmulatorConfig::from_json(&options).map_err(|error| thrown(&error))?;
         // SAFETY: both are arguments of the call under way, on the JavaScript thread.
-        let desk = unsafe { Desk::open(env.raw(), on_events.raw())? };
-        let mailbox = desk.mailbox().clone();
-        let letters = mailbox.clone();
+        let receiver = unsafe { EventReceiver::open(env.raw(), on_events.raw())? };
+        let queue = receiver.queue().clone();
+        let events = queue.clone();
         let observer = match listening {
             false => Observer::default(),
             true => Observer::new(move |event| {
                 let mut told = serde_json::to_value(event).unwrap_or_else(|_| json!({}));
                 told["line"] = Value::String(event.to_string());
-                letters.post(Letter::Happened(told));
+                events.post(JsEvent::Happened(told));
             }),
         };
-        let core = Arc::new(Core {
-            mailbox,
-            road: Mutex::default(),
+        let core = Arc::new(EmulatorCore {
+            queue,
+            lifecycle: Mutex::default(),
         });
         // SAFETY: the JavaScript thread, in a call.
         let hook = unsafe { environment::watch(env.raw(), core.clone()) };
         Ok(NativeEmulator {
             core,
-            desk,
+            receiver,
             config: RefCell::new(Some(config)),
             observer,
             hook: Cell::new(Some(hook)),
@@ -98,9 +99,9 @@ impl NativeEmulator {
                 "ca": emulator.ca_pem(),
             });
             let ended = {
-                let mut road = core.road();
-                road.emulator = Some(emulator.clone());
-                road.ended
+                let mut lifecycle = core.lifecycle();
+                lifecycle.emulator = Some(emulator.clone());
+                lifecycle.ended
             };
             if ended {
                 emulator.shutdown().await?;
@@ -145,7 +146,7 @@ impl NativeEmulator {
     /// After an event *more*, in a later turn of the event loop: the rest of what is to be told.
     #[napi(catch_unwind)]
     pub fn resume(&self) {
-        self.desk.mailbox().resume();
+        self.receiver.queue().resume();
     }
 
     /// After `close` was replied to, or `start` failed: lets go of the event callback.
@@ -155,7 +156,7 @@ impl NativeEmulator {
         self.core.end();
         // SAFETY: the JavaScript thread, in a call; the hook was there, so it has neither run nor been taken off.
         unsafe {
-            self.desk.close(env.raw());
+            self.receiver.close(env.raw());
             environment::unwatch(env.raw(), hook);
         }
     }
@@ -163,12 +164,12 @@ impl NativeEmulator {
     /// An operation that JavaScript waits for.
     fn reply(&self, env: Env, operation: f64, work: impl Future<Output = Result<Value>> + Send + 'static) {
         // SAFETY: the JavaScript thread, in a call.
-        unsafe { self.desk.expect(env.raw(), 1) };
-        let mailbox = self.core.mailbox.clone();
+        unsafe { self.receiver.expect(env.raw(), 1) };
+        let queue = self.core.queue.clone();
         spawn(async move {
-            mailbox.post(match work.await {
-                Ok(value) => Letter::Replied { operation, value },
-                Err(error) => Letter::Answered {
+            queue.post(match work.await {
+                Ok(value) => JsEvent::Replied { operation, value },
+                Err(error) => JsEvent::Answered {
                     operation,
                     error: Some(error),
                 },
@@ -177,23 +178,23 @@ impl NativeEmulator {
     }
 }
 
-impl Core {
+impl EmulatorCore {
     fn emulator(&self) -> Result<Arc<Emulator>> {
-        let emulator = self.road().emulator.clone();
+        let emulator = self.lifecycle().emulator.clone();
         emulator.ok_or_else(|| closed("the emulator is not running"))
     }
 
-    fn road(&self) -> MutexGuard<'_, Road> {
-        self.road.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lifecycle(&self) -> MutexGuard<'_, EmulatorLifecycle> {
+        self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ends for Core {
+impl Ends for EmulatorCore {
     fn end(&self) {
         let emulator = {
-            let mut road = self.road();
-            road.ended = true;
-            road.emulator.take()
+            let mut lifecycle = self.lifecycle();
+            lifecycle.ended = true;
+            lifecycle.emulator.take()
         };
         if let Some(emulator) = emulator {
             // After `close` there is nothing left to do.

@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::mailbox::{Letter, Mailbox};
+use super::event_queue::EventQueue;
+use super::events::JsEvent;
 use super::questions::Questions;
 use crate::callbacks::{HeaderProvider, HeadersReason};
 use crate::error::{Code, Error, Result};
@@ -21,16 +22,16 @@ type Answer = Result<Vec<(String, String)>>;
 
 /// The headers function of one client.
 pub struct Provider {
-    mailbox: Arc<Mailbox>,
+    queue: Arc<EventQueue>,
     /// An attempt at opening failed for its credentials; the next one knows nothing of it but by this.
     refused: AtomicBool,
     questions: Questions<Answer>,
 }
 
 impl Provider {
-    pub fn new(mailbox: Arc<Mailbox>) -> Arc<Provider> {
+    pub fn new(queue: Arc<EventQueue>) -> Arc<Provider> {
         Arc::new(Provider {
-            mailbox,
+            queue,
             refused: AtomicBool::new(false),
             questions: Questions::default(),
         })
@@ -62,7 +63,7 @@ impl HeaderProvider for Provider {
             } else {
                 reason
             };
-            self.mailbox.post(Letter::HeadersWanted { request, reason });
+            self.queue.post(JsEvent::HeadersWanted { request, reason });
         };
         let closed = || Err(Error::new(Code::Closed, "the client is closed"));
         self.questions.ask(post).await.unwrap_or_else(closed)

@@ -8,21 +8,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::mailbox::{Letter, Mailbox};
+use super::event_queue::EventQueue;
+use super::events::JsEvent;
 use super::questions::Questions;
 use crate::callbacks::RetryPredicate;
 use crate::error::{Code, Error, Result};
 
 /// The predicate of one client.
 pub struct Predicate {
-    mailbox: Arc<Mailbox>,
+    queue: Arc<EventQueue>,
     questions: Questions<Result<bool>>,
 }
 
 impl Predicate {
-    pub fn new(mailbox: Arc<Mailbox>) -> Arc<Predicate> {
+    pub fn new(queue: Arc<EventQueue>) -> Arc<Predicate> {
         Arc::new(Predicate {
-            mailbox,
+            queue,
             questions: Questions::default(),
         })
     }
@@ -43,7 +44,7 @@ impl RetryPredicate for Predicate {
     async fn allows(&self, error: &Error) -> Result<bool> {
         let post = |request| {
             let error = error.clone();
-            self.mailbox.post(Letter::RetryAsked { request, error });
+            self.queue.post(JsEvent::RetryAsked { request, error });
         };
         let closed = || Err(Error::new(Code::Closed, "the client is closed"));
         self.questions.ask(post).await.unwrap_or_else(closed)

@@ -26,7 +26,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use napi::sys;
 
-use super::mailbox::Desk;
+use super::event_queue::EventReceiver;
 use super::malformed;
 use super::schemas::Schemas;
 use crate::error::{Code, Error, Result};
@@ -40,9 +40,9 @@ const COPY: f64 = 1.0;
 const ABSENT: f64 = 2.0;
 const IPC: f64 = -1.0;
 
-pub struct Handover<'a> {
+pub struct CallReader<'a> {
     pub env: sys::napi_env,
-    pub desk: &'a Desk,
+    pub receiver: &'a EventReceiver,
     pub pins: &'a Arc<Pins>,
     pub pool: &'a Arc<Pool>,
     pub schemas: &'a Schemas,
@@ -57,11 +57,11 @@ pub struct Scratch {
     numbers: Vec<f64>,
     elements: Vec<sys::napi_value>,
     regions: Vec<Region>,
-    deliveries: Vec<Described>,
+    deliveries: Vec<DeliveryNumbers>,
     /// Of all deliveries, one after the other.
-    batches: Vec<DescribedBatch>,
+    batches: Vec<BatchNumbers>,
     /// Of all batches, one after the other.
-    stretches: Vec<Stretch>,
+    spans: Vec<BufferSpan>,
 }
 
 impl Scratch {
@@ -69,12 +69,7 @@ impl Scratch {
     fn clear(mut self) -> Self {
         const MOST: usize = 16_384;
         let batches = self.batches.capacity().max(self.deliveries.capacity());
-        if self
-            .stretches
-            .capacity()
-            .max(batches)
-            .max(self.regions.capacity())
-            > MOST
+        if self.spans.capacity().max(batches).max(self.regions.capacity()) > MOST
             || self.numbers.capacity() > 4 * MOST
         {
             return Scratch::default();
@@ -84,7 +79,7 @@ impl Scratch {
         self.regions.clear();
         self.deliveries.clear();
         self.batches.clear();
-        self.stretches.clear();
+        self.spans.clear();
         self
     }
 }
@@ -94,27 +89,27 @@ impl Scratch {
 struct Region {
     address: *const u8,
     length: usize,
-    /// Whether any stretch of it is to be pinned.
+    /// Whether any span of it is to be pinned.
     wanted: bool,
 }
 
 /// A delivery as the numbers describe it, before any memory is touched.
-struct Described {
+struct DeliveryNumbers {
     sequence: u64,
     batch_count: usize,
 }
 
-struct DescribedBatch {
+struct BatchNumbers {
     /// `None` for IPC bytes.
     schema: Option<SchemaRef>,
     rows: Option<usize>,
     nodes: Vec<Node>,
-    stretch_count: usize,
+    span_count: usize,
 }
 
 /// Bytes within one ArrayBuffer of the call, within its bounds.
 #[derive(Clone, Copy)]
-enum Stretch {
+enum BufferSpan {
     Absent,
     Bytes {
         index: usize,
@@ -124,25 +119,25 @@ enum Stretch {
     },
 }
 
-impl Handover<'_> {
+impl CallReader<'_> {
     /// 0 if admitted, else a ticket.
     pub fn run(&self, transmitter: &Transmitter, call: &[f64], buffers: sys::napi_value) -> Result<f64> {
         let start = Instant::now();
         // SAFETY: the JavaScript thread, in a call.
-        unsafe { self.desk.tidy(self.env) };
+        unsafe { self.receiver.tidy(self.env) };
         let mut numbers = Numbers { rest: call };
         let ticket = numbers.count("ticket")?;
         let budget = numbers.count("budgetBytes")?;
         if ticket == 0 {
             if let Admit::Queued(ticket) = transmitter.request(budget)? {
                 // SAFETY: the JavaScript thread, in a call.
-                unsafe { self.desk.expect(self.env, 1) };
+                unsafe { self.receiver.expect(self.env, 1) };
                 return Ok(ticket as f64);
             }
         } else {
             let redeemed = transmitter.redeem(ticket as u64, budget);
             // SAFETY: as above. Redeemed or void, the ticket is no longer waited for.
-            unsafe { self.desk.fulfil(self.env, 1) };
+            unsafe { self.receiver.fulfil(self.env, 1) };
             redeemed?;
         }
         let deliveries = self.read(&numbers, buffers, start).and_then(|deliveries| {
@@ -161,7 +156,7 @@ impl Handover<'_> {
             self.last_sequence.set(last.sequence as f64);
         }
         // SAFETY: as above.
-        unsafe { self.desk.expect(self.env, deliveries.len()) };
+        unsafe { self.receiver.expect(self.env, deliveries.len()) };
         for delivery in deliveries {
             transmitter.deliver(delivery);
         }
@@ -214,15 +209,15 @@ impl Handover<'_> {
             regions,
             deliveries: described,
             batches,
-            stretches,
+            spans,
             ..
         } = scratch;
         let mut batches = batches.drain(..);
-        let mut stretches = stretches.iter();
+        let mut spans = spans.iter();
         let mut deliveries = Vec::with_capacity(described.len());
         for delivery in described.iter() {
             let batches = batches.by_ref().take(delivery.batch_count);
-            deliveries.push(self.take(delivery, batches, &mut stretches, regions, pin.as_ref(), start));
+            deliveries.push(self.take(delivery, batches, &mut spans, regions, pin.as_ref(), start));
         }
         // Each delivery is charged its share of what the call cost the thread.
         let handoff = start.elapsed() / u32::try_from(deliveries.len().max(1)).unwrap_or(u32::MAX);
@@ -249,7 +244,7 @@ impl Handover<'_> {
                     malformed(format!("delivery {sequence}, batch {index}: {}", error.message()))
                 })?;
             }
-            scratch.deliveries.push(Described {
+            scratch.deliveries.push(DeliveryNumbers {
                 sequence: sequence as u64,
                 batch_count,
             });
@@ -264,9 +259,9 @@ impl Handover<'_> {
         let schema_id = numbers.next("schemaId")?;
         let rows = numbers.next("rows")?;
         let node_count = numbers.count("nodeCount")?;
-        let stretch_count = numbers.count("bufferCount")?;
+        let span_count = numbers.count("bufferCount")?;
         let schema = if schema_id == IPC {
-            if node_count != 0 || stretch_count != 1 {
+            if node_count != 0 || span_count != 1 {
                 return Err(malformed("IPC bytes are one buffer and no node"));
             }
             None
@@ -294,16 +289,16 @@ impl Handover<'_> {
                 variadic: numbers.count("variadicCount")?,
             });
         }
-        for index in 0..stretch_count {
+        for index in 0..span_count {
             let place = |error: Error| malformed(format!("buffer {index}: {}", error.message()));
-            let stretch = stretch(numbers, &mut scratch.regions).map_err(place)?;
-            scratch.stretches.push(stretch);
+            let span = span(numbers, &mut scratch.regions).map_err(place)?;
+            scratch.spans.push(span);
         }
-        scratch.batches.push(DescribedBatch {
+        scratch.batches.push(BatchNumbers {
             schema,
             rows,
             nodes,
-            stretch_count,
+            span_count,
         });
         Ok(())
     }
@@ -353,21 +348,21 @@ impl Handover<'_> {
             return Ok(None);
         }
         // SAFETY: the JavaScript thread, in a call.
-        let id = unsafe { self.desk.hold(self.env, buffers) }
+        let id = unsafe { self.receiver.references().hold(self.env, buffers) }
             .map_err(|error| Error::new(Code::Internal, error.reason.clone()))?;
         let pin = self.pins.pin(id, named);
         if pin.is_none() {
             // SAFETY: as above.
-            unsafe { self.desk.let_go(self.env, id) };
+            unsafe { self.receiver.references().let_go(self.env, id) };
         }
         Ok(pin)
     }
 
     fn take(
         &self,
-        delivery: &Described,
-        batches: impl Iterator<Item = DescribedBatch>,
-        stretches: &mut slice::Iter<'_, Stretch>,
+        delivery: &DeliveryNumbers,
+        batches: impl Iterator<Item = BatchNumbers>,
+        spans: &mut slice::Iter<'_, BufferSpan>,
         regions: &[Region],
         pin: Option<&Arc<Pin>>,
         start: Instant,
@@ -376,14 +371,14 @@ impl Handover<'_> {
         let mut copied_for_limit = 0;
         let mut handoff_batches = Vec::with_capacity(delivery.batch_count);
         for batch in batches {
-            let mut buffers = Vec::with_capacity(batch.stretch_count);
-            for stretch in stretches.by_ref().take(batch.stretch_count) {
-                let Stretch::Bytes {
+            let mut buffers = Vec::with_capacity(batch.span_count);
+            for span in spans.by_ref().take(batch.span_count) {
+                let BufferSpan::Bytes {
                     index,
                     offset,
                     length,
                     pinned,
-                } = *stretch
+                } = *span
                 else {
                     buffers.push(None);
                     continue;
@@ -392,7 +387,7 @@ impl Handover<'_> {
                     buffers.push(Some(empty()));
                     continue;
                 }
-                // SAFETY: `stretch` has checked that `offset + length` is within the region.
+                // SAFETY: `span` has checked that `offset + length` is within the region.
                 let address = unsafe { regions[index].address.add(offset) };
                 let foreign = match pin {
                     // SAFETY: the pin's reference keeps the ArrayBuffer, and its bytes with it,
@@ -447,13 +442,13 @@ fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
 }
 
 /// One buffer of a batch, checked against the ArrayBuffer it names.
-fn stretch(numbers: &mut Numbers<'_>, regions: &mut [Region]) -> Result<Stretch> {
+fn span(numbers: &mut Numbers<'_>, regions: &mut [Region]) -> Result<BufferSpan> {
     let mode = numbers.next("mode")?;
     let index = numbers.count("bufferIndex")?;
     let offset = numbers.count("byteOffset")?;
     let length = numbers.count("byteLength")?;
     if mode == ABSENT {
-        return Ok(Stretch::Absent);
+        return Ok(BufferSpan::Absent);
     }
     let Some(region) = regions.get_mut(index) else {
         return Err(malformed(format!("there is no ArrayBuffer {index}")));
@@ -470,7 +465,7 @@ fn stretch(numbers: &mut Numbers<'_>, regions: &mut [Region]) -> Result<Stretch>
         _ => return Err(malformed(format!("mode {mode} is unknown"))),
     };
     region.wanted |= pinned;
-    Ok(Stretch::Bytes {
+    Ok(BufferSpan::Bytes {
         index,
         offset,
         length,
