@@ -16,7 +16,7 @@
 
 mod file;
 mod salvage;
-mod shelf;
+mod directory;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 
-use self::file::{OpenFile, Part};
+use self::file::{OpenFile, RefusedBatch};
 use crate::config::DeadLetter;
 use crate::handoff::{can_own, own};
 use crate::outcome::Rejection;
@@ -50,10 +50,10 @@ const LOST: &str = "refused rows could not be written to the dead-letter directo
 pub type Warn = Box<dyn Fn(&str, Value) + Send>;
 
 /// Where refused rows go.
-pub struct DeadLetters(Sender<Order>);
+pub struct DeadLetters(Sender<Command>);
 
 /// Refused rows of one delivery.
-pub struct Letter {
+pub struct RefusedRows {
     pub schema: SchemaRef,
     /// As many rows as there are rejections, in their order.
     pub batches: Vec<RecordBatch>,
@@ -62,9 +62,9 @@ pub struct Letter {
     pub rejections: Vec<Rejection>,
 }
 
-impl Letter {
+impl RefusedRows {
     /// The same rows in memory of their own.
-    fn owned(mut self) -> Result<Letter, file::Trouble> {
+    fn owned(mut self) -> Result<RefusedRows, file::FileError> {
         for batch in &mut self.batches {
             let columns: Result<Vec<ArrayRef>, _> = batch.columns().iter().map(owned).collect();
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -74,9 +74,9 @@ impl Letter {
     }
 }
 
-fn owned(column: &ArrayRef) -> Result<ArrayRef, file::Trouble> {
+fn owned(column: &ArrayRef) -> Result<ArrayRef, file::FileError> {
     if can_own(column.data_type()) {
-        return own(column).map_err(|error| file::Trouble::Rows(error.message().to_string()));
+        return own(column).map_err(|error| file::FileError::Rows(error.message().to_string()));
     }
     Ok(make_array(deep(&column.to_data())?))
 }
@@ -99,10 +99,10 @@ fn deep(data: &ArrayData) -> Result<ArrayData, arrow::error::ArrowError> {
         .build()
 }
 
-enum Order {
-    Keep(Letter),
+enum Command {
+    Keep(RefusedRows),
     /// Rows that cannot be kept, and why.
-    Lose(usize, file::Trouble),
+    Lose(usize, file::FileError),
     Sync(Done),
     Close(Done),
 }
@@ -129,8 +129,8 @@ impl DeadLetters {
     /// Starts the thread. The directory is made when it is needed, and what is wrong with it is said in the
     /// log: rows that cannot be kept are no reason to send none.
     pub fn open(options: DeadLetter, counters: Arc<Counters>, warn: Warn) -> DeadLetters {
-        let (orders, receiver) = channel();
-        let mut desk = Desk {
+        let (commands, receiver) = channel();
+        let mut writer = DeadLetterWriter {
             options,
             counters,
             warn,
@@ -142,32 +142,32 @@ impl DeadLetters {
         // Without a thread every order is dropped, and so answered.
         let _ = thread::Builder::new()
             .name("arrow-ingest-dead-letters".into())
-            .spawn(move || desk.run(&receiver));
-        DeadLetters(orders)
+            .spawn(move || writer.run(&receiver));
+        DeadLetters(commands)
     }
 
-    pub fn keep(&self, letter: Letter) {
-        let rows = letter.rejections.len();
-        let order = match letter.owned() {
-            Ok(letter) => Order::Keep(letter),
-            Err(trouble) => Order::Lose(rows, trouble),
+    pub fn keep(&self, refused: RefusedRows) {
+        let rows = refused.rejections.len();
+        let command = match refused.owned() {
+            Ok(refused) => Command::Keep(refused),
+            Err(error) => Command::Lose(rows, error),
         };
-        let _ = self.0.send(order);
+        let _ = self.0.send(command);
     }
 
     /// Calls back, from another thread, once all that was kept before is on the disk or has failed.
     pub fn sync(&self, done: impl FnOnce() + Send + 'static) {
-        let _ = self.0.send(Order::Sync(Done::new(done)));
+        let _ = self.0.send(Command::Sync(Done::new(done)));
     }
 
     /// The same once every file has its final name. Nothing is kept after it.
     pub fn close(&self, done: impl FnOnce() + Send + 'static) {
-        let _ = self.0.send(Order::Close(Done::new(done)));
+        let _ = self.0.send(Command::Close(Done::new(done)));
     }
 }
 
 /// What the thread works with.
-struct Desk {
+struct DeadLetterWriter {
     options: DeadLetter,
     counters: Arc<Counters>,
     warn: Warn,
@@ -181,23 +181,23 @@ struct Desk {
     stranded: Vec<(PathBuf, u64)>,
 }
 
-impl Desk {
-    fn run(&mut self, orders: &Receiver<Order>) {
-        self.guarded("looking through the dead-letter directory", |desk| {
-            if let Err(error) = desk.begin() {
-                desk.complain("the dead-letter directory cannot be used", &error);
+impl DeadLetterWriter {
+    fn run(&mut self, commands: &Receiver<Command>) {
+        self.guarded("looking through the dead-letter directory", |writer| {
+            if let Err(error) = writer.begin() {
+                writer.complain("the dead-letter directory cannot be used", &error);
             }
         });
         loop {
             let first = match (self.open.is_empty(), self.stranded.is_empty()) {
-                (true, true) => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                (true, false) => orders.recv_timeout(RESPITE),
-                (false, _) => orders.recv_timeout(IDLE),
+                (true, true) => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (true, false) => commands.recv_timeout(RESPITE),
+                (false, _) => commands.recv_timeout(IDLE),
             };
             let first = match first {
-                Ok(order) => order,
+                Ok(command) => command,
                 Err(end) => {
-                    self.guarded("closing dead letters", |desk| desk.seal(0));
+                    self.guarded("closing dead letters", |writer| writer.seal(0));
                     match end {
                         RecvTimeoutError::Timeout => continue,
                         RecvTimeoutError::Disconnected => return,
@@ -207,15 +207,15 @@ impl Desk {
             let mut waiting = Vec::new();
             let mut closing = false;
             // All that is there shares one sync.
-            for order in std::iter::once(first).chain(orders.try_iter()) {
-                match order {
-                    Order::Keep(letter) => self.keep_guarded(&letter),
-                    Order::Lose(rows, trouble) => {
+            for command in std::iter::once(first).chain(commands.try_iter()) {
+                match command {
+                    Command::Keep(refused) => self.keep_guarded(&refused),
+                    Command::Lose(rows, error) => {
                         self.failed += rows;
-                        self.complain(LOST, &trouble);
+                        self.complain(LOST, &error);
                     }
-                    Order::Sync(done) => waiting.push(done),
-                    Order::Close(done) => {
+                    Command::Sync(done) => waiting.push(done),
+                    Command::Close(done) => {
                         waiting.push(done);
                         closing = true;
                     }
@@ -226,9 +226,9 @@ impl Desk {
             } else {
                 self.options.max_file_bytes as u64
             };
-            self.guarded("syncing dead letters", |desk| {
-                desk.sync();
-                desk.seal(least);
+            self.guarded("syncing dead letters", |writer| {
+                writer.sync();
+                writer.seal(least);
             });
             drop(waiting);
             if closing {
@@ -238,7 +238,7 @@ impl Desk {
     }
 
     /// A fault of ours, or of a library, costs what was being done and nothing that comes later.
-    fn guarded(&mut self, what: &str, work: impl FnOnce(&mut Desk)) -> bool {
+    fn guarded(&mut self, what: &str, work: impl FnOnce(&mut DeadLetterWriter)) -> bool {
         let done = catch_unwind(AssertUnwindSafe(|| work(self))).is_ok();
         if !done {
             self.complain("a fault while keeping refused rows was contained", &what);
@@ -287,25 +287,25 @@ impl Desk {
         }
     }
 
-    fn keep_guarded(&mut self, letter: &Letter) {
+    fn keep_guarded(&mut self, refused: &RefusedRows) {
         let counted = self.unsynced + self.failed;
-        if self.guarded("writing refused rows", |desk| desk.keep(letter)) {
+        if self.guarded("writing refused rows", |writer| writer.keep(refused)) {
             return;
         }
         // The file may be in any state.
-        if let Some(file) = self.take(&letter.schema) {
+        if let Some(file) = self.take(&refused.schema) {
             self.abandon(file);
         }
         let of_letter = (self.unsynced + self.failed).saturating_sub(counted);
-        self.failed += letter.rejections.len().saturating_sub(of_letter);
+        self.failed += refused.rejections.len().saturating_sub(of_letter);
     }
 
-    fn keep(&mut self, letter: &Letter) {
-        for part in letter.parts() {
+    fn keep(&mut self, refused: &RefusedRows) {
+        for part in refused.parts() {
             let rows = part.rejections.len();
             let result = self.append(&part).or_else(|_| {
                 // A file takes one dictionary per column: another one begins another file.
-                if let Some(file) = self.take(&letter.schema) {
+                if let Some(file) = self.take(&refused.schema) {
                     self.finish(file);
                 }
                 self.append(&part)
@@ -313,7 +313,7 @@ impl Desk {
             match result {
                 Ok(()) => self.unsynced += rows,
                 Err(error) => {
-                    if let Some(file) = self.take(&letter.schema) {
+                    if let Some(file) = self.take(&refused.schema) {
                         self.abandon(file);
                     }
                     self.failed += rows;
@@ -338,12 +338,12 @@ impl Desk {
                     self.finish(oldest);
                 }
                 file::make_directory(&self.options.directory)?;
-                let file = OpenFile::create(&self.options.directory, letter.schema.clone())?;
+                let file = OpenFile::create(&self.options.directory, refused.schema.clone())?;
                 self.open.push(file);
                 self.open.len() - 1
             }
         };
-        self.open[index].append(letter, SystemTime::now())
+        self.open[index].append(refused, SystemTime::now())
     }
 
     fn sync(&mut self) {
@@ -425,7 +425,7 @@ impl Desk {
 
     /// Removes what is too much.
     fn tidy(&mut self) {
-        match shelf::tidy(&self.options, SystemTime::now()) {
+        match directory::tidy(&self.options, SystemTime::now()) {
             Ok(removed) => {
                 for path in removed {
                     self.counters.dead_letter_files_removed.add(1);
@@ -450,14 +450,14 @@ impl Desk {
 ///
 /// # Errors
 /// What the file system says.
-pub fn list(directory: &Path) -> std::io::Result<Vec<shelf::Entry>> {
-    shelf::list(directory)
+pub fn list(directory: &Path) -> std::io::Result<Vec<directory::Entry>> {
+    directory::list(directory)
 }
 
 /// The rows of a file, with the columns that say why.
 ///
 /// # Errors
 /// What the file system or the Arrow reader says.
-pub fn read(path: &Path) -> Result<Vec<RecordBatch>, file::Trouble> {
+pub fn read(path: &Path) -> Result<Vec<RecordBatch>, file::FileError> {
     file::read(path)
 }

@@ -28,7 +28,7 @@ use arrow::ipc::{Block, FooterBuilder};
 use flatbuffers::FlatBufferBuilder;
 use uuid::Uuid;
 
-use super::Letter;
+use super::RefusedRows;
 use crate::outcome::Rejection;
 
 /// How names begin, and end once the file is whole.
@@ -53,37 +53,37 @@ const BLOCK: u64 = size_of::<Block>() as u64;
 
 /// What can go wrong with a file.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum FileError {
     Disk(io::Error),
     Arrow(ArrowError),
     /// The rows could not be read any more when they were to be kept.
     Rows(String),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
-        Trouble::Disk(error)
+        FileError::Disk(error)
     }
 }
 
-impl From<ArrowError> for Trouble {
+impl From<ArrowError> for FileError {
     fn from(error: ArrowError) -> Self {
-        Trouble::Arrow(error)
+        FileError::Arrow(error)
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Disk(error) => error.fmt(f),
-            Trouble::Arrow(error) => error.fmt(f),
-            Trouble::Rows(text) => f.write_str(text),
+            FileError::Disk(error) => error.fmt(f),
+            FileError::Arrow(error) => error.fmt(f),
+            FileError::Rows(text) => f.write_str(text),
         }
     }
 }
 
 /// Refused rows that are written at once.
-pub struct Part<'l> {
+pub struct RefusedBatch<'l> {
     pub schema: &'l SchemaRef,
     pub sequence: u64,
     pub rejections: &'l [Rejection],
@@ -97,9 +97,9 @@ fn dictionaries(schema: &Schema) -> u64 {
     fields.iter().filter(is_one).count() as u64
 }
 
-impl Letter {
+impl RefusedRows {
     /// One batch where that can be made, else as they are: some types cannot be put together.
-    pub fn parts(&self) -> Vec<Part<'_>> {
+    pub fn parts(&self) -> Vec<RefusedBatch<'_>> {
         let batches = match concat_batches(&self.schema, &self.batches) {
             Ok(batch) => vec![batch],
             Err(_) => self.batches.clone(),
@@ -134,7 +134,7 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    pub fn create(directory: &Path, schema: SchemaRef) -> Result<OpenFile, Trouble> {
+    pub fn create(directory: &Path, schema: SchemaRef) -> Result<OpenFile, FileError> {
         let extended = extended(&schema);
         let footer = ending(&extended, &[], &[]).len() as u64 + dictionaries(&extended) * BLOCK;
         let (file, path) = create(directory)?;
@@ -207,7 +207,7 @@ impl OpenFile {
         Ok(())
     }
 
-    pub fn sync(&mut self) -> Result<(), Trouble> {
+    pub fn sync(&mut self) -> Result<(), FileError> {
         self.writer.flush()?;
         let mut file = self.writer.get_ref().get_ref();
         let end = file.stream_position()?;
@@ -234,7 +234,7 @@ impl OpenFile {
     }
 
     /// Gives it its final name, if there is anything in it.
-    pub fn finish(mut self) -> Result<(), Trouble> {
+    pub fn finish(mut self) -> Result<(), FileError> {
         if self.bytes == 0 && self.unsynced_rows == 0 {
             self.give_up();
             return Ok(());
@@ -272,7 +272,7 @@ pub fn ending(schema: &Schema, dictionaries: &[Block], batches: &[Block]) -> Vec
     bytes
 }
 
-fn writer(file: File, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, Trouble> {
+fn writer(file: File, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, FileError> {
     let options = IpcWriteOptions::try_new(MARK.len(), false, MetadataVersion::V5)?;
     Ok(FileWriter::try_new_with_options(
         BufWriter::new(file),
@@ -353,7 +353,7 @@ pub fn is_ours(path: &Path, end: &str) -> bool {
 }
 
 /// Gives a file its final name.
-pub fn rename(part: &Path) -> Result<(), Trouble> {
+pub fn rename(part: &Path) -> Result<(), FileError> {
     Ok(rename_to(part, FINAL).map(drop)?)
 }
 
@@ -412,7 +412,7 @@ pub fn left_behind(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-pub fn read(path: &Path) -> Result<Vec<RecordBatch>, Trouble> {
+pub fn read(path: &Path) -> Result<Vec<RecordBatch>, FileError> {
     let reader = FileReader::try_new(BufReader::new(File::open(path)?), None)?;
     Ok(reader.collect::<Result<_, _>>()?)
 }

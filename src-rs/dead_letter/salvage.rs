@@ -23,7 +23,7 @@ use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::{Block, Message, MessageHeader, MetadataVersion, root_as_message};
 
-use super::file::{ADDED, DAMAGED, MARK, PREFIX_KEY, Trouble, create, ending, extended, rename, rename_to};
+use super::file::{ADDED, DAMAGED, MARK, PREFIX_KEY, FileError, create, ending, extended, rename, rename_to};
 use crate::error::{Code, Error, Result};
 use crate::handoff::contained;
 
@@ -41,7 +41,7 @@ pub struct Salvaged {
 ///
 /// # Errors
 /// What the file system says; the file is as it was.
-pub fn recover(path: &Path, synced: Option<u64>) -> std::result::Result<Option<Salvaged>, Trouble> {
+pub fn recover(path: &Path, synced: Option<u64>) -> std::result::Result<Option<Salvaged>, FileError> {
     let file = match File::options().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -269,7 +269,7 @@ fn finish(mut file: &File, found: &Found) -> io::Result<()> {
 }
 
 /// Keeps the whole file out of everybody's way, and what could be read of it as a file of its own.
-fn set_aside(path: &Path, file: &File, found: &Found) -> std::result::Result<Salvaged, Trouble> {
+fn set_aside(path: &Path, file: &File, found: &Found) -> std::result::Result<Salvaged, FileError> {
     // Before the copy: a crash between the two must not lead to another one.
     let damaged = rename_to(path, DAMAGED)?;
     if found.rows > 0 {
@@ -286,7 +286,7 @@ fn set_aside(path: &Path, file: &File, found: &Found) -> std::result::Result<Sal
     })
 }
 
-fn copy(mut file: &File, found: &Found, directory: &Path) -> std::result::Result<(), Trouble> {
+fn copy(mut file: &File, found: &Found, directory: &Path) -> std::result::Result<(), FileError> {
     let (mut whole, target) = create(directory)?;
     let copied = file
         .seek(SeekFrom::Start(0))

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
 use arrow_ingest::config::{Config, DeadLetter};
-use arrow_ingest::dead_letter::{DeadLetters, Letter, list, read};
+use arrow_ingest::dead_letter::{DeadLetters, RefusedRows, list, read};
 use arrow_ingest::outcome::{Rejection, Status};
 use arrow_ingest::telemetry::Counters;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ impl Bench {
     }
 
     fn keep(&self, sequence: u64, batch: &RecordBatch) {
-        self.letters.keep(Letter {
+        self.letters.keep(RefusedRows {
             schema: batch.schema(),
             batches: vec![batch.clone()],
             sequence,
@@ -308,7 +308,7 @@ fn what_a_crash_left_is_made_whole() {
 fn what_cannot_be_written_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::new(options(folder.path(), json!({})));
-    let unwritable = |sequence| Letter {
+    let unwritable = |sequence| RefusedRows {
         schema: schema("n"),
         batches: vec![
             RecordBatch::try_from_iter([("w", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).unwrap(),
@@ -349,7 +349,7 @@ fn dictionaries_that_are_too_many_for_one_are_kept_once_each() {
         RecordBatch::try_from_iter([("d", Arc::new(column) as ArrayRef)]).unwrap()
     };
     let batches = vec![full("a"), full("b"), full("c")];
-    bench.letters.keep(Letter {
+    bench.letters.keep(RefusedRows {
         schema: batches[0].schema(),
         batches,
         sequence: 1,
@@ -373,11 +373,11 @@ fn dictionaries_that_are_too_many_for_one_are_kept_once_each() {
 fn files_of_others_are_left_alone_whatever_they_are_called() {
     let folder = tempfile::tempdir().unwrap();
     let others = [
-        "rejected-orders.arrow",
+        "rejected-commands.arrow",
         "rejected-.arrow",
-        "rejected-2024-orders.arrow",
+        "rejected-2024-commands.arrow",
         "rejected-7-.arrow",
-        "rejected-orders.arrow.part",
+        "rejected-commands.arrow.part",
     ];
     for name in others {
         fs::write(folder.path().join(name), "mine").unwrap();
@@ -593,7 +593,7 @@ fn a_fault_while_rows_are_kept_costs_those_rows_alone() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::new(options(folder.path(), json!({})));
     bench.keep(1, &batch(&schema("n"), 0..3));
-    bench.letters.keep(Letter {
+    bench.letters.keep(RefusedRows {
         schema: schema("n"),
         batches: vec![batch(&schema("n"), 0..3)],
         sequence: 2,
