@@ -450,7 +450,7 @@ impl DeadLetterWriter {
 ///
 /// # Errors
 /// What the file system says.
-pub fn list(directory: &Path) -> std::io::Result<Vec<directory::Entry>> {
+pub fn list(directory: &Path) -> std::io::Result<Vec<directory::WholeFile>> {
     directory::list(directory)
 }
 

@@ -10,14 +10,14 @@ use crate::config::DeadLetter;
 
 /// One file that is whole.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct WholeFile {
     pub path: PathBuf,
     pub bytes: u64,
     pub finished: SystemTime,
 }
 
 /// The oldest first: names begin with the time.
-pub fn list(directory: &Path) -> io::Result<Vec<Entry>> {
+pub fn list(directory: &Path) -> io::Result<Vec<WholeFile>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -27,7 +27,7 @@ pub fn list(directory: &Path) -> io::Result<Vec<Entry>> {
             && let Ok(metadata) = entry.metadata()
             && metadata.is_file()
         {
-            entries.push(Entry {
+            entries.push(WholeFile {
                 path,
                 bytes: metadata.len(),
                 finished: metadata.modified()?,
