@@ -34,7 +34,7 @@ use self::file::{OpenFile, RefusedBatch};
 use crate::config::DeadLetter;
 use crate::handoff::{can_own, own};
 use crate::outcome::Rejection;
-use crate::telemetry::Counters;
+use crate::counters::Counters;
 
 /// A file that nothing was added to for so long is closed, so that it can be read.
 const IDLE: Duration = Duration::from_secs(1);

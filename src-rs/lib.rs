@@ -18,7 +18,7 @@ pub mod error;
 pub mod file_system;
 pub mod handoff;
 pub mod outcome;
-pub mod telemetry;
+pub mod counters;
 pub mod transmitter;
 
 #[cfg(feature = "node")]

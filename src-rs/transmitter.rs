@@ -39,7 +39,7 @@ use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{HandoffBatch, Pool};
 use crate::outcome::{AdmittedDelivery, Ledger, Outcome};
-use crate::telemetry::Counters;
+use crate::counters::Counters;
 use admission::Admission;
 use engine::{Control, Engine};
 use intake::{Inbound, Intake};

@@ -17,7 +17,7 @@ use arrow_ingest::config::Config;
 use arrow_ingest::destination::{Acknowledgements, Opening, Write};
 use arrow_ingest::handoff::{ColumnBuffers, Foreign, HandoffBatch, Node, Pool};
 use arrow_ingest::outcome::Status;
-use arrow_ingest::telemetry::Counters;
+use arrow_ingest::counters::Counters;
 use arrow_ingest::transmitter::{Admit, Delivery, Event, Reply, Transmitter};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, oneshot};

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::destination::{self, Destination};
 use crate::error::{Code, Error, Result};
 use crate::handoff::{PayloadUse, Pins, Pool, decode_schema};
-use crate::telemetry::Counters;
+use crate::counters::Counters;
 use crate::transmitter::{Event, Reply, Transmitter};
 
 /// Longer than any copy of a batch takes. After it, going on is all that is left.

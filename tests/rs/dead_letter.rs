@@ -14,7 +14,7 @@ use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
 use arrow_ingest::config::{Config, DeadLetter};
 use arrow_ingest::dead_letter::{DeadLetters, RefusedRows, list, read};
 use arrow_ingest::outcome::{Rejection, Status};
-use arrow_ingest::telemetry::Counters;
+use arrow_ingest::counters::Counters;
 use serde_json::{Value, json};
 use support::rig::Rig;
 use support::scripted::{Durable, Scripted};

@@ -13,7 +13,7 @@ use arrow_ingest::destination::Destination;
 use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::Outcome;
-use arrow_ingest::telemetry::Counters;
+use arrow_ingest::counters::Counters;
 use arrow_ingest::transmitter::{Admit, Delivery, Event, Log, PayloadDigest, Reply, Transmitter};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
