@@ -6,7 +6,7 @@
 //! - A file under its final name (`.arrow`) is whole. One that is being written has another suffix
 //!   (`.arrow.part`) and is locked; what a crash left is made whole by the next client on the directory, and
 //!   what cannot be read is set aside (`.arrow.damaged`), never removed.
-//! - Nothing that a file holds or an order asks ends the thread: what panics is counted as failed, and said.
+//! - Nothing that a file holds or a command asks ends the thread: what panics is counted as failed, and said.
 //! - What the thread holds is its own copy. A disk may hang for longer than the JavaScript environment lives
 //!   whose memory the rows were lent from.
 //! - All files together stay within the bounds: the oldest go first, and the log says so.
@@ -14,9 +14,9 @@
 //! It does not decide which rows are refused, does not send anything again, and never writes anything but
 //! the rows and the destination's word on them. `specs/quarantine.md` has the layout.
 
+mod directory;
 mod file;
 mod salvage;
-mod directory;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -32,9 +32,9 @@ use serde_json::{Value, json};
 
 use self::file::{OpenFile, RefusedBatch};
 use crate::config::DeadLetter;
+use crate::counters::Counters;
 use crate::handoff::{can_own, own};
 use crate::outcome::Rejection;
-use crate::counters::Counters;
 
 /// A file that nothing was added to for so long is closed, so that it can be read.
 const IDLE: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ enum Command {
     Close(Done),
 }
 
-/// Calls back when it is dropped: an order that nobody takes any more, because the thread has ended or
+/// Calls back when it is dropped: a command that nobody takes any more, because the thread has ended or
 /// died, must not leave anybody waiting.
 struct Done(Option<Box<dyn FnOnce() + Send>>);
 
@@ -139,7 +139,7 @@ impl DeadLetters {
             unsynced: 0,
             stranded: Vec::new(),
         };
-        // Without a thread every order is dropped, and so answered.
+        // Without a thread every command is dropped, and so answered.
         let _ = thread::Builder::new()
             .name("arrow-ingest-dead-letters".into())
             .spawn(move || writer.run(&receiver));
@@ -296,8 +296,8 @@ impl DeadLetterWriter {
         if let Some(file) = self.take(&refused.schema) {
             self.abandon(file);
         }
-        let of_letter = (self.unsynced + self.failed).saturating_sub(counted);
-        self.failed += refused.rejections.len().saturating_sub(of_letter);
+        let of_file = (self.unsynced + self.failed).saturating_sub(counted);
+        self.failed += refused.rejections.len().saturating_sub(of_file);
     }
 
     fn keep(&mut self, refused: &RefusedRows) {

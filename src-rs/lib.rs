@@ -9,6 +9,7 @@
 pub mod callbacks;
 pub mod compute;
 pub mod config;
+pub mod counters;
 pub mod dead_letter;
 pub mod destination;
 pub mod disk;
@@ -18,7 +19,6 @@ pub mod error;
 pub mod file_system;
 pub mod handoff;
 pub mod outcome;
-pub mod counters;
 pub mod transmitter;
 
 #[cfg(feature = "node")]

@@ -35,11 +35,11 @@ use uuid::Uuid;
 pub use admission::Admit;
 
 use crate::config::Config;
+use crate::counters::Counters;
 use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{HandoffBatch, Pool};
 use crate::outcome::{AdmittedDelivery, Ledger, Outcome};
-use crate::counters::Counters;
 use admission::Admission;
 use engine::{Control, Engine};
 use intake::{Inbound, Intake};

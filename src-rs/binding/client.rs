@@ -19,10 +19,10 @@ use super::retry::Predicate;
 use super::schemas::Schemas;
 use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
+use crate::counters::Counters;
 use crate::destination::{self, Destination};
 use crate::error::{Code, Error, Result};
 use crate::handoff::{PayloadUse, Pins, Pool, decode_schema};
-use crate::counters::Counters;
 use crate::transmitter::{Event, Reply, Transmitter};
 
 /// Longer than any copy of a batch takes. After it, going on is all that is left.

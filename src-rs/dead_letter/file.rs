@@ -108,7 +108,7 @@ impl RefusedRows {
         let parts = batches.into_iter().map(|batch| {
             let rejections = &self.rejections[first..first + batch.num_rows()];
             first += batch.num_rows();
-            Part {
+            RefusedBatch {
                 schema: &self.schema,
                 sequence: self.sequence,
                 rejections,

@@ -23,7 +23,7 @@ use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
 use arrow::ipc::{Block, Message, MessageHeader, MetadataVersion, root_as_message};
 
-use super::file::{ADDED, DAMAGED, MARK, PREFIX_KEY, FileError, create, ending, extended, rename, rename_to};
+use super::file::{ADDED, DAMAGED, FileError, MARK, PREFIX_KEY, create, ending, extended, rename, rename_to};
 use crate::error::{Code, Error, Result};
 use crate::handoff::contained;
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
 use arrow_ingest::config::{Config, DeadLetter};
+use arrow_ingest::counters::Counters;
 use arrow_ingest::dead_letter::{DeadLetters, RefusedRows, list, read};
 use arrow_ingest::outcome::{Rejection, Status};
-use arrow_ingest::counters::Counters;
 use serde_json::{Value, json};
 use support::rig::Rig;
 use support::scripted::{Durable, Scripted};
@@ -373,11 +373,11 @@ fn dictionaries_that_are_too_many_for_one_are_kept_once_each() {
 fn files_of_others_are_left_alone_whatever_they_are_called() {
     let folder = tempfile::tempdir().unwrap();
     let others = [
-        "rejected-commands.arrow",
+        "rejected-orders.arrow",
         "rejected-.arrow",
-        "rejected-2024-commands.arrow",
+        "rejected-2024-orders.arrow",
         "rejected-7-.arrow",
-        "rejected-commands.arrow.part",
+        "rejected-orders.arrow.part",
     ];
     for name in others {
         fs::write(folder.path().join(name), "mine").unwrap();
@@ -587,7 +587,7 @@ fn a_crash_while_a_file_gets_its_end_costs_nothing() {
     }
 }
 
-/// A letter that contradicts itself is a bug of ours: it costs its own rows.
+/// Rows that contradict themselves is a bug of ours: they cost themselves only.
 #[test]
 fn a_fault_while_rows_are_kept_costs_those_rows_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -654,7 +654,7 @@ fn nobody_else_may_read_what_was_refused() {
     assert_eq!(mode(&list(&directory).unwrap()[0].path), 0o600);
 }
 
-/// What was lent may go before the disk comes round: the letters hold copies, of every kind of column.
+/// What was lent may go before the disk comes round: the refused rows are copies, of every kind of column.
 #[test]
 fn letters_hold_no_memory_that_was_lent() {
     struct Lent(Vec<u8>, mpsc::Sender<()>);

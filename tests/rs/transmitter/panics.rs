@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow_ingest::config::Config;
+use arrow_ingest::counters::Counters;
 use arrow_ingest::error::Code;
 use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::{Outcome, Status};
-use arrow_ingest::counters::Counters;
 use arrow_ingest::transmitter::{Delivery, Event, Reply, Transmitter};
 use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
