@@ -13,7 +13,7 @@ use crate::outcome::{Position, Rejection};
 
 #[derive(Debug, Default)]
 pub struct ZerobusProgress {
-    writes: VecDeque<SentWrite>,
+    writes: VecDeque<WriteProgress>,
     /// Batches acknowledged by this stream.
     pub acknowledged: u64,
     /// Batches that this stream was given.
@@ -21,7 +21,7 @@ pub struct ZerobusProgress {
 }
 
 #[derive(Debug)]
-struct SentWrite {
+struct WriteProgress {
     id: u64,
     /// In the order of their rows.
     rejections: Vec<Rejection>,
@@ -35,7 +35,7 @@ impl ZerobusProgress {
     /// A write is about to be sent as batches of so many rows each.
     pub fn begin(&mut self, id: u64, rejections: Vec<Rejection>, batches: VecDeque<usize>) {
         self.given += batches.len() as u64;
-        self.writes.push_back(SentWrite {
+        self.writes.push_back(WriteProgress {
             id,
             rejections,
             batches,
@@ -56,7 +56,7 @@ impl ZerobusProgress {
         let mut said = Vec::new();
         let position = Position::None;
         while let Some(sent) = self.writes.pop_front_if(|sent| sent.batches.is_empty()) {
-            let SentWrite { id, rejections, .. } = sent;
+            let WriteProgress { id, rejections, .. } = sent;
             if !rejections.is_empty() {
                 said.push(Acknowledgement::Refused {
                     id,
@@ -89,7 +89,7 @@ impl ZerobusProgress {
     }
 }
 
-impl SentWrite {
+impl WriteProgress {
     /// Up to where the write is settled, once `done` of the rows that were sent are durable.
     fn through(&self, done: usize) -> usize {
         let refused = self.rejections.iter().map(|rejection| rejection.row as usize);
