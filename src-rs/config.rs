@@ -20,26 +20,26 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use self::flight::{
-    BasicAuth, Dictionaries, Flight, FlightAcknowledgement, FlightDescriptor, Secret, Tls, header_fault,
+    BasicAuth, FlightDictionaries, FlightOptions, FlightAcknowledgement, FlightDescriptor, Secret, TlsOptions, header_fault,
 };
 use self::group::{Group, mistakes};
-pub use self::quarantine::{DeadLetter, Quarantine};
-pub use self::zerobus::Zerobus;
+pub use self::quarantine::{DeadLetterOptions, QuarantineOptions};
+pub use self::zerobus::ZerobusOptions;
 use crate::callbacks::{HeaderProvider, RetryPredicate};
 use crate::error::Result;
 
 /// What a client was asked to be.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub batching: Batching,
-    pub inflight: Inflight,
-    pub retry: Retry,
-    pub quarantine: Quarantine,
-    pub dead_letter: Option<DeadLetter>,
-    pub handoff: Handoff,
-    pub delta: Delta,
-    pub flight: Flight,
-    pub zerobus: Zerobus,
+    pub batching: BatchingOptions,
+    pub inflight: InflightOptions,
+    pub retry: RetryOptions,
+    pub quarantine: QuarantineOptions,
+    pub dead_letter: Option<DeadLetterOptions>,
+    pub handoff: HandoffOptions,
+    pub delta: DeltaOptions,
+    pub flight: FlightOptions,
+    pub zerobus: ZerobusOptions,
     /// Sent with every call to a server. Secret.
     pub headers: BTreeMap<String, Secret>,
     /// There is somebody to ask for more of them, whom the binding sets as `header_provider`.
@@ -48,14 +48,14 @@ pub struct Config {
     pub headers_timeout: Duration,
     /// Asked for more of them. No option: a function does not cross as one.
     pub header_provider: Option<Arc<dyn HeaderProvider>>,
-    pub tls: Tls,
+    pub tls: TlsOptions,
     /// Create the destination when it does not exist.
     pub create_if_missing: bool,
 }
 
 /// When a write is full.
 #[derive(Debug, Clone)]
-pub struct Batching {
+pub struct BatchingOptions {
     pub max_rows: usize,
     pub max_bytes: usize,
     /// How long rows may wait for company.
@@ -64,7 +64,7 @@ pub struct Batching {
 
 /// What may be under way at once.
 #[derive(Debug, Clone)]
-pub struct Inflight {
+pub struct InflightOptions {
     /// Bytes admitted and not settled.
     pub max_bytes: usize,
     /// Bytes of JavaScript memory held, by distinct buffer; beyond it batches are copied.
@@ -74,7 +74,7 @@ pub struct Inflight {
 }
 
 #[derive(Debug, Clone)]
-pub struct Retry {
+pub struct RetryOptions {
     /// Tries of one write, the first included.
     pub attempts: u32,
     pub base_delay: Duration,
@@ -98,7 +98,7 @@ pub enum OnExhausted {
 }
 
 #[derive(Debug, Clone)]
-pub struct Handoff {
+pub struct HandoffOptions {
     pub mode: HandoffMode,
     /// For development: digest pinned payload at handoff and again at settlement.
     pub verify_payload: bool,
@@ -113,7 +113,7 @@ pub enum HandoffMode {
 }
 
 #[derive(Clone)]
-pub struct Delta {
+pub struct DeltaOptions {
     pub partition_by: Vec<String>,
     pub compression: Compression,
     pub target_file_size: usize,
@@ -124,7 +124,7 @@ pub struct Delta {
 }
 
 /// Without the values of `storage`: a config in a log must not be a leak.
-impl fmt::Debug for Delta {
+impl fmt::Debug for DeltaOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delta")
             .field("partition_by", &self.partition_by)
@@ -179,7 +179,7 @@ fn read(mut root: Group<'_>) -> Config {
     });
     let inflight = root.group("inflight", |group| {
         let max_bytes = group.bytes("maxBytes", 256 << 20, 1);
-        Inflight {
+        InflightOptions {
             max_bytes,
             max_pinned_bytes: group.bytes("maxPinnedBytes", max_bytes.saturating_mul(4), 0),
             max_writes: group.count("maxWrites", 1_024, 1),
@@ -195,7 +195,7 @@ fn read(mut root: Group<'_>) -> Config {
         if patience.is_zero() {
             group.issue("whenTimeout", "leaves no time for an answer".into(), None);
         }
-        Retry {
+        RetryOptions {
             asked: group.flag("when", false),
             patience,
             predicate: None,
@@ -218,7 +218,7 @@ fn read(mut root: Group<'_>) -> Config {
     ];
     // `handoff: "copy"` is short for `handoff: { mode: "copy" }`.
     let handoff = if root.holds_string("handoff") {
-        Handoff {
+        HandoffOptions {
             mode: root.choice("handoff", HandoffMode::Auto, &MODES),
             verify_payload: false,
         }
@@ -252,7 +252,7 @@ fn read(mut root: Group<'_>) -> Config {
     let quarantine = quarantine::read(&mut root);
     let dead_letter = quarantine::read_dead_letter(&mut root);
     let flight = root.group("flight", flight::read);
-    let flight::Headers {
+    let flight::HeadersOptions {
         given: headers,
         asked: headers_asked,
         timeout: headers_timeout,

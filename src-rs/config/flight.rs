@@ -11,7 +11,7 @@ use super::Compression;
 use super::group::Group;
 
 #[derive(Debug, Clone)]
-pub struct Flight {
+pub struct FlightOptions {
     pub acknowledgement: FlightAcknowledgement,
     /// Streams in parallel; order is kept within each.
     pub streams: usize,
@@ -30,7 +30,7 @@ pub struct Flight {
     pub connect_timeout: Duration,
     /// How long the server may leave unanswered what it owes an answer to.
     pub acknowledgement_timeout: Duration,
-    pub dictionaries: Dictionaries,
+    pub dictionaries: FlightDictionaries,
     pub auth: Option<BasicAuth>,
 }
 
@@ -53,7 +53,7 @@ pub enum FlightDescriptor {
 
 /// What becomes of dictionary-encoded columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dictionaries {
+pub enum FlightDictionaries {
     /// They are sent as plain values.
     Hydrate,
     /// They are sent as dictionary batches.
@@ -68,7 +68,7 @@ pub struct BasicAuth {
 
 /// PEM text, or the path of a file that holds it.
 #[derive(Debug, Clone, Default)]
-pub struct Tls {
+pub struct TlsOptions {
     pub ca: Option<String>,
     pub cert: Option<String>,
     pub key: Option<Secret>,
@@ -76,7 +76,7 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
-impl Tls {
+impl TlsOptions {
     pub fn is_given(&self) -> bool {
         self.ca.is_some() || self.cert.is_some() || self.key.is_some() || self.server_name.is_some()
     }
@@ -102,7 +102,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-pub(super) fn read(group: &mut Group<'_>) -> Flight {
+pub(super) fn read(group: &mut Group<'_>) -> FlightOptions {
     const ACKNOWLEDGEMENTS: [(&str, FlightAcknowledgement); 3] = [
         ("stream", FlightAcknowledgement::Stream),
         ("part", FlightAcknowledgement::Part),
@@ -113,7 +113,7 @@ pub(super) fn read(group: &mut Group<'_>) -> Flight {
         ("lz4", Compression::Lz4),
         ("zstd", Compression::Zstd),
     ];
-    Flight {
+    FlightOptions {
         acknowledgement: group.choice(
             "acknowledgement",
             FlightAcknowledgement::Stream,
@@ -132,8 +132,8 @@ pub(super) fn read(group: &mut Group<'_>) -> Flight {
         acknowledgement_timeout: patience(group, "acknowledgementTimeout", Duration::from_secs(300)),
         dictionaries: group.choice(
             "dictionaries",
-            Dictionaries::Hydrate,
-            &[("hydrate", Dictionaries::Hydrate), ("keep", Dictionaries::Keep)],
+            FlightDictionaries::Hydrate,
+            &[("hydrate", FlightDictionaries::Hydrate), ("keep", FlightDictionaries::Keep)],
         ),
         auth: auth(group),
     }
@@ -149,14 +149,14 @@ pub(super) fn patience(group: &mut Group<'_>, name: &'static str, default: Durat
 }
 
 /// What `headers` says: names and values, or that somebody is to be asked.
-pub(super) struct Headers {
+pub(super) struct HeadersOptions {
     pub given: BTreeMap<String, Secret>,
     pub asked: bool,
     pub timeout: Duration,
 }
 
-pub(super) fn read_headers(root: &mut Group<'_>) -> Headers {
-    let mut headers = Headers {
+pub(super) fn read_headers(root: &mut Group<'_>) -> HeadersOptions {
+    let mut headers = HeadersOptions {
         given: BTreeMap::new(),
         asked: false,
         timeout: Duration::from_secs(10),
@@ -220,8 +220,8 @@ pub fn header_fault(name: &str, value: &str) -> Option<&'static str> {
     })
 }
 
-pub(super) fn read_tls(group: &mut Group<'_>) -> Tls {
-    let tls = Tls {
+pub(super) fn read_tls(group: &mut Group<'_>) -> TlsOptions {
+    let tls = TlsOptions {
         ca: group.text("ca"),
         cert: group.text("cert"),
         key: group.text("key").map(Secret),

@@ -7,7 +7,7 @@ use super::group::Group;
 
 /// How rows that make a destination refuse a write are looked for.
 #[derive(Debug, Clone)]
-pub struct Quarantine {
+pub struct QuarantineOptions {
     /// Without it a refused write fails as a whole.
     pub enabled: bool,
     /// Refusals that may be spent on the rows of one delivery.
@@ -18,7 +18,7 @@ pub struct Quarantine {
 
 /// Where refused rows are kept.
 #[derive(Debug, Clone)]
-pub struct DeadLetter {
+pub struct DeadLetterOptions {
     pub directory: PathBuf,
     /// A file is closed once it has grown to this.
     pub max_file_bytes: usize,
@@ -29,9 +29,9 @@ pub struct DeadLetter {
     pub max_age: Option<Duration>,
 }
 
-impl Default for Quarantine {
+impl Default for QuarantineOptions {
     fn default() -> Self {
-        Quarantine {
+        QuarantineOptions {
             enabled: true,
             max_attempts: 1_000,
             deadline: Duration::from_secs(60),
@@ -40,17 +40,17 @@ impl Default for Quarantine {
 }
 
 /// `quarantine: false` is short for `quarantine: { enabled: false }`.
-pub(super) fn read(root: &mut Group<'_>) -> Quarantine {
-    let default = Quarantine::default();
+pub(super) fn read(root: &mut Group<'_>) -> QuarantineOptions {
+    let default = QuarantineOptions::default();
     if root.holds_flag("quarantine") {
-        return Quarantine {
+        return QuarantineOptions {
             enabled: root.flag("quarantine", default.enabled),
             ..default
         };
     }
     root.group("quarantine", |group| {
         let attempts = group.count("maxAttempts", default.max_attempts as usize, 1);
-        Quarantine {
+        QuarantineOptions {
             enabled: group.flag("enabled", default.enabled),
             max_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             deadline: group.duration("deadline", default.deadline),
@@ -58,7 +58,7 @@ pub(super) fn read(root: &mut Group<'_>) -> Quarantine {
     })
 }
 
-pub(super) fn read_dead_letter(root: &mut Group<'_>) -> Option<DeadLetter> {
+pub(super) fn read_dead_letter(root: &mut Group<'_>) -> Option<DeadLetterOptions> {
     if !root.holds("deadLetter") {
         root.value("deadLetter");
         return None;
@@ -75,7 +75,7 @@ pub(super) fn read_dead_letter(root: &mut Group<'_>) -> Option<DeadLetter> {
         }
         let aged = group.holds("maxAge");
         let max_age = group.duration("maxAge", Duration::ZERO);
-        Some(DeadLetter {
+        Some(DeadLetterOptions {
             directory: PathBuf::from(directory),
             max_file_bytes,
             max_bytes,

@@ -9,7 +9,7 @@ use super::group::Group;
 use super::{Compression, Secret};
 
 #[derive(Debug, Clone)]
-pub struct Zerobus {
+pub struct ZerobusOptions {
     /// Where tokens and the tables' schemas are. Of `http` and `https` only.
     pub unity_catalog_url: Option<String>,
     pub client_id: Option<String>,
@@ -28,8 +28,8 @@ pub struct Zerobus {
     pub atomic_refusals: bool,
 }
 
-pub(super) fn read(group: &mut Group<'_>) -> Zerobus {
-    Zerobus {
+pub(super) fn read(group: &mut Group<'_>) -> ZerobusOptions {
+    ZerobusOptions {
         unity_catalog_url: group.text("unityCatalogUrl"),
         client_id: group.text("clientId"),
         client_secret: group.text("clientSecret").map(Secret::new),
