@@ -31,7 +31,7 @@ use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 
 use self::file::{OpenFile, RefusedBatch};
-use crate::config::DeadLetter;
+use crate::config::DeadLetterOptions;
 use crate::counters::Counters;
 use crate::handoff::{can_own, own};
 use crate::outcome::Rejection;
@@ -128,7 +128,7 @@ impl Drop for Done {
 impl DeadLetters {
     /// Starts the thread. The directory is made when it is needed, and what is wrong with it is said in the
     /// log: rows that cannot be kept are no reason to send none.
-    pub fn open(options: DeadLetter, counters: Arc<Counters>, warn: Warn) -> DeadLetters {
+    pub fn open(options: DeadLetterOptions, counters: Arc<Counters>, warn: Warn) -> DeadLetters {
         let (commands, receiver) = channel();
         let mut writer = DeadLetterWriter {
             options,
@@ -168,7 +168,7 @@ impl DeadLetters {
 
 /// What the thread works with.
 struct DeadLetterWriter {
-    options: DeadLetter,
+    options: DeadLetterOptions,
     counters: Arc<Counters>,
     warn: Warn,
     /// The most recently opened last.

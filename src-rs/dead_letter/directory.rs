@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::file::{FINAL, is_ours};
-use crate::config::DeadLetter;
+use crate::config::DeadLetterOptions;
 
 /// One file that is whole.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub fn list(directory: &Path) -> io::Result<Vec<WholeFile>> {
 
 /// Removes the oldest files until the rest is within bounds, and those that are too old. The newest file
 /// stays, however large. Returns what was removed.
-pub fn tidy(options: &DeadLetter, now: SystemTime) -> io::Result<Vec<PathBuf>> {
+pub fn tidy(options: &DeadLetterOptions, now: SystemTime) -> io::Result<Vec<PathBuf>> {
     let entries = list(&options.directory)?;
     let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
     let mut files = entries.len();

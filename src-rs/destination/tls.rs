@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tonic::transport::{ClientTlsConfig, Identity};
 
-use crate::config::Tls;
+use crate::config::TlsOptions;
 use crate::error::{Code, Error, Result};
 
 /// What gRPC is spoken in.
@@ -39,7 +39,7 @@ struct Own {
 impl Material {
     /// # Errors
     /// `CONFIG_INVALID` for what is no PEM, holds nothing of its kind, or does not fit together.
-    pub fn read(options: &Tls) -> Result<Material> {
+    pub fn read(options: &TlsOptions) -> Result<Material> {
         super::install_crypto();
         let authorities = match &options.ca {
             Some(ca) => Some(certificates(&pem(ca, "tls.ca")?, "tls.ca")?),

@@ -29,7 +29,7 @@ use super::batch_slice::SMALL_BYTES;
 use super::clock::{now, until};
 use super::{Delivery, Reply};
 use crate::compute;
-use crate::config::Batching;
+use crate::config::BatchingOptions;
 use crate::destination::Destination;
 use crate::error::{Code, Error};
 use crate::handoff::{HandoffBatch, Pool};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
-use arrow_ingest::config::{Config, DeadLetter};
+use arrow_ingest::config::{Config, DeadLetterOptions};
 use arrow_ingest::counters::Counters;
 use arrow_ingest::dead_letter::{DeadLetters, RefusedRows, list, read};
 use arrow_ingest::outcome::{Rejection, Status};
@@ -22,7 +22,7 @@ use support::{batch, schema, values};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn options(directory: &Path, mut more: Value) -> DeadLetter {
+fn options(directory: &Path, mut more: Value) -> DeadLetterOptions {
     more["directory"] = json!(directory.to_str().unwrap());
     let config = Config::from_json(&json!({ "deadLetter": more })).unwrap();
     config.dead_letter.unwrap()
@@ -36,7 +36,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(options: DeadLetter) -> Bench {
+    fn new(options: DeadLetterOptions) -> Bench {
         let counters: Arc<Counters> = Arc::default();
         let said: Arc<Mutex<Vec<String>>> = Arc::default();
         let ears = said.clone();

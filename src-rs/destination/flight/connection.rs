@@ -27,7 +27,7 @@ use super::dial::{Dial, Greeting};
 use super::farewell::Farewell;
 use super::status::{self, Secrets};
 use super::target::ServerAddress;
-use crate::config::{BasicAuth, Config, Secret, Tls};
+use crate::config::{BasicAuth, Config, Secret, TlsOptions};
 use crate::destination::tls;
 use crate::error::{Code, Error, Result};
 
@@ -171,7 +171,7 @@ impl Connection {
 ///
 /// # Errors
 /// As [`Connection::open`], but for credentials.
-pub async fn meet(address: &ServerAddress, options: &Tls, patience: Duration) -> Result<()> {
+pub async fn meet(address: &ServerAddress, options: &TlsOptions, patience: Duration) -> Result<()> {
     let endpoint = endpoint(address, Duration::ZERO)?;
     let secrets = Secrets::default();
     let (dial, greeting) = Dial::new(address, options, false, secrets.clone(), Arc::default())?;

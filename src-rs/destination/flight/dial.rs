@@ -32,7 +32,7 @@ use super::nearby::UNTAKEN;
 use super::nearby::{self, BETWEEN_PROBES, PROBES, SILENCE};
 use super::status::Secrets;
 use super::target::ServerAddress;
-use crate::config::Tls;
+use crate::config::TlsOptions;
 use crate::destination::tls::{self, Material};
 use crate::error::{Code, Error, Result};
 
@@ -67,7 +67,7 @@ impl Dial {
     /// `CONFIG_INVALID` for certificates that are none.
     pub fn new(
         address: &ServerAddress,
-        options: &Tls,
+        options: &TlsOptions,
         met: bool,
         secrets: Secrets,
         farewell: Arc<Farewell>,
@@ -154,7 +154,7 @@ impl Dial {
 }
 
 impl Secured {
-    fn new(authority: &str, options: &Tls) -> Result<Secured> {
+    fn new(authority: &str, options: &TlsOptions) -> Result<Secured> {
         let client = Material::read(options)?.client()?;
         let host = authority
             .parse::<Authority>()

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::super::flight::status::Secrets;
 use super::target::{invalid, is_loopback};
-use crate::config::Tls;
+use crate::config::TlsOptions;
 use crate::destination::tls::{self, Material};
 use crate::error::{Code, Error, Result};
 
@@ -37,7 +37,7 @@ pub struct Http {
 impl Http {
     /// # Errors
     /// `CONFIG_INVALID` for a URL or certificates that mean nothing.
-    pub fn new(unity_catalog_url: &str, tls: &Tls, patience: Duration) -> Result<Http> {
+    pub fn new(unity_catalog_url: &str, tls: &TlsOptions, patience: Duration) -> Result<Http> {
         let given = match unity_catalog_url.contains("://") {
             true => unity_catalog_url.to_string(),
             // As the variables of the environment have it.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::Retry;
+use crate::config::RetryOptions;
 use crate::error::{Error, RetryClass};
 use crate::transmitter::clock::LONGEST;
 
@@ -18,7 +18,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    pub fn new(retry: &Retry) -> Self {
+    pub fn new(retry: &RetryOptions) -> Self {
         Backoff {
             base_delay: retry.base_delay,
             max_delay: retry.max_delay,

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::config::{Config, Secret, Tls};
+use crate::config::{Config, Secret, TlsOptions};
 use crate::destination::zerobus::catalog;
 use crate::destination::zerobus::credentials::Credentials;
 use crate::destination::zerobus::http::Http;
@@ -65,7 +65,7 @@ impl Workspace {
     }
 
     fn http(&self) -> Http {
-        Http::new(&self.url, &Tls::default(), Duration::from_secs(5)).unwrap()
+        Http::new(&self.url, &TlsOptions::default(), Duration::from_secs(5)).unwrap()
     }
 
     fn tokens(&self) -> Tokens {
@@ -333,7 +333,7 @@ async fn a_stream_that_was_refused_leaves_no_token_behind() {
 fn certificates_are_read_for_both_sides() {
     let key = Secret::new("-----BEGIN PRIVATE KEY-----\nhunter22\n-----END PRIVATE KEY-----");
     let cert = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".to_string();
-    let tls = Tls {
+    let tls = TlsOptions {
         ca: Some(cert.clone()),
         cert: Some(cert),
         key: Some(key),
