@@ -53,7 +53,7 @@ use self::target::{FlightTarget, What};
 use super::headers::Headers;
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};
 use crate::callbacks::HeadersReason;
-use crate::config::{Compression, Config, Dictionaries, FlightAcknowledgement, FlightDescriptor};
+use crate::config::{Compression, Config, FlightDictionaries, FlightAcknowledgement, FlightDescriptor};
 use crate::error::{Code, Error, Result};
 use crate::outcome::Position;
 
@@ -155,7 +155,7 @@ impl Flight {
         self.refusing.forget_before(resume_from.unwrap_or(u64::MAX));
         let fields = || opening.schema.fields().iter().map(|field| field.data_type());
         let has_dictionary = fields().any(dictionaries::has_dictionary);
-        let keep = flight.dictionaries == Dictionaries::Keep;
+        let keep = flight.dictionaries == FlightDictionaries::Keep;
         if keep && fields().any(dictionaries::has_direct_nesting) {
             let text =
                 "a dictionary of dictionaries cannot be sent as one: use flight.dictionaries \"hydrate\"";
