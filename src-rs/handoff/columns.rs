@@ -104,13 +104,13 @@ fn check(
 
 /// Which rows of a node are wanted.
 #[derive(Clone, Copy)]
-enum Want {
+enum NeededRows {
     All,
     Only(Rows),
 }
 
 /// A checked array, and its nulls for whoever has to compare them.
-struct Taken {
+struct CheckedArray {
     array: CArray,
     nulls: Option<NullBuffer>,
 }
@@ -137,22 +137,22 @@ impl Walk<'_> {
             }
             _ => {}
         }
-        let taken = self.take(field.data_type(), Want::All)?;
+        let taken = self.take(field.data_type(), NeededRows::All)?;
         refuse_nulls(field, &taken, |_| true)?;
         Ok(taken.array)
     }
 
-    fn take(&mut self, data_type: &DataType, want: Want) -> Result<Taken, Fault> {
+    fn take(&mut self, data_type: &DataType, needed: NeededRows) -> Result<CheckedArray, Fault> {
         let node = self
             .nodes
             .next()
             .ok_or_else(|| Fault::new("its node is missing"))?;
-        let rows = match want {
-            Want::All => Rows {
+        let rows = match needed {
+            NeededRows::All => Rows {
                 start: 0,
                 length: node.length,
             },
-            Want::Only(rows) => rows,
+            NeededRows::Only(rows) => rows,
         };
         if rows
             .start
@@ -172,7 +172,7 @@ impl Walk<'_> {
             )));
         }
         match shape(data_type)? {
-            Shape::Null => Ok(Taken {
+            Shape::Null => Ok(CheckedArray {
                 array: CArray {
                     length: rows.length,
                     null_count: rows.length,
@@ -202,7 +202,7 @@ impl Walk<'_> {
                 let mut children = Vec::with_capacity(fields.len());
                 for field in fields {
                     let is_valid = |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-                    let child = self.child(field, Want::Only(rows), is_valid, Some)?;
+                    let child = self.child(field, NeededRows::Only(rows), is_valid, Some)?;
                     children.push(child);
                 }
                 Ok(finish(rows, nulls, vec![valid], children))
@@ -217,11 +217,11 @@ impl Walk<'_> {
     fn child(
         &mut self,
         field: &FieldRef,
-        want: Want,
+        needed: NeededRows,
         parent_is_valid: impl Fn(usize) -> bool,
         to_row: impl Fn(usize) -> Option<usize>,
     ) -> Result<CArray, Fault> {
-        self.take(field.data_type(), want)
+        self.take(field.data_type(), needed)
             .and_then(|taken| {
                 refuse_nulls(field, &taken, parent_is_valid)?;
                 Ok(taken.array)
@@ -229,7 +229,7 @@ impl Walk<'_> {
             .map_err(|fault| fault.within(field.name()).row_in_parent(to_row))
     }
 
-    fn bools(&mut self, node: &Node, rows: Rows) -> Result<Taken, Fault> {
+    fn bools(&mut self, node: &Node, rows: Rows) -> Result<CheckedArray, Fault> {
         let valid = self.buffer()?;
         let valid = validity(
             valid.as_ref(),
@@ -265,7 +265,7 @@ impl Walk<'_> {
         Ok(taken)
     }
 
-    fn bytes<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, text: bool) -> Result<Taken, Fault> {
+    fn bytes<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, text: bool) -> Result<CheckedArray, Fault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
         let from = handed_over(&cuts, node.variadic)?;
@@ -291,7 +291,7 @@ impl Walk<'_> {
         Ok(finish(rows, nulls, buffers, Vec::new()))
     }
 
-    fn views(&mut self, node: &Node, rows: Rows, text: bool) -> Result<Taken, Fault> {
+    fn views(&mut self, node: &Node, rows: Rows, text: bool) -> Result<CheckedArray, Fault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let buffer = self.buffer()?;
         if node.variadic > self.buffers.len() {
@@ -320,14 +320,14 @@ impl Walk<'_> {
         Ok(finish(rows, nulls, buffers, Vec::new()))
     }
 
-    fn list<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, item: &FieldRef) -> Result<Taken, Fault> {
+    fn list<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, item: &FieldRef) -> Result<CheckedArray, Fault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
-        let want = Want::Only(Rows {
+        let needed = NeededRows::Only(Rows {
             start: handed_over(&cuts, node.variadic)?,
             length: cuts.last - cuts.first,
         });
-        let child = self.child(item, want, |_| true, |index| cuts.row_of::<T>(index))?;
+        let child = self.child(item, needed, |_| true, |index| cuts.row_of::<T>(index))?;
         let buffers = vec![valid, Some(Foreign::from_buffer(cuts.buffer))];
         Ok(finish(rows, nulls, buffers, vec![child]))
     }
@@ -338,7 +338,7 @@ impl Walk<'_> {
         rows: Rows,
         item: &FieldRef,
         size: usize,
-    ) -> Result<Taken, Fault> {
+    ) -> Result<CheckedArray, Fault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let (Some(start), Some(length)) = (rows.start.checked_mul(size), rows.length.checked_mul(size))
         else {
@@ -347,14 +347,14 @@ impl Walk<'_> {
                 rows.length
             )));
         };
-        let want = Want::Only(Rows { start, length });
+        let needed = NeededRows::Only(Rows { start, length });
         // Items of a null list are there, and may be null whatever their field says.
         let is_valid = |index: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(index / size));
-        let child = self.child(item, want, is_valid, |index| index.checked_div(size))?;
+        let child = self.child(item, needed, is_valid, |index| index.checked_div(size))?;
         Ok(finish(rows, nulls, vec![valid], vec![child]))
     }
 
-    fn union(&mut self, rows: Rows, fields: &UnionFields, dense: bool) -> Result<Taken, Fault> {
+    fn union(&mut self, rows: Rows, fields: &UnionFields, dense: bool) -> Result<CheckedArray, Fault> {
         let ids = self.buffer()?;
         let ids = copy_values("type ids", ids.as_ref(), rows, 0, 1, self.pool)?.freeze();
         let mut child_of = [None; 128];
@@ -383,7 +383,7 @@ impl Walk<'_> {
             let child = self
                 .take(
                     field.data_type(),
-                    if dense { Want::All } else { Want::Only(rows) },
+                    if dense { NeededRows::All } else { NeededRows::Only(rows) },
                 )
                 .map_err(|fault| {
                     fault.within(field.name()).row_in_parent(|place| match dense {
@@ -419,14 +419,14 @@ impl Walk<'_> {
         rows: Rows,
         key_type: &DataType,
         value_type: &DataType,
-    ) -> Result<Taken, Fault> {
+    ) -> Result<CheckedArray, Fault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let width = key_type
             .primitive_width()
             .ok_or_else(|| Fault::new(format!("{key_type} cannot be the key of a dictionary")))?;
         let keys = self.buffer()?;
         let keys = copy_values("keys", keys.as_ref(), rows, 0, width, self.pool)?.freeze();
-        let values = self.take(value_type, Want::All).map_err(|fault| {
+        let values = self.take(value_type, NeededRows::All).map_err(|fault| {
             fault.row_in_parent(|value| key_positions(&keys, key_type, |_, key| key == Some(value)))
         })?;
         check_keys(&keys, key_type, nulls.as_ref(), values.array.length)?;
@@ -508,8 +508,8 @@ fn finish(
     nulls: Option<NullBuffer>,
     buffers: Vec<Option<Foreign>>,
     children: Vec<CArray>,
-) -> Taken {
-    Taken {
+) -> CheckedArray {
+    CheckedArray {
         array: CArray {
             length: rows.length,
             null_count: nulls.as_ref().map_or(0, NullBuffer::null_count),
@@ -545,7 +545,7 @@ fn past_the_end<T: OffsetSizeTrait>(cuts: &Offsets, available: usize) -> usize {
 }
 
 /// A null where the field allows none, unless its parent is null there too.
-fn refuse_nulls(field: &Field, taken: &Taken, parent_is_valid: impl Fn(usize) -> bool) -> Result<(), Fault> {
+fn refuse_nulls(field: &Field, taken: &CheckedArray, parent_is_valid: impl Fn(usize) -> bool) -> Result<(), Fault> {
     let Some(nulls) = taken.nulls.as_ref().filter(|_| !field.is_nullable()) else {
         return Ok(());
     };
