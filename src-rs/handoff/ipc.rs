@@ -22,7 +22,7 @@ use arrow::ipc::{self, Endianness, MessageHeader, MetadataVersion};
 
 use super::ipc_blame::blame;
 use super::ipc_compression::Expansion;
-use super::ipc_frame::{Frame, Stream, block, footer, is_file, other_format};
+use super::ipc_frame::{Frame, IpcMessages, block, footer, is_file, other_format};
 use super::layout::{MAX_ROWS, check_type};
 use super::pool::Pool;
 use super::{ImportedBatches, IpcBytes, invalid};
@@ -81,7 +81,7 @@ struct Decoder {
 
 impl Decoder {
     fn stream(&mut self, bytes: &Buffer) -> Result<()> {
-        let mut stream = Stream::new(bytes);
+        let mut stream = IpcMessages::new(bytes);
         while let Some(frame) = stream.next()? {
             self.take(&frame)?;
         }

@@ -63,14 +63,14 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// The messages of a stream, one by one.
-pub(super) struct Stream<'a> {
+pub(super) struct IpcMessages<'a> {
     bytes: &'a Buffer,
     position: usize,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> IpcMessages<'a> {
     pub(super) fn new(bytes: &'a Buffer) -> Self {
-        Stream { bytes, position: 0 }
+        IpcMessages { bytes, position: 0 }
     }
 
     /// `None` at the end-of-stream marker, or where the bytes end between two messages: writers that
