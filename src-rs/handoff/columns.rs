@@ -16,7 +16,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, UnionFields};
 
 use super::cdata::{self, CArray};
-use super::fault::Fault;
+use super::fault::BatchFault;
 use super::foreign::Foreign;
 use super::layout::{MAX_ROWS, Shape, check_type, shape};
 use super::pool::Pool;
@@ -126,11 +126,11 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn column(&mut self, field: &Field, rows: usize) -> Result<CArray, Fault> {
+    fn column(&mut self, field: &Field, rows: usize) -> Result<CArray, BatchFault> {
         check_type(field.data_type(), 1)?;
         match self.nodes.as_slice().first() {
             Some(node) if node.length != rows => {
-                return Err(Fault::new(format!(
+                return Err(BatchFault::new(format!(
                     "it has {} rows where the batch has {rows}",
                     node.length
                 )));
@@ -142,11 +142,11 @@ impl Walk<'_> {
         Ok(taken.array)
     }
 
-    fn take(&mut self, data_type: &DataType, needed: NeededRows) -> Result<CheckedArray, Fault> {
+    fn take(&mut self, data_type: &DataType, needed: NeededRows) -> Result<CheckedArray, BatchFault> {
         let node = self
             .nodes
             .next()
-            .ok_or_else(|| Fault::new("its node is missing"))?;
+            .ok_or_else(|| BatchFault::new("its node is missing"))?;
         let rows = match needed {
             NeededRows::All => Rows {
                 start: 0,
@@ -159,14 +159,14 @@ impl Walk<'_> {
             .checked_add(rows.length)
             .is_none_or(|end| end > node.length)
         {
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "it has {} rows where {} are referred to, from row {} on",
                 node.length, rows.length, rows.start
             ))
             .at(node.length.saturating_sub(rows.start)));
         }
         if node.length > MAX_ROWS {
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "it has {} rows, more than {MAX_ROWS}",
                 node.length
             )));
@@ -220,7 +220,7 @@ impl Walk<'_> {
         needed: NeededRows,
         parent_is_valid: impl Fn(usize) -> bool,
         to_row: impl Fn(usize) -> Option<usize>,
-    ) -> Result<CArray, Fault> {
+    ) -> Result<CArray, BatchFault> {
         self.take(field.data_type(), needed)
             .and_then(|taken| {
                 refuse_nulls(field, &taken, parent_is_valid)?;
@@ -229,7 +229,7 @@ impl Walk<'_> {
             .map_err(|fault| fault.within(field.name()).row_in_parent(to_row))
     }
 
-    fn bools(&mut self, node: &Node, rows: Rows) -> Result<CheckedArray, Fault> {
+    fn bools(&mut self, node: &Node, rows: Rows) -> Result<CheckedArray, BatchFault> {
         let valid = self.buffer()?;
         let valid = validity(
             valid.as_ref(),
@@ -246,7 +246,7 @@ impl Walk<'_> {
         let available = values.as_ref().map_or(0, Foreign::len);
         if rows.length > 0 && available < (first / 8).saturating_add(bits.div_ceil(8)) {
             let held = available.saturating_mul(8).saturating_sub(first);
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "its values buffer has {available} bytes, too few for {} rows from bit {first} on",
                 rows.length
             ))
@@ -265,7 +265,7 @@ impl Walk<'_> {
         Ok(taken)
     }
 
-    fn bytes<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, text: bool) -> Result<CheckedArray, Fault> {
+    fn bytes<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, text: bool) -> Result<CheckedArray, BatchFault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
         let from = handed_over(&cuts, node.variadic)?;
@@ -276,7 +276,7 @@ impl Walk<'_> {
             .saturating_add(node.variadic);
         if cuts.last > available {
             return Err(
-                Fault::new(format!("its offsets reach to byte {} of {available}", cuts.last))
+                BatchFault::new(format!("its offsets reach to byte {} of {available}", cuts.last))
                     .at(past_the_end::<T>(&cuts, available)),
             );
         }
@@ -285,17 +285,17 @@ impl Walk<'_> {
             let numbers: &[T] = cuts.buffer.typed_data();
             self.text
                 .check(values, 0, numbers)
-                .map_err(|row| Fault::new("it is not UTF-8").at(row))?;
+                .map_err(|row| BatchFault::new("it is not UTF-8").at(row))?;
         }
         let buffers = vec![valid, Some(Foreign::from_buffer(cuts.buffer)), values];
         Ok(finish(rows, nulls, buffers, Vec::new()))
     }
 
-    fn views(&mut self, node: &Node, rows: Rows, text: bool) -> Result<CheckedArray, Fault> {
+    fn views(&mut self, node: &Node, rows: Rows, text: bool) -> Result<CheckedArray, BatchFault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let buffer = self.buffer()?;
         if node.variadic > self.buffers.len() {
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "{} data buffers are announced and {} are left",
                 node.variadic,
                 self.buffers.len()
@@ -320,7 +320,7 @@ impl Walk<'_> {
         Ok(finish(rows, nulls, buffers, Vec::new()))
     }
 
-    fn list<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, item: &FieldRef) -> Result<CheckedArray, Fault> {
+    fn list<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, item: &FieldRef) -> Result<CheckedArray, BatchFault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
         let needed = NeededRows::Only(Rows {
@@ -338,11 +338,11 @@ impl Walk<'_> {
         rows: Rows,
         item: &FieldRef,
         size: usize,
-    ) -> Result<CheckedArray, Fault> {
+    ) -> Result<CheckedArray, BatchFault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let (Some(start), Some(length)) = (rows.start.checked_mul(size), rows.length.checked_mul(size))
         else {
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "{} rows of {size} items are beyond all memory",
                 rows.length
             )));
@@ -354,7 +354,7 @@ impl Walk<'_> {
         Ok(finish(rows, nulls, vec![valid], vec![child]))
     }
 
-    fn union(&mut self, rows: Rows, fields: &UnionFields, dense: bool) -> Result<CheckedArray, Fault> {
+    fn union(&mut self, rows: Rows, fields: &UnionFields, dense: bool) -> Result<CheckedArray, BatchFault> {
         let ids = self.buffer()?;
         let ids = copy_values("type ids", ids.as_ref(), rows, 0, 1, self.pool)?.freeze();
         let mut child_of = [None; 128];
@@ -363,7 +363,7 @@ impl Walk<'_> {
         }
         let child_at = |row: usize| child_of.get(usize::from(ids[row])).copied().flatten();
         if let Some(row) = (0..rows.length).find(|row| child_at(*row).is_none()) {
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "its type id {} is not one of the union's",
                 ids[row] as i8
             ))
@@ -401,7 +401,7 @@ impl Walk<'_> {
             if usize::try_from(*place).is_ok_and(|place| place < length) {
                 continue;
             }
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "its offset {place} is not within the {length} rows of its child"
             ))
             .at(row));
@@ -419,11 +419,11 @@ impl Walk<'_> {
         rows: Rows,
         key_type: &DataType,
         value_type: &DataType,
-    ) -> Result<CheckedArray, Fault> {
+    ) -> Result<CheckedArray, BatchFault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let width = key_type
             .primitive_width()
-            .ok_or_else(|| Fault::new(format!("{key_type} cannot be the key of a dictionary")))?;
+            .ok_or_else(|| BatchFault::new(format!("{key_type} cannot be the key of a dictionary")))?;
         let keys = self.buffer()?;
         let keys = copy_values("keys", keys.as_ref(), rows, 0, width, self.pool)?.freeze();
         let values = self.take(value_type, NeededRows::All).map_err(|fault| {
@@ -438,18 +438,18 @@ impl Walk<'_> {
     }
 
     /// The next buffer; the inner `None` is an absent one.
-    fn buffer(&mut self) -> Result<Option<Foreign>, Fault> {
+    fn buffer(&mut self) -> Result<Option<Foreign>, BatchFault> {
         let buffer = self
             .buffers
             .next()
-            .ok_or_else(|| Fault::new("one of its buffers is missing"))?;
+            .ok_or_else(|| BatchFault::new("one of its buffers is missing"))?;
         if let Some(buffer) = buffer {
             buffer.usable()?;
         }
         Ok(buffer.clone())
     }
 
-    fn nulls(&mut self, node: &Node, rows: Rows) -> Result<(Option<NullBuffer>, Option<Foreign>), Fault> {
+    fn nulls(&mut self, node: &Node, rows: Rows) -> Result<(Option<NullBuffer>, Option<Foreign>), BatchFault> {
         let buffer = self.buffer()?;
         let valid = validity(
             buffer.as_ref(),
@@ -470,7 +470,7 @@ impl Walk<'_> {
         Some(Foreign::from_buffer(buffer))
     }
 
-    fn offsets<T: OffsetSizeTrait>(&mut self, rows: Rows) -> Result<Offsets, Fault> {
+    fn offsets<T: OffsetSizeTrait>(&mut self, rows: Rows) -> Result<Offsets, BatchFault> {
         let buffer = self.buffer()?;
         let cuts = offsets::<T>(buffer.as_ref(), rows, self.pool)?;
         self.bytes += cuts.buffer.len();
@@ -484,13 +484,13 @@ impl Walk<'_> {
         from: usize,
         bytes: usize,
         alignment: usize,
-    ) -> Result<Option<Foreign>, Fault> {
+    ) -> Result<Option<Foreign>, BatchFault> {
         let Some(buffer) = buffer.filter(|_| bytes > 0) else {
             return Ok(None);
         };
         let part = buffer
             .slice(from, bytes)
-            .ok_or_else(|| Fault::new("a buffer ends before its values"))?;
+            .ok_or_else(|| BatchFault::new("a buffer ends before its values"))?;
         self.bytes += bytes;
         let aligned = (part.pointer() as usize).is_multiple_of(alignment);
         self.realigned += usize::from(!aligned);
@@ -523,12 +523,12 @@ fn finish(
 }
 
 /// Where the first value that is referred to is, among those that were handed over.
-fn handed_over(cuts: &Offsets, before: usize) -> Result<usize, Fault> {
+fn handed_over(cuts: &Offsets, before: usize) -> Result<usize, BatchFault> {
     match cuts.first.checked_sub(before) {
         Some(from) => Ok(from),
         // It refers to none.
         None if cuts.first == cuts.last => Ok(0),
-        None => Err(Fault::new(format!(
+        None => Err(BatchFault::new(format!(
             "its offsets begin at {}, before {before}, where its values begin",
             cuts.first
         ))
@@ -545,13 +545,13 @@ fn past_the_end<T: OffsetSizeTrait>(cuts: &Offsets, available: usize) -> usize {
 }
 
 /// A null where the field allows none, unless its parent is null there too.
-fn refuse_nulls(field: &Field, taken: &CheckedArray, parent_is_valid: impl Fn(usize) -> bool) -> Result<(), Fault> {
+fn refuse_nulls(field: &Field, taken: &CheckedArray, parent_is_valid: impl Fn(usize) -> bool) -> Result<(), BatchFault> {
     let Some(nulls) = taken.nulls.as_ref().filter(|_| !field.is_nullable()) else {
         return Ok(());
     };
     let lone = |row: &usize| nulls.is_null(*row) && parent_is_valid(*row);
     match (0..nulls.len()).find(lone) {
-        Some(row) => Err(Fault::new("it is null where the schema allows no nulls").at(row)),
+        Some(row) => Err(BatchFault::new("it is null where the schema allows no nulls").at(row)),
         None => Ok(()),
     }
 }

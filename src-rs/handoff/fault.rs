@@ -6,7 +6,7 @@
 use crate::error::{Code, Error};
 
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct BatchFault {
     code: Code,
     message: String,
     /// Innermost first.
@@ -14,9 +14,9 @@ pub(super) struct Fault {
     row: Option<usize>,
 }
 
-impl Fault {
+impl BatchFault {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Fault {
+        BatchFault {
             code: Code::BatchInvalid,
             message: message.into(),
             path: Vec::new(),
@@ -41,9 +41,9 @@ impl Fault {
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for BatchFault {
     fn from(error: Error) -> Self {
-        Fault {
+        BatchFault {
             code: error.code(),
             message: error.message().to_string(),
             path: Vec::new(),
@@ -52,8 +52,8 @@ impl From<Error> for Fault {
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
+impl From<BatchFault> for Error {
+    fn from(fault: BatchFault) -> Self {
         let path: Vec<&str> = fault.path.iter().rev().map(String::as_str).collect();
         let path = path.join(".");
         let mut message = String::new();

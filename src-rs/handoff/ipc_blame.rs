@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::contained;
-use super::fault::Fault;
+use super::fault::BatchFault;
 use crate::error::Error;
 
 /// `error` with column and row, as far as they can be told. `decode` decodes some columns by a schema.
@@ -42,8 +42,8 @@ pub(super) fn blame(
     let row = contained(|| Ok(no_text(column, schema, &decode))).unwrap_or_default();
     let fault = match row {
         // In the words in which buffers are refused.
-        Some(row) => Fault::new("it is not UTF-8").at(row),
-        None => Fault::new(error.message()),
+        Some(row) => BatchFault::new("it is not UTF-8").at(row),
+        None => BatchFault::new(error.message()),
     };
     Error::from(fault.within(name)).with_causes(error.causes().to_vec())
 }

@@ -5,7 +5,7 @@
 use arrow::array::{BufferSpec, layout};
 use arrow::datatypes::{DataType, FieldRef, Fields, UnionFields, UnionMode};
 
-use super::fault::Fault;
+use super::fault::BatchFault;
 
 /// How deep fields may be nested. Everything that walks a type recurses, so that without a bound a
 /// hostile schema overflows the stack, which nothing can catch; real ones stay below ten.
@@ -53,7 +53,7 @@ pub(super) enum Shape<'a> {
 
 /// # Errors
 /// The types that only IPC bytes can carry, by name.
-pub(super) fn shape(data_type: &DataType) -> Result<Shape<'_>, Fault> {
+pub(super) fn shape(data_type: &DataType) -> Result<Shape<'_>, BatchFault> {
     Ok(match data_type {
         DataType::Null => Shape::Null,
         DataType::Boolean => Shape::Bool,
@@ -103,7 +103,7 @@ pub(super) fn shape(data_type: &DataType) -> Result<Shape<'_>, Fault> {
 }
 
 /// As arrow lays it out, which is what its import will look for.
-fn by_arrows_table(data_type: &DataType) -> Result<Shape<'static>, Fault> {
+fn by_arrows_table(data_type: &DataType) -> Result<Shape<'static>, BatchFault> {
     match layout(data_type).buffers.as_slice() {
         [
             BufferSpec::FixedWidth {
@@ -114,16 +114,16 @@ fn by_arrows_table(data_type: &DataType) -> Result<Shape<'static>, Fault> {
             width: *byte_width,
             alignment: *alignment,
         }),
-        _ => Err(Fault::new(format!(
+        _ => Err(BatchFault::new(format!(
             "{data_type} columns cross as IPC bytes only, not as buffers"
         ))),
     }
 }
 
 /// Refuses what arrow-rs would panic at, read wrongly or never return from.
-pub(super) fn check_type(data_type: &DataType, depth: usize) -> Result<(), Fault> {
+pub(super) fn check_type(data_type: &DataType, depth: usize) -> Result<(), BatchFault> {
     if depth > MAX_DEPTH {
-        return Err(Fault::new(format!(
+        return Err(BatchFault::new(format!(
             "fields are nested deeper than {MAX_DEPTH} levels"
         )));
     }
@@ -137,13 +137,13 @@ pub(super) fn check_type(data_type: &DataType, depth: usize) -> Result<(), Fault
             match entries.data_type() {
                 DataType::Struct(fields) if fields.len() == 2 && !fields[0].is_nullable() => {}
                 _ => {
-                    return Err(Fault::new(
+                    return Err(BatchFault::new(
                         "the entries of a map are structs of two fields, the first not nullable",
                     ));
                 }
             }
             if entries.is_nullable() {
-                return Err(Fault::new("the entries of a map cannot be nullable"));
+                return Err(BatchFault::new("the entries of a map cannot be nullable"));
             }
             inner(entries)
         }
@@ -155,19 +155,19 @@ pub(super) fn check_type(data_type: &DataType, depth: usize) -> Result<(), Fault
         DataType::Struct(fields) => fields.iter().try_for_each(inner),
         DataType::Union(fields, _) => {
             if fields.iter().any(|(id, _)| id < 0) {
-                return Err(Fault::new("a type id of the union is negative"));
+                return Err(BatchFault::new("a type id of the union is negative"));
             }
             fields.iter().map(|(_, field)| field).try_for_each(inner)
         }
         DataType::RunEndEncoded(run_ends, values) => {
             if !run_ends.data_type().is_run_ends_type() || run_ends.is_nullable() {
-                return Err(Fault::new("run ends are Int16, Int32 or Int64, and never null"));
+                return Err(BatchFault::new("run ends are Int16, Int32 or Int64, and never null"));
             }
             inner(values)
         }
         DataType::Dictionary(keys, values) => {
             if !keys.is_dictionary_key_type() {
-                return Err(Fault::new(format!("{keys} cannot be the key of a dictionary")));
+                return Err(BatchFault::new(format!("{keys} cannot be the key of a dictionary")));
             }
             check_type(values, depth + 1)
         }
@@ -175,6 +175,6 @@ pub(super) fn check_type(data_type: &DataType, depth: usize) -> Result<(), Fault
     }
 }
 
-fn negative(data_type: &DataType) -> Fault {
-    Fault::new(format!("{data_type} has a negative size"))
+fn negative(data_type: &DataType) -> BatchFault {
+    BatchFault::new(format!("{data_type} has a negative size"))
 }

@@ -13,7 +13,7 @@ use arrow::array::OffsetSizeTrait;
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::DataType;
 
-use super::fault::Fault;
+use super::fault::BatchFault;
 use super::foreign::Foreign;
 use super::pool::{Block, Pool};
 
@@ -35,7 +35,7 @@ pub(super) fn copy_values(
     extra: usize,
     width: usize,
     pool: &Arc<Pool>,
-) -> Result<Block, Fault> {
+) -> Result<Block, BatchFault> {
     let (from, bytes) = bounds(what, buffer, Rows { start, length }, extra, width)?;
     match buffer {
         Some(buffer) => Ok(buffer.copy(from, bytes, pool)?),
@@ -50,7 +50,7 @@ pub(super) fn bounds(
     Rows { start, length }: Rows,
     extra: usize,
     width: usize,
-) -> Result<(usize, usize), Fault> {
+) -> Result<(usize, usize), BatchFault> {
     let available = buffer.map_or(0, Foreign::len);
     let needed = start
         .checked_add(length)
@@ -60,7 +60,7 @@ pub(super) fn bounds(
         Some(needed) if needed <= available => Ok((start * width, (length + extra) * width)),
         _ => {
             let held = (available / width.max(1)).saturating_sub(extra);
-            Err(Fault::new(format!(
+            Err(BatchFault::new(format!(
                 "its {what} buffer has {available} bytes, too few for {length} rows from row {start} on"
             ))
             .at(held.saturating_sub(start).min(length.saturating_sub(1))))
@@ -86,20 +86,20 @@ pub(super) fn validity(
     rows: Rows,
     keep_bit: bool,
     pool: &Arc<Pool>,
-) -> Result<Validity, Fault> {
+) -> Result<Validity, BatchFault> {
     let start = first_bit
         .checked_add(rows.start)
-        .ok_or_else(|| Fault::new("its offset is beyond all memory"))?;
+        .ok_or_else(|| BatchFault::new("its offset is beyond all memory"))?;
     let bit = if keep_bit { start % 8 } else { 0 };
     let buffer = buffer.filter(|buffer| !buffer.is_empty());
     if stated_nulls < -1 || stated_nulls > node_length as i64 {
-        return Err(Fault::new(format!(
+        return Err(BatchFault::new(format!(
             "{stated_nulls} nulls are stated for {node_length} rows"
         )));
     }
     let (Some(buffer), true, true) = (buffer, stated_nulls != 0, rows.length > 0) else {
         if stated_nulls > 0 && rows.length > 0 {
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "{stated_nulls} nulls are stated but there is no validity bitmap"
             )));
         }
@@ -108,7 +108,7 @@ pub(super) fn validity(
     let end = start.checked_add(rows.length);
     if end.is_none_or(|end| end.div_ceil(8) > buffer.len()) {
         let held = buffer.len().saturating_mul(8).saturating_sub(start);
-        return Err(Fault::new(format!(
+        return Err(BatchFault::new(format!(
             "its validity bitmap has {} bytes, too few for {} rows from bit {start} on",
             buffer.len(),
             rows.length
@@ -124,7 +124,7 @@ pub(super) fn validity(
     let nulls = NullBuffer::new(BooleanBuffer::new(block.freeze(), bit, rows.length));
     let whole = rows.start == 0 && rows.length == node_length;
     if whole && stated_nulls >= 0 && nulls.null_count() as i64 != stated_nulls {
-        return Err(Fault::new(format!(
+        return Err(BatchFault::new(format!(
             "{stated_nulls} nulls are stated but its validity bitmap has {}",
             nulls.null_count()
         )));
@@ -169,7 +169,7 @@ pub(super) fn offsets<T: OffsetSizeTrait>(
     buffer: Option<&Foreign>,
     rows: Rows,
     pool: &Arc<Pool>,
-) -> Result<Offsets, Fault> {
+) -> Result<Offsets, BatchFault> {
     // No rows need no offsets; the C structs want one all the same.
     if rows.length == 0 {
         return Ok(Offsets {
@@ -182,7 +182,7 @@ pub(super) fn offsets<T: OffsetSizeTrait>(
     let numbers = block.numbers_mut::<T>();
     let first = numbers[0];
     if first < T::usize_as(0) {
-        return Err(Fault::new(format!("its first offset is negative: {first:?}")).at(0));
+        return Err(BatchFault::new(format!("its first offset is negative: {first:?}")).at(0));
     }
     // Without an early exit the loop is vectorised; what is wrong is searched only when something is.
     let falls = numbers
@@ -190,7 +190,7 @@ pub(super) fn offsets<T: OffsetSizeTrait>(
         .fold(false, |falls, pair| falls | (pair[0] > pair[1]));
     if falls {
         let row = numbers.windows(2).position(|pair| pair[0] > pair[1]).unwrap_or(0);
-        return Err(Fault::new(format!(
+        return Err(BatchFault::new(format!(
             "its offsets fall from {:?} to {:?}",
             numbers[row],
             numbers[row + 1]
@@ -216,11 +216,11 @@ pub(super) fn check_keys(
     key_type: &DataType,
     nulls: Option<&NullBuffer>,
     dictionary: usize,
-) -> Result<(), Fault> {
+) -> Result<(), BatchFault> {
     match key_positions(keys, key_type, |row, key| {
         nulls.is_none_or(|nulls| nulls.is_valid(row)) && key.is_none_or(|key| key >= dictionary)
     }) {
-        Some(row) => Err(Fault::new(format!(
+        Some(row) => Err(BatchFault::new(format!(
             "its key is not among the {dictionary} values of the dictionary"
         ))
         .at(row)),

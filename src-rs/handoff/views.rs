@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::ByteView;
 use arrow::buffer::NullBuffer;
 
-use super::fault::Fault;
+use super::fault::BatchFault;
 use super::foreign::Foreign;
 use super::pool::{Block, Pool};
 use super::structure::{Rows, copy_values};
@@ -30,7 +30,7 @@ pub(super) fn views(
     nulls: Option<&NullBuffer>,
     data: &[Option<Foreign>],
     pool: &Arc<Pool>,
-) -> Result<Views, Fault> {
+) -> Result<Views, BatchFault> {
     let mut block = copy_values("views", buffer, rows, 0, 16, pool)?;
     let mut used = vec![(usize::MAX, 0); data.len()];
     for (row, raw) in block.numbers_mut::<u128>().iter_mut().enumerate() {
@@ -42,14 +42,14 @@ pub(super) fn views(
         if length <= INLINE {
             // Equal values have equal views only if what follows them is zero; readers compare views.
             if length < INLINE && *raw >> (32 + 8 * length) != 0 {
-                return Err(Fault::new("its view has bytes beyond the end of the value").at(row));
+                return Err(BatchFault::new("its view has bytes beyond the end of the value").at(row));
             }
             continue;
         }
         let view = ByteView::from(*raw);
         let index = view.buffer_index as usize;
         let Some(part) = used.get_mut(index) else {
-            return Err(Fault::new(format!(
+            return Err(BatchFault::new(format!(
                 "its view points into data buffer {index} of {}",
                 data.len()
             ))
@@ -62,7 +62,7 @@ pub(super) fn views(
                 *part = (part.0.min(start), part.1.max(end));
             }
             _ => {
-                return Err(Fault::new(format!(
+                return Err(BatchFault::new(format!(
                     "its view points to {length} bytes from {start} on, in {available} bytes"
                 ))
                 .at(row));
@@ -77,13 +77,13 @@ pub(super) fn views(
 
 impl Views {
     /// Points the views at `data`, of each buffer the part in `used`, and looks at what is there.
-    pub(super) fn rebase(&mut self, data: &[Foreign], text: Option<Text>) -> Result<(), Fault> {
+    pub(super) fn rebase(&mut self, data: &[Foreign], text: Option<Text>) -> Result<(), BatchFault> {
         for (row, raw) in self.block.numbers_mut::<u128>().iter_mut().enumerate() {
             let length = *raw as u32;
             if length <= INLINE {
                 let bytes = raw.to_le_bytes();
                 if text.is_some() && std::str::from_utf8(&bytes[4..4 + length as usize]).is_err() {
-                    return Err(Fault::new("it is not UTF-8").at(row));
+                    return Err(BatchFault::new("it is not UTF-8").at(row));
                 }
                 continue;
             }
@@ -94,12 +94,12 @@ impl Views {
             let mut prefix = [0; 4];
             data[index].read(start, &mut prefix);
             if view.prefix != u32::from_le_bytes(prefix) {
-                return Err(Fault::new("the prefix in its view is not that of the value").at(row));
+                return Err(BatchFault::new("the prefix in its view is not that of the value").at(row));
             }
             if let Some(text) = text
                 && text.check(&data[index], start, &[0, length as i64]).is_err()
             {
-                return Err(Fault::new("it is not UTF-8").at(row));
+                return Err(BatchFault::new("it is not UTF-8").at(row));
             }
             *raw = view.as_u128();
         }
