@@ -40,9 +40,9 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-pub use self::event::{Event, Observer};
+pub use self::event::{EmulatorEvent, EmulatorObserver};
 use self::fault::Faults;
-pub use self::fault::{After, Cause, Fault, FaultRule, Grpc, Kind, Test};
+pub use self::fault::{After, Cause, Fault, FaultRule, Grpc, FaultKind, Test};
 use self::listener::Authority;
 use self::table::{CommitSchedule, Tables};
 use self::tokens::IssuedTokens;
@@ -64,14 +64,14 @@ impl Emulator {
     /// # Errors
     /// `UNAVAILABLE` if the port cannot be had; what the Delta destination says of a declared table.
     pub async fn start(config: EmulatorConfig) -> Result<Emulator> {
-        Emulator::start_observed(config, Observer::default()).await
+        Emulator::start_observed(config, EmulatorObserver::default()).await
     }
 
     /// As [`Emulator::start`], and `observer` is told of every [`Event`].
     ///
     /// # Errors
     /// As [`Emulator::start`].
-    pub async fn start_observed(config: EmulatorConfig, observer: Observer) -> Result<Emulator> {
+    pub async fn start_observed(config: EmulatorConfig, observer: EmulatorObserver) -> Result<Emulator> {
         crate::destination::install_crypto();
         let failed = |text: String, error: &(dyn std::error::Error + 'static)| {
             Error::new(Code::Unavailable, text)
@@ -122,7 +122,7 @@ impl Emulator {
             server: Mutex::new(Some(server)),
             shared,
         };
-        emulator.shared.observer.tell(Event::Listening {
+        emulator.shared.observer.tell(EmulatorEvent::Listening {
             address: emulator.address.to_string(),
             tls: emulator.authority.is_some(),
         });
@@ -209,7 +209,7 @@ impl Emulator {
         self.shared.gone.send_replace(true);
         let closed = self.shared.tables.close().await;
         let tables = self.shared.tables.summaries().await;
-        self.shared.observer.tell(Event::Stopped {
+        self.shared.observer.tell(EmulatorEvent::Stopped {
             rows: tables.values().map(|table| table.rows_durable).sum(),
             tables: tables.len(),
         });
@@ -242,7 +242,7 @@ struct EmulatorState {
     tables: Tables,
     faults: Faults,
     totals: Totals,
-    observer: Observer,
+    observer: EmulatorObserver,
     stop: watch::Sender<bool>,
     /// Every connection that is left ends.
     gone: watch::Sender<bool>,

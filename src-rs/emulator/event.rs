@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
-pub enum Event {
+pub enum EmulatorEvent {
     Listening {
         address: String,
         tls: bool,
@@ -90,14 +90,14 @@ fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for EmulatorEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Listening { address, tls } => {
+            EmulatorEvent::Listening { address, tls } => {
                 let how = if *tls { "TLS" } else { "plain text" };
                 write!(f, "listening on {address} ({how})")
             }
-            Event::TokenIssued {
+            EmulatorEvent::TokenIssued {
                 client_id,
                 table,
                 lifetime,
@@ -109,18 +109,18 @@ impl fmt::Display for Event {
                     humantime::format_duration(*lifetime)
                 )
             }
-            Event::TokenRefused { status, reason } => write!(f, "token refused with {status}: {reason}"),
-            Event::RequestRefused { path, reason } => write!(f, "request for {path:?} refused: {reason}"),
-            Event::TableRead { table } => write!(f, "{table}: described"),
-            Event::TableCreated { table, columns } => write!(f, "{table}: created with {columns} columns"),
-            Event::StreamOpened {
+            EmulatorEvent::TokenRefused { status, reason } => write!(f, "token refused with {status}: {reason}"),
+            EmulatorEvent::RequestRefused { path, reason } => write!(f, "request for {path:?} refused: {reason}"),
+            EmulatorEvent::TableRead { table } => write!(f, "{table}: described"),
+            EmulatorEvent::TableCreated { table, columns } => write!(f, "{table}: created with {columns} columns"),
+            EmulatorEvent::StreamOpened {
                 table,
                 stream,
                 client,
             } => {
                 write!(f, "{table}: stream {stream} opened by {client:?}")
             }
-            Event::StreamRefused {
+            EmulatorEvent::StreamRefused {
                 table,
                 stream,
                 status,
@@ -128,10 +128,10 @@ impl fmt::Display for Event {
             } => {
                 write!(f, "{table}: stream {stream} refused with {status}: {reason}")
             }
-            Event::FaultFired { table, stream, fault } => {
+            EmulatorEvent::FaultFired { table, stream, fault } => {
                 write!(f, "{table}: stream {stream} meets the fault {fault}")
             }
-            Event::BatchRefused {
+            EmulatorEvent::BatchRefused {
                 table,
                 stream,
                 offset,
@@ -139,7 +139,7 @@ impl fmt::Display for Event {
             } => {
                 write!(f, "{table}: stream {stream} had batch {offset} refused: {reason}")
             }
-            Event::Committed {
+            EmulatorEvent::Committed {
                 table,
                 rows,
                 batches,
@@ -151,8 +151,8 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
-            Event::WriteFailed { table, reason } => write!(f, "{table}: not written: {reason}"),
-            Event::StreamClosed {
+            EmulatorEvent::WriteFailed { table, reason } => write!(f, "{table}: not written: {reason}"),
+            EmulatorEvent::StreamClosed {
                 table,
                 stream,
                 rows_received,
@@ -162,23 +162,23 @@ impl fmt::Display for Event {
                 f,
                 "{table}: stream {stream} ended ({end}) with {rows_acknowledged} of {rows_received} rows acknowledged"
             ),
-            Event::Stopped { rows, tables } => write!(f, "stopped with {rows} rows in {tables} tables"),
+            EmulatorEvent::Stopped { rows, tables } => write!(f, "stopped with {rows} rows in {tables} tables"),
         }
     }
 }
 
 /// Who is told. Called on the emulator's own threads: it must not block.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<EventCallback>>);
+pub struct EmulatorObserver(Option<Arc<EventCallback>>);
 
-type EventCallback = dyn Fn(&Event) + Send + Sync;
+type EventCallback = dyn Fn(&EmulatorEvent) + Send + Sync;
 
-impl Observer {
-    pub fn new(told: impl Fn(&Event) + Send + Sync + 'static) -> Observer {
-        Observer(Some(Arc::new(told)))
+impl EmulatorObserver {
+    pub fn new(told: impl Fn(&EmulatorEvent) + Send + Sync + 'static) -> EmulatorObserver {
+        EmulatorObserver(Some(Arc::new(told)))
     }
 
-    pub fn tell(&self, event: Event) {
+    pub fn tell(&self, event: EmulatorEvent) {
         if let Some(told) = &self.0 {
             told(&event);
         }

@@ -19,7 +19,7 @@ use super::TableName;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// Every table, if none is named.
     pub table: Option<TableName>,
     /// The n-th stream of its table; any, if none is named.
@@ -37,7 +37,7 @@ pub enum After {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub enum FaultKind {
     /// The stream is refused with this status.
     Refuse { status: Grpc, message: Option<String> },
     /// The schema is refused, for these causes.
@@ -66,10 +66,10 @@ pub enum Kind {
     IssuedToken { status: u16 },
 }
 
-impl Kind {
+impl FaultKind {
     /// Whether it can happen in the midst of a stream.
     pub fn can_wait(&self) -> bool {
-        use Kind::*;
+        use FaultKind::*;
         !matches!(
             self,
             Refuse { .. } | RefuseSchema { .. } | Reject(_) | Limit { .. } | IssuedToken { .. }
@@ -78,24 +78,24 @@ impl Kind {
 
     pub fn word(&self) -> &'static str {
         match self {
-            Kind::Refuse { .. } => "refuse",
-            Kind::RefuseSchema { .. } => "refuse-schema",
-            Kind::ExpireToken => "expire-token",
-            Kind::Rotate { .. } => "rotate",
-            Kind::Stall { .. } => "stall",
-            Kind::Partial { .. } => "partial",
-            Kind::Close { .. } => "close",
-            Kind::LoseBeforeCommit => "lose-before-commit",
-            Kind::LoseAfterCommit => "lose-after-commit",
-            Kind::Pause { .. } => "pause",
-            Kind::Reject(_) => "reject",
-            Kind::Limit { .. } => "limit",
-            Kind::IssuedToken { .. } => "token",
+            FaultKind::Refuse { .. } => "refuse",
+            FaultKind::RefuseSchema { .. } => "refuse-schema",
+            FaultKind::ExpireToken => "expire-token",
+            FaultKind::Rotate { .. } => "rotate",
+            FaultKind::Stall { .. } => "stall",
+            FaultKind::Partial { .. } => "partial",
+            FaultKind::Close { .. } => "close",
+            FaultKind::LoseBeforeCommit => "lose-before-commit",
+            FaultKind::LoseAfterCommit => "lose-after-commit",
+            FaultKind::Pause { .. } => "pause",
+            FaultKind::Reject(_) => "reject",
+            FaultKind::Limit { .. } => "limit",
+            FaultKind::IssuedToken { .. } => "token",
         }
     }
 
     fn is_rule(&self) -> bool {
-        matches!(self, Kind::Reject(_) | Kind::Limit { .. })
+        matches!(self, FaultKind::Reject(_) | FaultKind::Limit { .. })
     }
 }
 
@@ -188,7 +188,7 @@ pub struct FaultRule {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Test {
+pub enum FaultTest {
     Equals(String),
     Below(String),
     Above(String),
@@ -255,15 +255,15 @@ impl Faults {
     }
 
     /// The next fault that fires when a stream is set up and that `wanted` picks.
-    pub fn at_setup(&self, seen: &mut Seen, wanted: impl Fn(&Kind) -> bool) -> Option<Kind> {
+    pub fn at_setup(&self, seen: &mut Seen, wanted: impl Fn(&FaultKind) -> bool) -> Option<FaultKind> {
         self.next(seen, |fault| fault.after.is_none() && wanted(&fault.kind))
     }
 
     /// The next fault that fires with a batch, after which this many rows and batches came.
-    pub fn at_batch(&self, seen: &mut Seen, rows: u64, batches: u64, batch: &RecordBatch) -> Option<Kind> {
+    pub fn at_batch(&self, seen: &mut Seen, rows: u64, batches: u64, batch: &RecordBatch) -> Option<FaultKind> {
         self.next(seen, |fault| match (&fault.kind, fault.after) {
-            (Kind::Reject(rule), _) => rule.first_refused(batch).is_some(),
-            (Kind::ExpireToken | Kind::Pause { .. }, None) => false,
+            (FaultKind::Reject(rule), _) => rule.first_refused(batch).is_some(),
+            (FaultKind::ExpireToken | FaultKind::Pause { .. }, None) => false,
             (kind, None) => kind.can_wait(),
             (_, Some(After::Rows(reached))) => rows >= reached,
             (_, Some(After::Batches(reached))) => batches >= reached,
@@ -278,14 +278,14 @@ impl Faults {
             fired: HashSet::new(),
         };
         match self.next(&mut anyone, |fault| {
-            matches!(fault.kind, Kind::IssuedToken { .. })
+            matches!(fault.kind, FaultKind::IssuedToken { .. })
         }) {
-            Some(Kind::IssuedToken { status }) => Some(status),
+            Some(FaultKind::IssuedToken { status }) => Some(status),
             _ => None,
         }
     }
 
-    fn next(&self, seen: &mut Seen, fires: impl Fn(&Fault) -> bool) -> Option<Kind> {
+    fn next(&self, seen: &mut Seen, fires: impl Fn(&Fault) -> bool) -> Option<FaultKind> {
         let mut armed = self.lock();
         let (index, found) = armed.iter_mut().enumerate().find(|(index, armed)| {
             let fault = &armed.fault;

@@ -17,19 +17,19 @@ use super::listener::Link;
 use super::stream;
 use super::stream::Caller;
 
-pub fn service(shared: Arc<EmulatorState>) -> FlightServiceServer<Flight> {
+pub fn service(shared: Arc<EmulatorState>) -> FlightServiceServer<FlightEmulator> {
     let limit = shared.config.max_message_size;
-    FlightServiceServer::new(Flight { shared }).max_decoding_message_size(limit)
+    FlightServiceServer::new(FlightEmulator { shared }).max_decoding_message_size(limit)
 }
 
-pub struct Flight {
+pub struct FlightEmulator {
     shared: Arc<EmulatorState>,
 }
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 #[async_trait]
-impl FlightService for Flight {
+impl FlightService for FlightEmulator {
     type HandshakeStream = Answers<HandshakeResponse>;
     type ListFlightsStream = Answers<FlightInfo>;
     type DoGetStream = Answers<FlightData>;

@@ -18,8 +18,8 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use super::event::Event;
-use super::table::Table;
+use super::event::EmulatorEvent;
+use super::table::EmulatedTable;
 use super::tokens::TokenGrant;
 use super::{EmulatorState, TableName};
 
@@ -59,7 +59,7 @@ async fn unserved(
              GET /api/2.1/unity-catalog/tables/<catalog>.<schema>.<table>"
         ),
     };
-    shared.observer.tell(Event::RequestRefused {
+    shared.observer.tell(EmulatorEvent::RequestRefused {
         path: path.into(),
         reason: reason.clone(),
     });
@@ -106,7 +106,7 @@ async fn token(
     match issue(&shared, &headers, &form) {
         Ok(reply) => Json(reply).into_response(),
         Err(refusal) => {
-            shared.observer.tell(Event::TokenRefused {
+            shared.observer.tell(EmulatorEvent::TokenRefused {
                 status: refusal.status,
                 reason: refusal.reason.clone(),
             });
@@ -161,7 +161,7 @@ fn issue(
     let token = shared.tokens.issue(scope);
     let lifetime = shared.tokens.lifetime();
     shared.totals.tokens_issued();
-    shared.observer.tell(Event::TokenIssued {
+    shared.observer.tell(EmulatorEvent::TokenIssued {
         client_id: client,
         table,
         lifetime,
@@ -266,7 +266,7 @@ async fn table(
     };
     match shared.tables.find(&name).await {
         Ok(Some(table)) => {
-            shared.observer.tell(Event::TableRead {
+            shared.observer.tell(EmulatorEvent::TableRead {
                 table: name.full().into(),
             });
             Json(describe(&table)).into_response()
@@ -283,7 +283,7 @@ async fn table(
     }
 }
 
-fn describe(table: &Table) -> Value {
+fn describe(table: &EmulatedTable) -> Value {
     let [catalog, schema, name] = table.name.parts();
     let columns: Vec<Value> = table
         .columns

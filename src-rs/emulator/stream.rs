@@ -25,8 +25,8 @@ use tonic::{Status, Streaming};
 
 pub use self::setup::Caller;
 use self::setup::set_up;
-use super::event::Event;
-use super::fault::{Kind, Seen};
+use super::event::EmulatorEvent;
+use super::fault::{FaultKind, Seen};
 use super::listener::Link;
 use super::schema;
 use super::table::{self, CommitReceiver, Table};
@@ -65,7 +65,7 @@ pub async fn serve(
             end
         }
         Err((table, status)) => {
-            shared.observer.tell(Event::StreamRefused {
+            shared.observer.tell(EmulatorEvent::StreamRefused {
                 table: table.unwrap_or_default(),
                 stream: number,
                 status: name_of(status.code()),
@@ -103,7 +103,7 @@ async fn read_off(inbound: &mut Streaming<FlightData>, out: &Answers) {
 /// What set-up found.
 pub struct OpenedStream {
     pub shared: Arc<EmulatorState>,
-    pub table: Arc<Table>,
+    pub table: Arc<EmulatedTable>,
     pub number: u64,
     pub seen: Seen,
     pub authorization: Option<String>,
@@ -113,7 +113,7 @@ pub struct OpenedStream {
     pub out: Answers,
 }
 
-pub struct Stream {
+pub struct StreamHandler {
     with: OpenedStream,
     pending: VecDeque<UncommittedBatch>,
     /// Batches so far, and so the offset that the next one must have.
@@ -135,9 +135,9 @@ struct UncommittedBatch {
     durable: CommitReceiver,
 }
 
-impl Stream {
-    pub fn new(with: OpenedStream) -> Stream {
-        Stream {
+impl StreamHandler {
+    pub fn new(with: OpenedStream) -> StreamHandler {
+        StreamHandler {
             with,
             pending: VecDeque::new(),
             batches: 0,
@@ -220,8 +220,8 @@ impl Stream {
                 &kind,
             );
             match kind {
-                Kind::Stall { time } => self.stalled = Some(Instant::now() + time),
-                Kind::Rotate { grace } => rotation = Some(grace),
+                FaultKind::Stall { time } => self.stalled = Some(Instant::now() + time),
+                FaultKind::Rotate { grace } => rotation = Some(grace),
                 other => return self.end_by(other, offset, sent, batch).await,
             }
         }
@@ -238,12 +238,12 @@ impl Stream {
     /// A fault that the stream does not survive.
     async fn end_by(
         &mut self,
-        kind: Kind,
+        kind: FaultKind,
         offset: u64,
         sent: RecordBatch,
         batch: RecordBatch,
     ) -> Result<(), End> {
-        if let Kind::Reject(rule) = kind {
+        if let FaultKind::Reject(rule) = kind {
             let row = rule.first_refused(&sent).unwrap_or_default();
             let reason = format!("row {row}: the value of column {:?} is not allowed", rule.column);
             return self.refuse(offset, reason).await;
@@ -251,20 +251,20 @@ impl Stream {
         self.drain().await?;
         let broken = || Err(End::Status(Status::unavailable("a fault of the emulator")));
         match kind {
-            Kind::Close { status, message } => Err(End::Status(by_fault(status.code(), message))),
-            Kind::Pause { time } => Err(End::Status(status::pause(self.with.number, time))),
-            Kind::ExpireToken => {
+            FaultKind::Close { status, message } => Err(End::Status(by_fault(status.code(), message))),
+            FaultKind::Pause { time } => Err(End::Status(status::pause(self.with.number, time))),
+            FaultKind::ExpireToken => {
                 self.with.shared.tokens.revoke(self.with.authorization.as_deref());
                 Err(End::Status(Status::unauthenticated("the token has expired")))
             }
-            Kind::Partial { rows } => {
+            FaultKind::Partial { rows } => {
                 let rows = rows.min(batch.num_rows());
                 self.write(offset, batch.slice(0, rows)).await;
                 self.drain_as(offset as i64 - i64::from(rows < batch.num_rows()))
                     .await?;
                 broken()
             }
-            Kind::LoseAfterCommit => {
+            FaultKind::LoseAfterCommit => {
                 self.settle().await;
                 let durable = self.with.table.write(batch).await;
                 self.with.table.commit().await;
@@ -272,7 +272,7 @@ impl Stream {
                 let _ = durable.await;
                 Err(End::Cut)
             }
-            Kind::LoseBeforeCommit => {
+            FaultKind::LoseBeforeCommit => {
                 self.settle().await;
                 Err(End::Cut)
             }
@@ -358,7 +358,7 @@ impl Stream {
 
     async fn refuse(&mut self, offset: u64, reason: String) -> Result<(), End> {
         self.with.table.counters.refused.fetch_add(1, Ordering::Relaxed);
-        self.with.shared.observer.tell(Event::BatchRefused {
+        self.with.shared.observer.tell(EmulatorEvent::BatchRefused {
             table: self.with.table.name.full().into(),
             stream: self.with.number,
             offset,
@@ -399,7 +399,7 @@ impl Stream {
     }
 
     fn tell_end(&self, end: &End) {
-        self.with.shared.observer.tell(Event::StreamClosed {
+        self.with.shared.observer.tell(EmulatorEvent::StreamClosed {
             table: self.with.table.name.full().into(),
             stream: self.with.number,
             rows_received: self.received,
@@ -460,9 +460,9 @@ pub fn shutting_down() -> Status {
     Status::unavailable("the emulator is shutting down")
 }
 
-pub fn tell_fault(shared: &EmulatorState, table: &str, stream: u64, kind: &Kind) {
+pub fn tell_fault(shared: &EmulatorState, table: &str, stream: u64, kind: &FaultKind) {
     shared.totals.fault_fired();
-    shared.observer.tell(Event::FaultFired {
+    shared.observer.tell(EmulatorEvent::FaultFired {
         table: table.into(),
         stream,
         fault: kind.word().into(),

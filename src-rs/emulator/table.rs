@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::event::{Event, Observer};
+use super::event::{EmulatorEvent, EmulatorObserver};
 use super::types::{self, Column};
 use super::{TableName, TableSummary};
 use crate::config::Config;
@@ -34,8 +34,8 @@ use crate::outcome::Position;
 pub struct Tables {
     lake: Option<PathBuf>,
     schedule: CommitSchedule,
-    observer: Observer,
-    open: Mutex<BTreeMap<String, Arc<Table>>>,
+    observer: EmulatorObserver,
+    open: Mutex<BTreeMap<String, Arc<EmulatedTable>>>,
 }
 
 /// When a commit is due.
@@ -45,7 +45,7 @@ pub struct CommitSchedule {
     pub bytes: usize,
 }
 
-pub struct Table {
+pub struct EmulatedTable {
     pub name: TableName,
     pub columns: Vec<Column>,
     pub stored: SchemaRef,
@@ -73,7 +73,7 @@ enum Command {
 }
 
 impl Tables {
-    pub fn new(lake: Option<PathBuf>, schedule: CommitSchedule, observer: Observer) -> Tables {
+    pub fn new(lake: Option<PathBuf>, schedule: CommitSchedule, observer: EmulatorObserver) -> Tables {
         Tables {
             lake,
             schedule,
@@ -83,7 +83,7 @@ impl Tables {
     }
 
     /// The table, if it was declared, made, or is in the lake from an earlier life.
-    pub async fn find(&self, name: &TableName) -> Result<Option<Arc<Table>>> {
+    pub async fn find(&self, name: &TableName) -> Result<Option<Arc<EmulatedTable>>> {
         let mut open = self.open.lock().await;
         if let Some(table) = open.get(name.full()) {
             return Ok(Some(table.clone()));
@@ -95,7 +95,7 @@ impl Tables {
     }
 
     /// The table; made of these columns if there is none.
-    pub async fn find_or_create(&self, name: &TableName, columns: Vec<Column>) -> Result<Arc<Table>> {
+    pub async fn find_or_create(&self, name: &TableName, columns: Vec<Column>) -> Result<Arc<EmulatedTable>> {
         let mut open = self.open.lock().await;
         if let Some(table) = open.get(name.full()) {
             return Ok(table.clone());
@@ -125,11 +125,11 @@ impl Tables {
 
     async fn start(
         &self,
-        open: &mut BTreeMap<String, Arc<Table>>,
+        open: &mut BTreeMap<String, Arc<EmulatedTable>>,
         name: &TableName,
         columns: Vec<Column>,
         is_new: bool,
-    ) -> Result<Arc<Table>> {
+    ) -> Result<Arc<EmulatedTable>> {
         let destination: Arc<dyn Destination> = match self.path_of(name) {
             Some(path) => {
                 let path = std::path::absolute(&path).unwrap_or(path);
@@ -144,7 +144,7 @@ impl Tables {
         };
         let stored = types::stored(&columns);
         let (commands, inbox) = mpsc::channel(64);
-        let table = Arc::new(Table {
+        let table = Arc::new(EmulatedTable {
             name: name.clone(),
             columns,
             stored: stored.clone(),
@@ -168,7 +168,7 @@ impl Tables {
         tokio::spawn(writer.run(inbox));
         open.insert(name.full().to_string(), table.clone());
         if is_new {
-            self.observer.tell(Event::TableCreated {
+            self.observer.tell(EmulatorEvent::TableCreated {
                 table: name.full().into(),
                 columns: table.columns.len(),
             });
@@ -205,7 +205,7 @@ impl Tables {
     }
 }
 
-impl Table {
+impl EmulatedTable {
     /// Hands a batch of `stored` to the writer. Waits while the writer is behind.
     pub async fn write(&self, batch: RecordBatch) -> CommitReceiver {
         let (done, durable) = oneshot::channel();
@@ -246,7 +246,7 @@ impl TableCounters {
 }
 
 struct Writer {
-    table: Arc<Table>,
+    table: Arc<EmulatedTable>,
     destination: Arc<dyn Destination>,
     producer: Uuid,
     next: u64,
@@ -256,7 +256,7 @@ struct Writer {
     since: Option<Instant>,
     bytes: usize,
     schedule: CommitSchedule,
-    observer: Observer,
+    observer: EmulatorObserver,
 }
 
 struct Live {
@@ -368,7 +368,7 @@ impl Writer {
                 let rows = self.waiting.iter().map(|waiting| waiting.rows).sum();
                 self.table.counters.durable.fetch_add(rows, Ordering::Relaxed);
                 self.table.counters.commits.fetch_add(1, Ordering::Relaxed);
-                self.observer.tell(Event::Committed {
+                self.observer.tell(EmulatorEvent::Committed {
                     table: self.table.name.full().into(),
                     rows,
                     batches: self.waiting.len(),
@@ -388,7 +388,7 @@ impl Writer {
     }
 
     fn fail(&mut self, error: Error) {
-        self.observer.tell(Event::WriteFailed {
+        self.observer.tell(EmulatorEvent::WriteFailed {
             table: self.table.name.full().into(),
             reason: error.to_string(),
         });

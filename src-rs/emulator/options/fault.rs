@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::group::{Group, describe, mistakes, nearest};
-use crate::emulator::{After, Cause, Fault, FaultRule, Grpc, Kind, TableName, Test};
+use crate::emulator::{After, Cause, Fault, FaultRule, Grpc, FaultKind, TableName, Test};
 use crate::error::{Error, Issue, Result};
 
 pub(super) fn faults(root: &mut Group<'_>) -> Vec<Fault> {
@@ -112,37 +112,37 @@ fn fault(path: String, given: &Value, issues: &mut Vec<Issue>) -> Option<Fault> 
     let word = group.text("kind").unwrap_or_default();
     let grpc = |group: &mut Group<'_>| group.choice("status", Grpc::Unavailable, &Grpc::NAMES);
     let kind = match word.as_str() {
-        "refuse" => Kind::Refuse {
+        "refuse" => FaultKind::Refuse {
             status: grpc(&mut group),
             message: group.text("message"),
         },
-        "refuse-schema" => Kind::RefuseSchema {
+        "refuse-schema" => FaultKind::RefuseSchema {
             causes: causes(&mut group),
         },
-        "expire-token" => Kind::ExpireToken,
-        "rotate" => Kind::Rotate {
+        "expire-token" => FaultKind::ExpireToken,
+        "rotate" => FaultKind::Rotate {
             grace: group.duration("grace", Duration::from_secs(2)),
         },
-        "stall" => Kind::Stall {
+        "stall" => FaultKind::Stall {
             time: group.duration("for", Duration::from_secs(1)),
         },
-        "partial" => Kind::Partial {
+        "partial" => FaultKind::Partial {
             rows: group.count("rows", 1, 1),
         },
-        "close" => Kind::Close {
+        "close" => FaultKind::Close {
             status: grpc(&mut group),
             message: group.text("message"),
         },
-        "lose-before-commit" => Kind::LoseBeforeCommit,
-        "lose-after-commit" => Kind::LoseAfterCommit,
-        "pause" => Kind::Pause {
+        "lose-before-commit" => FaultKind::LoseBeforeCommit,
+        "lose-after-commit" => FaultKind::LoseAfterCommit,
+        "pause" => FaultKind::Pause {
             time: group.holds("for").then(|| group.duration("for", Duration::ZERO)),
         },
-        "reject" => Kind::Reject(rule(&mut group)?),
-        "limit" => Kind::Limit {
+        "reject" => FaultKind::Reject(rule(&mut group)?),
+        "limit" => FaultKind::Limit {
             streams: group.count("streams", 1, 0),
         },
-        "token" => Kind::IssuedToken {
+        "token" => FaultKind::IssuedToken {
             status: http_status(&mut group),
         },
         other => {
@@ -239,7 +239,7 @@ fn rule(group: &mut Group<'_>) -> Option<FaultRule> {
 }
 
 /// `"1000rows"`, `"3batches"`; a bare number counts rows.
-fn after(group: &mut Group<'_>, kind: &Kind) -> Option<After> {
+fn after(group: &mut Group<'_>, kind: &FaultKind) -> Option<After> {
     let value = group.value("after")?;
     if !kind.can_wait() {
         group.issue(
@@ -272,11 +272,11 @@ fn after(group: &mut Group<'_>, kind: &Kind) -> Option<After> {
 }
 
 /// `None`: for ever. That is what rules do when nothing was said; what breaks a stream does it once.
-fn times(group: &mut Group<'_>, kind: &Kind) -> Option<u64> {
+fn times(group: &mut Group<'_>, kind: &FaultKind) -> Option<u64> {
     match group.value("times") {
         Some(Value::String(text)) if text == "always" => None,
         Some(_) => Some(group.count("times", 1, 1) as u64),
-        None if matches!(kind, Kind::Reject(_) | Kind::Limit { .. }) => None,
+        None if matches!(kind, FaultKind::Reject(_) | FaultKind::Limit { .. }) => None,
         None => Some(1),
     }
 }

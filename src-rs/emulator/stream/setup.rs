@@ -9,11 +9,11 @@ use arrow::datatypes::Schema;
 use arrow_flight::FlightData;
 use tonic::{Status, Streaming};
 
-use super::super::event::Event;
-use super::super::fault::Kind;
+use super::super::event::EmulatorEvent;
+use super::super::fault::FaultKind;
 use super::super::listener::Link;
 use super::super::schema::{self, Mismatch};
-use super::super::table::Table;
+use super::super::table::EmulatedTable;
 use super::super::tokens::TokenGrant;
 use super::super::{EmulatorState, TableName, status};
 use super::{Answers, OpenedStream, Stream, by_fault, shutting_down, tell_fault};
@@ -53,23 +53,23 @@ pub async fn set_up(
     }
     let table_name = TableName::from_str(name).map_err(|text| refuse(Status::invalid_argument(text)))?;
     let mut seen = shared.faults.stream(name);
-    let mut fault = |wanted: &dyn Fn(&Kind) -> bool| {
+    let mut fault = |wanted: &dyn Fn(&FaultKind) -> bool| {
         let fired = shared.faults.at_setup(&mut seen, wanted);
         if let Some(kind) = &fired {
             tell_fault(shared, name, number, kind);
         }
         fired
     };
-    if fault(&|kind| matches!(kind, Kind::Limit { streams } if open > *streams)).is_some() {
+    if fault(&|kind| matches!(kind, FaultKind::Limit { streams } if open > *streams)).is_some() {
         return Err(refuse(Status::resource_exhausted(
             "there are too many open streams",
         )));
     }
-    if let Some(Kind::Refuse { status, message }) = fault(&|kind| matches!(kind, Kind::Refuse { .. })) {
+    if let Some(FaultKind::Refuse { status, message }) = fault(&|kind| matches!(kind, FaultKind::Refuse { .. })) {
         return Err(refuse(by_fault(status.code(), message)));
     }
     let authorization = caller.authorization.as_deref();
-    if fault(&|kind| *kind == Kind::ExpireToken).is_some() {
+    if fault(&|kind| *kind == FaultKind::ExpireToken).is_some() {
         shared.tokens.revoke(authorization);
     }
     let scope = shared.tokens.scope(authorization);
@@ -87,10 +87,10 @@ pub async fn set_up(
             )));
         }
     }
-    if let Some(Kind::Pause { time }) = fault(&|kind| matches!(kind, Kind::Pause { .. })) {
+    if let Some(FaultKind::Pause { time }) = fault(&|kind| matches!(kind, FaultKind::Pause { .. })) {
         return Err(refuse(status::pause(number, time)));
     }
-    if let Some(Kind::RefuseSchema { causes }) = fault(&|kind| matches!(kind, Kind::RefuseSchema { .. })) {
+    if let Some(FaultKind::RefuseSchema { causes }) = fault(&|kind| matches!(kind, FaultKind::RefuseSchema { .. })) {
         let mismatch = Mismatch {
             causes: causes.into_iter().collect(),
             details: vec!["a fault of the emulator".into()],
@@ -113,7 +113,7 @@ pub async fn set_up(
     let table = find(shared, &table_name, &schema).await.map_err(refuse)?;
     schema::check(&table.columns, &schema).map_err(|mismatch| refuse(status::schema(&mismatch)))?;
     table.counters.streams.fetch_add(1, Ordering::Relaxed);
-    shared.observer.tell(Event::StreamOpened {
+    shared.observer.tell(EmulatorEvent::StreamOpened {
         table: name.into(),
         stream: number,
         client: caller.client,
@@ -130,7 +130,7 @@ pub async fn set_up(
     }))
 }
 
-async fn find(shared: &EmulatorState, name: &TableName, schema: &Schema) -> Result<Arc<Table>, Status> {
+async fn find(shared: &EmulatorState, name: &TableName, schema: &Schema) -> Result<Arc<EmulatedTable>, Status> {
     let lost = |error: Error| match error.code() {
         Code::SchemaMismatch => Status::invalid_argument(error.to_string()),
         _ => Status::unavailable(error.to_string()),
