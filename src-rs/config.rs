@@ -20,7 +20,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use self::flight::{
-    BasicAuth, FlightDictionaries, FlightOptions, FlightAcknowledgement, FlightDescriptor, Secret, TlsOptions, header_fault,
+    BasicAuth, FlightAcknowledgement, FlightDescriptor, FlightDictionaries, FlightOptions, Secret,
+    TlsOptions, header_fault,
 };
 use self::group::{Group, mistakes};
 pub use self::quarantine::{DeadLetterOptions, QuarantineOptions};
@@ -172,7 +173,7 @@ impl Config {
 }
 
 fn read(mut root: Group<'_>) -> Config {
-    let batching = root.group("batching", |group| Batching {
+    let batching = root.group("batching", |group| BatchingOptions {
         max_rows: group.count("maxRows", 65_536, 1),
         max_bytes: group.bytes("maxBytes", 8 << 20, 1),
         linger: group.duration("linger", Duration::from_millis(50)),
@@ -223,12 +224,12 @@ fn read(mut root: Group<'_>) -> Config {
             verify_payload: false,
         }
     } else {
-        root.group("handoff", |group| Handoff {
+        root.group("handoff", |group| HandoffOptions {
             mode: group.choice("mode", HandoffMode::Auto, &MODES),
             verify_payload: group.flag("verifyPayload", false),
         })
     };
-    let delta = root.group("delta", |group| Delta {
+    let delta = root.group("delta", |group| DeltaOptions {
         partition_by: columns(group, "partitionBy"),
         compression: group.choice(
             "compression",

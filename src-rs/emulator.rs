@@ -42,7 +42,7 @@ use tonic::transport::Server;
 
 pub use self::event::{EmulatorEvent, EmulatorObserver};
 use self::fault::Faults;
-pub use self::fault::{After, Cause, Fault, FaultRule, Grpc, FaultKind, Test};
+pub use self::fault::{After, Cause, Fault, FaultKind, FaultRule, FaultTest, Grpc};
 use self::listener::Authority;
 use self::table::{CommitSchedule, Tables};
 use self::tokens::IssuedTokens;

@@ -16,7 +16,7 @@ use super::environment::{self, Ends, Hook};
 use super::event_queue::{EventQueue, EventReceiver};
 use super::events::JsEvent;
 use super::{spawn, thrown};
-use crate::emulator::{Emulator, EmulatorConfig, Fault, Observer};
+use crate::emulator::{Emulator, EmulatorConfig, EmulatorObserver, Fault};
 use crate::error::{Code, Error, Result};
 
 #[napi]
@@ -24,7 +24,7 @@ pub struct NativeEmulator {
     core: Arc<EmulatorCore>,
     receiver: Rc<EventReceiver>,
     config: RefCell<Option<EmulatorConfig>>,
-    observer: Observer,
+    observer: EmulatorObserver,
     hook: Cell<Option<Hook>>,
 }
 
@@ -62,8 +62,8 @@ impl NativeEmulator {
         let queue = receiver.queue().clone();
         let events = queue.clone();
         let observer = match listening {
-            false => Observer::default(),
-            true => Observer::new(move |event| {
+            false => EmulatorObserver::default(),
+            true => EmulatorObserver::new(move |event| {
                 let mut told = serde_json::to_value(event).unwrap_or_else(|_| json!({}));
                 told["line"] = Value::String(event.to_string());
                 events.post(JsEvent::Happened(told));

@@ -133,7 +133,10 @@ pub(super) fn read(group: &mut Group<'_>) -> FlightOptions {
         dictionaries: group.choice(
             "dictionaries",
             FlightDictionaries::Hydrate,
-            &[("hydrate", FlightDictionaries::Hydrate), ("keep", FlightDictionaries::Keep)],
+            &[
+                ("hydrate", FlightDictionaries::Hydrate),
+                ("keep", FlightDictionaries::Keep),
+            ],
         ),
         auth: auth(group),
     }

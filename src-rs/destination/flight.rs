@@ -53,7 +53,7 @@ use self::target::{FlightTarget, What};
 use super::headers::Headers;
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};
 use crate::callbacks::HeadersReason;
-use crate::config::{Compression, Config, FlightDictionaries, FlightAcknowledgement, FlightDescriptor};
+use crate::config::{Compression, Config, FlightAcknowledgement, FlightDescriptor, FlightDictionaries};
 use crate::error::{Code, Error, Result};
 use crate::outcome::Position;
 

@@ -109,10 +109,16 @@ impl fmt::Display for EmulatorEvent {
                     humantime::format_duration(*lifetime)
                 )
             }
-            EmulatorEvent::TokenRefused { status, reason } => write!(f, "token refused with {status}: {reason}"),
-            EmulatorEvent::RequestRefused { path, reason } => write!(f, "request for {path:?} refused: {reason}"),
+            EmulatorEvent::TokenRefused { status, reason } => {
+                write!(f, "token refused with {status}: {reason}")
+            }
+            EmulatorEvent::RequestRefused { path, reason } => {
+                write!(f, "request for {path:?} refused: {reason}")
+            }
             EmulatorEvent::TableRead { table } => write!(f, "{table}: described"),
-            EmulatorEvent::TableCreated { table, columns } => write!(f, "{table}: created with {columns} columns"),
+            EmulatorEvent::TableCreated { table, columns } => {
+                write!(f, "{table}: created with {columns} columns")
+            }
             EmulatorEvent::StreamOpened {
                 table,
                 stream,
@@ -162,7 +168,9 @@ impl fmt::Display for EmulatorEvent {
                 f,
                 "{table}: stream {stream} ended ({end}) with {rows_acknowledged} of {rows_received} rows acknowledged"
             ),
-            EmulatorEvent::Stopped { rows, tables } => write!(f, "stopped with {rows} rows in {tables} tables"),
+            EmulatorEvent::Stopped { rows, tables } => {
+                write!(f, "stopped with {rows} rows in {tables} tables")
+            }
         }
     }
 }

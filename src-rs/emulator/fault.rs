@@ -184,7 +184,7 @@ impl Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultRule {
     pub column: String,
-    pub test: Test,
+    pub test: FaultTest,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,10 +202,10 @@ impl FaultRule {
         let column = batch.column_by_name(&self.column)?;
         let (text, compare): (_, fn(&dyn arrow::array::Datum, &dyn arrow::array::Datum) -> _) =
             match &self.test {
-                Test::Null => return (0..column.len()).find(|row| column.is_null(*row)),
-                Test::Equals(text) => (text, cmp::eq),
-                Test::Below(text) => (text, cmp::lt),
-                Test::Above(text) => (text, cmp::gt),
+                FaultTest::Null => return (0..column.len()).find(|row| column.is_null(*row)),
+                FaultTest::Equals(text) => (text, cmp::eq),
+                FaultTest::Below(text) => (text, cmp::lt),
+                FaultTest::Above(text) => (text, cmp::gt),
             };
         let text = StringArray::from(vec![text.as_str()]);
         let strict = CastOptions {
@@ -260,7 +260,13 @@ impl Faults {
     }
 
     /// The next fault that fires with a batch, after which this many rows and batches came.
-    pub fn at_batch(&self, seen: &mut Seen, rows: u64, batches: u64, batch: &RecordBatch) -> Option<FaultKind> {
+    pub fn at_batch(
+        &self,
+        seen: &mut Seen,
+        rows: u64,
+        batches: u64,
+        batch: &RecordBatch,
+    ) -> Option<FaultKind> {
         self.next(seen, |fault| match (&fault.kind, fault.after) {
             (FaultKind::Reject(rule), _) => rule.first_refused(batch).is_some(),
             (FaultKind::ExpireToken | FaultKind::Pause { .. }, None) => false,

@@ -29,7 +29,7 @@ use super::event::EmulatorEvent;
 use super::fault::{FaultKind, Seen};
 use super::listener::Link;
 use super::schema;
-use super::table::{self, CommitReceiver, Table};
+use super::table::{self, CommitReceiver, EmulatedTable};
 use super::{EmulatorState, status};
 use crate::error::Code;
 

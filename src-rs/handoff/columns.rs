@@ -265,7 +265,12 @@ impl Walk<'_> {
         Ok(taken)
     }
 
-    fn bytes<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, text: bool) -> Result<CheckedArray, BatchFault> {
+    fn bytes<T: OffsetSizeTrait>(
+        &mut self,
+        node: &Node,
+        rows: Rows,
+        text: bool,
+    ) -> Result<CheckedArray, BatchFault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
         let from = handed_over(&cuts, node.variadic)?;
@@ -320,7 +325,12 @@ impl Walk<'_> {
         Ok(finish(rows, nulls, buffers, Vec::new()))
     }
 
-    fn list<T: OffsetSizeTrait>(&mut self, node: &Node, rows: Rows, item: &FieldRef) -> Result<CheckedArray, BatchFault> {
+    fn list<T: OffsetSizeTrait>(
+        &mut self,
+        node: &Node,
+        rows: Rows,
+        item: &FieldRef,
+    ) -> Result<CheckedArray, BatchFault> {
         let (nulls, valid) = self.nulls(node, rows)?;
         let cuts = self.offsets::<T>(rows)?;
         let needed = NeededRows::Only(Rows {
@@ -383,7 +393,11 @@ impl Walk<'_> {
             let child = self
                 .take(
                     field.data_type(),
-                    if dense { NeededRows::All } else { NeededRows::Only(rows) },
+                    if dense {
+                        NeededRows::All
+                    } else {
+                        NeededRows::Only(rows)
+                    },
                 )
                 .map_err(|fault| {
                     fault.within(field.name()).row_in_parent(|place| match dense {
@@ -449,7 +463,11 @@ impl Walk<'_> {
         Ok(buffer.clone())
     }
 
-    fn nulls(&mut self, node: &Node, rows: Rows) -> Result<(Option<NullBuffer>, Option<Foreign>), BatchFault> {
+    fn nulls(
+        &mut self,
+        node: &Node,
+        rows: Rows,
+    ) -> Result<(Option<NullBuffer>, Option<Foreign>), BatchFault> {
         let buffer = self.buffer()?;
         let valid = validity(
             buffer.as_ref(),
@@ -545,7 +563,11 @@ fn past_the_end<T: OffsetSizeTrait>(cuts: &Offsets, available: usize) -> usize {
 }
 
 /// A null where the field allows none, unless its parent is null there too.
-fn refuse_nulls(field: &Field, taken: &CheckedArray, parent_is_valid: impl Fn(usize) -> bool) -> Result<(), BatchFault> {
+fn refuse_nulls(
+    field: &Field,
+    taken: &CheckedArray,
+    parent_is_valid: impl Fn(usize) -> bool,
+) -> Result<(), BatchFault> {
     let Some(nulls) = taken.nulls.as_ref().filter(|_| !field.is_nullable()) else {
         return Ok(());
     };

@@ -161,13 +161,17 @@ pub(super) fn check_type(data_type: &DataType, depth: usize) -> Result<(), Batch
         }
         DataType::RunEndEncoded(run_ends, values) => {
             if !run_ends.data_type().is_run_ends_type() || run_ends.is_nullable() {
-                return Err(BatchFault::new("run ends are Int16, Int32 or Int64, and never null"));
+                return Err(BatchFault::new(
+                    "run ends are Int16, Int32 or Int64, and never null",
+                ));
             }
             inner(values)
         }
         DataType::Dictionary(keys, values) => {
             if !keys.is_dictionary_key_type() {
-                return Err(BatchFault::new(format!("{keys} cannot be the key of a dictionary")));
+                return Err(BatchFault::new(format!(
+                    "{keys} cannot be the key of a dictionary"
+                )));
             }
             check_type(values, depth + 1)
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::group::{Group, describe, mistakes, nearest};
-use crate::emulator::{After, Cause, Fault, FaultRule, Grpc, FaultKind, TableName, Test};
+use crate::emulator::{After, Cause, Fault, FaultKind, FaultRule, FaultTest, Grpc, TableName};
 use crate::error::{Error, Issue, Result};
 
 pub(super) fn faults(root: &mut Group<'_>) -> Vec<Fault> {
@@ -207,9 +207,9 @@ fn rule(group: &mut Group<'_>) -> Option<FaultRule> {
     let column = group.text("column");
     let mut tests = Vec::new();
     for (name, test) in [
-        ("equals", Test::Equals as fn(String) -> Test),
-        ("below", Test::Below),
-        ("above", Test::Above),
+        ("equals", FaultTest::Equals as fn(String) -> FaultTest),
+        ("below", FaultTest::Below),
+        ("above", FaultTest::Above),
     ] {
         match group.value(name) {
             None => {}
@@ -222,7 +222,7 @@ fn rule(group: &mut Group<'_>) -> Option<FaultRule> {
         }
     }
     if group.flag("null", false) {
-        tests.push(Test::Null);
+        tests.push(FaultTest::Null);
     }
     let Some(column) = column else {
         group.issue("column", "is missing".into(), None);

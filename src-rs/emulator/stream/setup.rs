@@ -16,7 +16,7 @@ use super::super::schema::{self, Mismatch};
 use super::super::table::EmulatedTable;
 use super::super::tokens::TokenGrant;
 use super::super::{EmulatorState, TableName, status};
-use super::{Answers, OpenedStream, Stream, by_fault, shutting_down, tell_fault};
+use super::{Answers, OpenedStream, StreamHandler, by_fault, shutting_down, tell_fault};
 use crate::error::{Code, Error};
 
 /// Who asks for a stream, and how.
@@ -41,7 +41,7 @@ pub async fn set_up(
     open: usize,
     inbound: &mut Streaming<FlightData>,
     out: Answers,
-) -> Result<Stream, SetupRefusal> {
+) -> Result<StreamHandler, SetupRefusal> {
     let Some(name) = caller.table.as_deref() else {
         let text = "the metadata x-databricks-zerobus-table-name is missing";
         return Err((None, Status::invalid_argument(text)));
@@ -65,7 +65,9 @@ pub async fn set_up(
             "there are too many open streams",
         )));
     }
-    if let Some(FaultKind::Refuse { status, message }) = fault(&|kind| matches!(kind, FaultKind::Refuse { .. })) {
+    if let Some(FaultKind::Refuse { status, message }) =
+        fault(&|kind| matches!(kind, FaultKind::Refuse { .. }))
+    {
         return Err(refuse(by_fault(status.code(), message)));
     }
     let authorization = caller.authorization.as_deref();
@@ -90,7 +92,9 @@ pub async fn set_up(
     if let Some(FaultKind::Pause { time }) = fault(&|kind| matches!(kind, FaultKind::Pause { .. })) {
         return Err(refuse(status::pause(number, time)));
     }
-    if let Some(FaultKind::RefuseSchema { causes }) = fault(&|kind| matches!(kind, FaultKind::RefuseSchema { .. })) {
+    if let Some(FaultKind::RefuseSchema { causes }) =
+        fault(&|kind| matches!(kind, FaultKind::RefuseSchema { .. }))
+    {
         let mismatch = Mismatch {
             causes: causes.into_iter().collect(),
             details: vec!["a fault of the emulator".into()],
@@ -118,7 +122,7 @@ pub async fn set_up(
         stream: number,
         client: caller.client,
     });
-    Ok(Stream::new(OpenedStream {
+    Ok(StreamHandler::new(OpenedStream {
         shared: shared.clone(),
         table,
         number,
@@ -130,7 +134,11 @@ pub async fn set_up(
     }))
 }
 
-async fn find(shared: &EmulatorState, name: &TableName, schema: &Schema) -> Result<Arc<EmulatedTable>, Status> {
+async fn find(
+    shared: &EmulatorState,
+    name: &TableName,
+    schema: &Schema,
+) -> Result<Arc<EmulatedTable>, Status> {
     let lost = |error: Error| match error.code() {
         Code::SchemaMismatch => Status::invalid_argument(error.to_string()),
         _ => Status::unavailable(error.to_string()),

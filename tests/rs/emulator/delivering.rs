@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_ingest::emulator::Event;
+use arrow_ingest::emulator::EmulatorEvent;
 use arrow_ipc::CompressionType;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ async fn rows_of_the_official_client_are_in_the_table_when_they_are_acknowledged
     rig.emulator.shutdown().await.unwrap();
     assert!(matches!(
         rig.events().last(),
-        Some(Event::Stopped {
+        Some(EmulatorEvent::Stopped {
             rows: 1000,
             tables: 1
         })

@@ -1,7 +1,7 @@
 //! IssuedTokens and tables over HTTP, asked by hand.
 
 use arrow_flight::Empty;
-use arrow_ingest::emulator::Event;
+use arrow_ingest::emulator::EmulatorEvent;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -392,6 +392,6 @@ async fn a_grpc_call_that_is_not_served_is_unimplemented_with_a_sentence() {
     assert_eq!(refused.code(), Code::Unimplemented);
     assert!(refused.message().contains("takes Arrow streams"), "{refused}");
     assert!(rig.events().iter().any(
-        |event| matches!(event, Event::RequestRefused { path, .. } if path.ends_with("/EphemeralStream"))
+        |event| matches!(event, EmulatorEvent::RequestRefused { path, .. } if path.ends_with("/EphemeralStream"))
     ));
 }

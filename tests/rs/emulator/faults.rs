@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use arrow_ingest::emulator::Event;
+use arrow_ingest::emulator::EmulatorEvent;
 use databricks_zerobus_ingest_sdk::{SchemaValidationCause, ZerobusError};
 use serde_json::json;
 
@@ -52,7 +52,7 @@ async fn a_rotation_loses_nothing_and_ends_the_old_stream_well() {
     assert_eq!(rig.ids(), all(1000));
     assert_eq!(rig.emulator.summary().await.faults_fired, 2);
     let first = rig.events().into_iter().find_map(|event| match event {
-        Event::StreamClosed { stream: 1, end, .. } => Some(end),
+        EmulatorEvent::StreamClosed { stream: 1, end, .. } => Some(end),
         _ => None,
     });
     assert_eq!(first.as_deref(), Some("OK"), "{:?}", rig.lines());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrow_ingest::emulator::{
-    After, Cause, Emulator, EmulatorConfig, Event, Fault, FaultRule, Grpc, Kind, Test,
+    After, Cause, Emulator, EmulatorConfig, EmulatorEvent, Fault, FaultKind, FaultRule, FaultTest, Grpc,
 };
 use arrow_ingest::error::{Code, Error};
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ fn a_fault_is_written_as_text_or_as_an_object() {
     assert_eq!(
         rotate,
         Fault {
-            kind: Kind::Rotate {
+            kind: FaultKind::Rotate {
                 grace: Duration::from_secs(2)
             },
             table: None,
@@ -117,46 +117,46 @@ fn a_fault_is_written_as_text_or_as_an_object() {
     let message = Some("bye".to_string());
     assert_eq!(
         all.kind,
-        Kind::Close {
+        FaultKind::Close {
             status: Grpc::Aborted,
             message
         }
     );
     let rule = |test| {
-        Kind::Reject(FaultRule {
+        FaultKind::Reject(FaultRule {
             column: "x".into(),
             test,
         })
     };
     assert_eq!(
         fault("reject:column=x,below=0").kind,
-        rule(Test::Below("0".into()))
+        rule(FaultTest::Below("0".into()))
     );
     assert_eq!(
         fault("reject:column=x,above=1.5").kind,
-        rule(Test::Above("1.5".into()))
+        rule(FaultTest::Above("1.5".into()))
     );
     assert_eq!(
         fault("reject:column=x,equals=true").kind,
-        rule(Test::Equals("true".into()))
+        rule(FaultTest::Equals("true".into()))
     );
-    assert_eq!(fault("reject:column=x,null=true").kind, rule(Test::Null));
+    assert_eq!(fault("reject:column=x,null=true").kind, rule(FaultTest::Null));
     assert_eq!(fault("reject:column=x,null=true").times, None);
     let causes = vec![Cause::FieldOutOfOrder, Cause::TypeIncompatible];
     assert_eq!(
         fault("refuse-schema:causes=FIELD_OUT_OF_ORDER+TYPE_INCOMPATIBLE").kind,
-        Kind::RefuseSchema {
+        FaultKind::RefuseSchema {
             causes: causes.clone()
         }
     );
     let object = json!({ "kind": "refuse-schema", "causes": ["FIELD_OUT_OF_ORDER", "TYPE_INCOMPATIBLE"] });
     assert_eq!(
         Fault::from_json(&object).unwrap().kind,
-        Kind::RefuseSchema { causes }
+        FaultKind::RefuseSchema { causes }
     );
     assert_eq!(
         fault("pause:for=2s").kind,
-        Kind::Pause {
+        FaultKind::Pause {
             time: Some(Duration::from_secs(2))
         }
     );
@@ -219,7 +219,7 @@ async fn a_port_that_is_taken_and_a_lake_that_is_a_file_are_errors_at_the_start(
 /// An event is a line for a log, and an object for a program.
 #[test]
 fn events_are_lines_and_objects() {
-    let event = Event::Committed {
+    let event = EmulatorEvent::Committed {
         table: TABLE.into(),
         rows: 10,
         batches: 2,
@@ -233,7 +233,7 @@ fn events_are_lines_and_objects() {
         serde_json::to_value(&event).unwrap(),
         json!({ "event": "committed", "table": TABLE, "rows": 10, "batches": 2, "version": 3 })
     );
-    let event = Event::TokenIssued {
+    let event = EmulatorEvent::TokenIssued {
         client_id: "me".into(),
         table: None,
         lifetime: Duration::from_secs(1),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use arrow_ingest::emulator::{Emulator, EmulatorConfig, Event, Fault, Observer};
+use arrow_ingest::emulator::{Emulator, EmulatorConfig, EmulatorEvent, EmulatorObserver, Fault};
 use async_trait::async_trait;
 use databricks_zerobus_ingest_sdk::{
     HeadersProvider, StreamBuilder, TlsConfig, ZerobusArrowStream, ZerobusResult, ZerobusSdk,
@@ -21,7 +21,7 @@ pub const TABLE: &str = "main.test.events";
 pub struct Rig {
     pub emulator: Emulator,
     pub lake: tempfile::TempDir,
-    events: Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<EmulatorEvent>>>,
 }
 
 impl Rig {
@@ -32,9 +32,9 @@ impl Rig {
         for (name, value) in options.as_object().unwrap() {
             all[name] = value.clone();
         }
-        let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+        let events: Arc<Mutex<Vec<EmulatorEvent>>> = Arc::default();
         let seen = events.clone();
-        let observer = Observer::new(move |event| {
+        let observer = EmulatorObserver::new(move |event| {
             assert!(!event.to_string().contains("given-token"));
             seen.lock().unwrap().push(event.clone());
         });
@@ -57,12 +57,12 @@ impl Rig {
         self.emulator.add_fault(text.parse::<Fault>().unwrap());
     }
 
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<EmulatorEvent> {
         self.events.lock().unwrap().clone()
     }
 
     pub fn lines(&self) -> Vec<String> {
-        self.events().iter().map(Event::to_string).collect()
+        self.events().iter().map(EmulatorEvent::to_string).collect()
     }
 
     /// The official client, as its users make it.

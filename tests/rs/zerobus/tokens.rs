@@ -239,7 +239,12 @@ async fn what_a_workspace_answers_becomes_the_code_that_says_what_to_do() {
         assert!(!shown.contains("hunt") && !shown.contains("bWU6"), "{shown}");
         assert!(error.message().len() < 600);
     }
-    let http = Http::new("http://127.0.0.1:1", &Tls::default(), Duration::from_secs(5)).unwrap();
+    let http = Http::new(
+        "http://127.0.0.1:1",
+        &TlsOptions::default(),
+        Duration::from_secs(5),
+    )
+    .unwrap();
     let answer = http.answered(http.get("/"), "nobody", &Default::default()).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
 }
