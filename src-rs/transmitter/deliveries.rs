@@ -22,10 +22,10 @@ use super::batch_slice::BatchSlice;
 use super::intake::ImportedDelivery;
 use super::rows::{FailedRanges, RefusedRows};
 use super::{Event, Observer, PayloadDigest, Reply};
+use crate::counters::Counters;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Code, Error};
 use crate::outcome::{Ledger, Outcome, Position, RowRange, SettledDelivery, Status};
-use crate::telemetry::Counters;
 
 pub struct Deliveries {
     ledger: Ledger,

@@ -38,11 +38,11 @@ use super::sessions::{Operation, SessionEventKind, Sessions};
 use super::writes::{Demand, Probe, Writes};
 use super::{Event, Log, Observer};
 use crate::config::{Config, OnExhausted};
+use crate::counters::Counters;
 use crate::dead_letter::{DeadLetters, Warn};
 use crate::destination::{Acknowledgement, Destination};
 use crate::error::{Code, Error};
 use crate::outcome::Position;
-use crate::telemetry::Counters;
 
 /// Arrivals taken in one turn.
 const TURN: usize = 256;

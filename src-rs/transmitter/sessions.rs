@@ -28,13 +28,13 @@ pub use self::task::{Operation, SessionEventKind};
 use self::task::{SessionCall, SessionEvent, SessionHandle};
 use super::Reply;
 use super::rows::EquallyTried;
-use crate::config::Retry;
+use crate::config::RetryOptions;
 use crate::destination::{Destination, Opening, Write};
 use crate::error::{Error, Result};
 
 pub struct Sessions {
     destination: Arc<dyn Destination>,
-    retry: Retry,
+    retry: RetryOptions,
     producer: Uuid,
     phase: Phase,
     /// Of the session whose events count.
@@ -83,7 +83,7 @@ pub struct BrokenSession {
 }
 
 impl Sessions {
-    pub fn new(destination: Arc<dyn Destination>, retry: Retry, producer: Uuid) -> Sessions {
+    pub fn new(destination: Arc<dyn Destination>, retry: RetryOptions, producer: Uuid) -> Sessions {
         let (events, inbox) = unbounded_channel();
         Sessions {
             destination,

@@ -33,7 +33,7 @@ use self::window::Window;
 pub use self::window::{SentWrite, WindowWrite, WriteSlice};
 use super::batch_slice::BatchSlice;
 use super::rows::{EquallyTried, FailedRanges, RefusedRows};
-use crate::config::{Batching, Quarantine};
+use crate::config::{BatchingOptions, QuarantineOptions};
 use crate::destination::{Capabilities, Write};
 use crate::error::Error;
 use crate::outcome::{Rejection, RowRange};
@@ -44,7 +44,7 @@ pub struct Writes {
     window: Window,
     max_writes: usize,
     /// How refused rows are looked for, where they are.
-    quarantine: Option<Quarantine>,
+    quarantine: Option<QuarantineOptions>,
     /// Under way when a destination refused rows without naming them.
     search: Option<Search>,
 }
@@ -73,9 +73,9 @@ pub enum Failing<'a> {
 impl Writes {
     /// `commit_interval`: as the destination has it.
     pub fn new(
-        batching: &Batching,
+        batching: &BatchingOptions,
         max_writes: usize,
-        quarantine: &Quarantine,
+        quarantine: &QuarantineOptions,
         capabilities: Capabilities,
         commit_interval: Option<Duration>,
     ) -> Writes {

@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::joining::joined_batches;
-use crate::config::Batching;
+use crate::config::BatchingOptions;
 use crate::error::Error;
 use crate::outcome::RowRange;
 use crate::transmitter::batch_slice::BatchSlice;
@@ -22,7 +22,7 @@ use crate::transmitter::clock::LONGEST;
 use crate::transmitter::schema::{self, Fit};
 
 pub struct Batcher {
-    limits: Batching,
+    limits: BatchingOptions,
     /// Whether small batches are joined here.
     joins: bool,
     queue: VecDeque<QueuedSlice>,
@@ -72,7 +72,7 @@ fn fits(slice: &BatchSlice, schema: &SchemaRef) -> bool {
 }
 
 impl Batcher {
-    pub fn new(limits: Batching, joins: bool) -> Self {
+    pub fn new(limits: BatchingOptions, joins: bool) -> Self {
         Batcher {
             limits,
             joins,
@@ -273,7 +273,7 @@ impl NextWrite {
         }
     }
 
-    fn extend(&mut self, queue: &VecDeque<QueuedSlice>, limits: &Batching) {
+    fn extend(&mut self, queue: &VecDeque<QueuedSlice>, limits: &BatchingOptions) {
         for queued in queue.range(self.taken..) {
             self.full |= self.rows >= limits.max_rows || self.bytes >= limits.max_bytes;
             if self.full {

@@ -16,8 +16,8 @@ fn batch(name: &str, first: i64, rows: usize) -> RecordBatch {
     RecordBatch::try_new(schema, vec![column]).unwrap()
 }
 
-fn limits(max_rows: usize, max_bytes: usize) -> Batching {
-    Batching {
+fn limits(max_rows: usize, max_bytes: usize) -> BatchingOptions {
+    BatchingOptions {
         max_rows,
         max_bytes,
         linger: Duration::from_secs(1),

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
 use super::*;
-use crate::config::DeadLetter;
+use crate::config::DeadLetterOptions;
 use crate::destination::Write;
 use crate::outcome::{AdmittedDelivery, Rejection};
 use crate::transmitter::admission::Admit;
@@ -238,7 +238,7 @@ fn a_flush_is_answered_when_all_before_it_is_settled() {
 #[tokio::test]
 async fn refused_rows_are_on_the_disk_before_the_outcome_is_told() {
     let directory = tempfile::tempdir().unwrap();
-    let options = DeadLetter {
+    let options = DeadLetterOptions {
         directory: directory.path().to_path_buf(),
         max_file_bytes: 1 << 20,
         max_bytes: 1 << 20,

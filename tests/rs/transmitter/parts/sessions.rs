@@ -62,11 +62,11 @@ fn write(id: u64) -> Arc<Write> {
     })
 }
 
-fn sessions(destination: &Arc<Noting>, retry: Retry) -> Sessions {
+fn sessions(destination: &Arc<Noting>, retry: RetryOptions) -> Sessions {
     Sessions::new(destination.clone(), retry, Uuid::new_v4())
 }
 
-fn retry() -> Retry {
+fn retry() -> RetryOptions {
     Config::default().retry
 }
 
@@ -157,7 +157,7 @@ async fn writes_in_doubt_are_asked_about() {
 /// the clock of a delivery begins when it is admitted, or when the destination was last there.
 #[tokio::test(start_paused = true)]
 async fn the_clock_begins_when_the_destination_was_last_there() {
-    let retry = Retry {
+    let retry = RetryOptions {
         deadline: Duration::from_secs(60),
         ..retry()
     };
@@ -258,7 +258,7 @@ impl RetryPredicate for Answers {
 }
 
 fn asking(answers: Vec<(u32, Result<bool>)>) -> (Sessions, Instant) {
-    let retry = Retry {
+    let retry = RetryOptions {
         predicate: Some(Arc::new(Answers(Mutex::new(answers)))),
         patience: Duration::from_secs(5),
         ..retry()

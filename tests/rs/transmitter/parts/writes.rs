@@ -22,12 +22,12 @@ struct Fixture {
 
 /// Writes of up to four rows, three in the window.
 fn fixture() -> Fixture {
-    let batching = Batching {
+    let batching = BatchingOptions {
         max_rows: MAX_ROWS,
         max_bytes: 1 << 20,
         linger: Duration::from_secs(1),
     };
-    let quarantine = Quarantine {
+    let quarantine = QuarantineOptions {
         enabled: true,
         max_attempts: 100,
         deadline: Duration::from_secs(60),
@@ -499,11 +499,11 @@ fn a_search_past_its_time_leaves_rows_undecided() {
     );
     assert!(matches!(fixture.writes.next_probe(), Probe::Over) && !fixture.writes.is_searching());
 
-    let without = Quarantine {
+    let without = QuarantineOptions {
         enabled: false,
         ..fixture.writes.quarantine.take().unwrap()
     };
-    let batching = Batching {
+    let batching = BatchingOptions {
         max_rows: MAX_ROWS,
         max_bytes: 1 << 20,
         linger: Duration::ZERO,
