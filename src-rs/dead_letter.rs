@@ -323,8 +323,8 @@ impl DeadLetterWriter {
         }
     }
 
-    fn append(&mut self, letter: &Part<'_>) -> Result<(), file::Trouble> {
-        let mut known = self.open.iter().position(|file| file.schema() == letter.schema);
+    fn append(&mut self, refused: &RefusedBatch<'_>) -> Result<(), file::FileError> {
+        let mut known = self.open.iter().position(|file| file.schema() == refused.schema);
         if let Some(index) = known.take_if(|index| !self.open[*index].is_there()) {
             let file = self.open.remove(index);
             self.lose(file.unsynced_rows());

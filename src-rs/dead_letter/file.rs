@@ -186,7 +186,7 @@ impl OpenFile {
         }
     }
 
-    pub fn append(&mut self, part: &Part<'_>, now: SystemTime) -> Result<(), Trouble> {
+    pub fn append(&mut self, part: &RefusedBatch<'_>, now: SystemTime) -> Result<(), FileError> {
         let rejections = part.rejections;
         let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
         let rows = rejections.len();
