@@ -76,7 +76,7 @@ pub struct Intake {
     pub pool: Arc<Pool>,
     pub parallelism: usize,
     /// What makes a write full, and how long rows wait for that.
-    pub batching: Batching,
+    pub batching: BatchingOptions,
     /// Notified when somebody waits: the intake does not rest then.
     pub urgent: Arc<Notify>,
 }
