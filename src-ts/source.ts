@@ -10,7 +10,7 @@ import { types } from "node:util";
 import type { RecordBatch, Table } from "apache-arrow";
 import { type IngestError, ingestError } from "./errors.js";
 import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
-import { truthful } from "./handoff/truthful.js";
+import { withColumnTypes } from "./handoff/column-types.js";
 import type { DeliveryContent } from "./handoff.js";
 import { describe } from "./options.js";
 
@@ -45,7 +45,7 @@ export type BatchSource = Iterable<BatchInput> | AsyncIterable<BatchInput> | Tab
 /** @throws {IngestError} `BATCH_INVALID` naming what was given. */
 export function toContent(input: unknown): DeliveryContent {
   if (ArrayBuffer.isView(input)) return { bytes: input };
-  if (isRecordBatch(input)) return { batches: [truthful(input)] };
+  if (isRecordBatch(input)) return { batches: [withColumnTypes(input)] };
   if (isTable(input)) return { batches: batchesOf(input) };
   if (types.isAnyArrayBuffer(input)) return { bytes: new Uint8Array(input) };
   throw refused(
@@ -100,7 +100,7 @@ function isByteStream(source: unknown): boolean {
 }
 
 function batchesOf(table: ArrowTable): readonly ArrowBatch[] {
-  if (table.batches.length > 0) return table.batches.map(truthful);
+  if (table.batches.length > 0) return table.batches.map(withColumnTypes);
   // A table without batches still has a schema, which is to be checked like any other.
   return [
     { schema: table.schema, data: { length: 0, children: [] as const } as unknown as ArrowBatch["data"] },

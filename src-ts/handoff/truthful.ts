@@ -10,7 +10,7 @@ import { sameType } from "./plan.js";
  * library's own readers included) gives both the last one's type and metadata, and a slice hides what was
  * right before. The columns themselves still know their types.
  */
-export function truthful(batch: ArrowBatch): ArrowBatch {
+export function withColumnTypes(batch: ArrowBatch): ArrowBatch {
   const { schema, data } = batch;
   if (!namesTwice(schema)) return batch;
   // The library keeps the fields in two places, and mixes up the schema's before those of the data.
