@@ -1,4 +1,4 @@
-// What `apache-arrow` says of columns that share a name, put right.
+// A batch whose schema and columns disagree because columns share a name: the columns are right.
 //
 // Invariant: only batches with such names are touched; for all others this is one look into a map.
 
