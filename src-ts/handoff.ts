@@ -13,7 +13,7 @@ import { ingestError } from "./errors.js";
 import type { ArrowBatch, ArrowData } from "./handoff/arrow.js";
 import { CallBuffer, type HandoffMode, invalid, refuseDetached } from "./handoff/call-buffer.js";
 import * as plans from "./handoff/plan.js";
-import { type Plan, planOf, type SchemaPlan, sameSchema, sameType } from "./handoff/plan.js";
+import { type ColumnPlan, planOf, type SchemaPlan, sameSchema, sameType } from "./handoff/plan.js";
 import { emptyBatch, writeIpc } from "./handoff/rebuild.js";
 
 /** What one delivery holds: batches of columns, or Arrow IPC bytes, stream or file. */
@@ -272,7 +272,7 @@ export class Packer {
     callBuffer.at = slot;
   }
 
-  #walk(data: ArrowData, plan: Plan): void {
+  #walk(data: ArrowData, plan: ColumnPlan): void {
     if (data.type !== plan.type && !sameType(data.type, plan.type))
       throw invalid("its data is of another type than its schema says", plan.path);
     const callBuffer = this.#callBuffer;
@@ -368,7 +368,7 @@ export class Packer {
     }
   }
 
-  #children(children: readonly ArrowData[], plan: Plan): void {
+  #children(children: readonly ArrowData[], plan: ColumnPlan): void {
     if (children.length !== plan.children.length)
       throw invalid(
         `it has ${children.length} children where its schema has ${plan.children.length}`,
@@ -377,7 +377,7 @@ export class Packer {
     for (let i = 0; i < children.length; i++) this.#walk(children[i]!, plan.children[i]!);
   }
 
-  #validity(data: ArrowData, node: number, plan: Plan): void {
+  #validity(data: ArrowData, node: number, plan: ColumnPlan): void {
     const { _nullCount, nullBitmap, length, offset } = data;
     if (_nullCount === 0 || nullBitmap == null || length === 0) {
       this.#callBuffer.absent();

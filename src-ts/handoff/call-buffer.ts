@@ -9,7 +9,7 @@
 import { type IngestError, ingestError } from "../errors.js";
 import type { ArrowData } from "./arrow.js";
 import { type Kind, know, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
-import type { Plan } from "./plan.js";
+import type { ColumnPlan } from "./plan.js";
 
 const PIN = 0;
 const COPY = 1;
@@ -127,7 +127,7 @@ export class CallBuffer {
   }
 
   /** Hands over `need` bytes of a view from its byte `from` on, or as many as there are. */
-  put(view: ArrayBufferView | null | undefined, from: number, need: number, plan: Plan | null): void {
+  put(view: ArrayBufferView | null | undefined, from: number, need: number, plan: ColumnPlan | null): void {
     if (view == null || need <= 0) {
       this.absent();
       return;
@@ -178,7 +178,7 @@ export class CallBuffer {
   }
 
   /** Finds or gives a buffer its place in the call, and its way. False: it cannot cross as it is. */
-  #locate(buffer: ArrayBufferLike, plan: Plan | null): boolean {
+  #locate(buffer: ArrayBufferLike, plan: ColumnPlan | null): boolean {
     const known = know(buffer, this.batch);
     const { kind } = known;
     const copying = this.copying || kind !== PLAIN;
@@ -195,7 +195,7 @@ export class CallBuffer {
     return true;
   }
 
-  #explain(kind: Kind, plan: Plan | null): void {
+  #explain(kind: Kind, plan: ColumnPlan | null): void {
     const column = plan === null ? null : plan.path;
     if (this.mode === "pin")
       throw ingestError({
@@ -217,7 +217,7 @@ export class CallBuffer {
 }
 
 /** A detached view looks like an empty one; only its buffer tells them apart. */
-export function refuseDetached(view: ArrayBufferView, plan: Plan | null): void {
+export function refuseDetached(view: ArrayBufferView, plan: ColumnPlan | null): void {
   if ((view.buffer as ArrayBuffer).detached === true)
     throw invalid(
       "its ArrayBuffer is detached: it was transferred away, or the WebAssembly memory behind it has grown",

@@ -25,7 +25,7 @@ export const DICTIONARY = 11;
 export const UNKNOWN = 12;
 
 /** One node of the walk. All of them have the same hidden class: the walk's loads stay monomorphic. */
-export class Plan {
+export class ColumnPlan {
   readonly kind: number;
   /** Bytes of a value: of a fixed-width type, of a view, of a dictionary's key. */
   readonly width: number;
@@ -34,9 +34,9 @@ export class Plan {
   /** Dotted, for errors. */
   readonly path: string;
   /** A dictionary's only child is its values. */
-  readonly children: readonly Plan[];
+  readonly children: readonly ColumnPlan[];
 
-  constructor(kind: number, width: number, type: ArrowType, path: string, children: readonly Plan[]) {
+  constructor(kind: number, width: number, type: ArrowType, path: string, children: readonly ColumnPlan[]) {
     this.kind = kind;
     this.width = width;
     this.type = type;
@@ -46,7 +46,7 @@ export class Plan {
 }
 
 export interface SchemaPlan {
-  readonly columns: readonly Plan[];
+  readonly columns: readonly ColumnPlan[];
   /** Of all columns: fixed, because a dictionary is one chunk wherever it crosses by columns. */
   readonly nodeCount: number;
   /** Why batches of this schema cannot cross by columns, or empty. */
@@ -84,17 +84,17 @@ function makePlan(schema: ArrowSchema): SchemaPlan {
   };
 }
 
-function planOfField(field: ArrowField, parent: string): Plan {
+function planOfField(field: ArrowField, parent: string): ColumnPlan {
   return planOfType(field.type, parent === "" ? field.name : `${parent}.${field.name}`);
 }
 
-function planOfType(type: ArrowType, path: string): Plan {
+function planOfType(type: ArrowType, path: string): ColumnPlan {
   const { kind, width } = layoutOf(type);
   const children =
     kind === DICTIONARY
       ? [planOfType(type.dictionary!, path)]
       : (type.children ?? []).map((field) => planOfField(field, path));
-  return new Plan(kind, width, type, path, children);
+  return new ColumnPlan(kind, width, type, path, children);
 }
 
 /** Of everything that `apache-arrow` 15 to 21 can hold. The numbers are those of its `Type`. */
@@ -145,9 +145,9 @@ function layoutOf(type: ArrowType): { kind: number; width: number } {
   }
 }
 
-const nodesOf = (plan: Plan): number => plan.children.reduce((sum, child) => sum + nodesOf(child), 1);
+const nodesOf = (plan: ColumnPlan): number => plan.children.reduce((sum, child) => sum + nodesOf(child), 1);
 
-function unknownIn(plan: Plan): string {
+function unknownIn(plan: ColumnPlan): string {
   if (plan.kind === UNKNOWN) return plan.path;
   return plan.children.map(unknownIn).find((path) => path !== "") ?? "";
 }
