@@ -64,7 +64,7 @@ export class UnsettledDelivery {
     return this.#promise;
   }
 
-  settle(result: TransmissionResult): void {
+  fulfil(result: TransmissionResult): void {
     this.result = result;
     this.onSettled?.(this);
     this.#resolve?.(result);

@@ -222,7 +222,7 @@ export class Core implements Listener {
     const delivery = this.#ledger.take(outcome.sequence);
     if (delivery === undefined) return;
     this.#heldBytes -= delivery.packing?.charge ?? 0;
-    this.#settle(delivery, toResult(delivery, outcome), outcome.retries);
+    this.#conclude(delivery, toResult(delivery, outcome), outcome.retries);
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
     this.#release();
@@ -382,8 +382,8 @@ export class Core implements Listener {
     for (const delivery of group) this.telemetry.refused(delivery.span, reason);
   }
 
-  #settle(delivery: UnsettledDelivery, result: TransmissionResult, retries: number): void {
-    delivery.settle(result);
+  #conclude(delivery: UnsettledDelivery, result: TransmissionResult, retries: number): void {
+    delivery.fulfil(result);
     this.telemetry?.settled(delivery.span, result, retries);
     listenNoMore(delivery.signal, delivery.onAbort);
     const { sequence } = delivery;
@@ -460,7 +460,7 @@ export class Core implements Listener {
     for (const delivery of this.#ledger.takeAll()) {
       const message = `the client ended without a word about delivery ${delivery.sequence}`;
       const error = ingestError({ code: "INTERNAL", message, operation: "close" });
-      this.#settle(delivery, unknownResult(delivery, error), 0);
+      this.#conclude(delivery, unknownResult(delivery, error), 0);
     }
     // What the destination was asked and has not answered by now; its answer would find nobody.
     this.#answerAll(closed("close"));

@@ -70,7 +70,7 @@ describe("R-14 never silence", () => {
     const delivery = new Delivery(unsettled);
     expect(unsettled.observed).toBe(false);
     const { result } = delivery;
-    unsettled.settle(unknownResult(unsettled, lost));
+    unsettled.fulfil(unknownResult(unsettled, lost));
     expect(await result).toBe(await delivery.result);
     expect([unsettled.observed, looked]).toEqual([true, 1]);
   });
