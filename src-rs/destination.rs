@@ -205,7 +205,7 @@ impl Acknowledgements {
 /// # Errors
 /// `CONFIG_INVALID` for a URL that no destination answers to.
 pub fn validate(target: &str, config: &Config) -> Result<()> {
-    match target.split(':').next().unwrap_or_default() {
+    match scheme_of(target) {
         "discard" => discard::Discard::new(target).map(|_| ()),
         "delta" => delta::Delta::validate(target),
         scheme if flight::answers_to(scheme) => flight::validate(target, config),
@@ -219,7 +219,7 @@ pub fn validate(target: &str, config: &Config) -> Result<()> {
 /// # Errors
 /// `CONFIG_INVALID` for a URL that no destination answers to; otherwise what the destination says.
 pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destination>> {
-    let scheme = target.split(':').next().unwrap_or_default();
+    let scheme = scheme_of(target);
     match scheme {
         "discard" => Ok(Arc::new(discard::Discard::new(target)?)),
         "delta" => Ok(Arc::new(delta::Delta::connect(target, config).await?)),
@@ -229,8 +229,20 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
     }
 }
 
+/// Empty without a colon: `delta` alone is no table, and a path would be made up for it.
+fn scheme_of(target: &str) -> &str {
+    target.split_once(':').map_or("", |(scheme, _)| scheme)
+}
+
 fn unanswered(target: &str) -> Error {
-    let text = match delta::meant(target) {
+    let meant = match target {
+        "discard" => Some("discard:".to_string()),
+        // A scheme alone is no path.
+        "delta" => None,
+        scheme if flight::answers_to(scheme) || zerobus::answers_to(scheme) => None,
+        _ => delta::meant(target),
+    };
+    let text = match meant {
         Some(meant) => format!("no destination answers to this target; did you mean \"{meant}\"?"),
         None => {
             let scheme = target.split(':').next().unwrap_or_default();

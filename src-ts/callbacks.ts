@@ -1,6 +1,6 @@
 // What all of the user's functions have in common: they may do anything, and it has to be told in words.
 
-import { isError } from "./errors.js";
+import { chainOf, isError } from "./errors.js";
 import { LEVELS, type Logger } from "./options.js";
 
 /** What it is, but not its text: a secret given by itself is still a secret. */
@@ -13,11 +13,8 @@ export function kind(value: unknown): string {
 export function messages(thrown: unknown): string[] {
   const texts: string[] = [];
   try {
-    // Bounded: an error may be its own cause.
-    for (let error: unknown = thrown; error != null && texts.length < 16; ) {
+    for (const error of chainOf(thrown))
       texts.push(isError(error) ? `${error.name}: ${error.message}` : String(error));
-      error = isError(error) ? error.cause : undefined;
-    }
   } catch {
     texts.push("an error that cannot be read");
   }

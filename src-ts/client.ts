@@ -21,8 +21,10 @@ import { PINNING_IS_SOUND } from "./handoff/memory.js";
 import {
   type CloseOptions,
   type ConnectOptions,
+  checkNames,
   configInvalid,
   describe,
+  groupsOfOthers,
   type SendAllOptions,
   type SendOptions,
   type SplitOptions,
@@ -130,6 +132,9 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
   if (split.issues.length === 0) signal?.throwIfAborted();
   const [core, version] = await prepare(url, split);
   try {
+    const others = groupsOfOthers(String(url), options);
+    if (others.length > 0)
+      core.log("warn", "options of another destination have no effect", { options: others });
     if (split.schema !== undefined) core.expect(split.schema);
     await open((operation) => core.binding.open(operation), core, split.retry, signal);
     const telemetry = split.telemetry ? await loadApi() : undefined;
@@ -248,6 +253,8 @@ export class IngestClient implements AsyncDisposable {
 
   /** Waits until everything admitted before is settled. Failed deliveries do not make it reject. */
   async flush(): Promise<void> {
+    // biome-ignore lint/complexity/noArguments: it takes none, and whoever gives some is to be told
+    checkNames(arguments[0], [], "flush");
     this.#core.refuseIfClosed("flush");
     await this.#core.operation((operation) => this.#core.binding.flush(operation));
   }
@@ -258,6 +265,8 @@ export class IngestClient implements AsyncDisposable {
    * @throws {IngestError} What is wrong with them.
    */
   async check(): Promise<void> {
+    // biome-ignore lint/complexity/noArguments: it takes none, and whoever gives some is to be told
+    checkNames(arguments[0], [], "check");
     this.#core.refuseIfClosed("check");
     await this.#core.operation((operation) => this.#core.binding.check(operation));
   }

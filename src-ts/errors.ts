@@ -139,11 +139,7 @@ export class IngestError extends Error {
   /** All facts, without the stack. */
   toJSON(): ErrorJson {
     const causes: string[] = [];
-    // Bounded: somebody else's errors may be their own cause.
-    for (let cause = this.cause; cause != null && causes.length < 16; ) {
-      causes.push(isError(cause) ? cause.message : String(cause));
-      cause = isError(cause) ? cause.cause : undefined;
-    }
+    for (const cause of chainOf(this.cause)) causes.push(isError(cause) ? cause.message : String(cause));
     const { name, code, message, retry, operation, field, row, attempts, elapsedMs, retryAfterMs, issues } =
       this;
     return {
@@ -170,6 +166,17 @@ export class IngestError extends Error {
 export function isError(value: unknown): value is Error {
   return value instanceof Error || types.isNativeError(value);
 }
+
+/** What was thrown and its causes, outermost first. Bounded: somebody else's errors may be their own cause. */
+export function* chainOf(thrown: unknown): Generator<unknown, void, undefined> {
+  let error = thrown;
+  for (let count = 0; error != null && count < MOST_CAUSES; count++) {
+    yield error;
+    error = isError(error) ? error.cause : undefined;
+  }
+}
+
+const MOST_CAUSES = 16;
 
 /** The options are wrong; `issues` lists every mistake. Code `CONFIG_INVALID`. */
 export class ConfigError extends IngestError {}

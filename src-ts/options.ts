@@ -10,6 +10,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { Schema } from "apache-arrow";
 import { type ConfigIssue, type IngestError, ingestError } from "./errors.js";
 import type { HandoffMode } from "./handoff/call-buffer.js";
+import { didYouMean, nearest } from "./nearest.js";
 import type { TransmissionResult } from "./result.js";
 
 /**
@@ -442,8 +443,7 @@ export function splitOptions(options: unknown): SplitOptions {
       for (const [key, value] of Object.entries(listeners)) {
         const path = `listeners.${key}`;
         // A listener that is never called for its name would be missed by nobody until it matters.
-        if (!LISTENERS.includes(key))
-          issues.push({ path, message: "is not an option", ...near(key, LISTENERS) });
+        if (!LISTENERS.includes(key)) issues.push({ path, message: NOT_AN_OPTION, ...near(key, LISTENERS) });
         else if (value !== undefined && typeof value !== "function")
           issues.push({ path, message: `must be a function, not ${describe(value)}` });
       }
@@ -455,7 +455,7 @@ export function splitOptions(options: unknown): SplitOptions {
     else
       for (const [key, value] of Object.entries(telemetry)) {
         const path = `telemetry.${key}`;
-        if (key !== "enabled") issues.push({ path, message: "is not an option", ...near(key, ["enabled"]) });
+        if (key !== "enabled") issues.push({ path, message: NOT_AN_OPTION, ...near(key, ["enabled"]) });
         else if (typeof value === "boolean") enabled = value;
         else if (value !== undefined)
           issues.push({ path, message: `must be true or false, not ${describe(value)}` });
@@ -562,7 +562,7 @@ export const LEVELS = ["debug", "info", "warn", "error"] as const;
 /** Adds the names that only TypeScript knows to what Rust says about unknown ones. */
 export function withOurNames(issues: readonly ConfigIssue[]): ConfigIssue[] {
   return issues.map((issue) =>
-    issue.suggestion === undefined && issue.message === "is not an option" && !issue.path.includes(".")
+    issue.suggestion === undefined && issue.message === NOT_AN_OPTION && !issue.path.includes(".")
       ? { ...issue, ...near(issue.path, OURS) }
       : issue,
   );
@@ -583,10 +583,10 @@ export function isSignal(value: unknown): value is AbortSignal {
   );
 }
 
-/** What one call may ask for, checked. */
-export function checkSendOptions(options: SendOptions | undefined): void {
-  if (options === undefined) return;
-  const issues: ConfigIssue[] = [];
+/** What one `send`, `enqueue` or `sendAll` may ask for, checked. */
+export function checkSendOptions(options: SendOptions | undefined, operation: string): void {
+  if (options == null) return;
+  const issues = unknownOptions(options, ["handoff", "signal"]);
   const { handoff, signal } = options;
   if (handoff !== undefined && !isMode(handoff))
     issues.push({
@@ -595,13 +595,44 @@ export function checkSendOptions(options: SendOptions | undefined): void {
     });
   if (signal !== undefined && !isSignal(signal))
     issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
-  if (issues.length > 0) throw configInvalid(issues, "send");
+  if (issues.length > 0) throw configInvalid(issues, operation);
+}
+
+/** Checks the names alone. */
+export function checkNames(options: object | undefined, names: readonly string[], operation: string): void {
+  const issues = options == null ? [] : unknownOptions(options, names);
+  if (issues.length > 0) throw configInvalid(issues, operation);
+}
+
+/** An option that is passed over silently would be missed by nobody until it matters. */
+function unknownOptions(options: unknown, names: readonly string[]): ConfigIssue[] {
+  if (!isObject(options))
+    return [{ path: "options", message: `must be an object, not ${describe(options)}` }];
+  const unknown = Object.keys(options).filter((name) => !names.includes(name));
+  return unknown.map((path) => ({ path, message: NOT_AN_OPTION, ...near(path, names) }));
+}
+
+/** Rust's words, too. */
+const NOT_AN_OPTION = "is not an option";
+
+/** Groups that only one destination reads, and the schemes of its targets. */
+const GROUPS: readonly (readonly [string, RegExp])[] = [
+  ["delta", /^delta:/i],
+  ["flight", /^(grpc|flightsql)[+:]/i],
+  ["zerobus", /^zerobus[+:]/i],
+];
+
+/** The groups that were given and are another destination's; of `discard:`, which stands for any, none. */
+export function groupsOfOthers(target: string, options: ConnectOptions | undefined): string[] {
+  if (!GROUPS.some(([, schemes]) => schemes.test(target))) return [];
+  const given = options as Record<string, unknown> | null | undefined;
+  return GROUPS.filter(([name, schemes]) => given?.[name] != null && !schemes.test(target)).map(
+    ([name]) => name,
+  );
 }
 
 export function configInvalid(issues: readonly ConfigIssue[], operation: string): Error {
-  const lines = issues.map(({ path, message, suggestion }) =>
-    suggestion === undefined ? `${path} ${message}` : `${path} ${message} (did you mean ${suggestion}?)`,
-  );
+  const lines = issues.map(({ path, message, suggestion }) => `${path} ${message}${didYouMean(suggestion)}`);
   return ingestError({ code: "CONFIG_INVALID", message: lines.join("; "), operation, issues });
 }
 
@@ -704,17 +735,6 @@ export function describe(value: unknown): string {
 }
 
 function near(given: string, names: readonly string[]): { suggestion?: string } {
-  const found = names.find((name) => distance(given.toLowerCase(), name) <= 2);
-  return found === undefined ? {} : { suggestion: found };
-}
-
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    row = next;
-  }
-  return row[b.length]!;
+  const suggestion = nearest(given, names);
+  return suggestion === undefined ? {} : { suggestion };
 }

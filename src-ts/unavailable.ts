@@ -6,7 +6,7 @@
 // - Finding out never fails: whatever keeps the addon from being loaded may keep this from looking.
 
 import * as fs from "node:fs";
-import { type IngestError, ingestError, isError } from "./errors.js";
+import { chainOf, type IngestError, ingestError, isError } from "./errors.js";
 
 /** What can be known of the installation; in one place, so that tests can say otherwise. */
 export interface Installation {
@@ -60,17 +60,14 @@ function why(texts: readonly string[], { addon, manifest, outOfDescriptors }: In
 
 const firstLine = (text: string): string => text.split("\n", 1)[0]!;
 
-/** Of an error and its causes, with their codes. Bounded: an error may be its own cause. */
-function messages(thrown: unknown): string[] {
-  const texts: string[] = [];
-  for (let error = thrown; error != null && texts.length < 32; ) {
-    if (!isError(error)) return [...texts, String(error)];
-    const { code } = error as NodeJS.ErrnoException;
-    const name = error.name === "Error" ? "" : `${error.name}: `;
-    texts.push(`${name}${error.message}${code === undefined ? "" : ` (${code})`}`);
-    error = error.cause;
-  }
-  return texts;
+/** Of an error and its causes, with their codes. */
+const messages = (thrown: unknown): string[] => [...chainOf(thrown)].map(messageOf);
+
+function messageOf(error: unknown): string {
+  if (!isError(error)) return String(error);
+  const { code } = error as NodeJS.ErrnoException;
+  const name = error.name === "Error" ? "" : `${error.name}: `;
+  return `${name}${error.message}${code === undefined ? "" : ` (${code})`}`;
 }
 
 function installed(): Installation {

@@ -19,6 +19,8 @@ pub struct Group<'a> {
     path: String,
     given: Option<&'a Map<String, Value>>,
     pub known: Vec<&'static str>,
+    /// Paths of the options of the groups within.
+    known_within: Vec<String>,
     pub issues: &'a mut Vec<Issue>,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Group<'a> {
             path,
             given,
             known: Vec::new(),
+            known_within: Vec::new(),
             issues,
         }
     }
@@ -96,6 +99,9 @@ impl<'a> Group<'a> {
         let mut group = Group::at(path, value, self.issues);
         let result = read(&mut group);
         group.finish();
+        let mut within = std::mem::take(&mut group.known_within);
+        within.extend(group.known.iter().map(|name| group.path_of(name)));
+        self.known_within.append(&mut within);
         result
     }
 
@@ -261,7 +267,28 @@ impl<'a> Group<'a> {
         strings
     }
 
+    /// What was given and not asked for is a mistake. Of the root: one that another group has is told its place.
     pub fn finish(&mut self) {
+        self.refuse_unknown();
+        if !self.path.is_empty() {
+            return;
+        }
+        let mut known = std::mem::take(&mut self.known_within);
+        known.extend(self.known.iter().map(ToString::to_string));
+        for issue in self.issues.iter_mut() {
+            if issue.message != NOT_AN_OPTION || issue.suggestion.is_some() {
+                continue;
+            }
+            let name = last_step(&issue.path).to_lowercase();
+            let mut places = known.iter().filter(|path| last_step(path).to_lowercase() == name);
+            // In two groups it would be a guess.
+            if let (Some(place), None) = (places.next(), places.next()) {
+                issue.suggestion = Some(place.clone());
+            }
+        }
+    }
+
+    fn refuse_unknown(&mut self) {
         let Some(given) = self.given else { return };
         for key in given.keys() {
             if !self.known.contains(&key.as_str()) {
@@ -269,12 +296,19 @@ impl<'a> Group<'a> {
                 let path = self.path_of(key);
                 self.issues.push(Issue {
                     path,
-                    message: "is not an option".into(),
+                    message: NOT_AN_OPTION.into(),
                     suggestion,
                 });
             }
         }
     }
+}
+
+/// `src-ts/options.ts` knows these words, too: it adds the names that only JavaScript has.
+const NOT_AN_OPTION: &str = "is not an option";
+
+fn last_step(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 /// All mistakes in one error, `CONFIG_INVALID`.

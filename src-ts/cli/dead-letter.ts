@@ -14,11 +14,12 @@ import {
   readDeadLetter,
   removeDeadLetter,
 } from "../index.js";
+import { didYouMean, nearest } from "../nearest.js";
 import { cellOf } from "./cells.js";
 import { deliver, type Item, OUTPUT_FLAGS } from "./deliver.js";
 import { type Io, Misuse, NOT_ALL, OK } from "./io.js";
 import { SETTING_FLAGS, settings } from "./settings.js";
-import { bytes, count, explain, meant, messageOf, oneLine, plural, seconds, table } from "./text.js";
+import { bytes, count, explain, messageOf, oneLine, plural, seconds, table } from "./text.js";
 
 export async function deadLetter(args: readonly string[], io: Io): Promise<number> {
   const [what, ...rest] = args;
@@ -31,7 +32,7 @@ export async function deadLetter(args: readonly string[], io: Io): Promise<numbe
       return resend(rest, io);
     default:
       throw new Misuse(
-        `deadletter does ls, show or resend${what === undefined ? "" : `, not ${what}${meant(what, ["ls", "show", "resend"])}`}`,
+        `deadletter does ls, show or resend${what === undefined ? "" : `, not ${what}${didYouMean(nearest(what, ["ls", "show", "resend"]))}`}`,
       );
   }
 }

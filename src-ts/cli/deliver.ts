@@ -133,9 +133,21 @@ export function errorFacts(failure: unknown): Summary["error"] {
 /** The client's own lines go to standard error: warnings always, everything with `--verbose`. */
 export function logger(io: Io, { quiet, verbose }: Pick<OutputFlags, "quiet" | "verbose">): Logger {
   const line = (level: string) => (message: string, fields: Record<string, unknown>) => {
-    const facts = Object.keys(fields).length === 0 ? "" : ` ${JSON.stringify(fields)}`;
-    io.stderr.write(`${oneLine(`${level}: ${message}${facts}`)}\n`);
+    io.stderr.write(`${oneLine(`${level}: ${message}${verbose ? allOf(fields) : gistOf(fields)}`)}\n`);
   };
   if (verbose) return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") };
   return quiet ? { error: line("error") } : { warn: line("warn"), error: line("error") };
+}
+
+const allOf = (fields: Record<string, unknown>): string =>
+  Object.keys(fields).length === 0 ? "" : ` ${JSON.stringify(fields)}`;
+
+/** For people: which error, and what can be said in a word. */
+function gistOf({ error, ...others }: Record<string, unknown>): string {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  const why = message === undefined ? "" : `: ${code === undefined ? "" : `${code}: `}${message}`;
+  const words = Object.entries(others)
+    .filter(([, value]) => typeof value !== "object")
+    .map(([name, value]) => `${name} ${value}`);
+  return words.length === 0 ? why : `${why} (${words.join(", ")})`;
 }

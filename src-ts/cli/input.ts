@@ -31,17 +31,18 @@ export interface Input {
 
 /** @throws {Misuse} naming the file that cannot be sent, and what to do. */
 export async function inspect(path: string, io: Io): Promise<Input> {
-  if (path === "-") return { name: "standard input", size: null, pieces: reading(() => io.stdin, null) };
+  if (path === "-")
+    return { name: "standard input", size: null, pieces: reading("FILE", () => io.stdin, null) };
   try {
     const stat = await fs.stat(path);
     if (stat.isDirectory()) throw new Misuse(`${path} is a directory`);
     // A pipe by name: it can be opened once, and what is taken from it to look at is gone.
     if (!stat.isFile())
-      return { name: path, size: null, pieces: reading(() => createReadStream(path), null) };
+      return { name: path, size: null, pieces: reading(path, () => createReadStream(path), null) };
     const extent = await extentOf(path, stat.size);
     const { start, end } = extent;
     const open = () => (end > start ? createReadStream(path, range(start, end)) : Readable.from([]));
-    return { name: path, size: end - start, pieces: reading(open, extent) };
+    return { name: path, size: end - start, pieces: reading(path, open, extent) };
   } catch (error) {
     if (error instanceof Misuse) throw error;
     throw new Misuse(`${path} cannot be read: ${messageOf(error)}`);
@@ -64,13 +65,6 @@ async function extentOf(path: string, size: number): Promise<Extent> {
   await using file = await fs.open(path);
   const head = await at(file, 0, 8);
   const mark = head.toString("latin1");
-  if (mark.startsWith("PAR1"))
-    throw new Misuse(
-      `${path} is a Parquet file, which is not read here; make an Arrow file of it first: python3 -c "import ` +
-        `pyarrow.feather as f, pyarrow.parquet as p; f.write_feather(p.read_table('${path}'), 'out.arrow')"`,
-    );
-  if (mark.startsWith("FEA1"))
-    throw new Misuse(`${path} is a Feather file of version 1, which is not Arrow IPC`);
   if (mark.startsWith(FILE_MARK)) {
     // The length of the footer, and the mark again.
     const tail = await at(file, Math.max(0, size - 10), 10);
@@ -80,8 +74,8 @@ async function extentOf(path: string, size: number): Promise<Extent> {
       throw new Misuse(`${path} begins as an Arrow file and does not end as one: it was cut off`);
     return { start: 8, end, schema: schemaOfFooter(await at(file, end, length)) };
   }
-  if (size > 0 && head.length >= 4 && head.readInt32LE(0) !== -1 && !mayBeLegacy(head, size))
-    throw new Misuse(`${path} is neither an Arrow IPC file nor an Arrow IPC stream`);
+  const other = otherFormat(head, path);
+  if (other !== undefined) throw new Misuse(`${path} ${other}`);
   if (size === 0) throw new Misuse(`${path} is empty: whoever was to write it did not`);
   await lookThrough(file, path, size);
   return { start: 0, end: size, schema: new Uint8Array(0) };
@@ -132,18 +126,34 @@ class Skimming implements Skimmer {
 
 const WINDOW_BYTES = 64 << 10;
 
-/** Before Arrow 0.15 a stream began with the length of its first message. */
-function mayBeLegacy(head: Buffer, size: number): boolean {
-  const length = head.readInt32LE(0);
-  return length > 0 && length % 8 === 4 && length < size;
+/** What bytes that are no Arrow IPC are, and what to do about it; undefined for what may be some. */
+function otherFormat(head: Buffer, path: string): string | undefined {
+  const mark = head.toString("latin1", 0, 4);
+  if (mark === "PAR1")
+    return (
+      `is a Parquet file, which is not read here; make an Arrow file of it first: python3 -c "import ` +
+      `pyarrow.feather as f, pyarrow.parquet as p; f.write_feather(p.read_table('${path}'), 'out.arrow')"`
+    );
+  if (mark === "FEA1") return "is a Feather file of version 1, which is not Arrow IPC";
+  // A message begins with a mark; before Arrow 0.15 with its length, which no text is mistaken for.
+  const first = head.length < 4 ? -1 : head.readInt32LE(0);
+  if (first === -1 || (first > 0 && first < LONGEST_METADATA && first % 8 === 4)) return undefined;
+  return (
+    "is neither an Arrow IPC file nor an Arrow IPC stream, and nothing else is read here; of CSV, make an Arrow " +
+    `file first: python3 -c "import pyarrow.csv as c, pyarrow.feather as f; ` +
+    `f.write_feather(c.read_csv('${path}'), 'out.arrow')"`
+  );
 }
+
+/** Four letters of a text are a number above it. */
+const LONGEST_METADATA = 1 << 24;
 
 async function at(file: fs.FileHandle, position: number, length: number): Promise<Buffer> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, position);
   return buffer.subarray(0, bytesRead);
 }
 
-function reading(open: () => Readable, extent: Extent | null): Input["pieces"] {
+function reading(name: string, open: () => Readable, extent: Extent | null): Input["pieces"] {
   return async function* (signal, onRead) {
     if (signal.aborted) return;
     const stream = open();
@@ -153,7 +163,7 @@ function reading(open: () => Readable, extent: Extent | null): Input["pieces"] {
     signal.addEventListener("abort", stop, { once: true });
     try {
       const reader = new Chunks(stream, extent, onRead);
-      const isFile = await reader.skipFileMark();
+      const isFile = await reader.skipFileMark(name);
       if (extent === null && !isFile && !(await reader.hasMore()))
         // A producer that failed before its first byte must not look like one that had nothing to say.
         throw new Malformed("it is empty: an Arrow stream without rows has a schema all the same");
@@ -187,11 +197,14 @@ class Chunks implements ByteReader {
     this.position = extent.start - extent.schema.length;
   }
 
-  /** A pipe may carry a file, too, whose beginning nobody has looked at. */
-  async skipFileMark(): Promise<boolean> {
+  /** A pipe may carry a file, too, or something else: nobody has looked at its beginning. */
+  async skipFileMark(name: string): Promise<boolean> {
     if (!this.#isPipe) return false;
     const head = await this.read(8);
-    if (Buffer.from(head).toString("latin1", 0, 6) === FILE_MARK) return true;
+    const bytes = Buffer.from(head);
+    if (bytes.toString("latin1", 0, 6) === FILE_MARK) return true;
+    const other = otherFormat(bytes, name);
+    if (other !== undefined) throw new Malformed(`it ${other}`);
     this.#putBack(head);
     this.position = 0;
     return false;

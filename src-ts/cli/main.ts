@@ -8,13 +8,14 @@
 // own program can do. `specs/cli.md` has what is promised.
 
 import { IngestError } from "../index.js";
+import { didYouMean, nearest } from "../nearest.js";
 import { check } from "./check.js";
 import { deadLetter } from "./dead-letter.js";
 import { emulator } from "./emulator.js";
 import { HELP } from "./help.js";
 import { type Io, MISUSE, Misuse, NOT_ALL, OK } from "./io.js";
 import { send } from "./send.js";
-import { explain, meant, messageOf, oneLine } from "./text.js";
+import { explain, messageOf, oneLine } from "./text.js";
 import { version } from "./version.js";
 
 type Command = (args: readonly string[], io: Io) => Promise<number>;
@@ -50,7 +51,7 @@ const known = (name: string | undefined): boolean => name !== undefined && Objec
 
 const noCommand = (name: string): Misuse =>
   new Misuse(
-    `there is no command ${JSON.stringify(name)}${meant(name, [...Object.keys(COMMANDS), "help", "--version"])}`,
+    `there is no command ${JSON.stringify(name)}${didYouMean(nearest(name, [...Object.keys(COMMANDS), "help", "--version"]))}`,
   );
 
 /** What follows `--` is no option. */

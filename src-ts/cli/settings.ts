@@ -58,7 +58,7 @@ export function resolve(what: string, value: string, io: Io): string {
   }
 }
 
-export const isReference = (value: string): boolean => /^@(env|file):./su.test(value);
+const isReference = (value: string): boolean => /^@(env|file):./su.test(value);
 
 /** @throws {Misuse} if a secret is given as it is. */
 export function refuseSecret(what: string, value: string): void {

@@ -4,6 +4,7 @@
 // - What others say (a server, a file, a row) stays on its line, and moves no cursor of a terminal.
 
 import { IngestError } from "../index.js";
+import { didYouMean } from "../nearest.js";
 
 export const count = (value: number): string => value.toLocaleString("en-US");
 
@@ -35,10 +36,9 @@ export const withoutCredentials = (target: string): string => target.replace(/\/
 export function explain(error: unknown): string {
   if (!(error instanceof IngestError)) return `arrow-ingest: ${oneLine(messageOf(error))}\n`;
   if (error.issues.length > 0) {
-    const lines = error.issues.map(({ path, message, suggestion }) => {
-      const instead = suggestion === undefined ? "" : ` (did you mean ${suggestion}?)`;
-      return `  ${oneLine(`${path} ${message}${instead}`)}\n`;
-    });
+    const lines = error.issues.map(
+      ({ path, message, suggestion }) => `  ${oneLine(`${path} ${message}${didYouMean(suggestion)}`)}\n`,
+    );
     return `arrow-ingest: ${error.code}: the options are wrong\n${lines.join("")}`;
   }
   const tries = error.attempts > 1 ? ` (${error.attempts} attempts, ${seconds(error.elapsedMs)})` : "";
@@ -101,24 +101,4 @@ function lettersOf(cell: string, width: number): string[] {
 function fitted(letters: readonly string[], width: number): string {
   if (letters.length > width) return `${letters.slice(0, width - 1).join("")}…`;
   return letters.join("") + " ".repeat(width - letters.length);
-}
-
-/** " (did you mean …?)" where one of the names is near what was given, else nothing. */
-export function meant(given: string, names: readonly string[]): string {
-  const near = [1, 2].map((edits) => names.find((name) => isNear(given.toLowerCase(), name, edits)));
-  const name = near.find((one) => one !== undefined);
-  return name === undefined ? "" : ` (did you mean ${name}?)`;
-}
-
-/** Whether so many letters added, left out or replaced, or neighbours swapped, make one word of the other. */
-function isNear(a: string, b: string, edits: number): boolean {
-  if (a === b) return true;
-  if (edits === 0 || b.length <= edits) return false;
-  if (a !== "" && a[0] === b[0]) return isNear(a.slice(1), b.slice(1), edits);
-  return (
-    isNear(a.slice(1), b, edits - 1) ||
-    isNear(a, b.slice(1), edits - 1) ||
-    isNear(a.slice(1), b.slice(1), edits - 1) ||
-    (a[0] === b[1] && a[1] === b[0] && isNear(a.slice(2), b.slice(2), edits - 1))
-  );
 }

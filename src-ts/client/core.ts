@@ -20,6 +20,7 @@ import { type IngestError, ingestError, isError } from "../errors.js";
 import { measure, Packer } from "../handoff.js";
 import {
   type CloseOptions,
+  checkNames,
   checkSendOptions,
   configInvalid,
   describe,
@@ -130,7 +131,7 @@ export class Core implements Listener {
     operation: "send" | "enqueue",
   ): UnsettledDelivery {
     this.refuseIfClosed(operation);
-    checkSendOptions(options);
+    checkSendOptions(options, operation);
     const signal = options?.signal;
     signal?.throwIfAborted();
     const content = toContent(batch);
@@ -196,6 +197,11 @@ export class Core implements Listener {
       this.#listeners?.closing();
       // Whoever closed first has been told; saying it again would hide the error of an `await using` block.
       return this.closing.catch(() => {});
+    }
+    try {
+      checkNames(options, ["deadline"], "close");
+    } catch (error) {
+      return Promise.reject(error);
     }
     const deadline = options?.deadline === undefined ? CLOSE_DEADLINE_MS : milliseconds(options.deadline);
     if (deadline === undefined) {

@@ -10,7 +10,7 @@
 import { ignoreRejection } from "../callbacks.js";
 import type { UnsettledDelivery } from "../delivery.js";
 import { measure } from "../handoff.js";
-import type { SendAllOptions, SendOptions } from "../options.js";
+import { checkSendOptions, type SendAllOptions, type SendOptions } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 import { iterate } from "../source.js";
 import { isDue } from "../turn.js";
@@ -37,6 +37,7 @@ export async function* sendAll(
   source: unknown,
   options: SendAllOptions | undefined,
 ): AsyncGenerator<TransmissionResult, void, undefined> {
+  checkSendOptions(options, "sendAll");
   const reader = new Reader(core, source, options);
   reader.run();
   try {

@@ -7,7 +7,7 @@
 
 import type { UnsettledDelivery } from "../delivery.js";
 import type { IngestError } from "../errors.js";
-import type { SendOptions, WritableOptions } from "../options.js";
+import { checkNames, checkSendOptions, type SendOptions, type WritableOptions } from "../options.js";
 import type { BatchInput } from "../source.js";
 
 interface Sender {
@@ -19,6 +19,8 @@ interface Sender {
 }
 
 export function writable(core: Sender, options: WritableOptions | undefined): WritableStream<BatchInput> {
+  checkNames(options, ["handoff"], "writable");
+  checkSendOptions(options, "writable");
   /** Of the first delivery that was not acknowledged: what the stream fails with. */
   let failure: IngestError | null = null;
   /** It failed with something else, or was aborted. */

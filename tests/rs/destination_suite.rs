@@ -468,6 +468,8 @@ async fn the_url_chooses_the_destination() {
     for target in [
         "",
         "kafka:topic",
+        "discard",
+        "delta",
         "discard:x",
         "zerobus://1.zerobus.eu.example.com/a.b",
     ] {

@@ -468,6 +468,44 @@ describe("R-38 check", () => {
   });
 });
 
+describe("R-38 inputs of another kind", () => {
+  const other = [
+    ["CSV", "carrier,delay\nAA,5\n", "of CSV, make an Arrow file first"],
+    ["CSV of one letter", "l", "it is empty|ends in the midst"],
+    ["Parquet", "PAR1\u0015\u0004\u0015", "is a Parquet file"],
+    ["JSON", '{"carrier":"AA"}\n', "nothing else is read here"],
+  ] as const;
+  test.each(other)("%s on standard input is told what can be read", async (_, text, said) => {
+    const ended = await run(["send", lake(), "-"], {}, Buffer.from(text));
+    expect(ended.code).toBe(1);
+    expect(ended.stderr).toMatch(new RegExp(said));
+  });
+
+  test.each(other)("%s in a file is told before anything is sent", async (_, text, said) => {
+    const name = path.join(home, "other");
+    fs.writeFileSync(name, text);
+    const ended = await run(["send", lake(), file("a.arrow", numbers(1)), name]);
+    expect(ended.code).toBe(2);
+    expect(ended.stderr).toMatch(new RegExp(`${said}|cut off`));
+  });
+});
+
+describe("R-38 what the client logs", () => {
+  const wrong = () => file("wrong.arrow", tableFromArrays({ n: ["no number"] }));
+
+  test("is a line for people, and everything with --verbose", async () => {
+    const target = lake();
+    const short = await run(["send", target, file("a.arrow", numbers(3)), wrong()]);
+    expect(short.code).toBe(1);
+    expect(short.stderr).toMatch(
+      /^error: the destination refused for good: SCHEMA_MISMATCH: the table .+ \(destination delta, .+\)\n$/,
+    );
+    expect(short.stderr).not.toContain("{");
+    const long = await run(["send", target, wrong(), "--verbose"]);
+    expect(long.stderr).toMatch(/error: the destination refused for good \{.*"code":"SCHEMA_MISMATCH"/);
+  });
+});
+
 describe("R-38 texts for people", () => {
   test("amounts and times have units", () => {
     expect([1, 2, 1_500, 1.5e6, 2e9, 3e12].map(bytes)).toEqual([

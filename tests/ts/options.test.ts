@@ -1,5 +1,8 @@
 // Promises about options: all optional, every mistake at once, none of them lost on the way to Rust.
-import { Schema } from "apache-arrow";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { Schema, tableFromArrays } from "apache-arrow";
 import { describe, expect, test } from "vitest";
 import { connect } from "../../dist/index.js";
 import { milliseconds, describe as name, splitOptions } from "../../dist/options.js";
@@ -130,6 +133,72 @@ describe("R-33 options", () => {
       code: "CONFIG_INVALID",
       issues: [{ path: "deadline" }],
     });
+  });
+
+  test("an option that a call does not have is refused with the one that was meant, in every call", async () => {
+    await using client = await connect("discard:");
+    const batch = tableFromArrays({ n: Int32Array.of(1) });
+    const calls: [string, (options: never) => unknown, object, string | undefined][] = [
+      ["send", (options) => client.send(batch, options), { handof: "copy" }, "handoff"],
+      ["enqueue", (options) => client.enqueue(batch, options), { signl: undefined }, "signal"],
+      ["sendAll", (options) => client.sendAll([], options).next(), { timeout: 5 }, undefined],
+      ["writable", (options) => client.writable(options), { signal: undefined }, undefined],
+      ["flush", (options) => Reflect.apply(client.flush, client, [options]), { deadline: 5 }, undefined],
+      ["check", (options) => Reflect.apply(client.check, client, [options]), { deadline: 5 }, undefined],
+      ["close", (options) => client.close(options), { deadLine: 5 }, "deadline"],
+    ];
+    for (const [operation, call, options, suggestion] of calls) {
+      const [path] = Object.keys(options);
+      const error = await Promise.resolve()
+        .then(() => call(options as never))
+        .then(
+          () => null,
+          (error: unknown) => error,
+        );
+      expect(error, operation).toMatchObject({ code: "CONFIG_INVALID", operation });
+      const issue = { path, message: "is not an option", ...(suggestion && { suggestion }) };
+      expect((error as IngestError).issues, operation).toEqual([issue]);
+    }
+    await expect(client.send(batch, "copy" as never)).rejects.toMatchObject({
+      issues: [{ path: "options" }],
+    });
+    expect((await client.send(batch, null as never)).status).toBe("acknowledged");
+    expect(client.stats().deliveries.admitted).toBe(1);
+  });
+
+  test("an option in the wrong place is told its place, where there is one", async () => {
+    const options = { delta: { createIfMissing: false }, partitionBy: ["a"], linger: 5, commitInterval: 5 };
+    const { issues } = await refused("discard:", options);
+    const suggestions = Object.fromEntries(issues.map(({ path, suggestion }) => [path, suggestion]));
+    expect(suggestions).toEqual({
+      "delta.createIfMissing": "createIfMissing",
+      partitionBy: "delta.partitionBy",
+      linger: "batching.linger",
+      // Two destinations have it.
+      commitInterval: undefined,
+    });
+  });
+
+  test("options of another destination have no effect, and a warning says so", async () => {
+    const lines: unknown[] = [];
+    const logger = { warn: (message: string, fields: unknown) => lines.push([message, fields]) };
+    const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-"));
+    const given = { zerobus: { clientId: "me" }, flight: {}, delta: {} };
+    await (await connect(`delta:${home}/table`, { logger, ...given })).close();
+    expect(lines).toEqual([
+      ["options of another destination have no effect", { options: ["flight", "zerobus"] }],
+    ]);
+    await (await connect("discard:", { logger, ...given })).close();
+    await (await connect(`delta:${home}/table`, { logger, delta: {} })).close();
+    expect(lines.length).toBe(1);
+    fs.rmSync(home, { recursive: true });
+  });
+
+  test("a scheme alone is no target, and the one that was meant is named", async () => {
+    expect((await refused("discard")).message).toContain('did you mean "discard:"?');
+    for (const scheme of ["delta", "grpc", "zerobus"])
+      expect((await refused(scheme)).message).toContain(`no destination answers to "${scheme}": use delta:<`);
+    expect((await refused("lake/flights")).message).toContain('did you mean "delta:lake/flights"?');
   });
 
   test("durations read as Rust reads them", async () => {

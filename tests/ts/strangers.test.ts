@@ -73,7 +73,7 @@ describe("R-32 R-33 a server that is something else", () => {
     for (const url of [`grpc://127.0.0.1:${port}/a`, `zerobus+http://127.0.0.1:${port}/a.b.c`]) {
       const error = await refused(url, { headers: { authorization: "Bearer x" } });
       expect(error).toMatchObject({ code: "UNAVAILABLE", retry: "transient", attempts: 5 });
-      expect(error.message).toContain("cannot be reached");
+      expect(error.message).toContain(`127.0.0.1:${port} cannot be reached`);
       expect(error.message).not.toContain("answered");
     }
   });

@@ -187,6 +187,7 @@ async fn reach(
     patience: Duration,
     secrets: &Secrets,
 ) -> Result<Channel> {
+    let address = dial.address().to_string();
     let dial = Arc::new(dial);
     // The library dials again by itself where a server ends its connection in good order.
     let endpoint = endpoint.connect_timeout(patience);
@@ -198,7 +199,8 @@ async fn reach(
         let channel = endpoint.connect_with_connector(dialled).await.map_err(|error| {
             // What dialling said, which the library hands on in wrappers of its own.
             tls::found::<Error>(&error).cloned().unwrap_or_else(|| {
-                let text = format!("the server cannot be reached: {}", secrets.chain(&error));
+                let why = secrets.chain(&error);
+                let text = format!("the server at {address} cannot be reached: {why}");
                 Error::new(Code::Unavailable, text)
             })
         })?;
@@ -206,7 +208,7 @@ async fn reach(
         greeting.await.unwrap_or_else(|_| broken()).map(|()| channel)
     };
     let late = |_| {
-        let text = format!("the server did not answer within {patience:?}");
+        let text = format!("the server at {address} did not answer within {patience:?}");
         Err(Error::new(Code::Unavailable, text))
     };
     let connected = tokio::time::timeout(patience, connecting)

@@ -88,6 +88,10 @@ impl Dial {
         Ok((dial, greeting))
     }
 
+    pub fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
     /// # Errors
     /// `UNAVAILABLE` if nobody is there, `CONFIG_INVALID` for a server that no client of these options can
     /// ever talk to, unless one has: then it is `UNAVAILABLE`, too.
@@ -148,7 +152,8 @@ impl Dial {
     }
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> Error {
-        let text = format!("the server cannot be reached: {}", self.secrets.chain(error));
+        let why = self.secrets.chain(error);
+        let text = format!("the server at {} cannot be reached: {why}", self.address);
         Error::new(Code::Unavailable, text).during("connect")
     }
 }

@@ -7,6 +7,7 @@
 //! It connects to nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use url::Url;
 
@@ -24,6 +25,16 @@ pub struct FlightTarget {
 pub enum ServerAddress {
     Tcp { authority: String, tls: bool },
     Unix { path: String },
+}
+
+/// As it is told in errors: host and port, or the path.
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerAddress::Tcp { authority, .. } => f.write_str(authority),
+            ServerAddress::Unix { path } => f.write_str(path),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,6 +29,7 @@ pub struct Http {
     client: Client,
     base: String,
     host: String,
+    port: u16,
     own_ca: bool,
     /// It has answered once.
     met: Arc<AtomicBool>,
@@ -80,6 +81,7 @@ impl Http {
             client: client.build().map_err(unusable)?,
             base: given.trim_end_matches('/').to_string(),
             host: url.host_str().unwrap_or_default().to_string(),
+            port: url.port_or_known_default().unwrap_or_default(),
             own_ca: tls.ca.is_some(),
             met: Arc::default(),
         })
@@ -118,7 +120,8 @@ impl Http {
             Some(text) => (Code::Unavailable, text),
             None => (Code::Unavailable, secrets.chain(&error)),
         };
-        Error::new(code, format!("{who} cannot be reached: {text}")).during("connect")
+        let text = format!("{who} at {}:{} cannot be reached: {text}", self.host, self.port);
+        Error::new(code, text).during("connect")
     }
 }
 
