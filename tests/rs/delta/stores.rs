@@ -47,6 +47,28 @@ fn every_cloud_has_a_store() {
 async fn the_local_store_is_a_whole_store() {
     let home = tempfile::tempdir().unwrap();
     let location = Location::parse(&format!("delta:{}", home.path().display()), &BTreeMap::new()).unwrap();
+    is_whole(&location).await;
+    let root = location.log.root_object_store(None);
+    assert!(root.to_string().starts_with("synced"));
+}
+
+/// And so is one that aborts uploads; one that has ended takes nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_aborts_uploads_is_a_whole_store() {
+    let url = Url::parse("memory:///table/").unwrap();
+    let inner = Arc::new(object_store::memory::InMemory::new());
+    let location = Location::over(url, inner, None, Classifier::default(), Arc::default()).unwrap();
+    is_whole(&location).await;
+    let root = location.log.root_object_store(None);
+    assert_eq!(root.to_string(), "InMemory");
+    let mut upload = root.put_multipart(&Path::from("x")).await.unwrap();
+    upload.put_part("part".into()).await.unwrap();
+    upload.complete().await.unwrap();
+    assert!(upload.put_part("late".into()).await.is_err());
+    assert!(upload.complete().await.is_err() && upload.abort().await.is_err());
+}
+
+async fn is_whole(location: &Location) {
     let store = location.store();
     let (a, b, c) = (Path::from("x/a"), Path::from("x/b"), Path::from("x/c"));
     store.put(&a, "one".into()).await.unwrap();
@@ -101,13 +123,6 @@ async fn the_local_store_is_a_whole_store() {
         3
     );
     assert_eq!(store.list(None).count().await, 0);
-    assert!(
-        location
-            .log
-            .root_object_store(None)
-            .to_string()
-            .starts_with("synced")
-    );
 }
 
 /// An I/O error keeps its number and gains the file's name.
