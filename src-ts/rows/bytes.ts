@@ -1,7 +1,7 @@
 // Columns of text and of bytes.
 //
 // Invariants:
-// - Text of a chunk is joined and encoded by one call. Where it is not ASCII, each text is measured by itself, which
+// - Text of a chunk is joined and encoded by one call, unless all of it is short and ASCII. Where it is not ASCII, each text is measured by itself, which
 //   also finds lone surrogates: joined, two of neighbours would pass for a pair.
 // - Offsets have 32 bits until the column is finished: a chunk that would not fit is not let in.
 
@@ -101,8 +101,14 @@ function viewsOf(values: Uint8Array, ends: Int32Array): Uint8Array {
 /** The most bytes that 32-bit offsets reach. */
 const MOST_BYTES = 2 ** 31 - 1;
 
+/** Units of text that is copied one by one. */
+const SHORT = 24;
+/** Chunks that are joined before copying is tried again. */
+const JOINED_CHUNKS = 15;
+
 export class TextColumn extends VariableColumn {
   parts: string[] = [];
+  #joins = 0;
 
   override put(i: number, value: unknown): void {
     if (typeof value === "string") this.parts[i] = value;
@@ -119,10 +125,42 @@ export class TextColumn extends VariableColumn {
   }
 
   protected override begin(count: number): void {
-    if (this.parts.length !== count) this.parts = new Array<string>(count).fill("");
+    // A new one: in an array that has grown old, each reference to what is young costs a note for the collector.
+    this.parts = new Array<string>(count);
   }
 
   protected override end(count: number): void {
+    if (this.#joins > 0) {
+      this.#joins--;
+      this.#join(count);
+    } else if (!this.#copy(count)) {
+      this.#joins = JOINED_CHUNKS;
+      this.#join(count);
+    }
+  }
+
+  /** Short text of ASCII, unit by unit: there no call of the runtime pays. False: there is other text. */
+  #copy(count: number): boolean {
+    const { parts, length, offsets } = this;
+    let end = this.used;
+    this.room(end + SHORT * count, end);
+    const { bytes } = this;
+    for (let i = 0; i < count; i++) {
+      const text = parts[i]!;
+      const units = text.length;
+      if (units > SHORT) return false;
+      for (let j = 0; j < units; j++) {
+        const unit = text.charCodeAt(j);
+        if (unit > 0x7f) return false;
+        bytes[end + j] = unit;
+      }
+      end += units;
+      offsets[length + i + 1] = end;
+    }
+    return true;
+  }
+
+  #join(count: number): void {
     const { parts, length } = this;
     let units = 0;
     for (let i = 0; i < count; i++) units += parts[i]!.length;

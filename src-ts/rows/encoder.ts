@@ -32,7 +32,7 @@ const MAX_BYTES = 1 << 24;
 
 /** Rows of a chunk: the first one's, and the most. */
 const FIRST_CHUNK = 64;
-const MAX_CHUNK = 2_048;
+const MAX_CHUNK = 1_024;
 /** Milliseconds: what takes less may be longer the next time, what takes more is cut. */
 const SHORT_MS = 0.5;
 const LONG_MS = 1.5;
@@ -136,14 +136,13 @@ export class RowEncoder implements Context {
     this.#keep.fill(1, 0, count);
     this.maxItems = count > 1 ? CHUNK_ITEMS : ROW_ITEMS;
     this.maxUnits = count > 1 ? CHUNK_UNITS : ROW_UNITS;
-    const window = this.#read(rows, from, count);
     try {
-      root.encode(window, count);
+      root.encodeRows(rows, from, count);
     } catch (error) {
       if (error !== TOO_MANY) throw error;
       root.truncate(length);
       this.rejections.length = before;
-      return this.#less(window, length, count);
+      return this.#less(length, count);
     }
     if (this.#refused > 0) {
       root.compact(this.#keep.subarray(0, count), count);
@@ -160,7 +159,7 @@ export class RowEncoder implements Context {
   }
 
   /** What is left to do with rows that hold too much: a batch of their own, fewer at a time, none. */
-  #less(window: ArrayLike<unknown>, length: number, count: number): number {
+  #less(length: number, count: number): number {
     if (length > 0) {
       this.cut();
       return 0;
@@ -170,21 +169,7 @@ export class RowEncoder implements Context {
       return 0;
     }
     this.#keep[0] = 1;
-    this.refuse(0, "", "ROW_TOO_LARGE", "and it holds more than one row may", window[0]);
+    this.refuse(0, "", "ROW_TOO_LARGE", "and it holds more than one row may", this.#root.objects[0]);
     return 1;
-  }
-
-  /** The rows of the chunk: what becomes of the array while they are read does not matter. */
-  #read(rows: ArrayLike<unknown>, from: number, count: number): unknown[] {
-    const window = new Array<unknown>(count);
-    for (let i = 0; i < count; i++) {
-      try {
-        window[i] = rows[from + i];
-      } catch (thrown) {
-        window[i] = ABSENT;
-        this.refuse(i, "", "VALUE_THREW", "when it was read", thrown);
-      }
-    }
-    return window;
   }
 }

@@ -52,6 +52,37 @@ export class StructColumn extends Column implements Parent {
     }
   }
 
+  /** Of the rows' own column: appends rows from `from` on. */
+  encodeRows(rows: ArrayLike<unknown>, from: number, count: number): void {
+    this.reserve(this.length + count);
+    const chunk = copyOf(rows, from, count);
+    this.objects = chunk as object[];
+    const checksKeys = this.context.refusesUnknownKeys;
+    let i = 0;
+    for (;;) {
+      try {
+        for (; i < count; i++) {
+          const row = chunk[i];
+          const isKnown = typeof row === "object" && row !== null && getPrototypeOf(row) === this.#prototype;
+          if (!isKnown || this.#prototype === null || (checksKeys && !this.#hasExpectedKeys(row))) this.put(i, row);
+        }
+        break;
+      } catch (thrown) {
+        this.threw(i++, thrown);
+      }
+    }
+    this.end(count);
+    this.length += count;
+  }
+
+  /** Most objects have the keys of the one before, in its order: then no key is looked up. */
+  #hasExpectedKeys(object: object): boolean {
+    const expected = this.#expected;
+    let at = 0;
+    for (const key in object) if (key !== expected[at++]) return false;
+    return true;
+  }
+
   #isRecord(value: object): boolean {
     if (value === ABSENT) return false;
     const prototype: unknown = getPrototypeOf(value);
@@ -62,20 +93,8 @@ export class StructColumn extends Column implements Parent {
     return true;
   }
 
-  /** Most objects have the keys of the one before, in its order: then no key is looked up. */
   #checkKeys(i: number, object: object): void {
-    const expected = this.#expected;
-    let at = 0;
-    for (const key in object) {
-      if (key !== expected[at]) {
-        this.#lookKeysUp(i, object);
-        return;
-      }
-      at++;
-    }
-  }
-
-  #lookKeysUp(i: number, object: object): void {
+    if (this.#hasExpectedKeys(object)) return;
     const keys = Object.keys(object);
     for (const key of keys) {
       if (this.#known.has(key)) continue;
@@ -100,7 +119,7 @@ export class StructColumn extends Column implements Parent {
   }
 
   protected override begin(count: number): void {
-    if (this.objects.length !== count) this.objects = new Array<object>(count).fill(ABSENT);
+    this.objects = new Array<object>(count);
   }
 
   protected override end(count: number): void {
@@ -154,6 +173,18 @@ export class StructColumn extends Column implements Parent {
   pathOfChild(child: Column, i: number): string {
     return member(this.pathOf(i), this.names[this.children.indexOf(child)]!);
   }
+}
+
+/** Some of the rows: what becomes of their array from then on does not matter. */
+function copyOf(rows: ArrayLike<unknown>, from: number, count: number): unknown[] {
+  // Many times as fast. Not of an array that says of what class its slices are.
+  if (getPrototypeOf(rows) === Array.prototype && !types.isProxy(rows) && !Object.hasOwn(rows, "constructor")) {
+    const copy = (rows as unknown[]).slice(from, from + count);
+    if (copy.length === count) return copy;
+  }
+  const copy = new Array<unknown>(count);
+  for (let i = 0; i < count; i++) copy[i] = rows[from + i];
+  return copy;
 }
 
 /** Elements that hold a number of items each, which children lay side by side. */
