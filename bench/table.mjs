@@ -73,7 +73,26 @@ export function table({ date, machine, cases }) {
       lines.push("", `A caller who waits for the budget takes ${bytes} bytes of memory.`);
     lines.push("", bars(failed));
   }
+  if (cases.rows) lines.push(...rows(cases.rows));
   return `${lines.join("\n")}\n`;
+}
+
+function rows({ results, failed }) {
+  const lines = ["", "## Rows: to acknowledged by `discard:`, for each second of the JavaScript thread", ""];
+  lines.push(
+    "| | ours, rows/s | ÷ `vectorFromArray` | ÷ `tableFromJSON` | ÷ a loop by hand |",
+    "|---|---|---|---|---|",
+  );
+  const { wrong, ...cases } = results;
+  for (const [name, { rates, over }] of Object.entries(cases)) {
+    const ratios = [over.builders, over.json, over.hand].map((one) => (one === undefined ? "" : ratio(one)));
+    lines.push(`| ${name} | ${rates.ours.toLocaleString("en")} | ${ratios.join(" | ")} |`);
+  }
+  lines.push("", "| rows, none of which fits | each | p99 of the event loop's delay |", "|---|---|---|");
+  for (const [count, { us, p99Ms }] of Object.entries(wrong))
+    lines.push(`| ${Number(count).toLocaleString("en")} | ${time(us)} | ${p99Ms.toFixed(1)} ms |`);
+  lines.push("", bars(failed));
+  return lines;
 }
 
 function deltaScale({ commits, files, partitions, store, clients, idle, failed }) {

@@ -1,9 +1,11 @@
 // Columns of text and of bytes.
 //
 // Invariants:
-// - Text of a chunk is joined and encoded by one call, unless all of it is short and ASCII. Where it is not ASCII, each text is measured by itself, which
-//   also finds lone surrogates: joined, two of neighbours would pass for a pair.
+// - Text is written in the way that suits what comes: short ASCII unit by unit, ASCII joined and by one call, all other
+//   text each by its own. Joined, halves of surrogate pairs in neighbours would pass for a pair.
 // - Offsets have 32 bits until the column is finished: a chunk that would not fit is not let in.
+
+/// <reference lib="es2024.string" />
 
 import { Data, type DataType } from "apache-arrow";
 import { bytesOf } from "./attend.js";
@@ -103,12 +105,13 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /** Units of text that is copied one by one. */
 const SHORT = 24;
-/** Chunks that are joined before copying is tried again. */
-const JOINED_CHUNKS = 15;
+/** Chunks after which the way for short ASCII is tried again. */
+const RETRIED_CHUNKS = 16;
 
 export class TextColumn extends VariableColumn {
   parts: string[] = [];
-  #joins = 0;
+  #way: "copy" | "join" | "each" = "copy";
+  #chunks = 0;
 
   override put(i: number, value: unknown): void {
     if (typeof value === "string") this.parts[i] = value;
@@ -130,13 +133,24 @@ export class TextColumn extends VariableColumn {
   }
 
   protected override end(count: number): void {
-    if (this.#joins > 0) {
-      this.#joins--;
-      this.#join(count);
-    } else if (!this.#copy(count)) {
-      this.#joins = JOINED_CHUNKS;
-      this.#join(count);
-    }
+    // What a chunk is like, those after it mostly are.
+    if (this.#chunks++ % RETRIED_CHUNKS === 0) this.#way = "copy";
+    if (this.#way === "copy" && this.#copy(count)) return;
+    const units = this.#roomFor(count);
+    if (this.#way === "copy") this.#way = "join";
+    if (this.#way === "join" && this.#join(count, units)) return;
+    this.#way = "each";
+    this.#each(count);
+  }
+
+  /** Memory for whatever the text is. Its UTF-16 units. */
+  #roomFor(count: number): number {
+    let units = 0;
+    for (let i = 0; i < count; i++) units += this.parts[i]!.length;
+    const { used } = this;
+    if (units > this.context.maxUnits || used + 3 * units > MOST_BYTES) throw TOO_MANY;
+    this.room(used + 3 * units, used);
+    return units;
   }
 
   /** Short text of ASCII, unit by unit: there no call of the runtime pays. False: there is other text. */
@@ -160,65 +174,38 @@ export class TextColumn extends VariableColumn {
     return true;
   }
 
-  #join(count: number): void {
-    const { parts, length } = this;
-    let units = 0;
-    for (let i = 0; i < count; i++) units += parts[i]!.length;
-    const from = this.used;
-    if (units > this.context.maxUnits || from + 3 * units > MOST_BYTES) throw TOO_MANY;
-    const joined = parts.join("");
-    this.room(from + 3 * units, from);
-    const written = this.bytes.write(joined, from);
-    const { offsets } = this;
-    if (written !== units) {
-      this.#measure(count, from);
-      return;
-    }
-    let end = from;
+  /** Text of ASCII, by one call. False: there is other text. */
+  #join(count: number, units: number): boolean {
+    const { parts, length, offsets } = this;
+    let end = this.used;
+    if (this.bytes.write(parts.join(""), end) !== units) return false;
     for (let i = 0; i < count; i++) {
       end += parts[i]!.length;
       offsets[length + i + 1] = end;
     }
+    return true;
   }
 
-  /** Text that is not all ASCII. */
-  #measure(count: number, from: number): void {
-    const { parts, length, offsets } = this;
-    let end = from;
-    let isWhole = true;
+  /** Any text, each by a call, which says how many bytes it has. */
+  #each(count: number): void {
+    const { parts, length, offsets, bytes } = this;
+    let end = this.used;
     for (let i = 0; i < count; i++) {
-      const bytes = lengthInUtf8(parts[i]!);
-      if (bytes < 0) {
-        isWhole = false;
-        this.refuse(i, "VALUE_MALFORMED", parts[i], "it has a surrogate without its other half");
-        parts[i] = "";
-      } else end += bytes;
+      const text = parts[i]!;
+      if (text !== "") {
+        const written = bytes.write(text, end);
+        // Other text than ASCII has more bytes than units, and so has what stands for half a pair.
+        if (written === text.length || text.isWellFormed()) end += written;
+        else this.refuse(i, "VALUE_MALFORMED", text, "it has a surrogate without its other half");
+      }
       offsets[length + i + 1] = end;
     }
-    if (!isWhole) this.bytes.write(parts.join(""), from);
   }
 
   override release(): void {
     super.release();
     this.parts = [];
   }
-}
-
-/** Bytes in UTF-8; -1 where a surrogate stands alone. */
-function lengthInUtf8(text: string): number {
-  const units = text.length;
-  let bytes = units;
-  for (let i = 0; i < units; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit < 0x80) continue;
-    bytes += unit < 0x800 ? 1 : 2;
-    if (unit < 0xd800 || unit > 0xdfff) continue;
-    // Of a pair, two units make four bytes.
-    const next = text.charCodeAt(i + 1);
-    if (unit > 0xdbff || !(next >= 0xdc00 && next <= 0xdfff)) return -1;
-    i++;
-  }
-  return bytes;
 }
 
 export class BytesColumn extends VariableColumn {

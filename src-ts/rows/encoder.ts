@@ -39,7 +39,7 @@ const LONG_MS = 1.5;
 
 /** Items and text of a chunk in one column, and of a row, which cannot be parted. */
 const CHUNK_ITEMS = 1 << 15;
-const ROW_ITEMS = 1 << 24;
+const ROW_ITEMS = 1 << 22;
 const CHUNK_UNITS = 1 << 20;
 const ROW_UNITS = 1 << 29;
 

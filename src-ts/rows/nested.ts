@@ -64,7 +64,8 @@ export class StructColumn extends Column implements Parent {
         for (; i < count; i++) {
           const row = chunk[i];
           const isKnown = typeof row === "object" && row !== null && getPrototypeOf(row) === this.#prototype;
-          if (!isKnown || this.#prototype === null || (checksKeys && !this.#hasExpectedKeys(row))) this.put(i, row);
+          if (!isKnown || this.#prototype === null || (checksKeys && !this.#hasExpectedKeys(row)))
+            this.put(i, row);
         }
         break;
       } catch (thrown) {
@@ -178,7 +179,11 @@ export class StructColumn extends Column implements Parent {
 /** Some of the rows: what becomes of their array from then on does not matter. */
 function copyOf(rows: ArrayLike<unknown>, from: number, count: number): unknown[] {
   // Many times as fast. Not of an array that says of what class its slices are.
-  if (getPrototypeOf(rows) === Array.prototype && !types.isProxy(rows) && !Object.hasOwn(rows, "constructor")) {
+  if (
+    getPrototypeOf(rows) === Array.prototype &&
+    !types.isProxy(rows) &&
+    !Object.hasOwn(rows, "constructor")
+  ) {
     const copy = (rows as unknown[]).slice(from, from + count);
     if (copy.length === count) return copy;
   }

@@ -292,6 +292,30 @@ describe.each([
     expect((found.rows[3]!.b as string).slice(0, 4)).toBe("0303");
   });
 
+  test("text is what it was, short or long, of ASCII or not, one after the other; halves of pairs are refused alone", () => {
+    const kinds = [
+      (n: number) => `${n}`,
+      (n: number) => `${n}${"long ".repeat(20)}`,
+      (n: number) => `${n}${"é🎉".repeat(20)}`,
+      (n: number) => (n % 10 === 0 ? `${n}\ud83c` : n % 10 === 1 ? `\udf89${n}` : `${n}ﬀ`),
+      () => "",
+    ];
+    const schema = t.schema({ s: t.utf8() });
+    const rows = Array.from({ length: 20_000 }, (_, n) => ({
+      s: kinds[Math.floor(n / 700) % kinds.length]!(n),
+    }));
+    const found = encode(schema, rows, { compile });
+    const whole = rows.filter(({ s }) => !/\p{Surrogate}/u.test(s));
+    expect(whole.length).toBeLessThan(rows.length);
+    expect(found.rejections.length).toBe(rows.length - whole.length);
+    expect(
+      found.rejections.every(
+        ({ row, code }) => code === "VALUE_MALFORMED" && /\p{Surrogate}/u.test(rows[row]!.s),
+      ),
+    ).toBe(true);
+    expect(found.rows).toEqual(whole);
+  });
+
   test("a dictionary that is full begins a new batch with a new one", () => {
     const schema = t.schema({ k: t.dictionary(t.utf8(), t.int8()), n: t.int32() });
     const rows = Array.from({ length: 1_000 }, (_, n) => ({ k: `k${n % 300}`, n }));

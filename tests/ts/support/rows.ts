@@ -50,17 +50,17 @@ export function raw(data: Data): unknown[] {
       break;
     case 5:
     case 20:
-      read = (i) => Buffer.from(values as Uint8Array).toString("utf8", Number(ends[i]), Number(ends[i + 1]));
+      read = (i) => bufferOf(values).toString("utf8", Number(ends[i]), Number(ends[i + 1]));
       break;
     case 23:
     case 24: {
       const [bytes] = data.variadicBuffers;
       read = (i) => {
-        const view = Buffer.from(values as Uint8Array).subarray(16 * i, 16 * i + 16);
+        const view = bufferOf(values).subarray(16 * i, 16 * i + 16);
         const length = view.readInt32LE(0);
         const from = view.readInt32LE(12);
         const found =
-          length <= 12 ? view.subarray(4, 4 + length) : Buffer.from(bytes!).subarray(from, from + length);
+          length <= 12 ? view.subarray(4, 4 + length) : bufferOf(bytes!).subarray(from, from + length);
         if (length > 12 && !found.subarray(0, 4).equals(view.subarray(4, 8)))
           throw new Error("another beginning");
         return found.toString(type.typeId === 24 ? "utf8" : "hex");
@@ -134,9 +134,13 @@ interface Buffers {
 }
 
 const hex = (values: ArrayLike<number | bigint>, from: number, to: number): string =>
-  Buffer.from(values as Uint8Array)
-    .subarray(from, to)
-    .toString("hex");
+  bufferOf(values).toString("hex", from, to);
+
+/** The same memory: a copy for each value would be most of the time. */
+const bufferOf = (values: unknown): Buffer => {
+  const { buffer, byteOffset, byteLength } = values as Uint8Array;
+  return Buffer.from(buffer, byteOffset, byteLength);
+};
 
 function words(values: ArrayLike<number | bigint>, at: number, width: number): bigint {
   let sum = 0n;
