@@ -180,14 +180,14 @@ function flight({ throughput, latency, memory, load, turns, congestionControl })
 function zerobus({ throughput, latency, sdk, load, turns }) {
   const lines = ["", "## Zerobus: onto one emulator", ""];
   const loads = load.map((number) => number.toFixed(1)).join(" and ");
-  lines.push(`Medians of ${turns} turns; load of the machine ${loads}, before and after.`, "");
+  lines.push(`Medians of ${turns} turns; load of the machine ${loads}, before and after.`);
   if (throughput) lines.push(...zerobusOfficial(throughput, latency));
   if (sdk) lines.push(...zerobusSdk(sdk));
   return lines;
 }
 
 function zerobusOfficial(throughput, latency) {
-  const lines = [];
+  const lines = [""];
   lines.push(
     "| batches | client | throughput ÷ official | CPU ÷ official | GB/s | CPU s/GB | batches/s | CPU of the JS thread per batch | one `enqueue` call |",
     "|---|---|---|---|---|---|---|---|---|",
