@@ -1,6 +1,6 @@
 // Makes what a command needs, then runs the command:
 //
-//   node scripts/ensure.mjs [addon | addon:debug] [dist] [python] [servers] [-- command …]
+//   node scripts/ensure.mjs [addon | addon:debug | addon:tests] [dist] [python] [servers] [-- command …]
 //
 // `npm run demo` and `npm test` are typed right after `git clone`, by somebody who has Node and Rust and
 // nothing else, so this file imports nothing that has to be installed first. It never decides that the
@@ -22,6 +22,7 @@ process.env.PATH = at("node_modules/.bin") + path.delimiter + process.env.PATH;
 const steps = {
   addon: () => buildAddon("--release"),
   "addon:debug": () => buildAddon(),
+  "addon:tests": buildTestAddon,
   dist: buildDist,
   python: installPython,
   servers: buildServers,
@@ -148,16 +149,10 @@ async function buildAddon(...release) {
       }),
     },
   );
-  const artifacts = messages.split("\n").filter(Boolean).map(JSON.parse);
-  const library = artifacts
-    .filter(({ target }) => target?.kind.includes("cdylib"))
-    .flatMap(({ filenames }) => filenames)
-    .find((file) => /\.(so|dylib|dll)$/.test(file));
+  await putAddon(host, messages);
 
-  const { generateTypeDef, parseTriple, writeJsBinding } = await import("@napi-rs/cli");
+  const { generateTypeDef, writeJsBinding } = await import("@napi-rs/cli");
   const folder = at("src-ts/generated");
-  fs.mkdirSync(folder, { recursive: true });
-  put(library, path.join(folder, `${napi.binaryName}.${parseTriple(host).platformArchABI}.node`));
   const written = ["index.js", "index.d.ts"].map((name) => path.join(folder, name));
   const texts = () => written.map((file) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : ""));
   const before = texts();
@@ -174,6 +169,32 @@ async function buildAddon(...release) {
   if (process.env.CI)
     stop(`${drifted.join(" and ")} did not match the Rust code. Build, and commit the result.`);
   say(`${drifted.join(" and ")} changed with the Rust code: commit the result.`);
+}
+
+/**
+ * The addon that cargo builds beside the Rust tests, so that who runs both compiles the crate once. It has the
+ * features of `npm run build:debug`; `src-ts/generated/index.*` stay as they are.
+ */
+async function buildTestAddon() {
+  const host = needRust();
+  say("building the Rust tests and the addon beside them");
+  await putAddon(host, read("cargo", ["test", "--no-run", "--message-format", "json-render-diagnostics"]));
+}
+
+/** Puts the library that cargo's `messages` speak of where it is loaded from. */
+async function putAddon(host, messages) {
+  const library = messages
+    .split("\n")
+    .filter(Boolean)
+    .map(JSON.parse)
+    .filter(({ target, profile }) => target?.kind.includes("cdylib") && !profile.test)
+    .flatMap(({ filenames }) => filenames)
+    .find((file) => /\.(so|dylib|dll)$/.test(file));
+  const { parseTriple } = await import("@napi-rs/cli");
+  const { napi } = JSON.parse(fs.readFileSync(at("package.json"), "utf8"));
+  fs.mkdirSync(at("src-ts/generated"), { recursive: true });
+  const name = `${napi.binaryName}.${parseTriple(host).platformArchABI}.node`;
+  put(library, at("src-ts/generated", name));
 }
 
 /** Copied aside and renamed: writing over an addon that a running process has mapped kills that process. */
