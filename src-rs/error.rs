@@ -50,13 +50,21 @@ pub enum Code {
     RowsRejected,
     /// Close found deliveries that failed and that nobody had looked at.
     Undelivered,
+    /// Another client has the spool open.
+    SpoolLocked,
+    /// The spool, or the disk below it, has no room.
+    SpoolFull,
+    /// The spool was written by a newer release.
+    SpoolFormat,
+    /// The disk below the spool failed.
+    SpoolFailed,
     /// A bug of ours; please report it.
     Internal,
 }
 
 impl Code {
     /// Every code, for the tables in `specs/` and the tests that hold them to the code.
-    pub const ALL: [Code; 19] = [
+    pub const ALL: [Code; 23] = [
         Code::ConfigInvalid,
         Code::HandoffUnsafe,
         Code::BatchInvalid,
@@ -75,6 +83,10 @@ impl Code {
         Code::Closed,
         Code::RowsRejected,
         Code::Undelivered,
+        Code::SpoolLocked,
+        Code::SpoolFull,
+        Code::SpoolFormat,
+        Code::SpoolFailed,
         Code::Internal,
     ];
 
@@ -99,6 +111,10 @@ impl Code {
             Code::Closed => "CLOSED",
             Code::RowsRejected => "ROWS_REJECTED",
             Code::Undelivered => "UNDELIVERED",
+            Code::SpoolLocked => "SPOOL_LOCKED",
+            Code::SpoolFull => "SPOOL_FULL",
+            Code::SpoolFormat => "SPOOL_FORMAT",
+            Code::SpoolFailed => "SPOOL_FAILED",
             Code::Internal => "INTERNAL",
         }
     }
@@ -106,8 +122,8 @@ impl Code {
     /// Whether trying the same thing again can help.
     pub fn retry_class(self) -> RetryClass {
         match self {
-            Code::Unavailable | Code::Conflict => RetryClass::Transient,
-            Code::ResourceExhausted => RetryClass::Throttled,
+            Code::Unavailable | Code::Conflict | Code::SpoolFailed => RetryClass::Transient,
+            Code::ResourceExhausted | Code::SpoolFull => RetryClass::Throttled,
             Code::Unauthenticated => RetryClass::Reauthenticate,
             Code::ConfigInvalid
             | Code::HandoffUnsafe
@@ -123,6 +139,8 @@ impl Code {
             | Code::Closed
             | Code::RowsRejected
             | Code::Undelivered
+            | Code::SpoolLocked
+            | Code::SpoolFormat
             | Code::Internal => RetryClass::Never,
         }
     }

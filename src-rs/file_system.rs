@@ -10,8 +10,8 @@
 //! (`tests/rs/support/simulated.rs`); `tests/rs/file_system.rs` holds both to one behaviour.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +21,8 @@ use uuid::Uuid;
 pub trait Disk: fmt::Debug + Send + Sync {
     /// A new file, open for reading and writing. `AlreadyExists` if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// As [`Disk::create`], for nobody but its owner (0600).
+    fn create_private(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// A file that is there, open for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// A second name for a file. `AlreadyExists` if it is taken.
@@ -33,11 +35,16 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// One directory, whose parent is there.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
+    /// As [`Disk::create_directory`], for nobody but its owner (0700).
+    fn create_private_directory(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order.
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
     fn is_directory(&self, path: &Path) -> io::Result<bool>;
+    /// What users without privileges may still write to the file system of a directory, in bytes.
+    /// `Unsupported` where the system does not say.
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
 }
 
 /// An open file. Reads and writes name their place, so that several threads may share it.
@@ -46,13 +53,21 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
     /// May write less than given.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// All parts behind each other in one call, which may write less than given.
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     fn length(&self) -> io::Result<u64>;
     fn set_length(&self, length: u64) -> io::Result<()>;
     /// Makes bytes and length durable.
     fn sync(&self) -> io::Result<()>;
     /// As [`DiskFile::sync`], without the time of the last change and other such facts.
     fn sync_data(&self) -> io::Result<()>;
+    /// Locks the file against everybody else, this process included, until it is closed. False if somebody
+    /// has it.
+    fn try_lock(&self) -> io::Result<bool>;
 }
+
+/// So many parts a system takes in one call, at least.
+const PARTS_AT_ONCE: usize = 1024;
 
 impl dyn DiskFile {
     /// All of it, however many writes that takes.
@@ -70,9 +85,30 @@ impl dyn DiskFile {
         Ok(())
     }
 
-    /// From the place to the end of the file.
-    pub fn read_to_end_at(&self, offset: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(self.length()?.saturating_sub(offset)).unwrap_or(usize::MAX)];
+    /// All of the parts behind each other, however many writes that takes.
+    pub fn write_all_vectored_at(&self, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        for parts in parts.chunks(PARTS_AT_ONCE) {
+            let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let mut slices = slices.as_mut_slice();
+            // Without bytes a write of none would be taken for a disk that takes no more.
+            IoSlice::advance_slices(&mut slices, 0);
+            while !slices.is_empty() {
+                match self.write_vectored_at(slices, offset) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        IoSlice::advance_slices(&mut slices, written);
+                        offset += written as u64;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As many bytes from the place on as there are and fit.
+    pub fn read_full_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < bytes.len() {
             match self.read_at(&mut bytes[filled..], offset + filled as u64) {
@@ -82,6 +118,13 @@ impl dyn DiskFile {
                 Err(error) => return Err(error),
             }
         }
+        Ok(filled)
+    }
+
+    /// From the place to the end of the file.
+    pub fn read_to_end_at(&self, offset: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.length()?.saturating_sub(offset)).unwrap_or(usize::MAX)];
+        let filled = self.read_full_at(&mut bytes, offset)?;
         bytes.truncate(filled);
         Ok(bytes)
     }
@@ -120,13 +163,22 @@ impl Appender {
 
 /// Creates a directory and all above it. Their names are not durable before [`sync_ancestors`].
 pub fn make_directories(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    descend(disk, directory, &|path| disk.create_directory(path))
+}
+
+/// As [`make_directories`], for nobody but their owner.
+pub fn make_private_directories(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    descend(disk, directory, &|path| disk.create_private_directory(path))
+}
+
+fn descend(disk: &dyn Disk, directory: &Path, create: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     if disk.is_directory(directory).is_ok_and(|is| is) {
         return Ok(());
     }
     if let Some(above) = directory.parent() {
-        make_directories(disk, above)?;
+        descend(disk, above, create)?;
     }
-    match disk.create_directory(directory) {
+    match create(directory) {
         // Somebody else made it just now.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && disk.is_directory(directory)? => Ok(()),
         made => made,
@@ -252,6 +304,14 @@ impl Disk for RealDisk {
         Ok(Box::new(RealFile(file)))
     }
 
+    fn create_private(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = File::options().read(true).write(true).open(path)?;
         Ok(Box::new(RealFile(file)))
@@ -287,6 +347,14 @@ impl Disk for RealDisk {
         fs::create_dir(path)
     }
 
+    fn create_private_directory(&self, path: &Path) -> io::Result<()> {
+        #[cfg_attr(not(unix), allow(unused_mut))]
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         // Windows has no such call and needs none: its file systems log names themselves.
         if cfg!(windows) {
@@ -301,6 +369,19 @@ impl Disk for RealDisk {
 
     fn is_directory(&self, path: &Path) -> io::Result<bool> {
         Ok(fs::metadata(path)?.is_dir())
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        #[cfg(unix)]
+        {
+            let facts = rustix::fs::statvfs(directory)?;
+            Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = directory;
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
 }
 
@@ -328,6 +409,21 @@ impl DiskFile for RealFile {
         std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset)
     }
 
+    #[cfg(unix)]
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(
+            &self.0,
+            &parts[..parts.len().min(PARTS_AT_ONCE)],
+            offset,
+        )?)
+    }
+
+    #[cfg(windows)]
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let first = parts.iter().find(|part| !part.is_empty());
+        first.map_or(Ok(0), |part| self.write_at(part, offset))
+    }
+
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -342,5 +438,13 @@ impl DiskFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 }

@@ -33,6 +33,10 @@ export type ErrorCode =
   | "CLOSED"
   | "ROWS_REJECTED"
   | "UNDELIVERED"
+  | "SPOOL_LOCKED"
+  | "SPOOL_FULL"
+  | "SPOOL_FORMAT"
+  | "SPOOL_FAILED"
   | "NATIVE_UNAVAILABLE"
   | "INTERNAL";
 
@@ -196,6 +200,8 @@ export class ConnectionError extends IngestError {}
 export class DeliveryError extends IngestError {}
 /** The client is closed or closing. Code `CLOSED`. */
 export class ClosedError extends IngestError {}
+/** The spool on the disk. Codes `SPOOL_LOCKED`, `SPOOL_FULL`, `SPOOL_FORMAT`, `SPOOL_FAILED`. */
+export class SpoolError extends IngestError {}
 /** The native addon cannot be loaded. Code `NATIVE_UNAVAILABLE`. */
 export class NativeError extends IngestError {}
 /** A bug of ours; please report it. Code `INTERNAL`. */
@@ -222,6 +228,10 @@ const CLASSES: { readonly [Code in ErrorCode]: ErrorClass } = {
   ROWS_REJECTED: DeliveryError,
   UNDELIVERED: DeliveryError,
   CLOSED: ClosedError,
+  SPOOL_LOCKED: SpoolError,
+  SPOOL_FULL: SpoolError,
+  SPOOL_FORMAT: SpoolError,
+  SPOOL_FAILED: SpoolError,
   NATIVE_UNAVAILABLE: NativeError,
   INTERNAL: InternalError,
 };

@@ -46,6 +46,7 @@ export {
   NativeError,
   type RetryClass,
   SchemaError,
+  SpoolError,
 } from "./errors.js";
 export type {
   BatchingOptions,

@@ -47,6 +47,15 @@ fn files_are_read_written_and_cut_at_any_place() {
         appender.append(b"two").unwrap();
         appender.sync_data().unwrap();
         appender.sync().unwrap();
+        let parts: Vec<&[u8]> = vec![b"", b"one", b"", b"two", b""];
+        let vectored = disk.create_private(&home.join("v")).unwrap();
+        vectored.write_all_vectored_at(&parts, 2).unwrap();
+        vectored.write_all_vectored_at(&[b"", b""], 8).unwrap();
+        assert_eq!(bytes(disk, &home.join("v")), b"\0\0onetwo");
+        let many = vec![b"ab".as_slice(); 3000];
+        vectored.write_all_vectored_at(&many, 0).unwrap();
+        assert_eq!(bytes(disk, &home.join("v")), b"ab".repeat(3000));
+        assert_eq!(vectored.read_full_at(&mut [0; 9], 5995).unwrap(), 5);
         assert_eq!(bytes(disk, &home.join("b")), b"onetwo");
         assert_eq!(
             disk.open(&home.join("c")).unwrap_err().kind(),
@@ -116,6 +125,41 @@ fn names_of_directories_are_durable_when_all_above_are_synced() {
     }
     let missing = RealDisk.sync_directory(Path::new("/no/such/place")).unwrap_err();
     assert!(cfg!(windows) || file_system::was_not_synced(&missing));
+}
+
+/// a lock is against everybody, the same process too, and ends with the file that has it.
+#[test]
+fn a_lock_is_one_holders_until_its_file_is_closed() {
+    both(|disk, home| {
+        let path = home.join("lock");
+        let first = disk.create_private(&path).unwrap();
+        assert!(first.try_lock().unwrap());
+        let second = disk.open(&path).unwrap();
+        assert!(!second.try_lock().unwrap());
+        drop(first);
+        assert!(second.try_lock().unwrap());
+    });
+}
+
+#[test]
+fn what_is_private_is_its_owners_alone_and_free_space_is_told() {
+    both(|disk, home| {
+        let deep = home.join("p/q");
+        file_system::make_private_directories(disk, &deep).unwrap();
+        file_system::make_private_directories(disk, &deep).unwrap();
+        disk.create_private(&deep.join("f")).unwrap();
+        assert!(disk.create_private(&deep.join("f")).is_err());
+        assert!(disk.free_bytes(home).unwrap() > 0);
+        #[cfg(unix)]
+        if home != Path::new("/d") {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(
+                [mode(&home.join("p")), mode(&deep), mode(&deep.join("f"))],
+                [0o700, 0o700, 0o600]
+            );
+        }
+    });
 }
 
 #[test]
@@ -235,4 +279,37 @@ fn short_writes_are_gone_on_with() {
         file.write_all_at(&[8; 100], 0).unwrap_err().kind(),
         ErrorKind::StorageFull
     );
+}
+
+/// The double of a disk that is full: what fits is written, then nothing, and there is room again.
+#[test]
+fn the_simulated_disk_has_an_end() {
+    let disk = Simulated::with(&["/d"]);
+    let file = disk.create(Path::new("/d/a")).unwrap();
+    disk.holds(Some(100));
+    let full = file.write_all_at(&[1; 150], 0).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::StorageFull);
+    assert_eq!((disk.used(), disk.free_bytes(Path::new("/d")).unwrap()), (100, 0));
+    file.set_length(10).unwrap();
+    file.write_all_at(&[2; 50], 10).unwrap();
+    disk.holds(None);
+    file.write_all_vectored_at(&[&[3; 500], &[4; 500]], 60).unwrap();
+    assert_eq!(disk.used(), 1060);
+}
+
+/// A process that is killed leaves its writes to the next, and a power cut may still take them.
+#[test]
+fn what_a_killed_process_wrote_is_there_and_not_yet_durable() {
+    let disk = Simulated::with(&["/d"]);
+    let file = disk.create(Path::new("/d/a")).unwrap();
+    disk.sync_directory(Path::new("/d")).unwrap();
+    assert!(file.try_lock().unwrap());
+    file.write_all_at(b"x", 0).unwrap();
+    let next = disk.after_kill();
+    assert!(file.write_all_at(b"y", 0).is_err());
+    assert_eq!(bytes(&next, Path::new("/d/a")), b"x");
+    assert!(next.open(Path::new("/d/a")).unwrap().try_lock().unwrap());
+    assert_eq!(next.after_power_cut(0).files()[Path::new("/d/a")], b"");
+    next.damage(Path::new("/d/a"), |bytes| bytes[0] ^= 1);
+    assert_eq!(next.after_power_cut(0).files()[Path::new("/d/a")], b"y");
 }

@@ -2,13 +2,15 @@
 //!
 //! What was written and not synced may survive a power cut or not, each piece for itself: bytes by the sector,
 //! lengths, names that came, changed or went, in any order. A directory that was lost takes with it what it
-//! holds. Calls can fail, once or from some point on, and writes can fall short.
+//! holds. Calls can fail, once or from some point on, and writes can fall short. The disk may have an end. A
+//! process may die and leave what it wrote, unsynced, to the next.
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arrow_ingest::file_system::{Disk, DiskFile};
@@ -26,6 +28,7 @@ pub const ENOSPC: i32 = 28;
 pub const EROFS: i32 = 30;
 pub const ENOSYS: i32 = 38;
 pub const EOPNOTSUPP: i32 = 95;
+pub const EDQUOT: i32 = 122;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
@@ -42,6 +45,7 @@ pub enum Call {
     CreateDirectory,
     SyncDirectory,
     List,
+    Lock,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +89,13 @@ struct State {
     /// The power goes after so many calls: from then on nothing has an effect.
     lasts: Option<usize>,
     failures: Vec<Failure>,
+    /// How many calls were made to fail.
+    failed: usize,
     short_writes: bool,
+    /// All files together take no more bytes than this.
+    capacity: Option<usize>,
+    /// Inodes that somebody has locked.
+    locked: BTreeSet<usize>,
     /// The names of the calls, for a test that has failed.
     story: Vec<String>,
 }
@@ -112,6 +122,11 @@ impl Simulated {
 
     pub fn calls(&self) -> usize {
         self.state().calls
+    }
+
+    /// How many calls were made to fail.
+    pub fn failed(&self) -> usize {
+        self.state().failed
     }
 
     pub fn story(&self) -> Vec<String> {
@@ -145,6 +160,44 @@ impl Simulated {
 
     pub fn write_short(&self) {
         self.state().short_writes = true;
+    }
+
+    /// No more than so many bytes fit, those that are there included.
+    pub fn holds(&self, capacity: Option<usize>) {
+        self.state().capacity = capacity;
+    }
+
+    /// Bytes of all files that have a name.
+    pub fn used(&self) -> usize {
+        self.state().used()
+    }
+
+    /// The disk as another process finds it when this one was killed: everything that was written is there,
+    /// durable or not, and what this process had open has no effect any more.
+    pub fn after_kill(&self) -> Simulated {
+        let mut state = self.state();
+        let calls = state.calls;
+        let next = State {
+            calls: 0,
+            lasts: None,
+            failures: Vec::new(),
+            short_writes: false,
+            locked: BTreeSet::new(),
+            story: Vec::new(),
+            ..state.clone()
+        };
+        state.lasts = Some(calls);
+        Simulated(Arc::new(Mutex::new(next)))
+    }
+
+    /// Changes a file behind everybody's back, durably.
+    pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let id = state.file(path).unwrap();
+        let inode = &mut state.inodes[id];
+        change(&mut inode.live);
+        inode.durable = inode.live.clone();
+        inode.changes.clear();
     }
 
     /// What everybody sees, power on.
@@ -216,6 +269,7 @@ impl Simulated {
         state.calls += 1;
         state.story.push(format!("{call:?} {}", what.display()));
         let what = what.to_string_lossy();
+        let state = &mut *state;
         for failure in state
             .failures
             .iter_mut()
@@ -225,10 +279,11 @@ impl Simulated {
                 failure.nth -= 1;
             } else if failure.times > 0 {
                 failure.times -= 1;
+                state.failed += 1;
                 return Err(io::Error::from_raw_os_error(failure.errno));
             }
         }
-        work(&mut state)
+        work(state)
     }
 }
 
@@ -293,6 +348,28 @@ fn kind(kind: io::ErrorKind) -> io::Error {
 }
 
 impl State {
+    fn used(&self) -> usize {
+        let ids = self.live.values().filter_map(|node| match node {
+            Node::File(id) => Some(*id),
+            Node::Directory => None,
+        });
+        let ids: BTreeSet<usize> = ids.collect();
+        ids.iter().map(|id| self.inodes[*id].live.len()).sum()
+    }
+
+    /// How many of so many bytes at the place there is room for.
+    fn room(&self, id: usize, offset: usize, length: usize) -> io::Result<usize> {
+        let Some(capacity) = self.capacity else {
+            return Ok(length);
+        };
+        let has = self.inodes[id].live.len();
+        let room = (has + capacity.saturating_sub(self.used())).saturating_sub(offset);
+        match room.min(length) {
+            0 if length > 0 => Err(io::Error::from_raw_os_error(ENOSPC)),
+            fits => Ok(fits),
+        }
+    }
+
     fn file(&self, path: &Path) -> io::Result<usize> {
         match self.live.get(path) {
             Some(Node::File(id)) => Ok(*id),
@@ -338,12 +415,16 @@ impl Disk for Simulated {
             state.name(path, Some(Node::File(id)));
             Ok(id)
         })?;
-        Ok(Box::new(SimulatedFile(self.clone(), id, path.into())))
+        Ok(SimulatedFile::new(self, id, path))
+    }
+
+    fn create_private(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.create(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let id = self.call(Call::Open, path, |state| state.file(path))?;
-        Ok(Box::new(SimulatedFile(self.clone(), id, path.into())))
+        Ok(SimulatedFile::new(self, id, path))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -380,6 +461,10 @@ impl Disk for Simulated {
             state.name(path, Some(Node::Directory));
             Ok(())
         })
+    }
+
+    fn create_private_directory(&self, path: &Path) -> io::Result<()> {
+        self.create_directory(path)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -426,10 +511,27 @@ impl Disk for Simulated {
             .ok_or_else(|| kind(io::ErrorKind::NotFound))?;
         Ok(*node == Node::Directory)
     }
+
+    fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
+        let state = self.state();
+        let free = state.capacity.unwrap_or(usize::MAX).saturating_sub(state.used());
+        Ok(free as u64)
+    }
 }
 
 #[derive(Debug)]
-struct SimulatedFile(Simulated, usize, PathBuf);
+struct SimulatedFile(Simulated, usize, PathBuf, AtomicBool);
+
+impl SimulatedFile {
+    fn new(disk: &Simulated, id: usize, path: &Path) -> Box<dyn DiskFile> {
+        Box::new(SimulatedFile(
+            disk.clone(),
+            id,
+            path.into(),
+            AtomicBool::new(false),
+        ))
+    }
+}
 
 impl DiskFile for SimulatedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -448,6 +550,7 @@ impl DiskFile for SimulatedFile {
                 true => bytes.len() / 2,
                 false => bytes.len(),
             };
+            let length = state.room(self.1, offset as usize, length)?;
             let (bytes, offset) = (&bytes[..length], offset as usize);
             let inode = &mut state.inodes[self.1];
             inode.live.resize(inode.live.len().max(offset + length), 0);
@@ -455,6 +558,11 @@ impl DiskFile for SimulatedFile {
             inode.changes.push(Change::Bytes(offset, bytes.to_vec()));
             Ok(length)
         })
+    }
+
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.write_at(&whole, offset)
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -486,5 +594,19 @@ impl DiskFile for SimulatedFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.sync()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.0
+            .call(Call::Lock, &self.2, |state| Ok(state.locked.insert(self.1)))
+            .inspect(|got| self.3.store(*got, Ordering::Relaxed))
+    }
+}
+
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        if *self.3.get_mut() {
+            self.0.state().locked.remove(&self.1);
+        }
     }
 }

@@ -1,0 +1,594 @@
+//! The spool: a durable log of deliveries on the disk.
+//!
+//! [`Spool::append`] writes, [`Spool::read_from`] reads, [`Spool::settle_through`] says what nobody needs any more.
+//! `specs/spool-format.md` says what is on the disk.
+//!
+//! Invariants:
+//! - The log is the only truth about what was written; the cursor says what of it is settled, may lag and is never
+//!   ahead.
+//! - What was answered as durable is found by the next opening, once and in order, whatever happens to process and
+//!   power. What was refused is not found, unless the error is ambiguous.
+//! - What cannot be read is set aside and told of. Nothing that is not understood is deleted.
+//! - One thread of each spool writes; nobody else waits for the disk but readers.
+//!
+//! It does not deliver, retry or log, and it decides nothing about time but the cursor's second.
+
+mod aside;
+mod cursor;
+mod encode;
+pub mod format;
+mod ranges;
+mod reader;
+mod recover;
+mod scan;
+mod shared;
+mod trouble;
+mod writer;
+
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::CompressionType;
+use tokio::sync::{oneshot, watch};
+
+use self::format::Id;
+pub use self::ranges::Settled;
+pub use self::reader::{Damage, Entry, Reader, Rows};
+pub use self::recover::Left;
+use self::shared::{Job, Shared, State};
+pub use self::writer::{Turn, Writer};
+use crate::compute;
+use crate::error::{Code, Error, Result};
+use crate::file_system::{self, Disk, DiskFile};
+
+/// When an append is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When its bytes are on the disk.
+    #[default]
+    Synced,
+    /// When its bytes are the system's, which survives the process and not the power.
+    Written,
+}
+
+/// What becomes of an append that finds no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    #[default]
+    Wait,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    Lz4,
+    Zstd,
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub directory: PathBuf,
+    /// Of the folder in it.
+    pub name: String,
+    /// A URL. What of it may be secret is not kept.
+    pub target: String,
+    /// Says that what is there goes to another target from now on.
+    pub retarget: bool,
+    pub durability: Durability,
+    pub compression: Option<Compression>,
+    /// All files together take no more than this.
+    pub max_bytes: Option<u64>,
+    /// So much of the disk is left to others.
+    pub min_free_bytes: u64,
+    pub segment_bytes: u64,
+    /// So many bytes wait in memory to be written, or one delivery that is larger.
+    pub queue_bytes: u64,
+    pub when_full: WhenFull,
+    /// Who opens it: what is told to others that try to.
+    pub owner: String,
+}
+
+impl Options {
+    pub fn new(directory: impl Into<PathBuf>, target: impl Into<String>) -> Options {
+        Options {
+            directory: directory.into(),
+            name: "default".into(),
+            target: target.into(),
+            retarget: false,
+            durability: Durability::Synced,
+            compression: None,
+            max_bytes: None,
+            min_free_bytes: 0,
+            segment_bytes: 64 << 20,
+            queue_bytes: 64 << 20,
+            when_full: WhenFull::Wait,
+            owner: String::new(),
+        }
+    }
+}
+
+/// What was there when the spool was opened.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// What is not settled, as near as can be told without reading all of it.
+    pub left: Left,
+    /// The first row that is not settled.
+    pub position: u64,
+    /// The mark that [`Spool::mark`] was given last.
+    pub mark: Option<[u8; 16]>,
+    /// The end of the log that was no record, in bytes.
+    pub cut: u64,
+    /// Files that belong to another spool, left alone.
+    pub foreign: Vec<PathBuf>,
+    /// Files of which nothing could be believed, set aside.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// A delivery that was taken.
+#[derive(Debug)]
+pub struct Appended {
+    /// Of its first row.
+    pub position: u64,
+    pub durable: Durable,
+}
+
+/// Settles when something is as durable as the spool's durability says.
+#[derive(Debug)]
+pub struct Durable(Option<oneshot::Receiver<Result<()>>>);
+
+impl Future for Durable {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            None => Poll::Ready(Ok(())),
+            Some(answer) => Pin::new(answer).poll(context).map(|answer| match answer {
+                Ok(answer) => answer,
+                Err(_) => Err(Error::new(Code::Internal, "the spool's writer has ended").during("spool")),
+            }),
+        }
+    }
+}
+
+/// An open spool.
+#[derive(Debug)]
+pub struct Spool {
+    shared: Arc<Shared>,
+    durability: Durability,
+    compression: Option<CompressionType>,
+    max_bytes: Option<u64>,
+    min_free_bytes: u64,
+    queue_bytes: u64,
+    when_full: WhenFull,
+    target_bytes: u64,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+/// Batches below this are encoded where they are: a thread's turn would cost more.
+const SMALL: usize = 256 << 10;
+
+impl Spool {
+    /// Opens a spool, and makes it if there is none. Waits for the disk.
+    ///
+    /// # Errors
+    /// `SPOOL_LOCKED` naming who has it open, `SPOOL_FORMAT`, `CONFIG_INVALID` for another target than that of what
+    /// is left, and what the disk says.
+    pub fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<(Spool, Recovered)> {
+        let (mut spool, recovered, writer) = Spool::open_undriven(disk, options)?;
+        let named = thread::Builder::new().name("arrow-spool".into());
+        let thread = named.spawn(move || writer.run()).map_err(|error| {
+            Error::new(Code::ResourceExhausted, "no thread can be started for the spool")
+                .caused_by(&error)
+                .during("spool")
+        })?;
+        spool.writer = Some(thread);
+        Ok((spool, recovered))
+    }
+
+    /// As [`Spool::open`], with a writer that does something when it is told to.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_undriven(disk: Arc<dyn Disk>, options: &Options) -> Result<(Spool, Recovered, Writer)> {
+        let directory = directory(options)?;
+        let target = without_secrets(&options.target);
+        file_system::create_private_directories(&*disk, &directory)
+            .map_err(|error| trouble::of("cannot create", &directory, &error))?;
+        let lock = lock(&*disk, &directory, &options.owner)?;
+        let found = recover::find(&*disk, &directory)?;
+        let is_other = found.target.as_ref().is_some_and(|has| *has != target);
+        if is_other && found.left.rows > 0 && !options.retarget {
+            let message = format!(
+                "the spool {} holds rows for {}, not for {target}",
+                directory.display(),
+                found.target.unwrap_or_default()
+            );
+            return Err(Error::new(Code::ConfigInvalid, message).during("spool"));
+        }
+        let aside = aside::bytes(&*disk, &directory)
+            .map_err(|error| trouble::of("cannot read", &directory, &error))?;
+        let free = match options.min_free_bytes {
+            0 => None,
+            _ => Some(
+                disk.free_bytes(&directory)
+                    .map_err(|error| trouble::of("cannot tell the free space of", &directory, &error))?,
+            ),
+        };
+        let slot = found.slot.unwrap_or(format::Slot {
+            id: found.id,
+            number: 0,
+            through: 0,
+            mark: [0; 16],
+        });
+        let mut cursor = cursor::Cursor::new(&directory, slot);
+        if found.foreign_cursor {
+            aside::take(&*disk, &directory, &directory.join(cursor::NAME))
+                .map_err(|error| trouble::of("cannot set aside the cursor of", &directory, &error))?;
+        }
+        if found.slot.is_none() {
+            // The id is in two places before it is needed: headers are not the only ones that know it.
+            let through = found.settled.through().min(found.end);
+            cursor
+                .write(&*disk, through, [0; 16])
+                .map_err(|error| trouble::of("cannot write the cursor of", &directory, &error))?;
+        }
+        let mark = cursor.last().mark;
+        let recovered = Recovered {
+            left: found.left,
+            position: found.settled.through(),
+            mark: (mark != [0; 16]).then_some(mark),
+            cut: found.cut,
+            foreign: found.foreign,
+            set_aside: found.taken,
+        };
+        let used: u64 = found.segments.iter().map(|segment| segment.size).sum();
+        let state = State {
+            queue: Default::default(),
+            queued_bytes: 0,
+            next: found.next,
+            settled: found.settled,
+            unlogged: Vec::new(),
+            // What was found may be known to the system only: nothing is deleted for it before it is written anew.
+            saved: if cursor.is_synced() {
+                cursor.last().through
+            } else {
+                0
+            },
+            unsaved_since: (!cursor.is_synced()).then(Instant::now),
+            segments: found.segments.into(),
+            readable: found.next,
+            written: found.next,
+            used: used + aside,
+            aside,
+            free,
+            wants_room: false,
+            wants_sync: false,
+            closed: false,
+            poked: false,
+        };
+        let shared = Arc::new(Shared::new(disk, directory, found.id, lock, state));
+        let settings = writer::Settings {
+            durability: options.durability,
+            // Of a small budget several segments must fit, or all would have to be settled before any room comes.
+            segment_bytes: options
+                .segment_bytes
+                .min(options.max_bytes.map_or(u64::MAX, |max| max / 4)),
+            watches_free: options.min_free_bytes > 0,
+            target: target.clone(),
+        };
+        let mut writer = Writer::new(
+            Arc::clone(&shared),
+            settings,
+            cursor,
+            found.sequence,
+            found.totals,
+        );
+        if is_other {
+            writer.roll()?;
+        }
+        let spool = Spool {
+            shared,
+            durability: options.durability,
+            compression: options.compression.map(|compression| match compression {
+                Compression::Lz4 => CompressionType::LZ4_FRAME,
+                Compression::Zstd => CompressionType::ZSTD,
+            }),
+            max_bytes: options.max_bytes,
+            min_free_bytes: options.min_free_bytes,
+            queue_bytes: options.queue_bytes,
+            when_full: options.when_full,
+            target_bytes: target.len() as u64,
+            writer: None,
+        };
+        Ok((spool, recovered, writer))
+    }
+
+    /// Random, and the same for as long as the spool lives.
+    pub fn id(&self) -> [u8; 16] {
+        self.shared.id
+    }
+
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Takes one delivery, in the order of the calls: when there is room, the rows have their positions, and soon
+    /// they are on the disk. Nothing was taken if the future is dropped before it is ready.
+    ///
+    /// # Errors
+    /// `SPOOL_FULL`, `CLOSED`, and what is wrong with the batches. The batches are the caller's in any case.
+    pub async fn append(&self, batches: &[RecordBatch], identity: u64) -> Result<Appended> {
+        let _turn = self.shared.gate.lock().await;
+        let encoded = match batches.iter().map(encode::size).sum::<usize>() {
+            0..SMALL => encode::encode(batches, self.compression)?,
+            _ => {
+                let (batches, compression) = (batches.to_vec(), self.compression);
+                let work = compute::spawn(move || encode::encode(&batches, compression));
+                work.await.map_err(|_| {
+                    Error::new(Code::Internal, "the encoder of the spool panicked").during("spool")
+                })??
+            }
+        };
+        if encoded.rows == 0 {
+            let position = self.shared.state().next;
+            return Ok(Appended {
+                position,
+                durable: Durable(None),
+            });
+        }
+        let size = encoded.image.bytes.len() as u64;
+        loop {
+            let room = self.shared.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            {
+                let mut state = self.shared.state();
+                if state.closed {
+                    return Err(Error::new(Code::Closed, "the spool is closed").during("append"));
+                }
+                let fits = self.fits(&state, size, encoded.schema.len() as u64)?;
+                let is_taken = state.queued_bytes == 0 || state.queued_bytes + size <= self.queue_bytes;
+                if fits && is_taken {
+                    let (reply, answer) = oneshot::channel();
+                    let first = state.next;
+                    state.next += encoded.rows;
+                    state.queued_bytes += size;
+                    state.wants_room = false;
+                    state.queue.push_back(Job::Append {
+                        image: encoded.image,
+                        schema: encoded.schema,
+                        first,
+                        rows: encoded.rows,
+                        identity,
+                        reply,
+                    });
+                    self.shared.poke(state);
+                    return Ok(Appended {
+                        position: first,
+                        durable: Durable(Some(answer)),
+                    });
+                }
+                if !fits {
+                    if self.when_full == WhenFull::Reject {
+                        return Err(self.full(&state, size));
+                    }
+                    state.wants_room = true;
+                    self.shared.poke(state);
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// Whether the disk's budget has room.
+    ///
+    /// # Errors
+    /// If it never will have.
+    fn fits(&self, state: &State, size: u64, schema: u64) -> Result<bool> {
+        const HEADERS: u64 = 512;
+        let ranges = state.settled.ranges_count() as u64;
+        // A new segment may be needed for it.
+        let around = HEADERS + schema + self.target_bytes + 16 * ranges;
+        if let Some(max) = self.max_bytes {
+            // With all settled, one empty segment is left.
+            if size + 2 * around + state.aside > max {
+                return Err(self.full(state, size));
+            }
+            if state.used + state.queued_bytes + size + around > max {
+                return Ok(false);
+            }
+        }
+        let needed = state.queued_bytes + size + around;
+        Ok(state
+            .free
+            .is_none_or(|free| free >= needed.saturating_add(self.min_free_bytes)))
+    }
+
+    fn full(&self, state: &State, size: u64) -> Error {
+        let message = match self.max_bytes {
+            Some(max) if state.used + state.queued_bytes + size > max => format!(
+                "the spool {} has {} of {max} bytes, and {size} more do not fit",
+                self.shared.directory.display(),
+                state.used + state.queued_bytes
+            ),
+            _ => format!(
+                "the disk of {} has {} bytes left, and {} are to stay free",
+                self.shared.directory.display(),
+                state.free.unwrap_or(0),
+                self.min_free_bytes
+            ),
+        };
+        Error::new(Code::SpoolFull, message).during("append")
+    }
+
+    /// Reads what is not settled, from this position on.
+    pub fn read_from(&self, position: u64) -> Reader {
+        Reader::new(Arc::clone(&self.shared), position)
+    }
+
+    /// Rows below this are synced: changes when there is more to read.
+    pub fn readable(&self) -> watch::Receiver<u64> {
+        self.shared.readable.subscribe()
+    }
+
+    /// Nobody needs the rows below this position any more. The disk knows it soon.
+    pub fn settle_through(&self, position: u64) {
+        self.shared.settle(0..position, true);
+    }
+
+    /// Nobody needs these rows any more, while rows before them may still be needed. The disk knows it soon.
+    pub fn settle(&self, range: Range<u64>) {
+        self.shared.settle(range, true);
+    }
+
+    /// As [`Spool::settle`], and tells when that is as durable as an append.
+    pub fn cancel(&self, range: Range<u64>) -> Durable {
+        self.shared.settle(range.clone(), false);
+        self.ask(|reply| Job::Settled(vec![range], reply))
+    }
+
+    /// Keeps 16 bytes with the cursor: the last opening's mark at the destination.
+    pub fn mark(&self, mark: [u8; 16]) -> Durable {
+        self.ask(|reply| Job::Mark(mark as Id, reply))
+    }
+
+    /// Settles when all that was appended before is synced, whatever the durability.
+    pub fn sync(&self) -> Durable {
+        self.ask(Job::Sync)
+    }
+
+    fn ask(&self, job: impl FnOnce(oneshot::Sender<Result<()>>) -> Job) -> Durable {
+        let (reply, answer) = oneshot::channel();
+        let job = job(reply);
+        let mut state = self.shared.state();
+        if state.closed {
+            let error = Error::new(Code::Closed, "the spool is closed").during("spool");
+            let _ = job.reply().send(Err(error));
+        } else {
+            state.queue.push_back(job);
+            self.shared.poke(state);
+        }
+        Durable(Some(answer))
+    }
+
+    /// What is settled.
+    pub fn settled(&self) -> Settled {
+        self.shared.state().settled.clone()
+    }
+
+    /// What the files take on the disk.
+    pub fn bytes(&self) -> u64 {
+        self.shared.state().used
+    }
+
+    /// Writes and syncs all that was taken, saves the cursor, and lets others open the spool. Waits for the disk.
+    pub fn close(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let mut state = self.shared.state();
+        state.closed = true;
+        self.shared.poke(state);
+        self.shared.room.notify_waiters();
+        if let Some(writer) = self.writer.take() {
+            // It catches nothing, and what it had to answer was answered when it ended.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Spool {
+    /// As [`Spool::close`], without waiting.
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.closed = true;
+        self.shared.poke(state);
+        self.shared.room.notify_waiters();
+    }
+}
+
+fn directory(options: &Options) -> Result<PathBuf> {
+    let invalid = |message: String| Error::new(Code::ConfigInvalid, message).during("spool");
+    let name = Path::new(&options.name);
+    let mut parts = name.components();
+    let is_plain = matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == name.as_os_str())
+        && parts.next().is_none();
+    if !is_plain {
+        return Err(invalid(format!("{:?} is no name of a spool", options.name)));
+    }
+    let directory = std::path::absolute(&options.directory)
+        .map_err(|error| trouble::of("cannot find", &options.directory, &error))?;
+    Ok(directory.join(name))
+}
+
+/// A URL without user, password, query and fragment, which may hold keys; other text as it is.
+fn without_secrets(target: &str) -> String {
+    let Ok(mut url) = url::Url::parse(target) else {
+        return target.split(['?', '#']).next().unwrap_or_default().to_string();
+    };
+    // A URL that cannot have them does not take them either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
+}
+
+const LOCK: &str = "lock";
+const OWNER: &str = "owner";
+
+fn lock(disk: &dyn Disk, directory: &Path, owner: &str) -> Result<Box<dyn DiskFile>> {
+    let path = directory.join(LOCK);
+    let file = open_or_create(disk, &path).map_err(|error| trouble::of("cannot open", &path, &error))?;
+    let is_ours = file
+        .try_lock()
+        .map_err(|error| trouble::of("cannot lock", &path, &error))?;
+    let named = directory.join(OWNER);
+    if !is_ours {
+        let who = reader::owner(disk, &named).unwrap_or_else(|| "somebody who left no name".into());
+        let message = format!("the spool {} is open: {who}", directory.display());
+        return Err(Error::new(Code::SpoolLocked, message).during("spool"));
+    }
+    // Only for that message: a full disk must not keep anybody from draining it.
+    let _ = sign(disk, &named, owner);
+    Ok(file)
+}
+
+fn sign(disk: &dyn Disk, path: &Path, owner: &str) -> io::Result<()> {
+    let text = serde_json::json!({
+        "pid": std::process::id(),
+        "host": host(),
+        "owner": owner,
+        "sinceMs": writer::now_ms(),
+    });
+    let file = open_or_create(disk, path)?;
+    file.set_length(0)?;
+    file.write_all_at(text.to_string().as_bytes(), 0)
+}
+
+fn open_or_create(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    match disk.create_private(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(path),
+        created => created,
+    }
+}
+
+fn host() -> String {
+    #[cfg(unix)]
+    {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+    #[cfg(not(unix))]
+    {
+        std::env::var("COMPUTERNAME").unwrap_or_default()
+    }
+}

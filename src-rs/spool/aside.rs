@@ -1,0 +1,95 @@
+//! Sets aside what cannot be read: nothing that is not understood is deleted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::file_system::{self, Disk, DiskFile};
+
+const DIRECTORY: &str = "damaged";
+const CHUNK: usize = 1 << 20;
+
+/// Copies some bytes of a segment. None if that was done before.
+///
+/// # Errors
+/// What the disk says; nothing has the final name then.
+pub fn copy(
+    disk: &dyn Disk,
+    spool: &Path,
+    stem: &str,
+    file: &(dyn DiskFile + 'static),
+    from: u64,
+    to: u64,
+) -> io::Result<Option<PathBuf>> {
+    let directory = made(disk, spool)?;
+    let path = directory.join(format!("{stem}-{from:020}.bytes"));
+    if disk.open(&path).is_ok() {
+        return Ok(None);
+    }
+    let staged = path.with_extension("part");
+    match disk.unlink(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let copy = disk.create_private(&staged)?;
+    let mut chunk = vec![0; CHUNK.min((to - from) as usize)];
+    let mut at = from;
+    while at < to {
+        let length = chunk.len().min((to - at) as usize);
+        let read = file.read_full_at(&mut chunk[..length], at)?;
+        if read == 0 {
+            break;
+        }
+        copy.write_all_at(&chunk[..read], at - from)?;
+        at += read as u64;
+    }
+    copy.sync()?;
+    disk.rename(&staged, &path)?;
+    disk.sync_directory(&directory)?;
+    Ok(Some(path))
+}
+
+/// Takes a file as it is out of the spool.
+///
+/// # Errors
+/// What the disk says.
+pub fn take(disk: &dyn Disk, spool: &Path, path: &Path) -> io::Result<()> {
+    let directory = made(disk, spool)?;
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    // A name that is taken holds other bytes.
+    let mut target = directory.join(&name);
+    let mut copies = 1;
+    while disk.open(&target).is_ok() {
+        target = directory.join(format!("{name}.{copies}"));
+        copies += 1;
+    }
+    disk.rename(path, &target)?;
+    disk.sync_directory(&directory)?;
+    disk.sync_directory(spool)
+}
+
+/// What was set aside so far, in bytes.
+///
+/// # Errors
+/// What the disk says.
+pub fn bytes(disk: &dyn Disk, spool: &Path) -> io::Result<u64> {
+    let paths = match disk.list(&spool.join(DIRECTORY)) {
+        Ok(paths) => paths,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = 0;
+    for path in paths {
+        bytes += disk.open(&path)?.length()?;
+    }
+    Ok(bytes)
+}
+
+fn made(disk: &dyn Disk, spool: &Path) -> io::Result<PathBuf> {
+    let directory = spool.join(DIRECTORY);
+    file_system::create_private_directories(disk, &directory)?;
+    Ok(directory)
+}

@@ -1,0 +1,182 @@
+//! Record batches → the payload of a record, and back.
+//!
+//! Invariants:
+//! - Bytes are copied once, and the checksum is of the copy: JavaScript may write to the original meanwhile.
+//! - The dictionaries of a delivery are in its own record, so each can be read by itself.
+//! - As many rows come out of the encoder as went in, counted in what it wrote.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::{Array as _, RecordBatch};
+use arrow::buffer::Buffer;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::ipc::{CompressionType, Endianness, MetadataVersion, root_as_message};
+
+use super::format::{ALIGNMENT, RECORD_HEADER, padded};
+use crate::error::{Code, Error, Result};
+
+/// What stands before the metadata of a message: a mark and the length.
+const PREFIX: usize = 8;
+const END_OF_STREAM: [u8; PREFIX] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+
+/// A record but for its header, which is zeros until its place is known.
+#[derive(Debug)]
+pub struct Image {
+    pub bytes: Vec<u8>,
+    /// Of the payload.
+    pub length: usize,
+    pub crc: u32,
+}
+
+impl Image {
+    /// The payload stands behind the room for the header already.
+    fn finish(mut bytes: Vec<u8>) -> Image {
+        let length = bytes.len() - RECORD_HEADER;
+        let crc = crc32c::crc32c(&bytes[RECORD_HEADER..]);
+        bytes.resize(padded(bytes.len() as u64) as usize, 0);
+        Image { bytes, length, crc }
+    }
+
+    pub fn of(payload: &[u8]) -> Image {
+        let mut bytes = Vec::with_capacity(padded((RECORD_HEADER + payload.len()) as u64) as usize);
+        bytes.resize(RECORD_HEADER, 0);
+        bytes.extend_from_slice(payload);
+        Image::finish(bytes)
+    }
+}
+
+/// One delivery, ready to be written.
+#[derive(Debug)]
+pub struct Encoded {
+    /// The message with the schema.
+    pub schema: Arc<[u8]>,
+    pub image: Image,
+    pub rows: u64,
+}
+
+/// # Errors
+/// `UNSUPPORTED` for a type that Arrow IPC has no form for, `BATCH_INVALID` for batches of several schemas.
+pub fn encode(batches: &[RecordBatch], compression: Option<CompressionType>) -> Result<Encoded> {
+    let invalid = |message: &str| Error::new(Code::BatchInvalid, message).during("spool");
+    let first = batches
+        .first()
+        .ok_or_else(|| invalid("a delivery without batches"))?;
+    if batches.iter().any(|batch| batch.schema() != first.schema()) {
+        return Err(invalid("the batches of a delivery have more than one schema"));
+    }
+    let given: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let (schema, bytes) = write(batches, first, compression).map_err(|error| {
+        Error::new(Code::Unsupported, "the batch cannot be written as Arrow IPC")
+            .caused_by(&error)
+            .during("spool")
+    })?;
+    let image = Image::finish(bytes);
+    let payload = &image.bytes[RECORD_HEADER..RECORD_HEADER + image.length];
+    let written = count(payload);
+    if written != Some(given as u64) {
+        let message = format!("{given} rows were given, and of {written:?} the encoder has written");
+        return Err(Error::new(Code::Internal, message).during("spool"));
+    }
+    Ok(Encoded {
+        schema: schema.into(),
+        image,
+        rows: given as u64,
+    })
+}
+
+fn write(
+    batches: &[RecordBatch],
+    first: &RecordBatch,
+    compression: Option<CompressionType>,
+) -> Result<(Vec<u8>, Vec<u8>), ArrowError> {
+    let options = IpcWriteOptions::try_new(ALIGNMENT as usize, false, MetadataVersion::V5)?
+        .try_with_compression(compression)?;
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), first.schema_ref(), options)?;
+    let room = batches.iter().map(size).sum::<usize>() + RECORD_HEADER + ALIGNMENT as usize;
+    let mut record = Vec::with_capacity(room);
+    record.resize(RECORD_HEADER, 0);
+    let schema = std::mem::replace(writer.get_mut(), record);
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    Ok((schema, std::mem::take(writer.get_mut())))
+}
+
+/// About what a batch takes. More than that is grown into, which copies.
+pub fn size(batch: &RecordBatch) -> usize {
+    const MESSAGE: usize = 1024;
+    /// Each buffer is padded, and told of in the metadata.
+    const BUFFER: usize = 128;
+    let columns = batch.columns().iter().map(|column| {
+        let data = column.to_data();
+        data.get_slice_memory_size().unwrap_or(0) + 3 * BUFFER
+    });
+    MESSAGE + columns.sum::<usize>()
+}
+
+/// The rows of all record batches of a payload. None if it is none.
+fn count(mut payload: &[u8]) -> Option<u64> {
+    let mut rows = 0u64;
+    while !payload.is_empty() {
+        let length = u32::from_le_bytes(payload.get(4..PREFIX)?.try_into().ok()?) as usize;
+        let message = root_as_message(payload.get(PREFIX..PREFIX + length)?).ok()?;
+        if let Some(batch) = message.header_as_record_batch() {
+            rows += u64::try_from(batch.length()).ok()?;
+        }
+        let body = usize::try_from(message.bodyLength()).ok()?;
+        payload = payload.get(PREFIX + length + body..)?;
+    }
+    Some(rows)
+}
+
+/// The batches of a payload, which share its memory.
+///
+/// # Errors
+/// In words, if the bytes are no batches of that schema, or not so many rows.
+pub fn decode(schema: &Buffer, payload: &Buffer, rows: u64) -> Result<Vec<RecordBatch>, String> {
+    // The readers of Arrow panic on some bytes that nobody has written.
+    let decoded = catch_unwind(AssertUnwindSafe(|| read(schema.clone(), payload.clone())));
+    let batches = match decoded {
+        Ok(Ok(batches)) => batches,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("the reader of Arrow IPC panicked".into()),
+    };
+    let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    match found as u64 == rows {
+        true => Ok(batches),
+        false => Err(format!("{found} rows where the header says {rows}")),
+    }
+}
+
+fn read(mut schema: Buffer, mut payload: Buffer) -> Result<Vec<RecordBatch>, ArrowError> {
+    if !is_native(&schema) {
+        return Err(ArrowError::IpcError(
+            "written on a machine of other endianness".into(),
+        ));
+    }
+    let mut decoder = StreamDecoder::new();
+    decoder.decode(&mut schema)?;
+    let mut batches = Vec::new();
+    while !payload.is_empty() {
+        batches.extend(decoder.decode(&mut payload)?);
+    }
+    if decoder.finish().is_err() {
+        // A batch without a body is given only when something stands behind it.
+        batches.extend(decoder.decode(&mut Buffer::from(&END_OF_STREAM))?);
+    }
+    Ok(batches)
+}
+
+/// The decoder takes foreign numbers for its own.
+fn is_native(schema: &[u8]) -> bool {
+    let native = match cfg!(target_endian = "little") {
+        true => Endianness::Little,
+        false => Endianness::Big,
+    };
+    let message = schema.get(PREFIX..).and_then(|bytes| root_as_message(bytes).ok());
+    let schema = message.as_ref().and_then(|message| message.header_as_schema());
+    schema.is_some_and(|schema| schema.endianness() == native)
+}

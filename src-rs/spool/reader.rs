@@ -1,0 +1,346 @@
+//! Reads what is not settled, in order, one delivery at a time.
+//!
+//! Invariants:
+//! - Nothing is given that is not synced, so that a position which somebody else has seen is never given again.
+//! - What cannot be read is set aside and told once, and reading goes on behind it.
+//! - Positions that no record has are settled here, or the cursor would stop at them.
+//! - Memory is bounded by the largest delivery.
+//!
+//! Its calls wait for the disk: they belong on threads that may ([`crate::disk`]).
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+
+use super::format::{Kind, Name};
+use super::scan::{Record, Rest, Scan, Step};
+use super::shared::Shared;
+use super::{aside, encode, trouble};
+use crate::error::Result;
+use crate::file_system::DiskFile;
+
+/// What a reader comes to.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    Rows(Rows),
+    Damage(Damage),
+}
+
+/// Rows of one delivery that are not settled and follow each other.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub positions: Range<u64>,
+    /// Of all rows of the delivery.
+    pub delivery: Range<u64>,
+    pub identity: u64,
+    /// When it was appended, in milliseconds since 1970.
+    pub time_ms: u64,
+    pub batches: Vec<RecordBatch>,
+}
+
+/// Bytes that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    pub segment: PathBuf,
+    pub offset: u64,
+    pub bytes: u64,
+    /// Where they are now. None if there was no room for a copy: the segment is kept then.
+    pub set_aside: Option<PathBuf>,
+    pub reason: String,
+}
+
+#[derive(Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+    /// All rows below were given, or are settled.
+    position: u64,
+    open: Option<Open>,
+    ready: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Open {
+    name: Name,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    scan: Scan,
+    /// The schema that was needed last, and where it is.
+    schema: Option<(u64, Buffer)>,
+}
+
+/// Where to read next, as of one moment.
+struct Plan {
+    name: Name,
+    path: PathBuf,
+    bytes: u64,
+    /// No row of the segment at or above this counts.
+    bound: u64,
+    /// There is a later segment.
+    has_next: bool,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, position: u64) -> Reader {
+        Reader {
+            shared,
+            position,
+            open: None,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Rows below this were given or need not be.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// None when it has come to the end of what is synced.
+    ///
+    /// # Errors
+    /// What the disk says; the next call goes on at the same place.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator that errs would be over; this one goes on"
+    )]
+    pub fn next(&mut self) -> Result<Option<Entry>> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Ok(Some(entry));
+            }
+            let Some(plan) = self.plan() else {
+                return Ok(None);
+            };
+            let path = plan.path.clone();
+            match self.step(&plan) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                // It was deleted meanwhile, because all in it is settled.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.open = None;
+                    let front = self.shared.state().segments.front().map(|front| front.name);
+                    if front.is_none_or(|front| front <= plan.name) {
+                        return Err(trouble::of("cannot read", &path, &error));
+                    }
+                }
+                Err(error) => return Err(trouble::of("cannot read", &path, &error)),
+            }
+        }
+    }
+
+    fn plan(&mut self) -> Option<Plan> {
+        let mut state = self.shared.state();
+        if self.position >= state.readable {
+            if state.written > state.readable {
+                state.wants_sync = true;
+                self.shared.poke(state);
+            }
+            return None;
+        }
+        // What is settled need not be looked for, but a segment is read from where the reader is.
+        let (at, bound) = state.find(self.position)?;
+        let segment = &state.segments[at];
+        Some(Plan {
+            name: segment.name,
+            path: segment.path.clone(),
+            bytes: segment.bytes,
+            bound,
+            has_next: at + 1 < state.segments.len(),
+        })
+    }
+
+    /// Goes on by one record. False at the end of all.
+    fn step(&mut self, plan: &Plan) -> io::Result<bool> {
+        let mut open = match self.open.take() {
+            Some(open) if open.name == plan.name => open,
+            _ => self.enter(plan)?,
+        };
+        open.scan.extend(plan.bytes);
+        let step = open.scan.next();
+        let more = match step {
+            Ok(Step::Record(record)) => self.record(&mut open, plan, record).map(|()| true),
+            Ok(Step::Damage { from, to }) => {
+                self.damaged(&open, from, to, "no record".into());
+                Ok(true)
+            }
+            Ok(Step::End(rest)) => {
+                if let Rest::Damaged(from) = rest {
+                    self.damaged(&open, from, plan.bytes, "no record".into());
+                }
+                self.pass(plan.bound);
+                Ok(plan.has_next || !self.ready.is_empty())
+            }
+            Err(error) => Err(error),
+        };
+        if more.is_ok() {
+            self.open = Some(open);
+        }
+        more
+    }
+
+    /// No record has a row below this that was not met.
+    fn pass(&mut self, position: u64) {
+        if position > self.position {
+            self.shared.void(self.position..position);
+            self.position = position;
+        }
+    }
+
+    fn enter(&self, plan: &Plan) -> io::Result<Open> {
+        let (place, offset, unsynced) = {
+            let mut state = self.shared.state();
+            let segment = state
+                .segments
+                .iter_mut()
+                .find(|segment| segment.name == plan.name);
+            let Some(segment) = segment else {
+                return Err(io::ErrorKind::NotFound.into());
+            };
+            // Tried once, whatever comes of it: a second sync would know nothing.
+            let unsynced = std::mem::take(&mut segment.unsynced);
+            (segment.place, segment.offset(self.position), unsynced)
+        };
+        let file: Arc<dyn DiskFile> = Arc::from(self.shared.disk.open(&plan.path)?);
+        if unsynced {
+            file.sync_data()?;
+        }
+        let mut scan = Scan::new(Arc::clone(&file), place, plan.bytes);
+        if let Some(offset) = offset {
+            scan.seek(offset);
+        }
+        scan.skip_below(self.position, |_| {})?;
+        Ok(Open {
+            name: plan.name,
+            path: plan.path.clone(),
+            file,
+            scan,
+            schema: None,
+        })
+    }
+
+    fn record(&mut self, open: &mut Open, plan: &Plan, record: Record) -> io::Result<()> {
+        let positions = record.header.positions();
+        let counts = positions.end <= plan.bound && positions.end > self.position;
+        if Kind::of(record.header.kind) != Some(Kind::Batches) || !counts {
+            return Ok(());
+        }
+        let holes = {
+            let mut state = self.shared.state();
+            if let Some(segment) = state
+                .segments
+                .iter_mut()
+                .find(|segment| segment.name == plan.name)
+            {
+                segment.note(positions.start, record.offset);
+            }
+            state
+                .settled
+                .holes(positions.start.max(self.position)..positions.end)
+        };
+        if !holes.is_empty() {
+            let decoded = match schema(open, record.header.schema) {
+                Ok(Some(schema)) => encode::decode(&schema, &record.payload, record.header.rows),
+                Ok(None) => Err("its schema cannot be read".into()),
+                Err(error) => {
+                    open.scan.seek(record.offset);
+                    return Err(error);
+                }
+            };
+            match decoded {
+                Ok(batches) => {
+                    self.pass(positions.start);
+                    self.ready.extend(holes.into_iter().map(|hole| {
+                        Entry::Rows(Rows {
+                            batches: slice(
+                                &batches,
+                                hole.start - positions.start,
+                                hole.end - positions.start,
+                            ),
+                            positions: hole,
+                            delivery: positions.clone(),
+                            identity: record.header.identity,
+                            time_ms: record.header.time_ms,
+                        })
+                    }));
+                }
+                // Its positions are settled when the next record, or the end, is met.
+                Err(reason) => {
+                    let to = record.offset + record.header.total();
+                    self.damaged(open, record.offset, to, reason);
+                    return Ok(());
+                }
+            }
+        }
+        self.pass(positions.start);
+        self.position = positions.end;
+        Ok(())
+    }
+
+    fn damaged(&mut self, open: &Open, from: u64, to: u64, reason: String) {
+        let stem = open.name.stem();
+        let shared = &self.shared;
+        let set_aside = aside::copy(&*shared.disk, &shared.directory, &stem, &*open.file, from, to);
+        let mut state = shared.state();
+        let set_aside = match set_aside {
+            // An earlier process has told of it.
+            Ok(None) => return,
+            Ok(Some(path)) => {
+                state.used += to - from;
+                state.aside += to - from;
+                Some(path)
+            }
+            Err(_) => {
+                if let Some(segment) = state.segments.iter_mut().find(|one| one.name == open.name) {
+                    segment.keep = true;
+                }
+                None
+            }
+        };
+        drop(state);
+        self.ready.push_back(Entry::Damage(Damage {
+            segment: open.path.clone(),
+            offset: from,
+            bytes: to - from,
+            set_aside,
+            reason,
+        }));
+    }
+}
+
+/// The payload of the schema's record at this place. None if there is none.
+fn schema(open: &mut Open, offset: u64) -> io::Result<Option<Buffer>> {
+    if let Some((at, schema)) = &open.schema
+        && *at == offset
+    {
+        return Ok(Some(schema.clone()));
+    }
+    let record = open.scan.record_at(offset)?;
+    let schema = record.filter(|record| Kind::of(record.header.kind) == Some(Kind::Schema));
+    open.schema = schema.map(|record| (offset, record.payload));
+    Ok(open.schema.as_ref().map(|(_, schema)| schema.clone()))
+}
+
+/// Some rows of all batches together.
+fn slice(batches: &[RecordBatch], from: u64, to: u64) -> Vec<RecordBatch> {
+    let mut first = 0;
+    let mut sliced = Vec::new();
+    for batch in batches {
+        let rows = batch.num_rows() as u64;
+        let (start, end) = (from.max(first), to.min(first + rows));
+        if start < end {
+            sliced.push(batch.slice((start - first) as usize, (end - start) as usize));
+        }
+        first += rows;
+    }
+    sliced
+}
+
+/// Who has the spool open, as its owner wrote it down.
+pub(super) fn owner(disk: &dyn crate::file_system::Disk, path: &Path) -> Option<String> {
+    let bytes = disk.open(path).ok()?.read_to_end_at(0).ok()?;
+    String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+}

@@ -1,0 +1,345 @@
+//! What is found when a spool is opened.
+//!
+//! Invariants:
+//! - Damage is never a reason not to open; a newer format and a disk that does not answer are.
+//! - Nothing is changed before it is known that the format is ours.
+//! - The headers of all segments are read, all of the last one, and of the one that has the cursor what is below it:
+//!   opening does not grow with what waits.
+//! - What is found in the last segment is synced before it is believed: the process that wrote it may have been
+//!   killed before its sync, and the power may go after ours.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::{
+    self, Decoded, Id, Kind, Name, Place, RecordHeader, SEGMENT_HEADER, SegmentHeader, Slot,
+};
+use super::ranges::Settled;
+use super::scan::{Rest, Scan, Step};
+use super::shared::Segment;
+use super::{aside, cursor, trouble};
+use crate::error::{Code, Error, Result};
+use crate::file_system::{Disk, DiskFile};
+
+/// Positions go on at the next multiple of this where an end could not be read: more than it can have held.
+const JUMP: u64 = 1 << 32;
+
+/// All that is known of a spool.
+#[derive(Debug)]
+pub struct Found {
+    pub id: Id,
+    pub segments: Vec<Segment>,
+    /// Rows that are found lie below.
+    pub end: u64,
+    /// The next position to give.
+    pub next: u64,
+    /// Of the next segment.
+    pub sequence: u64,
+    pub settled: Settled,
+    /// None if there is none yet, or none can be read.
+    pub target: Option<String>,
+    /// The cursor, if it can be believed.
+    pub slot: Option<Slot>,
+    /// There is a file of that name, and it is not this spool's cursor.
+    pub foreign_cursor: bool,
+    /// Rows and deliveries that were ever appended.
+    pub totals: (u64, u64),
+    pub left: Left,
+    /// Segments of other spools, left alone.
+    pub foreign: Vec<PathBuf>,
+    /// Segments of which nothing can be believed, taken aside.
+    pub taken: Vec<PathBuf>,
+    /// Of the end of the last segment, in bytes.
+    pub cut: u64,
+}
+
+/// What is not settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    pub deliveries: u64,
+    pub rows: u64,
+    pub bytes: u64,
+    pub oldest_ms: Option<u64>,
+}
+
+struct File {
+    name: Name,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    length: u64,
+    header: Decoded<SegmentHeader>,
+}
+
+impl File {
+    fn scan(&self, id: &Id) -> Scan {
+        let place = Place::new(id, self.name.sequence);
+        Scan::new(Arc::clone(&self.file), place, self.length)
+    }
+
+    fn before(&self) -> (u64, u64) {
+        match &self.header {
+            Decoded::Whole(header) => (header.rows_before, header.deliveries_before),
+            _ => (0, 0),
+        }
+    }
+}
+
+/// # Errors
+/// `SPOOL_FORMAT`, and what the disk says.
+pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
+    let failed = |error: &io::Error| trouble::of("cannot read", directory, error);
+    let files = files(disk, directory)?;
+    let cursor = cursor::read(disk, directory).map_err(|error| failed(&error))?;
+    let newer = files.iter().find_map(|file| match file.header {
+        Decoded::Newer(version) => Some(version),
+        _ => None,
+    });
+    if let Some(version) = newer.or(cursor.newer) {
+        let message = format!(
+            "the spool {} is of format {version}, and this release reads format {} only",
+            directory.display(),
+            format::VERSION
+        );
+        return Err(Error::new(Code::SpoolFormat, message).during("spool"));
+    }
+    let sequence = files
+        .iter()
+        .map(|file| file.name.sequence)
+        .max()
+        .map_or(1, |last| last + 1);
+    let floor = files.iter().map(|file| file.name.first).max().unwrap_or(0);
+    let known = files.iter().rev().find_map(|file| match &file.header {
+        Decoded::Whole(header) if header.name == file.name => Some(header.id),
+        _ => None,
+    });
+    let known = known.or(cursor
+        .slots
+        .iter()
+        .max_by_key(|slot| slot.number)
+        .map(|slot| slot.id));
+    let id = known.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes());
+    let (ours, others): (Vec<File>, Vec<File>) = files.into_iter().partition(|file| match &file.header {
+        Decoded::Whole(header) => header.id == id && header.name == file.name,
+        _ => known.is_some(),
+    });
+    let (unknown, foreign): (Vec<File>, Vec<File>) = others
+        .into_iter()
+        .partition(|file| file.header == Decoded::Damaged);
+    for file in &unknown {
+        // Without an id no record of it can be told from other bytes.
+        aside::take(disk, directory, &file.path)
+            .map_err(|error| trouble::of("cannot set aside", &file.path, &error))?;
+    }
+    let slot = cursor
+        .slots
+        .iter()
+        .filter(|slot| slot.id == id)
+        .max_by_key(|slot| slot.number);
+    let mut found = Found {
+        id,
+        segments: Vec::new(),
+        end: 0,
+        next: if unknown.is_empty() { 0 } else { jump(floor) },
+        sequence,
+        settled: Settled::default(),
+        target: None,
+        slot: slot.copied(),
+        foreign_cursor: slot.is_none() && (cursor.damaged || !cursor.slots.is_empty()),
+        totals: (0, 0),
+        left: Left::default(),
+        foreign: foreign.into_iter().map(|file| file.path).collect(),
+        taken: unknown.into_iter().map(|file| file.path).collect(),
+        cut: 0,
+    };
+    let through = slot.map_or(0, |slot| slot.through);
+    found.settled.settle(0..through);
+    found.next = found.next.max(through);
+    if let Some(last) = ours.last() {
+        last.file
+            .sync_data()
+            .map_err(|error| trouble::of("cannot sync", &last.path, &error))?;
+        disk.sync_directory(directory)
+            .map_err(|error| trouble::of("cannot sync", directory, &error))?;
+        read(&mut found, &ours).map_err(|error| failed(&error))?;
+    }
+    found.end = found.end.max(through);
+    found.next = found.next.max(found.end);
+    let all = found.settled.ranges();
+    found.next = all.last().map_or(found.next, |range| found.next.max(range.end));
+    found.settled.settle(found.end..found.next);
+    Ok(found)
+}
+
+fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<File>> {
+    let paths = disk
+        .list(directory)
+        .map_err(|error| trouble::of("cannot list", directory, &error))?;
+    let mut named: Vec<(Name, PathBuf)> = paths
+        .into_iter()
+        .filter_map(|path| Some((Name::of(&path)?, path)))
+        .collect();
+    named.sort();
+    let mut files = Vec::with_capacity(named.len());
+    for (name, path) in named {
+        let file = open(disk, name, &path).map_err(|error| trouble::of("cannot read", &path, &error))?;
+        files.push(file);
+    }
+    Ok(files)
+}
+
+fn open(disk: &dyn Disk, name: Name, path: &Path) -> io::Result<File> {
+    let file: Arc<dyn DiskFile> = Arc::from(disk.open(path)?);
+    let mut header = [0; SEGMENT_HEADER];
+    let read = file.read_full_at(&mut header, 0)?;
+    Ok(File {
+        name,
+        path: path.into(),
+        length: file.length()?,
+        header: SegmentHeader::decode(&header[..read]),
+        file,
+    })
+}
+
+fn read(found: &mut Found, files: &[File]) -> io::Result<()> {
+    let id = found.id;
+    for file in files {
+        let mut segment = Segment::new(file.name, file.path.clone(), &id, file.length);
+        segment.unsynced = true;
+        found.segments.push(segment);
+    }
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    // The last segment says all, unless its state cannot be read.
+    for (index, file) in files.iter().enumerate().rev() {
+        let is_last = index + 1 == files.len();
+        let seen = look(file, &id)?;
+        ranges.extend(seen.ranges);
+        if found.target.is_none() {
+            found.target = seen.target;
+        }
+        if is_last {
+            found.end = seen.end.max(file.name.first);
+            let (rows, deliveries) = file.before();
+            found.totals = (rows + seen.rows, deliveries + seen.deliveries);
+            let segment = &mut found.segments[index];
+            segment.unsynced = false;
+            if let Rest::Torn(from) | Rest::Damaged(from) = seen.rest {
+                found.cut = file.length - from;
+                found.next = found.next.max(jump(found.end));
+                // What is only torn is nobody's. A damaged end is set aside by whoever reads it.
+                if let Rest::Torn(_) = seen.rest {
+                    segment.bytes = from;
+                }
+            }
+        }
+        if seen.has_state {
+            break;
+        }
+    }
+    for range in ranges {
+        found.settled.settle(range);
+    }
+    found.left = left(found, files)?;
+    Ok(())
+}
+
+/// What one segment says.
+struct Seen {
+    end: u64,
+    rows: u64,
+    deliveries: u64,
+    target: Option<String>,
+    ranges: Vec<Range<u64>>,
+    has_state: bool,
+    rest: Rest,
+}
+
+fn look(file: &File, id: &Id) -> io::Result<Seen> {
+    let mut scan = file.scan(id);
+    let mut seen = Seen {
+        end: 0,
+        rows: 0,
+        deliveries: 0,
+        target: None,
+        ranges: Vec::new(),
+        has_state: false,
+        rest: Rest::Nothing,
+    };
+    loop {
+        let record = match scan.next()? {
+            Step::Record(record) => record,
+            Step::Damage { .. } => continue,
+            Step::End(rest) => {
+                seen.rest = rest;
+                return Ok(seen);
+            }
+        };
+        seen.end = seen.end.max(record.header.positions().end);
+        match Kind::of(record.header.kind) {
+            Some(Kind::State) => {
+                if let Some((target, ranges)) = format::parse_state(&record.payload) {
+                    seen.target = Some(target);
+                    seen.ranges.extend(ranges);
+                    seen.has_state = true;
+                }
+            }
+            Some(Kind::Settled) => {
+                seen.ranges
+                    .extend(format::parse_settled(&record.payload).unwrap_or_default());
+            }
+            Some(Kind::Batches) => {
+                seen.rows += record.header.rows;
+                seen.deliveries += 1;
+            }
+            Some(Kind::Schema) | None => {}
+        }
+    }
+}
+
+/// What is not settled: as near as can be told without reading all of it.
+fn left(found: &Found, files: &[File]) -> io::Result<Left> {
+    let through = found.settled.through();
+    let after = files.partition_point(|file| file.name.first <= through);
+    let at = after.saturating_sub(1);
+    let Some(file) = files.get(at) else {
+        return Ok(Left::default());
+    };
+    let mut scan = file.scan(&found.id);
+    let (mut rows, mut deliveries) = file.before();
+    let is_batches = |header: &RecordHeader| header.kind == Kind::Batches as u8;
+    scan.skip_below(through, |header| {
+        if is_batches(header) {
+            rows += header.rows;
+            deliveries += 1;
+        }
+    })?;
+    let mut oldest_ms = None;
+    let offset = scan.offset();
+    if let Step::Record(record) = scan.next()? {
+        // Of a delivery that is settled in part, the rest.
+        rows += through
+            .saturating_sub(record.header.first)
+            .min(record.header.rows);
+        oldest_ms = is_batches(&record.header).then_some(record.header.time_ms);
+    }
+    let sizes: u64 = found.segments[at..].iter().map(|segment| segment.bytes).sum();
+    let all = Left {
+        deliveries: found.totals.1.saturating_sub(deliveries),
+        rows: found
+            .totals
+            .0
+            .saturating_sub(rows)
+            .saturating_sub(found.settled.sparse()),
+        bytes: sizes.saturating_sub(offset),
+        oldest_ms,
+    };
+    match through >= found.end {
+        true => Ok(Left::default()),
+        false => Ok(all),
+    }
+}
+
+fn jump(position: u64) -> u64 {
+    (position | (JUMP - 1)).saturating_add(1)
+}

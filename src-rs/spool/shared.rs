@@ -1,0 +1,257 @@
+//! What appenders, readers and the writer of one spool share.
+//!
+//! Invariants:
+//! - The lock is held for a moment only: nobody holds it while a disk answers.
+//! - Positions are given in the order of the queue, and never twice.
+//! - Bytes in the queue are bounded; so is what is remembered of segments, by what is on the disk.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::encode::Image;
+use super::format::{Id, Name, Place};
+use super::ranges::Settled;
+use crate::error::Result;
+use crate::file_system::{Disk, DiskFile};
+
+/// Between two entries of a segment's index, in bytes.
+const INDEXED: u64 = 1 << 20;
+
+pub type Reply = oneshot::Sender<Result<()>>;
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub enum Job {
+    Append {
+        image: Image,
+        schema: Arc<[u8]>,
+        first: u64,
+        rows: u64,
+        identity: u64,
+        reply: Reply,
+    },
+    /// To log ranges that were settled out of order.
+    Settled(Vec<Range<u64>>, Reply),
+    /// To keep a mark in the cursor.
+    Mark(Id, Reply),
+    Sync(Reply),
+}
+
+impl Job {
+    /// What it takes of the queue and of the disk.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Job::Append { image, .. } => image.bytes.len() as u64,
+            _ => 0,
+        }
+    }
+
+    pub fn reply(self) -> Reply {
+        match self {
+            Job::Append { reply, .. } | Job::Settled(_, reply) | Job::Mark(_, reply) | Job::Sync(reply) => {
+                reply
+            }
+        }
+    }
+}
+
+/// A file of the log.
+#[derive(Debug)]
+pub struct Segment {
+    pub name: Name,
+    pub path: PathBuf,
+    pub place: Place,
+    /// Up to where it may be read.
+    pub bytes: u64,
+    /// What its file takes.
+    pub size: u64,
+    /// Something in it could not be read and could not be set aside: it is moved instead of deleted.
+    pub keep: bool,
+    /// Of an earlier process, which may not have synced all of it.
+    pub unsynced: bool,
+    /// Positions and where the record begins that has the next row from there on.
+    index: Vec<(u64, u64)>,
+}
+
+impl Segment {
+    pub fn new(name: Name, path: PathBuf, id: &Id, bytes: u64) -> Segment {
+        Segment {
+            name,
+            path,
+            place: Place::new(id, name.sequence),
+            bytes,
+            size: bytes,
+            keep: false,
+            unsynced: false,
+            index: Vec::new(),
+        }
+    }
+
+    /// A record whose rows begin here was seen.
+    pub fn note(&mut self, position: u64, offset: u64) {
+        if self.index.last().is_none_or(|(_, last)| offset >= last + INDEXED) {
+            self.index.push((position, offset));
+        }
+    }
+
+    /// A record from which on the position is found, by the index.
+    pub fn offset(&self, position: u64) -> Option<u64> {
+        let after = self.index.partition_point(|(first, _)| *first <= position);
+        after.checked_sub(1).map(|at| self.index[at].1)
+    }
+
+    /// Where the rows below the position end, at least.
+    fn offset_behind(&self, position: u64) -> u64 {
+        let after = self.index.partition_point(|(first, _)| *first < position);
+        self.index.get(after).map_or(self.bytes, |(_, offset)| *offset)
+    }
+}
+
+#[derive(Debug)]
+pub struct State {
+    pub queue: VecDeque<Job>,
+    pub queued_bytes: u64,
+    /// The next position to be given.
+    pub next: u64,
+    pub settled: Settled,
+    /// Settled out of order, and not in the log yet.
+    pub unlogged: Vec<Range<u64>>,
+    /// The cursor on the disk.
+    pub saved: u64,
+    /// Since when something is settled that the disk does not know.
+    pub unsaved_since: Option<Instant>,
+    pub segments: VecDeque<Segment>,
+    /// Rows below are synced, and readers may have them.
+    pub readable: u64,
+    /// Rows below are written.
+    pub written: u64,
+    /// Bytes on the disk, those set aside included.
+    pub used: u64,
+    /// Bytes that were set aside.
+    pub aside: u64,
+    /// What the disk has left, if that matters.
+    pub free: Option<u64>,
+    /// Somebody waits for room on the disk.
+    pub wants_room: bool,
+    /// A reader waits for what is written and not synced.
+    pub wants_sync: bool,
+    /// Nothing is taken any more.
+    pub closed: bool,
+    /// The writer has something to look at.
+    pub poked: bool,
+}
+
+impl State {
+    /// The segment that has the position, or the next one behind it; and where its rows end at the latest.
+    pub fn find(&self, position: u64) -> Option<(usize, u64)> {
+        let after = self
+            .segments
+            .partition_point(|segment| segment.name.first <= position);
+        let at = after.saturating_sub(1);
+        self.segments.get(at)?;
+        let bound = self.segments.get(at + 1).map(|next| next.name.first);
+        Some((at, bound.unwrap_or(self.readable).min(self.readable)))
+    }
+
+    /// How many bytes of records the cursor on the disk lags by, at most.
+    pub fn lag(&self) -> u64 {
+        let (from, to) = (self.saved, self.settled.through());
+        let (Some((first, _)), Some((last, _))) = (self.find(from), self.find(to)) else {
+            return 0;
+        };
+        let begin = self.segments[first].offset(from).unwrap_or(0);
+        let end = self.segments[last].offset_behind(to);
+        let between: u64 = (first..last).map(|at| self.segments[at].bytes).sum();
+        (between + end).saturating_sub(begin)
+    }
+
+    /// What is settled above the cursor on the disk, which may be behind for a while.
+    pub fn unsaved_ranges(&self) -> Vec<Range<u64>> {
+        let through = self.settled.through().min(self.written);
+        let behind = (through > self.saved).then(|| self.saved..through);
+        behind.into_iter().chain(self.settled.ranges()).collect()
+    }
+
+    /// What is settled and the disk does not know.
+    pub fn is_unsaved(&self) -> bool {
+        // Positions that were given and not written are nobody's yet.
+        self.settled.through().min(self.written) > self.saved || !self.unlogged.is_empty()
+    }
+}
+
+#[derive(Debug)]
+pub struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub directory: PathBuf,
+    pub id: Id,
+    state: Mutex<State>,
+    /// The writer sleeps on it.
+    pub wake: Condvar,
+    /// Appenders wait for room on it.
+    pub room: Notify,
+    /// Appenders pass one after the other.
+    pub gate: tokio::sync::Mutex<()>,
+    /// [`State::readable`], for those who wait.
+    pub readable: watch::Sender<u64>,
+    /// Held for as long as the spool is open.
+    pub lock: Mutex<Option<Box<dyn DiskFile>>>,
+}
+
+impl Shared {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        id: Id,
+        lock: Box<dyn DiskFile>,
+        state: State,
+    ) -> Shared {
+        Shared {
+            disk,
+            directory,
+            id,
+            wake: Condvar::new(),
+            room: Notify::new(),
+            gate: tokio::sync::Mutex::new(()),
+            readable: watch::Sender::new(state.readable),
+            lock: Mutex::new(Some(lock)),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The writer has something to look at.
+    pub fn poke(&self, mut state: MutexGuard<'_, State>) {
+        state.poked = true;
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        // What is done under the lock does not panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows that nobody has to wait for any more, in any order. `logged` says whether the log is to know of those
+    /// out of order.
+    pub fn settle(&self, range: Range<u64>, logged: bool) {
+        let mut state = self.state();
+        let range = range.start..range.end.min(state.next);
+        state.settled.settle(range.clone());
+        if logged && range.start < range.end && range.end > state.settled.through() {
+            state.unlogged.push(range);
+        }
+        if state.is_unsaved() && state.unsaved_since.is_none() {
+            state.unsaved_since = Some(Instant::now());
+        }
+        self.poke(state);
+    }
+
+    /// Positions that no record has, and none will have.
+    pub fn void(&self, range: Range<u64>) {
+        self.settle(range, false);
+    }
+}

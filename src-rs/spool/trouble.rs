@@ -1,0 +1,26 @@
+//! What a disk says → our codes; `specs/errors.md` has the table.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::{Code, Error};
+
+/// An error of a call on this path.
+pub fn of(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::new(code(error), format!("{what} {}: {error}", path.display())).during("spool")
+}
+
+fn code(error: &io::Error) -> Code {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Code::SpoolFull,
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Code::PermissionDenied,
+        Kind::NotADirectory
+        | Kind::IsADirectory
+        | Kind::AlreadyExists
+        | Kind::InvalidFilename
+        | Kind::InvalidInput => Code::ConfigInvalid,
+        Kind::Unsupported => Code::Unsupported,
+        _ => Code::SpoolFailed,
+    }
+}

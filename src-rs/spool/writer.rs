@@ -1,0 +1,788 @@
+//! The one who writes: records in groups, one sync for all that wait, then the cursor, then what is deleted.
+//!
+//! Invariants:
+//! - What is answered as durable is: bytes synced, and the directory after each new name.
+//! - A sync that failed is not tried again. What was written since the last good one is refused to all who wait,
+//!   and a segment that begins where the synced part ends makes it count for nothing.
+//! - A failed write is cut off, and the cut synced, before anybody is told: what was refused does not come back.
+//! - The cursor is written only up to what is synced, and a segment is deleted only when the cursor that passes it
+//!   is synced.
+//! - A disk that fails is asked again once a second, not in a loop.
+//!
+//! It assigns no positions and waits for nobody but the disk.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::cursor::Cursor;
+use super::encode::Image;
+use super::format::{self, Id, Kind, Name, Place, RECORD_HEADER, RecordHeader, SegmentHeader};
+use super::shared::{Job, Reply, Segment, Shared};
+use super::{Durability, aside, trouble};
+use crate::error::{Code, Error};
+use crate::file_system::DiskFile;
+
+/// The cursor on the disk lags by no more than this, in time and in bytes of records. (Bytes are known to a MiB at
+/// both ends.)
+const MAX_LAG: Duration = Duration::from_secs(1);
+const MAX_LAG_BYTES: u64 = 60 << 20;
+/// So many files may wait for a sync, each with a descriptor.
+const MAX_DIRTY: usize = 64;
+/// How many bytes are written by one call, at least where there are as many.
+const GROUP_BYTES: u64 = 32 << 20;
+
+/// What the writer needs to know of the options.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub durability: Durability,
+    pub segment_bytes: u64,
+    pub watches_free: bool,
+    pub target: String,
+}
+
+/// What becomes of the writer after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There is nothing to do until somebody pokes, or until this has passed.
+    Rest(Option<Duration>),
+    /// The spool is closed and all is on the disk.
+    End,
+}
+
+#[derive(Debug)]
+struct Active {
+    file: Arc<dyn DiskFile>,
+    name: Name,
+    path: PathBuf,
+    place: Place,
+    length: u64,
+    /// It has records beside its state.
+    used: bool,
+    schema: Option<(Arc<[u8]>, u64)>,
+}
+
+#[derive(Debug)]
+struct Dirty {
+    file: Arc<dyn DiskFile>,
+    name: Name,
+    path: PathBuf,
+    length: u64,
+}
+
+/// Records that are written by one call.
+#[derive(Debug, Default)]
+struct Group {
+    images: Vec<Image>,
+    headers: Vec<(RecordHeader, u64)>,
+    waiting: Vec<Waiting>,
+    bytes: u64,
+}
+
+/// Somebody who waits, and the positions that are void if it fails.
+#[derive(Debug)]
+struct Waiting {
+    reply: Reply,
+    rows: Range<u64>,
+    /// What it takes of the queue.
+    queued: u64,
+    /// Being written is not enough for it.
+    synced: bool,
+}
+
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    settings: Settings,
+    cursor: Cursor,
+    /// Of the next segment.
+    sequence: u64,
+    active: Option<Active>,
+    /// Written since they were synced.
+    dirty: Vec<Dirty>,
+    /// Of which a sync has failed, and which count all the same.
+    stale: Vec<Dirty>,
+    /// The directory has names that were not synced.
+    renamed: bool,
+    /// Rows below are written.
+    end: u64,
+    waiting: Vec<Waiting>,
+    /// Rows and deliveries that were ever written, and those that were synced.
+    totals: (u64, u64),
+    synced_totals: (u64, u64),
+    /// When a disk that failed is asked again.
+    retry: Option<Instant>,
+}
+
+impl Writer {
+    pub fn new(
+        shared: Arc<Shared>,
+        settings: Settings,
+        cursor: Cursor,
+        sequence: u64,
+        totals: (u64, u64),
+    ) -> Writer {
+        let end = shared.state().next;
+        Writer {
+            shared,
+            settings,
+            cursor,
+            sequence,
+            active: None,
+            dirty: Vec::new(),
+            stale: Vec::new(),
+            renamed: false,
+            end,
+            waiting: Vec::new(),
+            totals,
+            synced_totals: totals,
+            retry: None,
+        }
+    }
+
+    /// Until the spool is closed.
+    pub fn run(mut self) {
+        while let Turn::Rest(rest) = self.turn(Instant::now()) {
+            let mut state = self.shared.state();
+            while !state.poked && state.queue.is_empty() {
+                state = match rest {
+                    None => self
+                        .shared
+                        .wake
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner),
+                    Some(rest) => {
+                        let waited = self.shared.wake.wait_timeout(state, rest);
+                        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                        if waited.timed_out() {
+                            break;
+                        }
+                        state
+                    }
+                };
+            }
+        }
+    }
+
+    /// Does what there is to do now.
+    pub fn turn(&mut self, now: Instant) -> Turn {
+        let (jobs, closing) = {
+            let mut state = self.shared.state();
+            state.poked = false;
+            (std::mem::take(&mut state.queue), state.closed)
+        };
+        let worked = !jobs.is_empty();
+        self.serve(jobs);
+        let is_due = self.retry.is_none_or(|retry| now >= retry) || closing;
+        if is_due && self.settle(now, closing).is_err() {
+            self.retry = Some(now + MAX_LAG);
+        } else if is_due {
+            self.retry = None;
+        }
+        if self.settings.watches_free && (worked || self.shared.state().wants_room) {
+            let free = self.shared.disk.free_bytes(&self.shared.directory).ok();
+            self.shared.state().free = free;
+        }
+        if worked || self.shared.state().wants_room {
+            self.shared.room.notify_waiters();
+        }
+        let mut state = self.shared.state();
+        if !state.is_unsaved() {
+            state.unsaved_since = None;
+        }
+        if closing && state.queue.is_empty() {
+            return Turn::End;
+        }
+        let unsaved = state.unsaved_since.map(|since| since + MAX_LAG);
+        let polled = (self.settings.watches_free && state.wants_room).then(|| now + MAX_LAG);
+        let next = match self.retry {
+            Some(retry) => [Some(retry), polled],
+            None => [unsaved, polled],
+        };
+        Turn::Rest(
+            next.into_iter()
+                .flatten()
+                .min()
+                .map(|at| at.saturating_duration_since(now)),
+        )
+    }
+
+    /// Begins another segment, and makes it durable.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn roll(&mut self) -> Result<(), Error> {
+        self.begin()?;
+        match self.sync() && !self.renamed {
+            true => Ok(()),
+            false => Err(Error::new(Code::SpoolFailed, "a segment cannot be synced").during("spool")),
+        }
+    }
+
+    fn serve(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        let mut group = Group::default();
+        let mut marks: Vec<(Id, Reply)> = Vec::new();
+        let mut syncs = false;
+        let mut refused: Option<Error> = None;
+        for job in jobs {
+            if let (Some(error), Job::Append { .. } | Job::Settled(..)) = (&refused, &job) {
+                // Where no segment can be made, each of a long queue would try to make one.
+                let error = error.clone();
+                self.refuse(vec![waiting(job)], &error);
+                continue;
+            }
+            match job {
+                Job::Mark(mark, reply) => marks.push((mark, reply)),
+                Job::Sync(reply) => {
+                    syncs = true;
+                    group.waiting.push(Waiting {
+                        reply,
+                        rows: 0..0,
+                        queued: 0,
+                        synced: true,
+                    });
+                }
+                job => refused = self.put(&mut group, job).err(),
+            }
+            if group.bytes >= GROUP_BYTES {
+                self.flush(&mut group);
+            }
+        }
+        self.flush(&mut group);
+        if syncs || self.dirty.len() > MAX_DIRTY || self.waiting.iter().any(|waiting| waiting.synced) {
+            self.sync();
+        }
+        self.answer();
+        for (mark, reply) in marks {
+            let through = self.cursor.last().through;
+            let written = self.cursor.write(&*self.shared.disk, through, mark);
+            let _ = reply.send(written.map_err(|error| self.trouble("cannot write the cursor of", &error)));
+        }
+    }
+
+    /// Adds a record to the group.
+    ///
+    /// # Errors
+    /// If there is no segment to write it to; the job was answered then.
+    fn put(&mut self, group: &mut Group, job: Job) -> Result<(), Error> {
+        let schema = match &job {
+            Job::Append { schema, .. } => Some(Arc::clone(schema)),
+            _ => None,
+        };
+        let payload = match &job {
+            Job::Settled(ranges, _) => format::settled(ranges),
+            _ => Vec::new(),
+        };
+        let needed = job.bytes()
+            + schema.as_ref().map_or(0, |schema| image_bytes(schema.len()))
+            + image_bytes(payload.len());
+        let is_full = self.active.as_ref().is_some_and(|active| {
+            (active.used || group.bytes > 0)
+                && active.length + group.bytes + needed > self.settings.segment_bytes
+        });
+        if is_full {
+            self.flush(group);
+            self.active = None;
+        }
+        if self.active.is_none() {
+            self.flush(group);
+            if let Err(error) = self.begin() {
+                self.refuse(vec![waiting(job)], &error);
+                return Err(error);
+            }
+        }
+        let schema = schema.map_or(0, |schema| self.put_schema(group, schema));
+        let (kind, image, rows, identity) = match job {
+            Job::Append {
+                image,
+                first,
+                rows,
+                identity,
+                reply,
+                ..
+            } => {
+                let rows = first..first + rows;
+                let queued = image.bytes.len() as u64;
+                group.waiting.push(Waiting {
+                    reply,
+                    rows: rows.clone(),
+                    queued,
+                    synced: self.settings.durability == Durability::Synced,
+                });
+                (Kind::Batches, image, rows, identity)
+            }
+            job => {
+                let position = self.next(group);
+                group.waiting.push(Waiting {
+                    reply: job.reply(),
+                    rows: position..position,
+                    queued: 0,
+                    synced: self.settings.durability == Durability::Synced,
+                });
+                (Kind::Settled, Image::of(&payload), position..position, 0)
+            }
+        };
+        let header = RecordHeader {
+            kind: kind as u8,
+            length: image.length as u64,
+            first: rows.start,
+            rows: rows.end - rows.start,
+            identity,
+            time_ms: now_ms(),
+            schema,
+            payload_crc: image.crc,
+        };
+        self.place(group, header, image);
+        Ok(())
+    }
+
+    /// The position of the next row behind the group.
+    fn next(&self, group: &Group) -> u64 {
+        let last = group.headers.last();
+        last.map_or(self.end, |(header, _)| header.positions().end)
+    }
+
+    /// The offset of the record with the schema, which is added if the segment does not have it.
+    fn put_schema(&mut self, group: &mut Group, schema: Arc<[u8]>) -> u64 {
+        let first = self.next(group);
+        let Some(active) = &mut self.active else { return 0 };
+        if let Some((has, offset)) = &active.schema
+            && *has == schema
+        {
+            return *offset;
+        }
+        let offset = active.length + group.bytes;
+        let image = Image::of(&schema);
+        active.schema = Some((schema, offset));
+        let header = RecordHeader {
+            kind: Kind::Schema as u8,
+            length: image.length as u64,
+            first,
+            rows: 0,
+            identity: 0,
+            time_ms: now_ms(),
+            schema: 0,
+            payload_crc: image.crc,
+        };
+        self.place(group, header, image);
+        offset
+    }
+
+    fn place(&self, group: &mut Group, header: RecordHeader, mut image: Image) {
+        let Some(active) = &self.active else { return };
+        let offset = active.length + group.bytes;
+        image.bytes[..RECORD_HEADER].copy_from_slice(&header.encode(active.place, offset));
+        group.bytes += image.bytes.len() as u64;
+        group.headers.push((header, offset));
+        group.images.push(image);
+    }
+
+    fn flush(&mut self, group: &mut Group) {
+        let mut group = std::mem::take(group);
+        let Some(active) = &mut self.active else {
+            self.waiting.extend(group.waiting);
+            return;
+        };
+        if group.images.is_empty() {
+            self.waiting.extend(group.waiting);
+            return;
+        }
+        let parts: Vec<&[u8]> = group.images.iter().map(|image| image.bytes.as_slice()).collect();
+        if let Err(error) = active.file.write_all_vectored_at(&parts, active.length) {
+            let error = trouble::of("cannot write to", &active.path, &error);
+            let is_definite = self.unwrite();
+            self.refuse(group.waiting, &error.with_ambiguity(!is_definite));
+            return;
+        }
+        active.length += group.bytes;
+        active.used = true;
+        let length = active.length;
+        match self.dirty.iter_mut().find(|dirty| dirty.name == active.name) {
+            Some(dirty) => dirty.length = length,
+            None => self.dirty.push(Dirty {
+                file: Arc::clone(&active.file),
+                name: active.name,
+                path: active.path.clone(),
+                length,
+            }),
+        }
+        let mut state = self.shared.state();
+        state.used += group.bytes;
+        for waiting in &mut group.waiting {
+            state.queued_bytes -= std::mem::take(&mut waiting.queued);
+        }
+        if let Some(segment) = state.segments.back_mut() {
+            segment.size += group.bytes;
+        }
+        for (header, offset) in &group.headers {
+            if header.rows > 0 {
+                self.totals.0 += header.rows;
+                self.totals.1 += 1;
+                self.end = header.positions().end;
+                if let Some(segment) = state.segments.back_mut() {
+                    segment.note(header.first, *offset);
+                }
+            }
+        }
+        state.written = self.end;
+        drop(state);
+        self.waiting.extend(group.waiting);
+    }
+
+    /// Answers those for whom it is enough that their rows are written.
+    fn answer(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.reply.send(Ok(()));
+        }
+    }
+
+    /// Cuts off what a failed write has left. False if it may be found again.
+    fn unwrite(&mut self) -> bool {
+        let Some(active) = &mut self.active else {
+            return true;
+        };
+        // A schema may have been among it.
+        active.schema = None;
+        let cut = active.file.set_length(active.length);
+        let dirty = Dirty {
+            file: Arc::clone(&active.file),
+            name: active.name,
+            path: active.path.clone(),
+            length: active.length,
+        };
+        match cut {
+            Ok(()) => {
+                self.dirty.retain(|other| other.name != dirty.name);
+                self.dirty.push(dirty);
+                self.sync()
+            }
+            Err(error) => self.poison(trouble::of("cannot cut", &dirty.path, &error)),
+        }
+    }
+
+    fn refuse(&mut self, refused: Vec<Waiting>, error: &Error) {
+        let mut state = self.shared.state();
+        state.queued_bytes -= refused.iter().map(|waiting| waiting.queued).sum::<u64>();
+        drop(state);
+        for waiting in refused {
+            self.shared.void(waiting.rows);
+            let _ = waiting.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Makes durable all that is written, and tells those who wait. False if what was refused may be found again.
+    fn sync(&mut self) -> bool {
+        for dirty in &self.dirty {
+            if let Err(error) = dirty.file.sync_data() {
+                let error = trouble::of("cannot sync", &dirty.path, &error);
+                return self.poison(error);
+            }
+        }
+        if self.renamed {
+            if let Err(error) = self.shared.disk.sync_directory(&self.shared.directory) {
+                let error = trouble::of("cannot sync", &self.shared.directory, &error);
+                return self.poison(error);
+            }
+            self.renamed = false;
+        }
+        self.publish();
+        self.answer();
+        true
+    }
+
+    /// Readers may have what is written.
+    fn publish(&mut self) {
+        let mut state = self.shared.state();
+        self.synced_totals = self.totals;
+        for dirty in self.stale.drain(..).chain(self.dirty.drain(..)) {
+            if let Some(segment) = state.segments.iter_mut().rev().find(|one| one.name == dirty.name) {
+                segment.bytes = dirty.length;
+            }
+        }
+        state.readable = self.end;
+        drop(state);
+        self.shared.readable.send_replace(self.end);
+    }
+
+    /// A sync has failed: goes on in another segment, if one can be made, before anybody is told.
+    fn poison(&mut self, error: Error) -> bool {
+        let (refused, written): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.synced);
+        self.active = None;
+        match self.settings.durability {
+            Durability::Synced => {
+                self.dirty.clear();
+                self.totals = self.synced_totals;
+                let mut state = self.shared.state();
+                self.end = state.readable;
+                state.written = self.end;
+            }
+            // It was answered and may still be there: it counts.
+            Durability::Written => self.stale.append(&mut self.dirty),
+        }
+        let begun = self.begin().is_ok() && self.is_begun();
+        match begun {
+            true => self.publish(),
+            false => {
+                self.active = None;
+                self.dirty.clear();
+            }
+        }
+        self.waiting = written;
+        self.answer();
+        self.refuse(refused, &error.with_ambiguity(!begun));
+        begun
+    }
+
+    fn is_begun(&mut self) -> bool {
+        let synced = self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.file.sync_data().is_ok())
+            && self.shared.disk.sync_directory(&self.shared.directory).is_ok();
+        self.renamed = self.renamed && !synced;
+        synced
+    }
+
+    /// A new segment.
+    fn begin(&mut self) -> Result<(), Error> {
+        let name = Name {
+            sequence: self.sequence,
+            first: self.end,
+        };
+        // A name that could not be given may be there all the same.
+        self.sequence += 1;
+        let shared = Arc::clone(&self.shared);
+        let path = shared.directory.join(format!("{}{}", name.stem(), Name::ENDING));
+        let header = SegmentHeader {
+            id: shared.id,
+            name,
+            created_ms: now_ms(),
+            rows_before: self.totals.0,
+            deliveries_before: self.totals.1,
+        };
+        let place = Place::new(&shared.id, name.sequence);
+        let ranges = shared.state().unsaved_ranges();
+        let mut state = Image::of(&format::state(&self.settings.target, &ranges));
+        let record = RecordHeader {
+            kind: Kind::State as u8,
+            length: state.length as u64,
+            first: name.first,
+            rows: 0,
+            identity: 0,
+            time_ms: header.created_ms,
+            schema: 0,
+            payload_crc: state.crc,
+        };
+        let offset = format::SEGMENT_HEADER as u64;
+        state.bytes[..RECORD_HEADER].copy_from_slice(&record.encode(place, offset));
+        let failed = |error: &io::Error| trouble::of("cannot create", &path, error);
+        let file = shared
+            .disk
+            .create_private(&path)
+            .map_err(|error| failed(&error))?;
+        self.renamed = true;
+        if let Err(error) = file.write_all_vectored_at(&[&header.encode(), &state.bytes], 0) {
+            let _ = shared.disk.unlink(&path);
+            return Err(failed(&error));
+        }
+        let length = offset + state.bytes.len() as u64;
+        let file: Arc<dyn DiskFile> = Arc::from(file);
+        let mut segment = Segment::new(name, path.clone(), &shared.id, 0);
+        segment.size = length;
+        let mut all = shared.state();
+        all.segments.push_back(segment);
+        all.used += length;
+        drop(all);
+        self.dirty.push(Dirty {
+            file: Arc::clone(&file),
+            name,
+            path: path.clone(),
+            length,
+        });
+        self.active = Some(Active {
+            file,
+            name,
+            path,
+            place,
+            length,
+            used: false,
+            schema: None,
+        });
+        Ok(())
+    }
+
+    /// Brings to the disk what was settled, if it is time, and deletes what nobody needs any more.
+    ///
+    /// # Errors
+    /// What the disk says; it is tried again later.
+    fn settle(&mut self, now: Instant, closing: bool) -> io::Result<()> {
+        let (is_due, unlogged, wants_sync) = {
+            let mut state = self.shared.state();
+            let is_late = state.unsaved_since.is_some_and(|since| now >= since + MAX_LAG);
+            let is_due = state.is_unsaved()
+                && (closing || is_late || state.wants_room || state.lag() >= MAX_LAG_BYTES);
+            let mut unlogged = Vec::new();
+            if is_due {
+                let through = state.settled.through();
+                unlogged = std::mem::take(&mut state.unlogged);
+                unlogged.retain(|range| range.end > through);
+            }
+            let ahead = is_due && state.settled.through() > state.readable;
+            let asked = std::mem::take(&mut state.wants_sync) || closing || ahead;
+            (is_due, unlogged, asked && state.written > state.readable)
+        };
+        if !unlogged.is_empty() {
+            self.log(unlogged)?;
+        }
+        if wants_sync {
+            self.sync();
+        }
+        if is_due {
+            self.save()?;
+        }
+        self.make_room()?;
+        self.delete()
+    }
+
+    /// Writes ranges that were settled out of order to the log.
+    fn log(&mut self, ranges: Vec<Range<u64>>) -> io::Result<()> {
+        let (reply, mut answer) = tokio::sync::oneshot::channel();
+        self.serve([Job::Settled(ranges.clone(), reply)]);
+        match answer.try_recv() {
+            Ok(Ok(())) => Ok(()),
+            _ => {
+                self.shared.state().unlogged.extend(ranges);
+                Err(io::ErrorKind::Other.into())
+            }
+        }
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        let through = {
+            let state = self.shared.state();
+            state.settled.through().min(state.readable)
+        };
+        if through > self.cursor.last().through || !self.cursor.is_synced() {
+            let mark = self.cursor.last().mark;
+            self.cursor.write(&*self.shared.disk, through, mark)?;
+        }
+        let mut state = self.shared.state();
+        state.saved = self.cursor.last().through;
+        if !state.is_unsaved() {
+            state.unsaved_since = None;
+        } else {
+            state.unsaved_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// If somebody waits for room and all that is in the last segment is settled, begins another one, so that it
+    /// can be deleted.
+    fn make_room(&mut self) -> io::Result<()> {
+        let is_settled = {
+            let state = self.shared.state();
+            let last = state.segments.back();
+            let is_used = self.active.as_ref().is_none_or(|active| active.used) && last.is_some();
+            state.wants_room && is_used && state.saved >= self.end
+        };
+        if is_settled {
+            self.active = None;
+            let begun = self.begin().is_ok() && self.sync();
+            return match begun {
+                true => Ok(()),
+                false => Err(io::ErrorKind::Other.into()),
+            };
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self) -> io::Result<()> {
+        let mut deleted = false;
+        loop {
+            let front = {
+                let state = self.shared.state();
+                let is_settled = state
+                    .segments
+                    .get(1)
+                    .is_some_and(|next| next.name.first <= state.saved);
+                let front = state.segments.front().filter(|_| is_settled);
+                front.map(|front| (front.path.clone(), front.keep))
+            };
+            let Some((path, keep)) = front else { break };
+            let gone = match keep {
+                true => aside::take(&*self.shared.disk, &self.shared.directory, &path),
+                false => self.shared.disk.unlink(&path),
+            };
+            match gone {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            deleted = true;
+            let mut state = self.shared.state();
+            if let Some(front) = state.segments.pop_front() {
+                state.used = state.used.saturating_sub(if keep { 0 } else { front.size });
+            }
+        }
+        if deleted {
+            self.shared.room.notify_waiters();
+            self.shared.disk.sync_directory(&self.shared.directory)?;
+        }
+        Ok(())
+    }
+
+    fn trouble(&self, what: &str, error: &io::Error) -> Error {
+        trouble::of(what, &self.shared.directory, error)
+    }
+}
+
+impl Drop for Writer {
+    /// However it ends, nobody waits for it any more and somebody else may open the spool.
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.closed = true;
+        let unserved = std::mem::take(&mut state.queue);
+        drop(state);
+        for job in unserved {
+            let error = Error::new(Code::Internal, "the spool's writer has ended").during("spool");
+            let _ = job.reply().send(Err(error));
+        }
+        self.shared.room.notify_waiters();
+        self.shared
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}
+
+fn waiting(job: Job) -> Waiting {
+    let queued = job.bytes();
+    let rows = match &job {
+        Job::Append { first, rows, .. } => *first..first + rows,
+        _ => 0..0,
+    };
+    Waiting {
+        reply: job.reply(),
+        rows,
+        queued,
+        synced: true,
+    }
+}
+
+fn image_bytes(payload: usize) -> u64 {
+    match payload {
+        0 => 0,
+        payload => format::padded((RECORD_HEADER + payload) as u64),
+    }
+}
+
+/// Now, in milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
+}

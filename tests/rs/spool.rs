@@ -1,0 +1,29 @@
+//! The spool: what was durable is found again, whatever happens to process, power
+//! and disk.
+
+// In a test an unwrap is an assertion.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/simulated.rs"]
+mod simulated;
+#[path = "spool/support.rs"]
+mod support;
+
+#[path = "spool/appending.rs"]
+mod appending;
+#[path = "spool/damage.rs"]
+mod damage;
+#[path = "spool/failing.rs"]
+mod failing;
+#[path = "spool/kept.rs"]
+mod kept;
+#[path = "spool/model.rs"]
+mod model;
+#[path = "spool/opening.rs"]
+mod opening;
+#[path = "spool/real.rs"]
+mod real;
+#[path = "spool/room.rs"]
+mod room;
+#[path = "spool/settling.rs"]
+mod settling;

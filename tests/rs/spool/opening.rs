@@ -1,0 +1,325 @@
+//! Who may open a spool, and what is found there.
+
+use std::sync::Arc;
+
+use arrow_ingest::error::Code;
+use arrow_ingest::file_system::Disk as _;
+use arrow_ingest::spool::format::{Decoded, SegmentHeader, Slot};
+use arrow_ingest::spool::{Options, Spool};
+
+use crate::simulated::{Call, EACCES, EIO, ENOSPC, EROFS};
+use crate::support::{SPOOL, disk, open, options, path, segments, try_open};
+
+/// a second owner is told who the first one is.
+#[test]
+fn a_spool_that_is_open_is_locked_and_names_its_owner() {
+    let disk = disk();
+    let first = try_open(
+        &disk,
+        &Options {
+            owner: "worker 3".into(),
+            ..options()
+        },
+    )
+    .unwrap();
+    let error = try_open(&disk, &options()).err().unwrap();
+    assert_eq!(error.code(), Code::SpoolLocked);
+    let pid = format!("\"pid\":{}", std::process::id());
+    assert!(
+        error.message().contains("worker 3") && error.message().contains(&pid),
+        "{error}"
+    );
+    // Another name is another spool.
+    let other = Options {
+        name: "other".into(),
+        ..options()
+    };
+    try_open(&disk, &other).unwrap();
+    // A spool that is dropped or closed is anybody's.
+    drop(first);
+    open(&disk).close();
+    open(&disk);
+}
+
+#[test]
+fn who_left_no_name_is_not_named() {
+    let disk = disk();
+    let _rig = open(&disk);
+    disk.damage(&path("owner"), Vec::clear);
+    let error = try_open(&disk, &options()).err().unwrap();
+    assert!(error.message().contains("left no name"), "{error}");
+}
+
+#[test]
+fn a_name_that_is_a_path_is_refused() {
+    for name in ["", ".", "..", "a/b", "/a", "a/"] {
+        let named = Options {
+            name: name.into(),
+            ..options()
+        };
+        let error = try_open(&disk(), &named).err().unwrap();
+        assert_eq!(error.code(), Code::ConfigInvalid, "{name}");
+    }
+}
+
+/// a newer format is refused whole, and nothing is changed.
+#[test]
+fn a_newer_format_is_refused_whole() {
+    let newer = |bytes: &mut Vec<u8>| {
+        bytes[8] = 2;
+        let crc = crc32c::crc32c(&bytes[..12]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    };
+    for file in ["00000000000000000000-0000000001.segment", "cursor"] {
+        let disk = disk();
+        let mut rig = open(&disk);
+        rig.keep(0..3);
+        // The first writing of a cursor is the one with number 1.
+        let disk = rig.close();
+        disk.damage(&path(file), |bytes| match file {
+            "cursor" => {
+                let mut slot = bytes[4096..].to_vec();
+                newer(&mut slot);
+                bytes.truncate(4096);
+                bytes.extend(slot);
+            }
+            _ => newer(bytes),
+        });
+        let mut before = disk.files();
+        let error = try_open(&disk, &options()).err().unwrap();
+        assert_eq!(error.code(), Code::SpoolFormat, "{file}");
+        assert!(error.message().contains("format 2"), "{error}");
+        let mut after = disk.files();
+        // Who looked last is no part of the log.
+        before.remove(&path("owner"));
+        after.remove(&path("owner"));
+        assert_eq!(before, after);
+    }
+}
+
+#[test]
+fn files_that_are_not_understood_are_left_alone() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    let id = rig.spool.id();
+    let disk = rig.close();
+    let names = [
+        "notes.txt",
+        "1-2.segment",
+        "0000000000000000000x-0000000001.segment",
+        "x.segment",
+    ];
+    for name in names {
+        disk.create(&path(name))
+            .unwrap()
+            .write_all_at(b"mine", 0)
+            .unwrap();
+    }
+    // A segment of another spool, under a name that could be ours; and one of ours under another name.
+    let bytes = disk.files()[&segments(&disk)[0]].clone();
+    let Decoded::Whole(mut header) = SegmentHeader::decode(&bytes) else {
+        panic!("no header")
+    };
+    assert_eq!(header.id, id);
+    let renamed = path("00000000000000000005-0000000009.segment");
+    disk.create(&renamed).unwrap().write_all_at(&bytes, 0).unwrap();
+    header.id = [9; 16];
+    header.name.sequence = 0;
+    let foreign = path("00000000000000000000-0000000000.segment");
+    disk.create(&foreign)
+        .unwrap()
+        .write_all_at(&header.encode(), 0)
+        .unwrap();
+    let before = disk.files();
+    let mut rig = open(&disk);
+    assert_eq!(rig.recovered.foreign, [foreign.clone(), renamed.clone()]);
+    assert_eq!(rig.values(), [0, 1, 2]);
+    rig.keep(3..5);
+    rig.spool.settle_through(5);
+    let after = rig.close().files();
+    for kept in names.map(path).iter().chain([&foreign, &renamed]) {
+        assert_eq!(after.get(kept), before.get(kept), "{}", kept.display());
+    }
+}
+
+/// rows for one target are never delivered to another.
+#[test]
+fn another_target_is_refused_until_it_is_said_that_it_is_meant() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    let disk = rig.close();
+    let other = Options {
+        target: "delta:///other".into(),
+        ..options()
+    };
+    let error = try_open(&disk, &other).err().unwrap();
+    assert_eq!(error.code(), Code::ConfigInvalid);
+    assert!(
+        error.message().contains("delta:///table") && error.message().contains("delta:///other"),
+        "{error}"
+    );
+    let retarget = Options {
+        retarget: true,
+        ..other.clone()
+    };
+    try_open(&disk, &retarget).unwrap().close();
+    let error = try_open(&disk, &options()).err().unwrap();
+    assert_eq!(error.code(), Code::ConfigInvalid);
+    let mut rig = try_open(&disk.after_power_cut(0), &other).unwrap();
+    assert_eq!(rig.values(), [0, 1, 2]);
+    // With nothing left, it may go anywhere.
+    rig.spool.settle_through(3);
+    open(&rig.close());
+}
+
+/// nothing that may be a key is on the disk.
+#[test]
+fn the_target_is_kept_without_secrets() {
+    let disk = disk();
+    for (number, target) in [
+        "grpc://user:hunter2@host:1/a?token=hunter2#hunter2",
+        "no url ?token=hunter2",
+        "delta:./lake?sig=hunter2",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let named = Options {
+            target: target.into(),
+            name: number.to_string(),
+            ..options()
+        };
+        let mut rig = try_open(&disk, &named).unwrap();
+        rig.keep(0..3);
+        rig.close();
+    }
+    for (path, bytes) in disk.files() {
+        assert!(
+            !bytes.windows(7).any(|bytes| bytes == b"hunter2"),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+/// a disk that does not let us is told of by a code.
+#[test]
+fn what_stands_in_the_way_of_opening_has_a_code() {
+    for (call, errno, code) in [
+        (Call::CreateDirectory, EACCES, Code::PermissionDenied),
+        (Call::CreateDirectory, EROFS, Code::PermissionDenied),
+        (Call::Create, ENOSPC, Code::SpoolFull),
+        (Call::Lock, EIO, Code::SpoolFailed),
+        (Call::Lock, 95, Code::Unsupported),
+        (Call::List, EIO, Code::SpoolFailed),
+        (Call::Sync, EIO, Code::SpoolFailed),
+        (Call::Rename, EIO, Code::SpoolFailed),
+    ] {
+        let disk = disk();
+        disk.fail(call, 0, usize::MAX, errno);
+        let error = try_open(&disk, &options()).err().unwrap();
+        assert_eq!(error.code(), code, "{call:?} {error}");
+        disk.heal();
+        open(&disk);
+    }
+    let disk = disk();
+    disk.create(std::path::Path::new("/d/spool")).unwrap();
+    assert_eq!(
+        try_open(&disk, &options()).err().unwrap().code(),
+        Code::ConfigInvalid
+    );
+}
+
+/// A full disk must not keep anybody from draining what is on it.
+#[test]
+fn a_spool_on_a_full_disk_opens_and_is_drained() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..100);
+    let disk = rig.close();
+    disk.holds(Some(disk.used()));
+    let mut rig = open(&disk);
+    assert_eq!(rig.values(), (0..100).collect::<Vec<_>>());
+    let appended = rig.append(100..200);
+    rig.turn();
+    assert_eq!(crate::support::refused(appended.durable).code(), Code::SpoolFull);
+    assert_eq!(rig.values(), (0..100).collect::<Vec<_>>());
+}
+
+/// The directories that were made are durable when the spool is open.
+#[test]
+fn a_new_spool_survives_the_power_from_its_first_delivery_on() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    let id = rig.spool.id();
+    let mut rig = open(&disk.after_power_cut(0));
+    assert_eq!((rig.values(), rig.spool.id()), (vec![0, 1, 2], id));
+    assert!(disk.is_directory(std::path::Path::new(SPOOL)).unwrap());
+}
+
+/// What an opening finds was perhaps never synced, and the power may go before anybody else writes.
+#[test]
+fn what_is_found_is_synced_before_it_is_given() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    let appended = rig.append(3..6);
+    disk.fail(Call::Sync, 0, 1, EIO);
+    rig.turn();
+    drop(appended);
+    // Written, and its sync has failed: as good as a process that is killed before its sync.
+    let written = Options {
+        durability: arrow_ingest::spool::Durability::Written,
+        segment_bytes: 1024,
+        ..options()
+    };
+    let mut rig = try_open(&rig.kill(), &written).unwrap();
+    for first in (6..66).step_by(10) {
+        rig.keep(first..first + 10);
+    }
+    let mut rig = open(&rig.kill());
+    let read = rig.read().values();
+    assert_eq!(open(&rig.disk.after_power_cut(0)).values(), read);
+}
+
+/// A spool that lost its cursor begins at its beginning: at least once.
+#[test]
+fn without_a_cursor_nothing_is_settled() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    rig.spool.settle_through(2);
+    let disk = rig.close();
+    disk.unlink(&path("cursor")).unwrap();
+    let mut rig = open(&disk);
+    assert_eq!(rig.values(), [0, 1, 2]);
+    let disk = rig.close();
+    // Another spool's cursor is not ours, and is kept.
+    let slot = Slot {
+        id: [3; 16],
+        number: 8,
+        through: 3,
+        mark: [0; 16],
+    };
+    disk.damage(&path("cursor"), |bytes| *bytes = slot.encode().to_vec());
+    let mut rig = open(&disk);
+    assert_eq!(rig.values(), [0, 1, 2]);
+    assert_eq!(disk.files()[&path("damaged/cursor")], slot.encode());
+}
+
+/// The same process, with threads: the first owner is another client.
+#[test]
+fn a_second_client_of_the_process_is_locked_out_until_the_first_is_closed() {
+    let disk = Arc::new(disk());
+    let (spool, _) = Spool::open(disk.clone(), &options()).unwrap();
+    assert_eq!(
+        Spool::open(disk.clone(), &options()).err().unwrap().code(),
+        Code::SpoolLocked
+    );
+    spool.close();
+    let (spool, _) = Spool::open(disk, &options()).unwrap();
+    spool.close();
+}

@@ -1,0 +1,197 @@
+//! Budgets: what does not fit waits or is refused, and nothing on the disk grows past them.
+
+use arrow_ingest::error::Code;
+use arrow_ingest::spool::{Options, WhenFull};
+use futures::FutureExt as _;
+
+use crate::support::{Rig, answer, batch, disk, open, options, segments, try_open};
+
+fn bounded(max_bytes: u64, when_full: WhenFull) -> Options {
+    Options {
+        max_bytes: Some(max_bytes),
+        when_full,
+        ..options()
+    }
+}
+
+/// refused, and what was durable stays.
+#[test]
+fn a_full_spool_refuses_or_lets_wait_and_never_grows_past_its_budget() {
+    for when_full in [WhenFull::Reject, WhenFull::Wait] {
+        let disk = disk();
+        let mut rig = try_open(&disk, &bounded(20_000, when_full)).unwrap();
+        let mut kept = 0;
+        loop {
+            match rig.offer(&[batch(kept..kept + 10)], 0) {
+                Some(Ok(appended)) => {
+                    rig.turn();
+                    answer(appended.durable).unwrap().unwrap();
+                    kept += 10;
+                }
+                Some(Err(error)) => {
+                    assert_eq!((error.code(), when_full), (Code::SpoolFull, WhenFull::Reject));
+                    break;
+                }
+                None => {
+                    assert_eq!(when_full, WhenFull::Wait);
+                    break;
+                }
+            }
+        }
+        assert!(kept > 100);
+        let log: usize = segments(&disk).iter().map(|path| disk.files()[path].len()).sum();
+        assert!(log <= 20_000 && log as u64 == rig.spool.bytes(), "{log}");
+        assert_eq!(rig.values(), (0..kept).collect::<Vec<_>>());
+        // Room comes with what is settled, without waiting for the cursor's second, if somebody waits.
+        let more = [batch(kept..kept + 10)];
+        let waiting = rig.spool.append(&more, 0);
+        if when_full == WhenFull::Wait {
+            futures::executor::block_on(async {
+                tokio::pin!(waiting);
+                assert!(waiting.as_mut().now_or_never().is_none());
+                rig.spool.settle_through(kept as u64 / 2);
+                rig.writer.turn(std::time::Instant::now());
+                let appended = waiting.as_mut().now_or_never().unwrap().unwrap();
+                rig.writer.turn(std::time::Instant::now());
+                answer(appended.durable).unwrap().unwrap();
+            });
+        }
+    }
+}
+
+/// Reader and writer must not wait for each other: all settled, and all of it in the segment that is written to.
+#[test]
+fn a_spool_that_is_full_of_settled_rows_takes_more() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &bounded(8_000, WhenFull::Wait)).unwrap();
+    for round in 0..100 {
+        let offered = rig.offer(&[batch(round * 100..round * 100 + 100)], 0);
+        let appended = match offered {
+            Some(appended) => appended.unwrap(),
+            None => {
+                rig.spool.settle_through(round as u64 * 100);
+                rig.turn();
+                rig.offer(&[batch(round * 100..round * 100 + 100)], 0)
+                    .unwrap()
+                    .unwrap()
+            }
+        };
+        rig.turn();
+        answer(appended.durable).unwrap().unwrap();
+    }
+    assert!(rig.spool.bytes() <= 8_000);
+    assert_eq!(rig.values().last(), Some(&9_999));
+    assert_eq!(open(&rig.kill()).values().last(), Some(&9_999));
+}
+
+/// What never fits is refused at once, also by those who would wait.
+#[test]
+fn a_delivery_above_the_whole_budget_does_not_wait_for_ever() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &bounded(8_000, WhenFull::Wait)).unwrap();
+    let error = rig.offer(&[batch(0..2_000)], 0).unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::SpoolFull);
+    assert!(error.message().contains("8000"), "{error}");
+    assert_eq!(rig.keep(0..10), 0);
+}
+
+#[test]
+fn so_much_of_the_disk_is_left_free() {
+    let disk = disk();
+    disk.holds(Some(100_000));
+    let careful = Options {
+        min_free_bytes: 50_000,
+        when_full: WhenFull::Reject,
+        ..options()
+    };
+    let mut rig = try_open(&disk, &careful).unwrap();
+    let mut kept = 0;
+    while let Some(Ok(_)) = rig.offer(&[batch(kept..kept + 100)], 0) {
+        rig.turn();
+        kept += 100;
+    }
+    assert!(disk.used() < 50_000 && disk.used() > 40_000, "{}", disk.used());
+    let error = rig.offer(&[batch(0..100)], 0).unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::SpoolFull);
+    assert!(error.message().contains("stay free"), "{error}");
+    // Somebody else frees some.
+    disk.holds(Some(200_000));
+    rig.spool.sync();
+    rig.turn();
+    rig.offer(&[batch(0..100)], 0).unwrap().unwrap();
+}
+
+/// Those who wait for others to free the disk look again once a second.
+#[test]
+fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
+    let disk = disk();
+    disk.holds(Some(20_000));
+    let patient = Options {
+        min_free_bytes: 15_000,
+        ..options()
+    };
+    let mut rig = try_open(&disk, &patient).unwrap();
+    while let Some(appended) = rig.offer(&[batch(0..10)], 0) {
+        appended.unwrap();
+        rig.turn();
+    }
+    assert_ne!(rig.turn(), arrow_ingest::spool::Turn::Rest(None));
+    disk.holds(None);
+    rig.turn_later();
+    rig.offer(&[batch(0..10)], 0).unwrap().unwrap();
+}
+
+/// Memory is bounded: what is not written yet waits outside.
+#[test]
+fn the_queue_is_bounded_in_bytes_and_takes_one_that_is_larger() {
+    let disk = disk();
+    let narrow = Options {
+        queue_bytes: 2_000,
+        ..options()
+    };
+    let mut rig = try_open(&disk, &narrow).unwrap();
+    let mut taken = Vec::new();
+    while let Some(appended) = rig.offer(&[batch(0..10)], 0) {
+        taken.push(appended.unwrap().durable);
+    }
+    assert!((1..6).contains(&taken.len()), "{}", taken.len());
+    rig.turn();
+    assert!(taken.into_iter().all(|durable| answer(durable).unwrap().is_ok()));
+    let large = rig.offer(&[batch(0..5_000)], 0).unwrap().unwrap();
+    assert!(rig.offer(&[batch(0..10)], 0).is_none());
+    rig.turn();
+    answer(large.durable).unwrap().unwrap();
+}
+
+/// An append that is given up while it waits has taken nothing.
+#[test]
+fn an_append_that_is_given_up_while_it_waits_leaves_nothing() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &bounded(8_000, WhenFull::Wait)).unwrap();
+    while rig.offer(&[batch(0..100)], 0).is_some() {
+        rig.turn();
+    }
+    let found = rig.values().len();
+    rig.turn();
+    assert_eq!(rig.values().len(), found);
+    rig.spool.settle_through(found as u64);
+    rig.turn();
+    assert_eq!(rig.keep(0..1), found as u64);
+}
+
+#[test]
+fn a_closed_spool_takes_nothing_and_says_so() {
+    let disk = disk();
+    let Rig {
+        spool, mut writer, ..
+    } = open(&disk);
+    let appended = spool.append(&[batch(0..3)], 0).now_or_never().unwrap().unwrap();
+    let mut reader = spool.read_from(0);
+    spool.close();
+    // What was taken is written.
+    while writer.turn(std::time::Instant::now()) != arrow_ingest::spool::Turn::End {}
+    answer(appended.durable).unwrap().unwrap();
+    assert!(reader.next().unwrap().is_some());
+    drop(writer);
+    assert_eq!(open(&disk).values(), [0, 1, 2]);
+}

@@ -1,0 +1,177 @@
+//! What is settled is not found again, and nothing else is gone.
+
+use arrow_ingest::spool::Options;
+
+use crate::support::{Rig, answer, count, disk, open, options, segments, try_open};
+
+fn small() -> Options {
+    Options {
+        segment_bytes: 2048,
+        ..options()
+    }
+}
+
+#[test]
+fn what_is_settled_is_not_read_again_and_its_segments_go() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &small()).unwrap();
+    for first in (0..100).step_by(10) {
+        rig.keep(first..first + 10);
+    }
+    let before = segments(&disk).len();
+    let bytes = rig.spool.bytes();
+    rig.spool.settle_through(75);
+    assert_eq!(rig.spool.settled().through(), 75);
+    assert_eq!(rig.values(), (75..100).collect::<Vec<_>>());
+    // The disk knows it within a second, and not at once: settling costs no sync each.
+    rig.turn();
+    assert_eq!(segments(&disk).len(), before);
+    rig.turn_later();
+    assert!(segments(&disk).len() < before && rig.spool.bytes() < bytes);
+    let mut rig = try_open(&rig.kill(), &small()).unwrap();
+    assert_eq!(rig.recovered.position, 75);
+    assert_eq!((rig.recovered.left.rows, rig.recovered.left.deliveries), (25, 3));
+    assert_eq!(rig.values(), (75..100).collect::<Vec<_>>());
+    rig.spool.settle_through(100);
+    let disk = rig.close();
+    // The newest segment stays: it says where positions go on.
+    assert_eq!(segments(&disk).len(), 1);
+    let mut rig = try_open(&disk, &small()).unwrap();
+    assert_eq!((rig.recovered.left.rows, rig.recovered.position), (0, 100));
+    assert_eq!(rig.recovered.left.bytes, 0);
+    assert_eq!(rig.keep([100]), 100);
+    assert_eq!(rig.values(), [100]);
+}
+
+/// A segment is unlinked only after the cursor that passes it is synced.
+#[test]
+fn the_cursor_is_synced_before_anything_is_deleted() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &small()).unwrap();
+    for first in (0..100).step_by(10) {
+        rig.keep(first..first + 10);
+    }
+    rig.spool.settle_through(90);
+    rig.turn_later();
+    let story = disk.story();
+    let unlinked = story
+        .iter()
+        .position(|line| line.starts_with("Unlink") && line.contains("segment"))
+        .unwrap();
+    let synced = story
+        .iter()
+        .rposition(|line| line.starts_with("Sync /d/spool/default/cursor"))
+        .unwrap();
+    assert!(synced < unlinked, "{story:#?}");
+}
+
+#[test]
+fn the_cursor_lags_by_64_mib_at_most() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    let mut values = 0..;
+    for _ in 0..9 {
+        // 8 MiB each.
+        let rows: Vec<i64> = values.by_ref().take(1 << 20).collect();
+        rig.keep_large(rows);
+    }
+    let written = |rig: &Rig| count(&rig.disk, "Sync", "cursor");
+    let before = written(&rig);
+    rig.spool.settle_through(4 << 20);
+    rig.turn();
+    assert_eq!(written(&rig), before);
+    rig.spool.settle_through(9 << 20);
+    rig.turn();
+    assert_eq!(written(&rig), before + 1);
+}
+
+impl Rig {
+    /// More than is encoded on the spot.
+    fn keep_large(&mut self, rows: Vec<i64>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let batch = crate::support::batch(rows);
+        let appended = runtime.block_on(self.spool.append(&[batch], 0)).unwrap();
+        self.turn();
+        answer(appended.durable).unwrap().unwrap();
+    }
+}
+
+/// Out of order: each range by itself, over openings.
+#[test]
+fn rows_that_are_settled_out_of_order_do_not_come_back() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    for first in (0..50).step_by(10) {
+        rig.keep(first..first + 10);
+    }
+    rig.spool.settle(10..20);
+    rig.spool.settle(33..36);
+    let left: Vec<i64> = (0..10).chain(20..33).chain(36..50).collect();
+    let read = rig.read();
+    assert_eq!(read.values(), left);
+    let pieces: Vec<_> = read.rows.iter().map(|rows| rows.positions.clone()).collect();
+    assert_eq!(pieces, [0..10, 20..30, 30..33, 36..40, 40..50]);
+    assert!(
+        read.rows[2..4]
+            .iter()
+            .all(|rows| rows.delivery == (30..40) && rows.identity == 30)
+    );
+    rig.turn_later();
+    let mut rig = open(&rig.disk.after_power_cut(0));
+    assert_eq!(rig.values(), left);
+    assert_eq!(rig.recovered.left.rows, left.len() as u64);
+    // Ranges go along into later segments, and become one with what is settled in order.
+    rig.keep([50]);
+    let mut rig = open(&rig.kill());
+    rig.spool.settle_through(10);
+    assert_eq!(rig.spool.settled().through(), 20);
+    rig.spool.settle(20..33);
+    assert_eq!(rig.spool.settled().through(), 36);
+    assert_eq!(rig.values(), (36..51).collect::<Vec<_>>());
+}
+
+/// a cancellation is as durable as its batch was, when it is answered.
+#[test]
+fn a_cancellation_that_was_answered_survives_the_power() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    for first in (0..30).step_by(10) {
+        rig.keep(first..first + 10);
+    }
+    let durable = rig.spool.cancel(10..20);
+    rig.turn();
+    answer(durable).unwrap().unwrap();
+    let left: Vec<i64> = (0..10).chain(20..30).collect();
+    assert_eq!(open(&disk.after_power_cut(0)).values(), left);
+    assert_eq!(rig.values(), left);
+}
+
+#[test]
+fn a_mark_is_kept_with_the_cursor() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    assert_eq!(rig.recovered.mark, None);
+    let durable = rig.spool.mark([7; 16]);
+    rig.turn();
+    answer(durable).unwrap().unwrap();
+    rig.keep(0..10);
+    rig.spool.settle_through(5);
+    rig.turn_later();
+    let id = rig.spool.id();
+    let rig = open(&disk.after_power_cut(0));
+    assert_eq!((rig.recovered.mark, rig.spool.id()), (Some([7; 16]), id));
+}
+
+/// What is settled may not be ahead of what was appended.
+#[test]
+fn settling_more_than_there_is_settles_what_there_is() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..10);
+    rig.spool.settle_through(1000);
+    rig.spool.settle(500..600);
+    rig.turn_later();
+    assert_eq!(rig.keep(10..12), 10);
+    assert_eq!(rig.values(), [10, 11]);
+    assert_eq!(open(&rig.kill()).values(), [10, 11]);
+}
