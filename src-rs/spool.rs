@@ -460,7 +460,8 @@ impl Spool {
         self.ask(|reply| Job::Mark(mark as Id, reply))
     }
 
-    /// Settles when all that was appended before is synced, whatever the durability.
+    /// Settles when all that was appended before is synced, whatever the durability. If a sync has failed, one caller
+    /// is told, and later ones hear of what was appended since.
     pub fn sync(&self) -> Durable {
         self.ask(Job::Sync)
     }

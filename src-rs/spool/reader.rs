@@ -193,10 +193,7 @@ impl Reader {
     fn enter(&self, plan: &Plan) -> io::Result<Open> {
         let (place, offset, unsynced) = {
             let mut state = self.shared.state();
-            let segment = state
-                .segments
-                .iter_mut()
-                .find(|segment| segment.name == plan.name);
+            let segment = state.segment(plan.name);
             let Some(segment) = segment else {
                 return Err(io::ErrorKind::NotFound.into());
             };
@@ -230,11 +227,7 @@ impl Reader {
         }
         let holes = {
             let mut state = self.shared.state();
-            if let Some(segment) = state
-                .segments
-                .iter_mut()
-                .find(|segment| segment.name == plan.name)
-            {
+            if let Some(segment) = state.segment(plan.name) {
                 segment.note(positions.start, record.offset);
             }
             state
@@ -294,7 +287,7 @@ impl Reader {
                 Some(path)
             }
             Err(_) => {
-                if let Some(segment) = state.segments.iter_mut().find(|one| one.name == open.name) {
+                if let Some(segment) = state.segment(open.name) {
                     segment.keep = true;
                 }
                 None

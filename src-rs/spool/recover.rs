@@ -21,7 +21,7 @@ use super::scan::{Rest, Scan, Step};
 use super::shared::Segment;
 use super::{aside, cursor, trouble};
 use crate::error::{Code, Error, Result};
-use crate::file_system::{Disk, DiskFile};
+use crate::file_system::Disk;
 
 /// Positions go on at the next multiple of this where an end could not be read: more than it can have held.
 const JUMP: u64 = 1 << 32;
@@ -67,15 +67,14 @@ pub struct Left {
 struct File {
     name: Name,
     path: PathBuf,
-    file: Arc<dyn DiskFile>,
     length: u64,
     header: Decoded<SegmentHeader>,
 }
 
 impl File {
-    fn scan(&self, id: &Id) -> Scan {
+    fn scan(&self, disk: &dyn Disk, id: &Id) -> io::Result<Scan> {
         let place = Place::new(id, self.name.sequence);
-        Scan::new(Arc::clone(&self.file), place, self.length)
+        Ok(Scan::new(Arc::from(disk.open(&self.path)?), place, self.length))
     }
 
     fn before(&self) -> (u64, u64) {
@@ -132,6 +131,7 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
         aside::take(disk, directory, &file.path)
             .map_err(|error| trouble::of("cannot set aside", &file.path, &error))?;
     }
+    let ours = without_void(disk, ours);
     let slot = cursor
         .slots
         .iter()
@@ -157,12 +157,12 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
     found.settled.settle(0..through);
     found.next = found.next.max(through);
     if let Some(last) = ours.last() {
-        last.file
-            .sync_data()
+        disk.open(&last.path)
+            .and_then(|file| file.sync_data())
             .map_err(|error| trouble::of("cannot sync", &last.path, &error))?;
         disk.sync_directory(directory)
             .map_err(|error| trouble::of("cannot sync", directory, &error))?;
-        read(&mut found, &ours).map_err(|error| failed(&error))?;
+        read(disk, &mut found, &ours).map_err(|error| failed(&error))?;
     }
     found.end = found.end.max(through);
     found.next = found.next.max(found.end);
@@ -170,6 +170,23 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
     found.next = all.last().map_or(found.next, |range| found.next.max(range.end));
     found.settled.settle(found.end..found.next);
     Ok(found)
+}
+
+/// Without the segments that begin above a later one: every row of theirs was refused, and they may go.
+fn without_void(disk: &dyn Disk, files: Vec<File>) -> Vec<File> {
+    let mut counting = Vec::with_capacity(files.len());
+    let mut bound = u64::MAX;
+    for file in files.into_iter().rev() {
+        if file.name.first > bound {
+            // One that stays is met by the next opening.
+            let _ = disk.unlink(&file.path);
+            continue;
+        }
+        bound = file.name.first;
+        counting.push(file);
+    }
+    counting.reverse();
+    counting
 }
 
 fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<File>> {
@@ -190,7 +207,8 @@ fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<File>> {
 }
 
 fn open(disk: &dyn Disk, name: Name, path: &Path) -> io::Result<File> {
-    let file: Arc<dyn DiskFile> = Arc::from(disk.open(path)?);
+    // Closed again: there may be more segments than a process may have files open.
+    let file = disk.open(path)?;
     let mut header = [0; SEGMENT_HEADER];
     let read = file.read_full_at(&mut header, 0)?;
     Ok(File {
@@ -198,11 +216,10 @@ fn open(disk: &dyn Disk, name: Name, path: &Path) -> io::Result<File> {
         path: path.into(),
         length: file.length()?,
         header: SegmentHeader::decode(&header[..read]),
-        file,
     })
 }
 
-fn read(found: &mut Found, files: &[File]) -> io::Result<()> {
+fn read(disk: &dyn Disk, found: &mut Found, files: &[File]) -> io::Result<()> {
     let id = found.id;
     for file in files {
         let mut segment = Segment::new(file.name, file.path.clone(), &id, file.length);
@@ -213,7 +230,7 @@ fn read(found: &mut Found, files: &[File]) -> io::Result<()> {
     // The last segment says all, unless its state cannot be read.
     for (index, file) in files.iter().enumerate().rev() {
         let is_last = index + 1 == files.len();
-        let seen = look(file, &id)?;
+        let seen = look(disk, file, &id)?;
         ranges.extend(seen.ranges);
         if found.target.is_none() {
             found.target = seen.target;
@@ -240,7 +257,7 @@ fn read(found: &mut Found, files: &[File]) -> io::Result<()> {
     for range in ranges {
         found.settled.settle(range);
     }
-    found.left = left(found, files)?;
+    found.left = left(disk, found, files)?;
     Ok(())
 }
 
@@ -255,8 +272,8 @@ struct Seen {
     rest: Rest,
 }
 
-fn look(file: &File, id: &Id) -> io::Result<Seen> {
-    let mut scan = file.scan(id);
+fn look(disk: &dyn Disk, file: &File, id: &Id) -> io::Result<Seen> {
+    let mut scan = file.scan(disk, id)?;
     let mut seen = Seen {
         end: 0,
         rows: 0,
@@ -298,14 +315,14 @@ fn look(file: &File, id: &Id) -> io::Result<Seen> {
 }
 
 /// What is not settled: as near as can be told without reading all of it.
-fn left(found: &Found, files: &[File]) -> io::Result<Left> {
+fn left(disk: &dyn Disk, found: &Found, files: &[File]) -> io::Result<Left> {
     let through = found.settled.through();
     let after = files.partition_point(|file| file.name.first <= through);
     let at = after.saturating_sub(1);
     let Some(file) = files.get(at) else {
         return Ok(Left::default());
     };
-    let mut scan = file.scan(&found.id);
+    let mut scan = file.scan(disk, &found.id)?;
     let (mut rows, mut deliveries) = file.before();
     let is_batches = |header: &RecordHeader| header.kind == Kind::Batches as u8;
     scan.skip_below(through, |header| {

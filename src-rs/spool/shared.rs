@@ -158,6 +158,11 @@ impl State {
         Some((at, bound.unwrap_or(self.readable).min(self.readable)))
     }
 
+    pub fn segment(&mut self, name: Name) -> Option<&mut Segment> {
+        let at = self.segments.partition_point(|segment| segment.name < name);
+        self.segments.get_mut(at).filter(|segment| segment.name == name)
+    }
+
     /// How many bytes of records the cursor on the disk lags by, at most.
     pub fn lag(&self) -> u64 {
         let (from, to) = (self.saved, self.settled.through());

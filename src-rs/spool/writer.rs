@@ -113,6 +113,8 @@ pub struct Writer {
     /// Rows and deliveries that were ever written, and those that were synced.
     totals: (u64, u64),
     synced_totals: (u64, u64),
+    /// Why a sync failed that nobody had asked for: whoever asks next is told.
+    untold: Option<Error>,
     /// When a disk that failed is asked again.
     retry: Option<Instant>,
 }
@@ -139,6 +141,7 @@ impl Writer {
             waiting: Vec::new(),
             totals,
             synced_totals: totals,
+            untold: None,
             retry: None,
         }
     }
@@ -237,6 +240,10 @@ impl Writer {
             match job {
                 Job::Mark(mark, reply) => marks.push((mark, reply)),
                 Job::Sync(reply) => {
+                    if let Some(error) = self.untold.take() {
+                        let _ = reply.send(Err(error));
+                        continue;
+                    }
                     syncs = true;
                     group.waiting.push(Waiting {
                         reply,
@@ -498,7 +505,7 @@ impl Writer {
         let mut state = self.shared.state();
         self.synced_totals = self.totals;
         for dirty in self.stale.drain(..).chain(self.dirty.drain(..)) {
-            if let Some(segment) = state.segments.iter_mut().rev().find(|one| one.name == dirty.name) {
+            if let Some(segment) = state.segment(dirty.name) {
                 segment.bytes = dirty.length;
             }
         }
@@ -522,7 +529,10 @@ impl Writer {
                 state.written = self.end;
             }
             // It was answered and may still be there: it counts.
-            Durability::Written => self.stale.append(&mut self.dirty),
+            Durability::Written => {
+                self.stale.append(&mut self.dirty);
+                self.untold = refused.is_empty().then(|| error.clone());
+            }
         }
         let begun = self.begin().is_ok() && self.is_begun();
         match begun {
@@ -567,37 +577,47 @@ impl Writer {
         };
         let place = Place::new(&shared.id, name.sequence);
         let ranges = shared.state().unsaved_ranges();
-        let mut state = Image::of(&format::state(&self.settings.target, &ranges));
+        let mut known = Image::of(&format::state(&self.settings.target, &ranges));
         let record = RecordHeader {
             kind: Kind::State as u8,
-            length: state.length as u64,
+            length: known.length as u64,
             first: name.first,
             rows: 0,
             identity: 0,
             time_ms: header.created_ms,
             schema: 0,
-            payload_crc: state.crc,
+            payload_crc: known.crc,
         };
         let offset = format::SEGMENT_HEADER as u64;
-        state.bytes[..RECORD_HEADER].copy_from_slice(&record.encode(place, offset));
+        known.bytes[..RECORD_HEADER].copy_from_slice(&record.encode(place, offset));
         let failed = |error: &io::Error| trouble::of("cannot create", &path, error);
         let file = shared
             .disk
             .create_private(&path)
             .map_err(|error| failed(&error))?;
         self.renamed = true;
-        if let Err(error) = file.write_all_vectored_at(&[&header.encode(), &state.bytes], 0) {
+        if let Err(error) = file.write_all_vectored_at(&[&header.encode(), &known.bytes], 0) {
             let _ = shared.disk.unlink(&path);
             return Err(failed(&error));
         }
-        let length = offset + state.bytes.len() as u64;
+        let length = offset + known.bytes.len() as u64;
         let file: Arc<dyn DiskFile> = Arc::from(file);
         let mut segment = Segment::new(name, path.clone(), &shared.id, 0);
         segment.size = length;
-        let mut all = shared.state();
-        all.segments.push_back(segment);
-        all.used += length;
-        drop(all);
+        let mut state = shared.state();
+        let mut void = Vec::new();
+        // Of these every row was refused, and their names would be out of order.
+        while let Some(last) = state.segments.pop_back_if(|last| last.name.first > name.first) {
+            state.used = state.used.saturating_sub(last.size);
+            void.push(last.path);
+        }
+        state.segments.push_back(segment);
+        state.used += length;
+        drop(state);
+        for path in void {
+            // One that stays counts for nothing, and goes when the spool is opened.
+            let _ = shared.disk.unlink(&path);
+        }
         self.dirty.push(Dirty {
             file: Arc::clone(&file),
             name,

@@ -79,6 +79,8 @@ struct Model {
     kept: BTreeSet<i64>,
     /// Acknowledged as written: a kill leaves it, the power may take it.
     written: BTreeSet<i64>,
+    /// Written, and a sync has failed that somebody was told of: a kill leaves it, the power may take it.
+    doomed: BTreeSet<i64>,
     /// Not answered, or ambiguously.
     maybe: BTreeSet<i64>,
     /// Somebody said that nobody needs it: it may come back, as the cursor lags.
@@ -248,9 +250,11 @@ impl Machine {
         let Some(rig) = &mut self.rig else { return };
         let synced = rig.spool.sync();
         rig.turn();
-        if answer(synced).expect("a turn answers all").is_ok() {
-            let written = std::mem::take(&mut self.model.written);
-            self.model.kept.extend(written);
+        let synced = answer(synced).expect("a turn answers all");
+        let written = std::mem::take(&mut self.model.written);
+        match synced {
+            Ok(()) => self.model.kept.extend(written),
+            Err(_) => self.model.doomed.extend(written),
         }
     }
 
@@ -275,7 +279,13 @@ impl Machine {
         );
         for (position, value) in found {
             let model = &self.model;
-            let is_known = [&model.kept, &model.written, &model.maybe, &model.ghosts];
+            let is_known = [
+                &model.kept,
+                &model.written,
+                &model.doomed,
+                &model.maybe,
+                &model.ghosts,
+            ];
             let is_known = is_known.iter().any(|known| known.contains(value));
             assert!(is_known, "{value} was refused, and is found");
             assert!(
@@ -296,7 +306,6 @@ impl Machine {
         self.rig = None;
         self.disk = disk;
         self.disk.heal();
-        let capacity_was_hit = self.disk.used();
         self.disk.holds(None);
         let mut rig = try_open(&self.disk, &self.options).expect("damage is no reason not to open");
         let mut reader = rig.spool.read_from(0);
@@ -309,17 +318,11 @@ impl Machine {
             }
         }
         let values: BTreeSet<i64> = found.iter().map(|(_, value)| *value).collect();
-        let must = self
-            .model
-            .kept
-            .iter()
-            .chain(self.model.written.iter().filter(|_| !power_cut));
+        let written = self.model.written.iter().chain(&self.model.doomed);
+        let must = self.model.kept.iter().chain(written.filter(|_| !power_cut));
         for value in must {
             let is_there = values.contains(value) || self.model.settled.contains(value);
-            assert!(
-                is_there,
-                "{value} was acknowledged, and is lost ({capacity_was_hit} bytes)"
-            );
+            assert!(is_there, "{value} was acknowledged, and is lost");
         }
         self.check_found(&found);
         if power_cut && self.options.durability == Durability::Written {
@@ -328,11 +331,17 @@ impl Machine {
         }
         // What was found is synced, and what was not found is gone for good.
         let before = std::mem::take(&mut self.model);
-        let known = before.kept.iter().chain(&before.written).chain(&before.ghosts);
+        let known = before
+            .kept
+            .iter()
+            .chain(&before.written)
+            .chain(&before.doomed)
+            .chain(&before.ghosts);
         let ghosts = known.filter(|value| before.settled.contains(value) && !values.contains(value));
         let was_written = before.written.intersection(&values).copied();
         self.model = Model {
             kept: before.kept.intersection(&values).copied().collect(),
+            doomed: before.doomed.intersection(&values).copied().collect(),
             maybe: before.maybe.intersection(&values).copied().collect(),
             ghosts: ghosts.copied().collect(),
             settled: before.settled,
