@@ -16,13 +16,13 @@
 mod aside;
 mod cursor;
 mod encode;
+mod errors;
 pub mod format;
 mod ranges;
 mod reader;
 mod recover;
 mod scan;
 mod shared;
-mod trouble;
 mod writer;
 
 use std::future::Future;
@@ -39,12 +39,12 @@ use arrow::array::RecordBatch;
 use arrow::ipc::CompressionType;
 use tokio::sync::{oneshot, watch};
 
-use self::format::Id;
-pub use self::ranges::Settled;
-pub use self::reader::{Damage, Entry, Reader, Rows};
-pub use self::recover::Left;
-use self::shared::{Job, Shared, State};
-pub use self::writer::{Turn, Writer};
+use self::format::SpoolId;
+pub use self::ranges::SettledPositions;
+pub use self::reader::{Damage, Reader, SpoolEntry, SpoolRows};
+pub use self::recover::Unsettled;
+use self::shared::{SharedSpool, SpoolState, WriterCommand};
+pub use self::writer::{Writer, WriterTurn};
 use crate::compute;
 use crate::error::{Code, Error, Result};
 use crate::file_system::{self, Disk, DiskFile};
@@ -74,7 +74,7 @@ pub enum Compression {
 }
 
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct SpoolOptions {
     pub directory: PathBuf,
     /// Of the folder in it.
     pub name: String,
@@ -96,9 +96,9 @@ pub struct Options {
     pub owner: String,
 }
 
-impl Options {
-    pub fn new(directory: impl Into<PathBuf>, target: impl Into<String>) -> Options {
-        Options {
+impl SpoolOptions {
+    pub fn new(directory: impl Into<PathBuf>, target: impl Into<String>) -> SpoolOptions {
+        SpoolOptions {
             directory: directory.into(),
             name: "default".into(),
             target: target.into(),
@@ -119,7 +119,7 @@ impl Options {
 #[derive(Debug, Clone, Default)]
 pub struct Recovered {
     /// What is not settled, as near as can be told without reading all of it.
-    pub left: Left,
+    pub left: Unsettled,
     /// The first row that is not settled.
     pub position: u64,
     /// The mark that [`Spool::mark`] was given last.
@@ -161,7 +161,7 @@ impl Future for Durable {
 /// An open spool.
 #[derive(Debug)]
 pub struct Spool {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSpool>,
     durability: Durability,
     compression: Option<CompressionType>,
     max_bytes: Option<u64>,
@@ -181,7 +181,7 @@ impl Spool {
     /// # Errors
     /// `SPOOL_LOCKED` naming who has it open, `SPOOL_FORMAT`, `CONFIG_INVALID` for another target than that of what
     /// is left, and what the disk says.
-    pub fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<(Spool, Recovered)> {
+    pub fn open(disk: Arc<dyn Disk>, options: &SpoolOptions) -> Result<(Spool, Recovered)> {
         let (mut spool, recovered, writer) = Spool::open_undriven(disk, options)?;
         let named = thread::Builder::new().name("arrow-spool".into());
         let thread = named.spawn(move || writer.run()).map_err(|error| {
@@ -197,11 +197,11 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Spool::open`].
-    pub fn open_undriven(disk: Arc<dyn Disk>, options: &Options) -> Result<(Spool, Recovered, Writer)> {
+    pub fn open_undriven(disk: Arc<dyn Disk>, options: &SpoolOptions) -> Result<(Spool, Recovered, Writer)> {
         let directory = directory(options)?;
         let target = without_secrets(&options.target);
         file_system::create_private_directories(&*disk, &directory)
-            .map_err(|error| trouble::of("cannot create", &directory, &error))?;
+            .map_err(|error| errors::of_io("cannot create", &directory, &error))?;
         let lock = lock(&*disk, &directory, &options.owner)?;
         let found = recover::find(&*disk, &directory)?;
         let is_other = found.target.as_ref().is_some_and(|has| *has != target);
@@ -214,15 +214,15 @@ impl Spool {
             return Err(Error::new(Code::ConfigInvalid, message).during("spool"));
         }
         let aside = aside::bytes(&*disk, &directory)
-            .map_err(|error| trouble::of("cannot read", &directory, &error))?;
+            .map_err(|error| errors::of_io("cannot read", &directory, &error))?;
         let free = match options.min_free_bytes {
             0 => None,
             _ => Some(
                 disk.free_bytes(&directory)
-                    .map_err(|error| trouble::of("cannot tell the free space of", &directory, &error))?,
+                    .map_err(|error| errors::of_io("cannot tell the free space of", &directory, &error))?,
             ),
         };
-        let slot = found.slot.unwrap_or(format::Slot {
+        let slot = found.slot.unwrap_or(format::CursorSlot {
             id: found.id,
             number: 0,
             through: 0,
@@ -231,14 +231,14 @@ impl Spool {
         let mut cursor = cursor::Cursor::new(&directory, slot);
         if found.foreign_cursor {
             aside::take(&*disk, &directory, &directory.join(cursor::NAME))
-                .map_err(|error| trouble::of("cannot set aside the cursor of", &directory, &error))?;
+                .map_err(|error| errors::of_io("cannot set aside the cursor of", &directory, &error))?;
         }
         if found.slot.is_none() {
             // The id is in two places before it is needed: headers are not the only ones that know it.
             let through = found.settled.through().min(found.end);
             cursor
                 .write(&*disk, through, [0; 16])
-                .map_err(|error| trouble::of("cannot write the cursor of", &directory, &error))?;
+                .map_err(|error| errors::of_io("cannot write the cursor of", &directory, &error))?;
         }
         let mark = cursor.last().mark;
         let recovered = Recovered {
@@ -250,7 +250,7 @@ impl Spool {
             set_aside: found.taken,
         };
         let used: u64 = found.segments.iter().map(|segment| segment.size).sum();
-        let state = State {
+        let state = SpoolState {
             queue: Default::default(),
             queued_bytes: 0,
             next: found.next,
@@ -272,10 +272,10 @@ impl Spool {
             wants_room: false,
             wants_sync: false,
             closed: false,
-            poked: false,
+            woken: false,
         };
-        let shared = Arc::new(Shared::new(disk, directory, found.id, lock, state));
-        let settings = writer::Settings {
+        let shared = Arc::new(SharedSpool::new(disk, directory, found.id, lock, state));
+        let settings = writer::WriterSettings {
             durability: options.durability,
             // Of a small budget several segments must fit, or all would have to be settled before any room comes.
             segment_bytes: options
@@ -362,7 +362,7 @@ impl Spool {
                     state.next += encoded.rows;
                     state.queued_bytes += size;
                     state.wants_room = false;
-                    state.queue.push_back(Job::Append {
+                    state.queue.push_back(WriterCommand::Append {
                         image: encoded.image,
                         schema: encoded.schema,
                         first,
@@ -370,7 +370,7 @@ impl Spool {
                         identity,
                         reply,
                     });
-                    self.shared.poke(state);
+                    self.shared.wake_writer(state);
                     return Ok(Appended {
                         position: first,
                         durable: Durable(Some(answer)),
@@ -381,7 +381,7 @@ impl Spool {
                         return Err(self.full(&state, size));
                     }
                     state.wants_room = true;
-                    self.shared.poke(state);
+                    self.shared.wake_writer(state);
                 }
             }
             room.await;
@@ -392,7 +392,7 @@ impl Spool {
     ///
     /// # Errors
     /// If it never will have.
-    fn fits(&self, state: &State, size: u64, schema: u64) -> Result<bool> {
+    fn fits(&self, state: &SpoolState, size: u64, schema: u64) -> Result<bool> {
         const HEADERS: u64 = 512;
         let ranges = state.settled.ranges_count() as u64;
         // A new segment may be needed for it.
@@ -412,7 +412,7 @@ impl Spool {
             .is_none_or(|free| free >= needed.saturating_add(self.min_free_bytes)))
     }
 
-    fn full(&self, state: &State, size: u64) -> Error {
+    fn full(&self, state: &SpoolState, size: u64) -> Error {
         let message = match self.max_bytes {
             Some(max) if state.used + state.queued_bytes + size > max => format!(
                 "the spool {} has {} of {max} bytes, and {size} more do not fit",
@@ -452,21 +452,21 @@ impl Spool {
     /// As [`Spool::settle`], and tells when that is as durable as an append.
     pub fn cancel(&self, range: Range<u64>) -> Durable {
         self.shared.settle(range.clone(), false);
-        self.ask(|reply| Job::Settled(vec![range], reply))
+        self.ask(|reply| WriterCommand::Settled(vec![range], reply))
     }
 
     /// Keeps 16 bytes with the cursor: the last opening's mark at the destination.
     pub fn mark(&self, mark: [u8; 16]) -> Durable {
-        self.ask(|reply| Job::Mark(mark as Id, reply))
+        self.ask(|reply| WriterCommand::Mark(mark as SpoolId, reply))
     }
 
     /// Settles when all that was appended before is synced, whatever the durability. If a sync has failed, one caller
     /// is told, and later ones hear of what was appended since.
     pub fn sync(&self) -> Durable {
-        self.ask(Job::Sync)
+        self.ask(WriterCommand::Sync)
     }
 
-    fn ask(&self, job: impl FnOnce(oneshot::Sender<Result<()>>) -> Job) -> Durable {
+    fn ask(&self, job: impl FnOnce(oneshot::Sender<Result<()>>) -> WriterCommand) -> Durable {
         let (reply, answer) = oneshot::channel();
         let job = job(reply);
         let mut state = self.shared.state();
@@ -475,13 +475,13 @@ impl Spool {
             let _ = job.reply().send(Err(error));
         } else {
             state.queue.push_back(job);
-            self.shared.poke(state);
+            self.shared.wake_writer(state);
         }
         Durable(Some(answer))
     }
 
     /// What is settled.
-    pub fn settled(&self) -> Settled {
+    pub fn settled(&self) -> SettledPositions {
         self.shared.state().settled.clone()
     }
 
@@ -498,7 +498,7 @@ impl Spool {
     fn end(&mut self) {
         let mut state = self.shared.state();
         state.closed = true;
-        self.shared.poke(state);
+        self.shared.wake_writer(state);
         self.shared.room.notify_waiters();
         if let Some(writer) = self.writer.take() {
             // It catches nothing, and what it had to answer was answered when it ended.
@@ -512,12 +512,12 @@ impl Drop for Spool {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.closed = true;
-        self.shared.poke(state);
+        self.shared.wake_writer(state);
         self.shared.room.notify_waiters();
     }
 }
 
-fn directory(options: &Options) -> Result<PathBuf> {
+fn directory(options: &SpoolOptions) -> Result<PathBuf> {
     let invalid = |message: String| Error::new(Code::ConfigInvalid, message).during("spool");
     let name = Path::new(&options.name);
     let mut parts = name.components();
@@ -527,7 +527,7 @@ fn directory(options: &Options) -> Result<PathBuf> {
         return Err(invalid(format!("{:?} is no name of a spool", options.name)));
     }
     let directory = std::path::absolute(&options.directory)
-        .map_err(|error| trouble::of("cannot find", &options.directory, &error))?;
+        .map_err(|error| errors::of_io("cannot find", &options.directory, &error))?;
     Ok(directory.join(name))
 }
 
@@ -549,10 +549,10 @@ const OWNER: &str = "owner";
 
 fn lock(disk: &dyn Disk, directory: &Path, owner: &str) -> Result<Box<dyn DiskFile>> {
     let path = directory.join(LOCK);
-    let file = open_or_create(disk, &path).map_err(|error| trouble::of("cannot open", &path, &error))?;
+    let file = open_or_create(disk, &path).map_err(|error| errors::of_io("cannot open", &path, &error))?;
     let is_ours = file
         .try_lock()
-        .map_err(|error| trouble::of("cannot lock", &path, &error))?;
+        .map_err(|error| errors::of_io("cannot lock", &path, &error))?;
     let named = directory.join(OWNER);
     if !is_ours {
         let who = reader::owner(disk, &named).unwrap_or_else(|| "somebody who left no name".into());

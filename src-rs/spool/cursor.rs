@@ -10,7 +10,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::{Decoded, Id, SECOND_SLOT, SLOT, Slot};
+use super::format::{CursorSlot, DecodedHeader, SECOND_SLOT, SLOT, SpoolId};
 use crate::file_system::{Disk, DiskFile};
 
 pub const NAME: &str = "cursor";
@@ -18,9 +18,9 @@ const NEW: &str = "cursor.new";
 
 /// What a cursor's file holds.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundSpool {
     /// Whole slots, of any spool.
-    pub slots: Vec<Slot>,
+    pub slots: Vec<CursorSlot>,
     /// The version of a release that knows more.
     pub newer: Option<u32>,
     /// There are bytes, and no slot is whole.
@@ -29,19 +29,19 @@ pub struct Found {
 
 /// # Errors
 /// What the disk says, but for a file that is not there.
-pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<Found> {
+pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<FoundSpool> {
     let bytes = match disk.open(&directory.join(NAME)) {
         Ok(file) => file.read_to_end_at(0)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FoundSpool::default()),
         Err(error) => return Err(error),
     };
-    let mut found = Found::default();
+    let mut found = FoundSpool::default();
     for place in [0, SECOND_SLOT as usize] {
         let slot = bytes.get(place..).unwrap_or(&[]);
-        match Slot::decode(&slot[..slot.len().min(SLOT)]) {
-            Decoded::Whole(slot) => found.slots.push(slot),
-            Decoded::Newer(version) => found.newer = Some(version),
-            Decoded::Damaged => {}
+        match CursorSlot::decode(&slot[..slot.len().min(SLOT)]) {
+            DecodedHeader::Whole(slot) => found.slots.push(slot),
+            DecodedHeader::Newer(version) => found.newer = Some(version),
+            DecodedHeader::Damaged => {}
         }
     }
     found.damaged = found.slots.is_empty() && bytes.iter().any(|byte| *byte != 0);
@@ -53,12 +53,12 @@ pub struct Cursor {
     directory: PathBuf,
     /// None: the next writing makes a new one.
     file: Option<Box<dyn DiskFile>>,
-    last: Slot,
+    last: CursorSlot,
 }
 
 impl Cursor {
     /// One whose file is made at the first writing.
-    pub fn new(directory: &Path, last: Slot) -> Cursor {
+    pub fn new(directory: &Path, last: CursorSlot) -> Cursor {
         Cursor {
             directory: directory.into(),
             file: None,
@@ -72,7 +72,7 @@ impl Cursor {
     }
 
     /// As it was written last.
-    pub fn last(&self) -> &Slot {
+    pub fn last(&self) -> &CursorSlot {
         &self.last
     }
 
@@ -80,8 +80,8 @@ impl Cursor {
     ///
     /// # Errors
     /// What the disk says. Either the last writing counts or this one.
-    pub fn write(&mut self, disk: &dyn Disk, through: u64, mark: Id) -> io::Result<()> {
-        let slot = Slot {
+    pub fn write(&mut self, disk: &dyn Disk, through: u64, mark: SpoolId) -> io::Result<()> {
+        let slot = CursorSlot {
             id: self.last.id,
             number: self.last.number + 1,
             through,
@@ -90,7 +90,7 @@ impl Cursor {
         let bytes = slot.encode();
         match self.file.take() {
             Some(file) => {
-                file.write_all_at(&bytes, Slot::place(slot.number))?;
+                file.write_all_at(&bytes, CursorSlot::place(slot.number))?;
                 file.sync_data()?;
                 self.file = Some(file);
             }
@@ -107,7 +107,7 @@ impl Cursor {
             _ => {}
         }
         let file = disk.create_private(&staged)?;
-        file.write_all_at(bytes, Slot::place(number))?;
+        file.write_all_at(bytes, CursorSlot::place(number))?;
         // The other slot must be in the file, or the first writing to it would change its length.
         file.set_length(SECOND_SLOT + SLOT as u64)?;
         file.sync()?;

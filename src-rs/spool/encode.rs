@@ -24,42 +24,42 @@ const END_OF_STREAM: [u8; PREFIX] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
 
 /// A record but for its header, which is zeros until its place is known.
 #[derive(Debug)]
-pub struct Image {
+pub struct RecordImage {
     pub bytes: Vec<u8>,
     /// Of the payload.
     pub length: usize,
     pub crc: u32,
 }
 
-impl Image {
+impl RecordImage {
     /// The payload stands behind the room for the header already.
-    fn finish(mut bytes: Vec<u8>) -> Image {
+    fn finish(mut bytes: Vec<u8>) -> RecordImage {
         let length = bytes.len() - RECORD_HEADER;
         let crc = crc32c::crc32c(&bytes[RECORD_HEADER..]);
         bytes.resize(padded(bytes.len() as u64) as usize, 0);
-        Image { bytes, length, crc }
+        RecordImage { bytes, length, crc }
     }
 
-    pub fn of(payload: &[u8]) -> Image {
+    pub fn of(payload: &[u8]) -> RecordImage {
         let mut bytes = Vec::with_capacity(padded((RECORD_HEADER + payload.len()) as u64) as usize);
         bytes.resize(RECORD_HEADER, 0);
         bytes.extend_from_slice(payload);
-        Image::finish(bytes)
+        RecordImage::finish(bytes)
     }
 }
 
 /// One delivery, ready to be written.
 #[derive(Debug)]
-pub struct Encoded {
+pub struct EncodedDelivery {
     /// The message with the schema.
     pub schema: Arc<[u8]>,
-    pub image: Image,
+    pub image: RecordImage,
     pub rows: u64,
 }
 
 /// # Errors
 /// `UNSUPPORTED` for a type that Arrow IPC has no form for, `BATCH_INVALID` for batches of several schemas.
-pub fn encode(batches: &[RecordBatch], compression: Option<CompressionType>) -> Result<Encoded> {
+pub fn encode(batches: &[RecordBatch], compression: Option<CompressionType>) -> Result<EncodedDelivery> {
     let invalid = |message: &str| Error::new(Code::BatchInvalid, message).during("spool");
     let first = batches
         .first()
@@ -73,14 +73,14 @@ pub fn encode(batches: &[RecordBatch], compression: Option<CompressionType>) -> 
             .caused_by(&error)
             .during("spool")
     })?;
-    let image = Image::finish(bytes);
+    let image = RecordImage::finish(bytes);
     let payload = &image.bytes[RECORD_HEADER..RECORD_HEADER + image.length];
     let written = count(payload);
     if written != Some(given as u64) {
         let message = format!("{given} rows were given, and of {written:?} the encoder has written");
         return Err(Error::new(Code::Internal, message).during("spool"));
     }
-    Ok(Encoded {
+    Ok(EncodedDelivery {
         schema: schema.into(),
         image,
         rows: given as u64,

@@ -26,11 +26,11 @@ const RECORD_MAGIC: &[u8; 4] = b"ASRC";
 /// A payload that claims more is none: no disk holds it, and sums of lengths stay far from their end.
 const MAX_PAYLOAD: u64 = 1 << 56;
 
-pub type Id = [u8; 16];
+pub type SpoolId = [u8; 16];
 
 /// What the first bytes of a file of ours say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decoded<T> {
+pub enum DecodedHeader<T> {
     Whole(T),
     /// Written by a release that knows more: its version.
     Newer(u32),
@@ -45,34 +45,34 @@ fn begin(bytes: &mut [u8], magic: &[u8; 8]) {
 }
 
 /// None if it is ours and of our version.
-fn begins<T>(bytes: &[u8], magic: &[u8; 8]) -> Option<Decoded<T>> {
+fn begins<T>(bytes: &[u8], magic: &[u8; 8]) -> Option<DecodedHeader<T>> {
     if bytes.len() < 16 || &bytes[..8] != magic || get32(bytes, 12) != crc32c(&bytes[..12]) {
-        return Some(Decoded::Damaged);
+        return Some(DecodedHeader::Damaged);
     }
     match get32(bytes, 8) {
         VERSION => None,
-        version => Some(Decoded::Newer(version)),
+        version => Some(DecodedHeader::Newer(version)),
     }
 }
 
 /// What a segment's name says: also what is believed where its header is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct SegmentName {
     pub sequence: u64,
     pub first: u64,
 }
 
-impl Name {
+impl SegmentName {
     pub const ENDING: &str = ".segment";
 
-    pub fn of(path: &Path) -> Option<Name> {
-        let name = path.file_name()?.to_str()?.strip_suffix(Name::ENDING)?;
+    pub fn of(path: &Path) -> Option<SegmentName> {
+        let name = path.file_name()?.to_str()?.strip_suffix(SegmentName::ENDING)?;
         let (first, sequence) = name.split_once('-')?;
         let digits = |text: &str, length| text.len() == length && text.bytes().all(|b| b.is_ascii_digit());
         if !digits(first, 20) || !digits(sequence, 10) {
             return None;
         }
-        Some(Name {
+        Some(SegmentName {
             sequence: sequence.parse().ok()?,
             first: first.parse().ok()?,
         })
@@ -86,8 +86,8 @@ impl Name {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {
-    pub id: Id,
-    pub name: Name,
+    pub id: SpoolId,
+    pub name: SegmentName,
     pub created_ms: u64,
     /// What was appended to the spool before this segment.
     pub rows_before: u64,
@@ -108,16 +108,16 @@ impl SegmentHeader {
         bytes
     }
 
-    pub fn decode(bytes: &[u8]) -> Decoded<SegmentHeader> {
+    pub fn decode(bytes: &[u8]) -> DecodedHeader<SegmentHeader> {
         if let Some(other) = begins(bytes, SEGMENT_MAGIC) {
             return other;
         }
         if !is_sealed(bytes, SEGMENT_HEADER) {
-            return Decoded::Damaged;
+            return DecodedHeader::Damaged;
         }
-        Decoded::Whole(SegmentHeader {
+        DecodedHeader::Whole(SegmentHeader {
             id: id(bytes),
-            name: Name {
+            name: SegmentName {
                 sequence: get64(bytes, 32),
                 first: get64(bytes, 40),
             },
@@ -130,15 +130,15 @@ impl SegmentHeader {
 
 /// What one slot of the cursor holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    pub id: Id,
+pub struct CursorSlot {
+    pub id: SpoolId,
     pub number: u64,
     /// Every row below is settled.
     pub through: u64,
-    pub mark: Id,
+    pub mark: SpoolId,
 }
 
-impl Slot {
+impl CursorSlot {
     pub fn encode(&self) -> [u8; SLOT] {
         let mut bytes = [0; SLOT];
         begin(&mut bytes, CURSOR_MAGIC);
@@ -150,16 +150,16 @@ impl Slot {
         bytes
     }
 
-    pub fn decode(bytes: &[u8]) -> Decoded<Slot> {
+    pub fn decode(bytes: &[u8]) -> DecodedHeader<CursorSlot> {
         if let Some(other) = begins(bytes, CURSOR_MAGIC) {
             return other;
         }
         if !is_sealed(bytes, SLOT) {
-            return Decoded::Damaged;
+            return DecodedHeader::Damaged;
         }
         let mut mark = [0; 16];
         mark.copy_from_slice(&bytes[48..64]);
-        Decoded::Whole(Slot {
+        DecodedHeader::Whole(CursorSlot {
             id: id(bytes),
             number: get64(bytes, 32),
             through: get64(bytes, 40),
@@ -174,29 +174,34 @@ impl Slot {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordKind {
     State = 1,
     Schema = 2,
     Batches = 3,
     Settled = 4,
 }
 
-impl Kind {
+impl RecordKind {
     /// None for what a later release of the same format may write, and this one passes over.
-    pub fn of(byte: u8) -> Option<Kind> {
-        [Kind::State, Kind::Schema, Kind::Batches, Kind::Settled]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+    pub fn of(byte: u8) -> Option<RecordKind> {
+        [
+            RecordKind::State,
+            RecordKind::Schema,
+            RecordKind::Batches,
+            RecordKind::Settled,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
 /// Where records are: part of their CRC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place(u32);
+pub struct RecordPlace(u32);
 
-impl Place {
-    pub fn new(id: &Id, sequence: u64) -> Place {
-        Place(crc32c_append(crc32c(id), &sequence.to_le_bytes()))
+impl RecordPlace {
+    pub fn new(id: &SpoolId, sequence: u64) -> RecordPlace {
+        RecordPlace(crc32c_append(crc32c(id), &sequence.to_le_bytes()))
     }
 
     fn crc(self, offset: u64, header: &[u8]) -> u32 {
@@ -219,7 +224,7 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
-    pub fn encode(&self, place: Place, offset: u64) -> [u8; RECORD_HEADER] {
+    pub fn encode(&self, place: RecordPlace, offset: u64) -> [u8; RECORD_HEADER] {
         let mut bytes = [0; RECORD_HEADER];
         bytes[..4].copy_from_slice(RECORD_MAGIC);
         bytes[4] = self.kind;
@@ -236,7 +241,7 @@ impl RecordHeader {
     }
 
     /// None if there is no record at this place.
-    pub fn decode(bytes: &[u8], place: Place, offset: u64) -> Option<RecordHeader> {
+    pub fn decode(bytes: &[u8], place: RecordPlace, offset: u64) -> Option<RecordHeader> {
         if bytes.len() < RECORD_HEADER
             || &bytes[..4] != RECORD_MAGIC
             || get32(bytes, 60) != place.crc(offset, &bytes[..60])
@@ -314,7 +319,7 @@ fn is_sealed(bytes: &[u8], length: usize) -> bool {
     bytes.len() >= length && get32(bytes, length - 4) == crc32c(&bytes[..length - 4])
 }
 
-fn id(bytes: &[u8]) -> Id {
+fn id(bytes: &[u8]) -> SpoolId {
     let mut id = [0; 16];
     id.copy_from_slice(&bytes[16..32]);
     id

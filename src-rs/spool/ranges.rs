@@ -8,16 +8,21 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettledPositions {
     through: u64,
     /// First position → last, excluded.
     ranges: BTreeMap<u64, u64>,
 }
 
-impl Settled {
+impl SettledPositions {
     /// Everything below this is settled.
     pub fn through(&self) -> u64 {
         self.through
+    }
+
+    /// Nothing at or above this is settled.
+    pub fn last(&self) -> u64 {
+        self.ranges.values().next_back().copied().unwrap_or(self.through)
     }
 
     /// What is settled above it.

@@ -17,23 +17,23 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 
-use super::format::{Kind, Name};
-use super::scan::{Record, Rest, Scan, Step};
-use super::shared::Shared;
-use super::{aside, encode, trouble};
+use super::format::{RecordKind, SegmentName};
+use super::scan::{Record, ScanStep, SegmentEnd, SegmentScan};
+use super::shared::SharedSpool;
+use super::{aside, encode, errors};
 use crate::error::Result;
 use crate::file_system::DiskFile;
 
 /// What a reader comes to.
 #[derive(Debug, Clone)]
-pub enum Entry {
-    Rows(Rows),
+pub enum SpoolEntry {
+    Rows(SpoolRows),
     Damage(Damage),
 }
 
 /// Rows of one delivery that are not settled and follow each other.
 #[derive(Debug, Clone)]
-pub struct Rows {
+pub struct SpoolRows {
     pub positions: Range<u64>,
     /// Of all rows of the delivery.
     pub delivery: Range<u64>,
@@ -56,26 +56,26 @@ pub struct Damage {
 
 #[derive(Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSpool>,
     /// All rows below were given, or are settled.
     position: u64,
-    open: Option<Open>,
-    ready: VecDeque<Entry>,
+    open: Option<OpenSegment>,
+    ready: VecDeque<SpoolEntry>,
 }
 
 #[derive(Debug)]
-struct Open {
-    name: Name,
+struct OpenSegment {
+    name: SegmentName,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
-    scan: Scan,
+    scan: SegmentScan,
     /// The schema that was needed last, and where it is.
     schema: Option<(u64, Buffer)>,
 }
 
 /// Where to read next, as of one moment.
-struct Plan {
-    name: Name,
+struct ReadTarget {
+    name: SegmentName,
     path: PathBuf,
     bytes: u64,
     /// No row of the segment at or above this counts.
@@ -85,7 +85,7 @@ struct Plan {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, position: u64) -> Reader {
+    pub(super) fn new(shared: Arc<SharedSpool>, position: u64) -> Reader {
         Reader {
             shared,
             position,
@@ -107,7 +107,7 @@ impl Reader {
         clippy::should_implement_trait,
         reason = "an iterator that errs would be over; this one goes on"
     )]
-    pub fn next(&mut self) -> Result<Option<Entry>> {
+    pub fn next(&mut self) -> Result<Option<SpoolEntry>> {
         loop {
             if let Some(entry) = self.ready.pop_front() {
                 return Ok(Some(entry));
@@ -124,27 +124,27 @@ impl Reader {
                     self.open = None;
                     let front = self.shared.state().segments.front().map(|front| front.name);
                     if front.is_none_or(|front| front <= plan.name) {
-                        return Err(trouble::of("cannot read", &path, &error));
+                        return Err(errors::of_io("cannot read", &path, &error));
                     }
                 }
-                Err(error) => return Err(trouble::of("cannot read", &path, &error)),
+                Err(error) => return Err(errors::of_io("cannot read", &path, &error)),
             }
         }
     }
 
-    fn plan(&mut self) -> Option<Plan> {
+    fn plan(&mut self) -> Option<ReadTarget> {
         let mut state = self.shared.state();
         if self.position >= state.readable {
             if state.written > state.readable {
                 state.wants_sync = true;
-                self.shared.poke(state);
+                self.shared.wake_writer(state);
             }
             return None;
         }
         // What is settled need not be looked for, but a segment is read from where the reader is.
         let (at, bound) = state.find(self.position)?;
         let segment = &state.segments[at];
-        Some(Plan {
+        Some(ReadTarget {
             name: segment.name,
             path: segment.path.clone(),
             bytes: segment.bytes,
@@ -154,7 +154,7 @@ impl Reader {
     }
 
     /// Goes on by one record. False at the end of all.
-    fn step(&mut self, plan: &Plan) -> io::Result<bool> {
+    fn step(&mut self, plan: &ReadTarget) -> io::Result<bool> {
         let mut open = match self.open.take() {
             Some(open) if open.name == plan.name => open,
             _ => self.enter(plan)?,
@@ -162,13 +162,13 @@ impl Reader {
         open.scan.extend(plan.bytes);
         let step = open.scan.next();
         let more = match step {
-            Ok(Step::Record(record)) => self.record(&mut open, plan, record).map(|()| true),
-            Ok(Step::Damage { from, to }) => {
+            Ok(ScanStep::Record(record)) => self.record(&mut open, plan, record).map(|()| true),
+            Ok(ScanStep::Damage { from, to }) => {
                 self.damaged(&open, from, to, "no record".into());
                 Ok(true)
             }
-            Ok(Step::End(rest)) => {
-                if let Rest::Damaged(from) = rest {
+            Ok(ScanStep::End(rest)) => {
+                if let SegmentEnd::Damaged(from) = rest {
                     self.damaged(&open, from, plan.bytes, "no record".into());
                 }
                 self.pass(plan.bound);
@@ -190,7 +190,7 @@ impl Reader {
         }
     }
 
-    fn enter(&self, plan: &Plan) -> io::Result<Open> {
+    fn enter(&self, plan: &ReadTarget) -> io::Result<OpenSegment> {
         let (place, offset, unsynced) = {
             let mut state = self.shared.state();
             let segment = state.segment(plan.name);
@@ -205,12 +205,12 @@ impl Reader {
         if unsynced {
             file.sync_data()?;
         }
-        let mut scan = Scan::new(Arc::clone(&file), place, plan.bytes);
+        let mut scan = SegmentScan::new(Arc::clone(&file), place, plan.bytes);
         if let Some(offset) = offset {
             scan.seek(offset);
         }
         scan.skip_below(self.position, |_| {})?;
-        Ok(Open {
+        Ok(OpenSegment {
             name: plan.name,
             path: plan.path.clone(),
             file,
@@ -219,10 +219,10 @@ impl Reader {
         })
     }
 
-    fn record(&mut self, open: &mut Open, plan: &Plan, record: Record) -> io::Result<()> {
+    fn record(&mut self, open: &mut OpenSegment, plan: &ReadTarget, record: Record) -> io::Result<()> {
         let positions = record.header.positions();
         let counts = positions.end <= plan.bound && positions.end > self.position;
-        if Kind::of(record.header.kind) != Some(Kind::Batches) || !counts {
+        if RecordKind::of(record.header.kind) != Some(RecordKind::Batches) || !counts {
             return Ok(());
         }
         let holes = {
@@ -247,7 +247,7 @@ impl Reader {
                 Ok(batches) => {
                     self.pass(positions.start);
                     self.ready.extend(holes.into_iter().map(|hole| {
-                        Entry::Rows(Rows {
+                        SpoolEntry::Rows(SpoolRows {
                             batches: slice(
                                 &batches,
                                 hole.start - positions.start,
@@ -273,7 +273,7 @@ impl Reader {
         Ok(())
     }
 
-    fn damaged(&mut self, open: &Open, from: u64, to: u64, reason: String) {
+    fn damaged(&mut self, open: &OpenSegment, from: u64, to: u64, reason: String) {
         let stem = open.name.stem();
         let shared = &self.shared;
         let set_aside = aside::copy(&*shared.disk, &shared.directory, &stem, &*open.file, from, to);
@@ -294,7 +294,7 @@ impl Reader {
             }
         };
         drop(state);
-        self.ready.push_back(Entry::Damage(Damage {
+        self.ready.push_back(SpoolEntry::Damage(Damage {
             segment: open.path.clone(),
             offset: from,
             bytes: to - from,
@@ -305,14 +305,14 @@ impl Reader {
 }
 
 /// The payload of the schema's record at this place. None if there is none.
-fn schema(open: &mut Open, offset: u64) -> io::Result<Option<Buffer>> {
+fn schema(open: &mut OpenSegment, offset: u64) -> io::Result<Option<Buffer>> {
     if let Some((at, schema)) = &open.schema
         && *at == offset
     {
         return Ok(Some(schema.clone()));
     }
     let record = open.scan.record_at(offset)?;
-    let schema = record.filter(|record| Kind::of(record.header.kind) == Some(Kind::Schema));
+    let schema = record.filter(|record| RecordKind::of(record.header.kind) == Some(RecordKind::Schema));
     open.schema = schema.map(|record| (offset, record.payload));
     Ok(open.schema.as_ref().map(|(_, schema)| schema.clone()))
 }

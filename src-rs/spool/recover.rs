@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{
-    self, Decoded, Id, Kind, Name, Place, RecordHeader, SEGMENT_HEADER, SegmentHeader, Slot,
+    self, CursorSlot, DecodedHeader, RecordHeader, RecordKind, RecordPlace, SEGMENT_HEADER, SegmentHeader,
+    SegmentName, SpoolId,
 };
-use super::ranges::Settled;
-use super::scan::{Rest, Scan, Step};
+use super::ranges::SettledPositions;
+use super::scan::{ScanStep, SegmentEnd, SegmentScan};
 use super::shared::Segment;
-use super::{aside, cursor, trouble};
+use super::{aside, cursor, errors};
 use crate::error::{Code, Error, Result};
 use crate::file_system::Disk;
 
@@ -28,8 +29,8 @@ const JUMP: u64 = 1 << 32;
 
 /// All that is known of a spool.
 #[derive(Debug)]
-pub struct Found {
-    pub id: Id,
+pub struct FoundSpool {
+    pub id: SpoolId,
     pub segments: Vec<Segment>,
     /// Rows that are found lie below.
     pub end: u64,
@@ -37,16 +38,16 @@ pub struct Found {
     pub next: u64,
     /// Of the next segment.
     pub sequence: u64,
-    pub settled: Settled,
+    pub settled: SettledPositions,
     /// None if there is none yet, or none can be read.
     pub target: Option<String>,
     /// The cursor, if it can be believed.
-    pub slot: Option<Slot>,
+    pub slot: Option<CursorSlot>,
     /// There is a file of that name, and it is not this spool's cursor.
     pub foreign_cursor: bool,
     /// Rows and deliveries that were ever appended.
     pub totals: (u64, u64),
-    pub left: Left,
+    pub left: Unsettled,
     /// Segments of other spools, left alone.
     pub foreign: Vec<PathBuf>,
     /// Segments of which nothing can be believed, taken aside.
@@ -57,29 +58,33 @@ pub struct Found {
 
 /// What is not settled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct Unsettled {
     pub deliveries: u64,
     pub rows: u64,
     pub bytes: u64,
     pub oldest_ms: Option<u64>,
 }
 
-struct File {
-    name: Name,
+struct SegmentFile {
+    name: SegmentName,
     path: PathBuf,
     length: u64,
-    header: Decoded<SegmentHeader>,
+    header: DecodedHeader<SegmentHeader>,
 }
 
-impl File {
-    fn scan(&self, disk: &dyn Disk, id: &Id) -> io::Result<Scan> {
-        let place = Place::new(id, self.name.sequence);
-        Ok(Scan::new(Arc::from(disk.open(&self.path)?), place, self.length))
+impl SegmentFile {
+    fn scan(&self, disk: &dyn Disk, id: &SpoolId) -> io::Result<SegmentScan> {
+        let place = RecordPlace::new(id, self.name.sequence);
+        Ok(SegmentScan::new(
+            Arc::from(disk.open(&self.path)?),
+            place,
+            self.length,
+        ))
     }
 
     fn before(&self) -> (u64, u64) {
         match &self.header {
-            Decoded::Whole(header) => (header.rows_before, header.deliveries_before),
+            DecodedHeader::Whole(header) => (header.rows_before, header.deliveries_before),
             _ => (0, 0),
         }
     }
@@ -87,12 +92,12 @@ impl File {
 
 /// # Errors
 /// `SPOOL_FORMAT`, and what the disk says.
-pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
-    let failed = |error: &io::Error| trouble::of("cannot read", directory, error);
+pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
+    let failed = |error: &io::Error| errors::of_io("cannot read", directory, error);
     let files = files(disk, directory)?;
     let cursor = cursor::read(disk, directory).map_err(|error| failed(&error))?;
     let newer = files.iter().find_map(|file| match file.header {
-        Decoded::Newer(version) => Some(version),
+        DecodedHeader::Newer(version) => Some(version),
         _ => None,
     });
     if let Some(version) = newer.or(cursor.newer) {
@@ -110,7 +115,7 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
         .map_or(1, |last| last + 1);
     let floor = files.iter().map(|file| file.name.first).max().unwrap_or(0);
     let known = files.iter().rev().find_map(|file| match &file.header {
-        Decoded::Whole(header) if header.name == file.name => Some(header.id),
+        DecodedHeader::Whole(header) if header.name == file.name => Some(header.id),
         _ => None,
     });
     let known = known.or(cursor
@@ -119,17 +124,18 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
         .max_by_key(|slot| slot.number)
         .map(|slot| slot.id));
     let id = known.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes());
-    let (ours, others): (Vec<File>, Vec<File>) = files.into_iter().partition(|file| match &file.header {
-        Decoded::Whole(header) => header.id == id && header.name == file.name,
-        _ => known.is_some(),
-    });
-    let (unknown, foreign): (Vec<File>, Vec<File>) = others
+    let (ours, others): (Vec<SegmentFile>, Vec<SegmentFile>) =
+        files.into_iter().partition(|file| match &file.header {
+            DecodedHeader::Whole(header) => header.id == id && header.name == file.name,
+            _ => known.is_some(),
+        });
+    let (unknown, foreign): (Vec<SegmentFile>, Vec<SegmentFile>) = others
         .into_iter()
-        .partition(|file| file.header == Decoded::Damaged);
+        .partition(|file| file.header == DecodedHeader::Damaged);
     for file in &unknown {
         // Without an id no record of it can be told from other bytes.
         aside::take(disk, directory, &file.path)
-            .map_err(|error| trouble::of("cannot set aside", &file.path, &error))?;
+            .map_err(|error| errors::of_io("cannot set aside", &file.path, &error))?;
     }
     let ours = without_void(disk, ours);
     let slot = cursor
@@ -137,18 +143,18 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
         .iter()
         .filter(|slot| slot.id == id)
         .max_by_key(|slot| slot.number);
-    let mut found = Found {
+    let mut found = FoundSpool {
         id,
         segments: Vec::new(),
         end: 0,
         next: if unknown.is_empty() { 0 } else { jump(floor) },
         sequence,
-        settled: Settled::default(),
+        settled: SettledPositions::default(),
         target: None,
         slot: slot.copied(),
         foreign_cursor: slot.is_none() && (cursor.damaged || !cursor.slots.is_empty()),
         totals: (0, 0),
-        left: Left::default(),
+        left: Unsettled::default(),
         foreign: foreign.into_iter().map(|file| file.path).collect(),
         taken: unknown.into_iter().map(|file| file.path).collect(),
         cut: 0,
@@ -159,21 +165,21 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<Found> {
     if let Some(last) = ours.last() {
         disk.open(&last.path)
             .and_then(|file| file.sync_data())
-            .map_err(|error| trouble::of("cannot sync", &last.path, &error))?;
+            .map_err(|error| errors::of_io("cannot sync", &last.path, &error))?;
         disk.sync_directory(directory)
-            .map_err(|error| trouble::of("cannot sync", directory, &error))?;
+            .map_err(|error| errors::of_io("cannot sync", directory, &error))?;
         read(disk, &mut found, &ours).map_err(|error| failed(&error))?;
     }
     found.end = found.end.max(through);
     found.next = found.next.max(found.end);
-    let all = found.settled.ranges();
-    found.next = all.last().map_or(found.next, |range| found.next.max(range.end));
+    // What is settled may reach above what is found: a row that were given such a position would be lost.
+    found.next = found.next.max(found.settled.last());
     found.settled.settle(found.end..found.next);
     Ok(found)
 }
 
 /// Without the segments that begin above a later one: every row of theirs was refused, and they may go.
-fn without_void(disk: &dyn Disk, files: Vec<File>) -> Vec<File> {
+fn without_void(disk: &dyn Disk, files: Vec<SegmentFile>) -> Vec<SegmentFile> {
     let mut counting = Vec::with_capacity(files.len());
     let mut bound = u64::MAX;
     for file in files.into_iter().rev() {
@@ -189,29 +195,29 @@ fn without_void(disk: &dyn Disk, files: Vec<File>) -> Vec<File> {
     counting
 }
 
-fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<File>> {
+fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<SegmentFile>> {
     let paths = disk
         .list(directory)
-        .map_err(|error| trouble::of("cannot list", directory, &error))?;
-    let mut named: Vec<(Name, PathBuf)> = paths
+        .map_err(|error| errors::of_io("cannot list", directory, &error))?;
+    let mut named: Vec<(SegmentName, PathBuf)> = paths
         .into_iter()
-        .filter_map(|path| Some((Name::of(&path)?, path)))
+        .filter_map(|path| Some((SegmentName::of(&path)?, path)))
         .collect();
     named.sort();
     let mut files = Vec::with_capacity(named.len());
     for (name, path) in named {
-        let file = open(disk, name, &path).map_err(|error| trouble::of("cannot read", &path, &error))?;
+        let file = open(disk, name, &path).map_err(|error| errors::of_io("cannot read", &path, &error))?;
         files.push(file);
     }
     Ok(files)
 }
 
-fn open(disk: &dyn Disk, name: Name, path: &Path) -> io::Result<File> {
+fn open(disk: &dyn Disk, name: SegmentName, path: &Path) -> io::Result<SegmentFile> {
     // Closed again: there may be more segments than a process may have files open.
     let file = disk.open(path)?;
     let mut header = [0; SEGMENT_HEADER];
     let read = file.read_full_at(&mut header, 0)?;
-    Ok(File {
+    Ok(SegmentFile {
         name,
         path: path.into(),
         length: file.length()?,
@@ -219,7 +225,7 @@ fn open(disk: &dyn Disk, name: Name, path: &Path) -> io::Result<File> {
     })
 }
 
-fn read(disk: &dyn Disk, found: &mut Found, files: &[File]) -> io::Result<()> {
+fn read(disk: &dyn Disk, found: &mut FoundSpool, files: &[SegmentFile]) -> io::Result<()> {
     let id = found.id;
     for file in files {
         let mut segment = Segment::new(file.name, file.path.clone(), &id, file.length);
@@ -241,11 +247,11 @@ fn read(disk: &dyn Disk, found: &mut Found, files: &[File]) -> io::Result<()> {
             found.totals = (rows + seen.rows, deliveries + seen.deliveries);
             let segment = &mut found.segments[index];
             segment.unsynced = false;
-            if let Rest::Torn(from) | Rest::Damaged(from) = seen.rest {
+            if let SegmentEnd::Torn(from) | SegmentEnd::Damaged(from) = seen.rest {
                 found.cut = file.length - from;
                 found.next = found.next.max(jump(found.end));
                 // What is only torn is nobody's. A damaged end is set aside by whoever reads it.
-                if let Rest::Torn(_) = seen.rest {
+                if let SegmentEnd::Torn(_) = seen.rest {
                     segment.bytes = from;
                 }
             }
@@ -262,69 +268,69 @@ fn read(disk: &dyn Disk, found: &mut Found, files: &[File]) -> io::Result<()> {
 }
 
 /// What one segment says.
-struct Seen {
+struct SegmentContent {
     end: u64,
     rows: u64,
     deliveries: u64,
     target: Option<String>,
     ranges: Vec<Range<u64>>,
     has_state: bool,
-    rest: Rest,
+    rest: SegmentEnd,
 }
 
-fn look(disk: &dyn Disk, file: &File, id: &Id) -> io::Result<Seen> {
+fn look(disk: &dyn Disk, file: &SegmentFile, id: &SpoolId) -> io::Result<SegmentContent> {
     let mut scan = file.scan(disk, id)?;
-    let mut seen = Seen {
+    let mut seen = SegmentContent {
         end: 0,
         rows: 0,
         deliveries: 0,
         target: None,
         ranges: Vec::new(),
         has_state: false,
-        rest: Rest::Nothing,
+        rest: SegmentEnd::Nothing,
     };
     loop {
         let record = match scan.next()? {
-            Step::Record(record) => record,
-            Step::Damage { .. } => continue,
-            Step::End(rest) => {
+            ScanStep::Record(record) => record,
+            ScanStep::Damage { .. } => continue,
+            ScanStep::End(rest) => {
                 seen.rest = rest;
                 return Ok(seen);
             }
         };
         seen.end = seen.end.max(record.header.positions().end);
-        match Kind::of(record.header.kind) {
-            Some(Kind::State) => {
+        match RecordKind::of(record.header.kind) {
+            Some(RecordKind::State) => {
                 if let Some((target, ranges)) = format::parse_state(&record.payload) {
                     seen.target = Some(target);
                     seen.ranges.extend(ranges);
                     seen.has_state = true;
                 }
             }
-            Some(Kind::Settled) => {
+            Some(RecordKind::Settled) => {
                 seen.ranges
                     .extend(format::parse_settled(&record.payload).unwrap_or_default());
             }
-            Some(Kind::Batches) => {
+            Some(RecordKind::Batches) => {
                 seen.rows += record.header.rows;
                 seen.deliveries += 1;
             }
-            Some(Kind::Schema) | None => {}
+            Some(RecordKind::Schema) | None => {}
         }
     }
 }
 
 /// What is not settled: as near as can be told without reading all of it.
-fn left(disk: &dyn Disk, found: &Found, files: &[File]) -> io::Result<Left> {
+fn left(disk: &dyn Disk, found: &FoundSpool, files: &[SegmentFile]) -> io::Result<Unsettled> {
     let through = found.settled.through();
     let after = files.partition_point(|file| file.name.first <= through);
     let at = after.saturating_sub(1);
     let Some(file) = files.get(at) else {
-        return Ok(Left::default());
+        return Ok(Unsettled::default());
     };
     let mut scan = file.scan(disk, &found.id)?;
     let (mut rows, mut deliveries) = file.before();
-    let is_batches = |header: &RecordHeader| header.kind == Kind::Batches as u8;
+    let is_batches = |header: &RecordHeader| header.kind == RecordKind::Batches as u8;
     scan.skip_below(through, |header| {
         if is_batches(header) {
             rows += header.rows;
@@ -333,7 +339,7 @@ fn left(disk: &dyn Disk, found: &Found, files: &[File]) -> io::Result<Left> {
     })?;
     let mut oldest_ms = None;
     let offset = scan.offset();
-    if let Step::Record(record) = scan.next()? {
+    if let ScanStep::Record(record) = scan.next()? {
         // Of a delivery that is settled in part, the rest.
         rows += through
             .saturating_sub(record.header.first)
@@ -341,7 +347,7 @@ fn left(disk: &dyn Disk, found: &Found, files: &[File]) -> io::Result<Left> {
         oldest_ms = is_batches(&record.header).then_some(record.header.time_ms);
     }
     let sizes: u64 = found.segments[at..].iter().map(|segment| segment.bytes).sum();
-    let all = Left {
+    let all = Unsettled {
         deliveries: found.totals.1.saturating_sub(deliveries),
         rows: found
             .totals
@@ -352,7 +358,7 @@ fn left(disk: &dyn Disk, found: &Found, files: &[File]) -> io::Result<Left> {
         oldest_ms,
     };
     match through >= found.end {
-        true => Ok(Left::default()),
+        true => Ok(Unsettled::default()),
         false => Ok(all),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::buffer::{Buffer, MutableBuffer};
 
-use super::format::{ALIGNMENT, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
+use super::format::{ALIGNMENT, RECORD_HEADER, RecordHeader, RecordPlace, SEGMENT_HEADER};
 use crate::file_system::DiskFile;
 
 /// Small records are read so many bytes at a time.
@@ -24,7 +24,7 @@ pub struct Record {
 }
 
 #[derive(Debug)]
-pub enum Step {
+pub enum ScanStep {
     Record(Record),
     /// Bytes that are no record, and records may follow.
     Damage {
@@ -32,11 +32,11 @@ pub enum Step {
         to: u64,
     },
     /// The rest of the segment.
-    End(Rest),
+    End(SegmentEnd),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
+pub enum SegmentEnd {
     Nothing,
     /// An append that was never answered.
     Torn(u64),
@@ -45,9 +45,9 @@ pub enum Rest {
 }
 
 #[derive(Debug)]
-pub struct Scan {
+pub struct SegmentScan {
     file: Arc<dyn DiskFile>,
-    place: Place,
+    place: RecordPlace,
     /// Where the file ends, for us.
     end: u64,
     at: u64,
@@ -57,9 +57,9 @@ pub struct Scan {
     ahead: u64,
 }
 
-impl Scan {
-    pub fn new(file: Arc<dyn DiskFile>, place: Place, end: u64) -> Scan {
-        Scan {
+impl SegmentScan {
+    pub fn new(file: Arc<dyn DiskFile>, place: RecordPlace, end: u64) -> SegmentScan {
+        SegmentScan {
             file,
             place,
             end,
@@ -91,10 +91,10 @@ impl Scan {
 
     /// # Errors
     /// What the disk says; the same step may be tried again.
-    pub fn next(&mut self) -> io::Result<Step> {
+    pub fn next(&mut self) -> io::Result<ScanStep> {
         let from = self.at;
         if from >= self.end {
-            return Ok(Step::End(Rest::Nothing));
+            return Ok(ScanStep::End(SegmentEnd::Nothing));
         }
         let Some(header) = self.header(from)? else {
             return self.search(from, from + ALIGNMENT);
@@ -103,7 +103,7 @@ impl Scan {
         if from + RECORD_HEADER as u64 + header.length > self.end {
             // Nothing of what lies in a payload is a record of this place.
             self.at = self.end;
-            return Ok(Step::End(Rest::Torn(from)));
+            return Ok(ScanStep::End(SegmentEnd::Torn(from)));
         }
         match self.payload(from, &header)? {
             Some(payload) => {
@@ -113,7 +113,7 @@ impl Scan {
                 } else {
                     RECORD_HEADER as u64
                 };
-                Ok(Step::Record(Record {
+                Ok(ScanStep::Record(Record {
                     header,
                     offset: from,
                     payload,
@@ -121,11 +121,11 @@ impl Scan {
             }
             None if behind >= self.end => {
                 self.at = self.end;
-                Ok(Step::End(Rest::Damaged(from)))
+                Ok(ScanStep::End(SegmentEnd::Damaged(from)))
             }
             None => {
                 self.at = behind;
-                Ok(Step::Damage { from, to: behind })
+                Ok(ScanStep::Damage { from, to: behind })
             }
         }
     }
@@ -134,7 +134,7 @@ impl Scan {
     /// deliveries and rows that were.
     ///
     /// # Errors
-    /// As [`Scan::next`].
+    /// As [`SegmentScan::next`].
     pub fn skip_below(&mut self, position: u64, mut seen: impl FnMut(&RecordHeader)) -> io::Result<()> {
         loop {
             let Some(header) = self.header(self.at)? else {
@@ -157,7 +157,7 @@ impl Scan {
     /// The record at this place, if there is one.
     ///
     /// # Errors
-    /// As [`Scan::next`].
+    /// As [`SegmentScan::next`].
     pub fn record_at(&mut self, offset: u64) -> io::Result<Option<Record>> {
         let Some(header) = self.header(offset)? else {
             return Ok(None);
@@ -182,7 +182,7 @@ impl Scan {
     }
 
     /// Looks for the next record.
-    fn search(&mut self, from: u64, mut at: u64) -> io::Result<Step> {
+    fn search(&mut self, from: u64, mut at: u64) -> io::Result<ScanStep> {
         self.ahead = AHEAD;
         let mut zeros = self.is_zero(from, at.min(self.end))?;
         while at < self.end {
@@ -190,7 +190,7 @@ impl Scan {
                 && self.payload(at, &header)?.is_some()
             {
                 self.at = at;
-                return Ok(Step::Damage { from, to: at });
+                return Ok(ScanStep::Damage { from, to: at });
             }
             let next = (at + ALIGNMENT).min(self.end);
             zeros = zeros && self.is_zero(at, next)?;
@@ -198,10 +198,10 @@ impl Scan {
         }
         self.at = self.end;
         let torn = zeros || self.end - from < RECORD_HEADER as u64;
-        Ok(Step::End(if torn {
-            Rest::Torn(from)
+        Ok(ScanStep::End(if torn {
+            SegmentEnd::Torn(from)
         } else {
-            Rest::Damaged(from)
+            SegmentEnd::Damaged(from)
         }))
     }
 

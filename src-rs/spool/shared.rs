@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::encode::Image;
-use super::format::{Id, Name, Place};
-use super::ranges::Settled;
+use super::encode::RecordImage;
+use super::format::{RecordPlace, SegmentName, SpoolId};
+use super::ranges::SettledPositions;
 use crate::error::Result;
 use crate::file_system::{Disk, DiskFile};
 
@@ -26,9 +26,9 @@ pub type Reply = oneshot::Sender<Result<()>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
-pub enum Job {
+pub enum WriterCommand {
     Append {
-        image: Image,
+        image: RecordImage,
         schema: Arc<[u8]>,
         first: u64,
         rows: u64,
@@ -38,24 +38,25 @@ pub enum Job {
     /// To log ranges that were settled out of order.
     Settled(Vec<Range<u64>>, Reply),
     /// To keep a mark in the cursor.
-    Mark(Id, Reply),
+    Mark(SpoolId, Reply),
     Sync(Reply),
 }
 
-impl Job {
+impl WriterCommand {
     /// What it takes of the queue and of the disk.
     pub fn bytes(&self) -> u64 {
         match self {
-            Job::Append { image, .. } => image.bytes.len() as u64,
+            WriterCommand::Append { image, .. } => image.bytes.len() as u64,
             _ => 0,
         }
     }
 
     pub fn reply(self) -> Reply {
         match self {
-            Job::Append { reply, .. } | Job::Settled(_, reply) | Job::Mark(_, reply) | Job::Sync(reply) => {
-                reply
-            }
+            WriterCommand::Append { reply, .. }
+            | WriterCommand::Settled(_, reply)
+            | WriterCommand::Mark(_, reply)
+            | WriterCommand::Sync(reply) => reply,
         }
     }
 }
@@ -63,9 +64,9 @@ impl Job {
 /// A file of the log.
 #[derive(Debug)]
 pub struct Segment {
-    pub name: Name,
+    pub name: SegmentName,
     pub path: PathBuf,
-    pub place: Place,
+    pub place: RecordPlace,
     /// Up to where it may be read.
     pub bytes: u64,
     /// What its file takes.
@@ -79,11 +80,11 @@ pub struct Segment {
 }
 
 impl Segment {
-    pub fn new(name: Name, path: PathBuf, id: &Id, bytes: u64) -> Segment {
+    pub fn new(name: SegmentName, path: PathBuf, id: &SpoolId, bytes: u64) -> Segment {
         Segment {
             name,
             path,
-            place: Place::new(id, name.sequence),
+            place: RecordPlace::new(id, name.sequence),
             bytes,
             size: bytes,
             keep: false,
@@ -113,12 +114,12 @@ impl Segment {
 }
 
 #[derive(Debug)]
-pub struct State {
-    pub queue: VecDeque<Job>,
+pub struct SpoolState {
+    pub queue: VecDeque<WriterCommand>,
     pub queued_bytes: u64,
     /// The next position to be given.
     pub next: u64,
-    pub settled: Settled,
+    pub settled: SettledPositions,
     /// Settled out of order, and not in the log yet.
     pub unlogged: Vec<Range<u64>>,
     /// The cursor on the disk.
@@ -143,10 +144,10 @@ pub struct State {
     /// Nothing is taken any more.
     pub closed: bool,
     /// The writer has something to look at.
-    pub poked: bool,
+    pub woken: bool,
 }
 
-impl State {
+impl SpoolState {
     /// The segment that has the position, or the next one behind it; and where its rows end at the latest.
     pub fn find(&self, position: u64) -> Option<(usize, u64)> {
         let after = self
@@ -158,7 +159,7 @@ impl State {
         Some((at, bound.unwrap_or(self.readable).min(self.readable)))
     }
 
-    pub fn segment(&mut self, name: Name) -> Option<&mut Segment> {
+    pub fn segment(&mut self, name: SegmentName) -> Option<&mut Segment> {
         let at = self.segments.partition_point(|segment| segment.name < name);
         self.segments.get_mut(at).filter(|segment| segment.name == name)
     }
@@ -190,32 +191,32 @@ impl State {
 }
 
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedSpool {
     pub disk: Arc<dyn Disk>,
     pub directory: PathBuf,
-    pub id: Id,
-    state: Mutex<State>,
+    pub id: SpoolId,
+    state: Mutex<SpoolState>,
     /// The writer sleeps on it.
     pub wake: Condvar,
     /// Appenders wait for room on it.
     pub room: Notify,
     /// Appenders pass one after the other.
     pub gate: tokio::sync::Mutex<()>,
-    /// [`State::readable`], for those who wait.
+    /// [`SpoolState::readable`], for those who wait.
     pub readable: watch::Sender<u64>,
     /// Held for as long as the spool is open.
     pub lock: Mutex<Option<Box<dyn DiskFile>>>,
 }
 
-impl Shared {
+impl SharedSpool {
     pub fn new(
         disk: Arc<dyn Disk>,
         directory: PathBuf,
-        id: Id,
+        id: SpoolId,
         lock: Box<dyn DiskFile>,
-        state: State,
-    ) -> Shared {
-        Shared {
+        state: SpoolState,
+    ) -> SharedSpool {
+        SharedSpool {
             disk,
             directory,
             id,
@@ -229,13 +230,13 @@ impl Shared {
     }
 
     /// The writer has something to look at.
-    pub fn poke(&self, mut state: MutexGuard<'_, State>) {
-        state.poked = true;
+    pub fn wake_writer(&self, mut state: MutexGuard<'_, SpoolState>) {
+        state.woken = true;
         drop(state);
         self.wake.notify_all();
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, SpoolState> {
         // What is done under the lock does not panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -252,7 +253,7 @@ impl Shared {
         if state.is_unsaved() && state.unsaved_since.is_none() {
             state.unsaved_since = Some(Instant::now());
         }
-        self.poke(state);
+        self.wake_writer(state);
     }
 
     /// Positions that no record has, and none will have.

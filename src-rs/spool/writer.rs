@@ -19,10 +19,12 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::cursor::Cursor;
-use super::encode::Image;
-use super::format::{self, Id, Kind, Name, Place, RECORD_HEADER, RecordHeader, SegmentHeader};
-use super::shared::{Job, Reply, Segment, Shared};
-use super::{Durability, aside, trouble};
+use super::encode::RecordImage;
+use super::format::{
+    self, RECORD_HEADER, RecordHeader, RecordKind, RecordPlace, SegmentHeader, SegmentName, SpoolId,
+};
+use super::shared::{Reply, Segment, SharedSpool, WriterCommand};
+use super::{Durability, aside, errors};
 use crate::error::{Code, Error};
 use crate::file_system::DiskFile;
 
@@ -37,7 +39,7 @@ const GROUP_BYTES: u64 = 32 << 20;
 
 /// What the writer needs to know of the options.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct WriterSettings {
     pub durability: Durability,
     pub segment_bytes: u64,
     pub watches_free: bool,
@@ -46,19 +48,19 @@ pub struct Settings {
 
 /// What becomes of the writer after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// There is nothing to do until somebody pokes, or until this has passed.
-    Rest(Option<Duration>),
+pub enum WriterTurn {
+    /// There is nothing to do until somebody wakes it, or until this has passed.
+    SegmentEnd(Option<Duration>),
     /// The spool is closed and all is on the disk.
     End,
 }
 
 #[derive(Debug)]
-struct Active {
+struct ActiveSegment {
     file: Arc<dyn DiskFile>,
-    name: Name,
+    name: SegmentName,
     path: PathBuf,
-    place: Place,
+    place: RecordPlace,
     length: u64,
     /// It has records beside its state.
     used: bool,
@@ -66,25 +68,25 @@ struct Active {
 }
 
 #[derive(Debug)]
-struct Dirty {
+struct UnsyncedFile {
     file: Arc<dyn DiskFile>,
-    name: Name,
+    name: SegmentName,
     path: PathBuf,
     length: u64,
 }
 
 /// Records that are written by one call.
 #[derive(Debug, Default)]
-struct Group {
-    images: Vec<Image>,
+struct RecordGroup {
+    images: Vec<RecordImage>,
     headers: Vec<(RecordHeader, u64)>,
-    waiting: Vec<Waiting>,
+    waiting: Vec<Waiter>,
     bytes: u64,
 }
 
 /// Somebody who waits, and the positions that are void if it fails.
 #[derive(Debug)]
-struct Waiting {
+struct Waiter {
     reply: Reply,
     rows: Range<u64>,
     /// What it takes of the queue.
@@ -95,21 +97,21 @@ struct Waiting {
 
 #[derive(Debug)]
 pub struct Writer {
-    shared: Arc<Shared>,
-    settings: Settings,
+    shared: Arc<SharedSpool>,
+    settings: WriterSettings,
     cursor: Cursor,
     /// Of the next segment.
     sequence: u64,
-    active: Option<Active>,
+    active: Option<ActiveSegment>,
     /// Written since they were synced.
-    dirty: Vec<Dirty>,
+    dirty: Vec<UnsyncedFile>,
     /// Of which a sync has failed, and which count all the same.
-    stale: Vec<Dirty>,
+    stale: Vec<UnsyncedFile>,
     /// The directory has names that were not synced.
     renamed: bool,
     /// Rows below are written.
     end: u64,
-    waiting: Vec<Waiting>,
+    waiting: Vec<Waiter>,
     /// Rows and deliveries that were ever written, and those that were synced.
     totals: (u64, u64),
     synced_totals: (u64, u64),
@@ -121,8 +123,8 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(
-        shared: Arc<Shared>,
-        settings: Settings,
+        shared: Arc<SharedSpool>,
+        settings: WriterSettings,
         cursor: Cursor,
         sequence: u64,
         totals: (u64, u64),
@@ -148,9 +150,9 @@ impl Writer {
 
     /// Until the spool is closed.
     pub fn run(mut self) {
-        while let Turn::Rest(rest) = self.turn(Instant::now()) {
+        while let WriterTurn::SegmentEnd(rest) = self.turn(Instant::now()) {
             let mut state = self.shared.state();
-            while !state.poked && state.queue.is_empty() {
+            while !state.woken && state.queue.is_empty() {
                 state = match rest {
                     None => self
                         .shared
@@ -171,10 +173,10 @@ impl Writer {
     }
 
     /// Does what there is to do now.
-    pub fn turn(&mut self, now: Instant) -> Turn {
+    pub fn turn(&mut self, now: Instant) -> WriterTurn {
         let (jobs, closing) = {
             let mut state = self.shared.state();
-            state.poked = false;
+            state.woken = false;
             (std::mem::take(&mut state.queue), state.closed)
         };
         let worked = !jobs.is_empty();
@@ -197,7 +199,7 @@ impl Writer {
             state.unsaved_since = None;
         }
         if closing && state.queue.is_empty() {
-            return Turn::End;
+            return WriterTurn::End;
         }
         let unsaved = state.unsaved_since.map(|since| since + MAX_LAG);
         let polled = (self.settings.watches_free && state.wants_room).then(|| now + MAX_LAG);
@@ -205,7 +207,7 @@ impl Writer {
             Some(retry) => [Some(retry), polled],
             None => [unsaved, polled],
         };
-        Turn::Rest(
+        WriterTurn::SegmentEnd(
             next.into_iter()
                 .flatten()
                 .min()
@@ -225,27 +227,28 @@ impl Writer {
         }
     }
 
-    fn serve(&mut self, jobs: impl IntoIterator<Item = Job>) {
-        let mut group = Group::default();
-        let mut marks: Vec<(Id, Reply)> = Vec::new();
+    fn serve(&mut self, jobs: impl IntoIterator<Item = WriterCommand>) {
+        let mut group = RecordGroup::default();
+        let mut marks: Vec<(SpoolId, Reply)> = Vec::new();
         let mut syncs = false;
         let mut refused: Option<Error> = None;
         for job in jobs {
-            if let (Some(error), Job::Append { .. } | Job::Settled(..)) = (&refused, &job) {
+            if let (Some(error), WriterCommand::Append { .. } | WriterCommand::Settled(..)) = (&refused, &job)
+            {
                 // Where no segment can be made, each of a long queue would try to make one.
                 let error = error.clone();
                 self.refuse(vec![waiting(job)], &error);
                 continue;
             }
             match job {
-                Job::Mark(mark, reply) => marks.push((mark, reply)),
-                Job::Sync(reply) => {
+                WriterCommand::Mark(mark, reply) => marks.push((mark, reply)),
+                WriterCommand::Sync(reply) => {
                     if let Some(error) = self.untold.take() {
                         let _ = reply.send(Err(error));
                         continue;
                     }
                     syncs = true;
-                    group.waiting.push(Waiting {
+                    group.waiting.push(Waiter {
                         reply,
                         rows: 0..0,
                         queued: 0,
@@ -266,7 +269,7 @@ impl Writer {
         for (mark, reply) in marks {
             let through = self.cursor.last().through;
             let written = self.cursor.write(&*self.shared.disk, through, mark);
-            let _ = reply.send(written.map_err(|error| self.trouble("cannot write the cursor of", &error)));
+            let _ = reply.send(written.map_err(|error| self.error("cannot write the cursor of", &error)));
         }
     }
 
@@ -274,13 +277,13 @@ impl Writer {
     ///
     /// # Errors
     /// If there is no segment to write it to; the job was answered then.
-    fn put(&mut self, group: &mut Group, job: Job) -> Result<(), Error> {
+    fn put(&mut self, group: &mut RecordGroup, job: WriterCommand) -> Result<(), Error> {
         let schema = match &job {
-            Job::Append { schema, .. } => Some(Arc::clone(schema)),
+            WriterCommand::Append { schema, .. } => Some(Arc::clone(schema)),
             _ => None,
         };
         let payload = match &job {
-            Job::Settled(ranges, _) => format::settled(ranges),
+            WriterCommand::Settled(ranges, _) => format::settled(ranges),
             _ => Vec::new(),
         };
         let needed = job.bytes()
@@ -303,7 +306,7 @@ impl Writer {
         }
         let schema = schema.map_or(0, |schema| self.put_schema(group, schema));
         let (kind, image, rows, identity) = match job {
-            Job::Append {
+            WriterCommand::Append {
                 image,
                 first,
                 rows,
@@ -313,23 +316,28 @@ impl Writer {
             } => {
                 let rows = first..first + rows;
                 let queued = image.bytes.len() as u64;
-                group.waiting.push(Waiting {
+                group.waiting.push(Waiter {
                     reply,
                     rows: rows.clone(),
                     queued,
                     synced: self.settings.durability == Durability::Synced,
                 });
-                (Kind::Batches, image, rows, identity)
+                (RecordKind::Batches, image, rows, identity)
             }
             job => {
                 let position = self.next(group);
-                group.waiting.push(Waiting {
+                group.waiting.push(Waiter {
                     reply: job.reply(),
                     rows: position..position,
                     queued: 0,
                     synced: self.settings.durability == Durability::Synced,
                 });
-                (Kind::Settled, Image::of(&payload), position..position, 0)
+                (
+                    RecordKind::Settled,
+                    RecordImage::of(&payload),
+                    position..position,
+                    0,
+                )
             }
         };
         let header = RecordHeader {
@@ -347,13 +355,13 @@ impl Writer {
     }
 
     /// The position of the next row behind the group.
-    fn next(&self, group: &Group) -> u64 {
+    fn next(&self, group: &RecordGroup) -> u64 {
         let last = group.headers.last();
         last.map_or(self.end, |(header, _)| header.positions().end)
     }
 
     /// The offset of the record with the schema, which is added if the segment does not have it.
-    fn put_schema(&mut self, group: &mut Group, schema: Arc<[u8]>) -> u64 {
+    fn put_schema(&mut self, group: &mut RecordGroup, schema: Arc<[u8]>) -> u64 {
         let first = self.next(group);
         let Some(active) = &mut self.active else { return 0 };
         if let Some((has, offset)) = &active.schema
@@ -362,10 +370,10 @@ impl Writer {
             return *offset;
         }
         let offset = active.length + group.bytes;
-        let image = Image::of(&schema);
+        let image = RecordImage::of(&schema);
         active.schema = Some((schema, offset));
         let header = RecordHeader {
-            kind: Kind::Schema as u8,
+            kind: RecordKind::Schema as u8,
             length: image.length as u64,
             first,
             rows: 0,
@@ -378,7 +386,7 @@ impl Writer {
         offset
     }
 
-    fn place(&self, group: &mut Group, header: RecordHeader, mut image: Image) {
+    fn place(&self, group: &mut RecordGroup, header: RecordHeader, mut image: RecordImage) {
         let Some(active) = &self.active else { return };
         let offset = active.length + group.bytes;
         image.bytes[..RECORD_HEADER].copy_from_slice(&header.encode(active.place, offset));
@@ -387,7 +395,7 @@ impl Writer {
         group.images.push(image);
     }
 
-    fn flush(&mut self, group: &mut Group) {
+    fn flush(&mut self, group: &mut RecordGroup) {
         let mut group = std::mem::take(group);
         let Some(active) = &mut self.active else {
             self.waiting.extend(group.waiting);
@@ -399,7 +407,7 @@ impl Writer {
         }
         let parts: Vec<&[u8]> = group.images.iter().map(|image| image.bytes.as_slice()).collect();
         if let Err(error) = active.file.write_all_vectored_at(&parts, active.length) {
-            let error = trouble::of("cannot write to", &active.path, &error);
+            let error = errors::of_io("cannot write to", &active.path, &error);
             let is_definite = self.unwrite();
             self.refuse(group.waiting, &error.with_ambiguity(!is_definite));
             return;
@@ -409,7 +417,7 @@ impl Writer {
         let length = active.length;
         match self.dirty.iter_mut().find(|dirty| dirty.name == active.name) {
             Some(dirty) => dirty.length = length,
-            None => self.dirty.push(Dirty {
+            None => self.dirty.push(UnsyncedFile {
                 file: Arc::clone(&active.file),
                 name: active.name,
                 path: active.path.clone(),
@@ -454,7 +462,7 @@ impl Writer {
         // A schema may have been among it.
         active.schema = None;
         let cut = active.file.set_length(active.length);
-        let dirty = Dirty {
+        let dirty = UnsyncedFile {
             file: Arc::clone(&active.file),
             name: active.name,
             path: active.path.clone(),
@@ -466,11 +474,11 @@ impl Writer {
                 self.dirty.push(dirty);
                 self.sync()
             }
-            Err(error) => self.poison(trouble::of("cannot cut", &dirty.path, &error)),
+            Err(error) => self.poison(errors::of_io("cannot cut", &dirty.path, &error)),
         }
     }
 
-    fn refuse(&mut self, refused: Vec<Waiting>, error: &Error) {
+    fn refuse(&mut self, refused: Vec<Waiter>, error: &Error) {
         let mut state = self.shared.state();
         state.queued_bytes -= refused.iter().map(|waiting| waiting.queued).sum::<u64>();
         drop(state);
@@ -484,13 +492,13 @@ impl Writer {
     fn sync(&mut self) -> bool {
         for dirty in &self.dirty {
             if let Err(error) = dirty.file.sync_data() {
-                let error = trouble::of("cannot sync", &dirty.path, &error);
+                let error = errors::of_io("cannot sync", &dirty.path, &error);
                 return self.poison(error);
             }
         }
         if self.renamed {
             if let Err(error) = self.shared.disk.sync_directory(&self.shared.directory) {
-                let error = trouble::of("cannot sync", &self.shared.directory, &error);
+                let error = errors::of_io("cannot sync", &self.shared.directory, &error);
                 return self.poison(error);
             }
             self.renamed = false;
@@ -560,14 +568,16 @@ impl Writer {
 
     /// A new segment.
     fn begin(&mut self) -> Result<(), Error> {
-        let name = Name {
+        let name = SegmentName {
             sequence: self.sequence,
             first: self.end,
         };
         // A name that could not be given may be there all the same.
         self.sequence += 1;
         let shared = Arc::clone(&self.shared);
-        let path = shared.directory.join(format!("{}{}", name.stem(), Name::ENDING));
+        let path = shared
+            .directory
+            .join(format!("{}{}", name.stem(), SegmentName::ENDING));
         let header = SegmentHeader {
             id: shared.id,
             name,
@@ -575,11 +585,11 @@ impl Writer {
             rows_before: self.totals.0,
             deliveries_before: self.totals.1,
         };
-        let place = Place::new(&shared.id, name.sequence);
+        let place = RecordPlace::new(&shared.id, name.sequence);
         let ranges = shared.state().unsaved_ranges();
-        let mut known = Image::of(&format::state(&self.settings.target, &ranges));
+        let mut known = RecordImage::of(&format::state(&self.settings.target, &ranges));
         let record = RecordHeader {
-            kind: Kind::State as u8,
+            kind: RecordKind::State as u8,
             length: known.length as u64,
             first: name.first,
             rows: 0,
@@ -590,7 +600,7 @@ impl Writer {
         };
         let offset = format::SEGMENT_HEADER as u64;
         known.bytes[..RECORD_HEADER].copy_from_slice(&record.encode(place, offset));
-        let failed = |error: &io::Error| trouble::of("cannot create", &path, error);
+        let failed = |error: &io::Error| errors::of_io("cannot create", &path, error);
         let file = shared
             .disk
             .create_private(&path)
@@ -618,13 +628,13 @@ impl Writer {
             // One that stays counts for nothing, and goes when the spool is opened.
             let _ = shared.disk.unlink(&path);
         }
-        self.dirty.push(Dirty {
+        self.dirty.push(UnsyncedFile {
             file: Arc::clone(&file),
             name,
             path: path.clone(),
             length,
         });
-        self.active = Some(Active {
+        self.active = Some(ActiveSegment {
             file,
             name,
             path,
@@ -672,7 +682,7 @@ impl Writer {
     /// Writes ranges that were settled out of order to the log.
     fn log(&mut self, ranges: Vec<Range<u64>>) -> io::Result<()> {
         let (reply, mut answer) = tokio::sync::oneshot::channel();
-        self.serve([Job::Settled(ranges.clone(), reply)]);
+        self.serve([WriterCommand::Settled(ranges.clone(), reply)]);
         match answer.try_recv() {
             Ok(Ok(())) => Ok(()),
             _ => {
@@ -755,8 +765,8 @@ impl Writer {
         Ok(())
     }
 
-    fn trouble(&self, what: &str, error: &io::Error) -> Error {
-        trouble::of(what, &self.shared.directory, error)
+    fn error(&self, what: &str, error: &io::Error) -> Error {
+        errors::of_io(what, &self.shared.directory, error)
     }
 }
 
@@ -780,13 +790,13 @@ impl Drop for Writer {
     }
 }
 
-fn waiting(job: Job) -> Waiting {
+fn waiting(job: WriterCommand) -> Waiter {
     let queued = job.bytes();
     let rows = match &job {
-        Job::Append { first, rows, .. } => *first..first + rows,
+        WriterCommand::Append { first, rows, .. } => *first..first + rows,
         _ => 0..0,
     };
-    Waiting {
+    Waiter {
         reply: job.reply(),
         rows,
         queued,

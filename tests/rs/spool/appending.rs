@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use arrow_ingest::error::Code;
-use arrow_ingest::spool::{Compression, Durability, Options};
+use arrow_ingest::spool::{Compression, Durability, SpoolOptions};
 
 use crate::simulated::Simulated;
 use crate::support::{Rig, answer, batch, count, disk, open, options, path, schema, segments, try_open};
@@ -117,7 +117,7 @@ fn every_kind_of_column_comes_back_as_it_was_compressed_or_not() {
         let disk = disk();
         let mut rig = try_open(
             &disk,
-            &Options {
+            &SpoolOptions {
                 compression,
                 ..options()
             },
@@ -249,7 +249,7 @@ fn nobody_is_answered_before_the_sync() {
 #[test]
 fn written_is_answered_without_a_sync_and_read_after_one() {
     let disk = disk();
-    let written = Options {
+    let written = SpoolOptions {
         durability: Durability::Written,
         ..options()
     };
@@ -309,7 +309,7 @@ impl std::panic::RefUnwindSafe for Held {}
 #[test]
 fn segments_are_bounded_and_a_delivery_is_never_split() {
     let disk = disk();
-    let small = Options {
+    let small = SpoolOptions {
         segment_bytes: 4096,
         ..options()
     };

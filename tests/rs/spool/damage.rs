@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use arrow_ingest::file_system::Disk as _;
-use arrow_ingest::spool::Options;
-use arrow_ingest::spool::format::{Kind, Place, RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
+use arrow_ingest::spool::SpoolOptions;
+use arrow_ingest::spool::format::{RECORD_HEADER, RecordHeader, RecordKind, RecordPlace, SEGMENT_HEADER};
 
 use crate::simulated::{Call, EIO, ENOSPC, Simulated};
 use crate::support::{Rig, disk, open, options, path, segments, try_open};
@@ -29,7 +29,7 @@ fn small() -> (Simulated, Vec<Range<i64>>) {
 /// A record of a segment, as a reader of the format sees it.
 struct Seen {
     bytes: Range<usize>,
-    kind: Kind,
+    kind: RecordKind,
     rows: Range<u64>,
     /// Padding is nobody's.
     padding: Range<usize>,
@@ -38,7 +38,7 @@ struct Seen {
 fn records(disk: &Simulated, id: [u8; 16], segment: &PathBuf) -> Vec<Seen> {
     let bytes = disk.files()[segment].clone();
     let name = segment.file_stem().unwrap().to_str().unwrap();
-    let place = Place::new(&id, name.split_once('-').unwrap().1.parse().unwrap());
+    let place = RecordPlace::new(&id, name.split_once('-').unwrap().1.parse().unwrap());
     let mut at = SEGMENT_HEADER;
     let mut seen = Vec::new();
     while at < bytes.len() {
@@ -46,7 +46,7 @@ fn records(disk: &Simulated, id: [u8; 16], segment: &PathBuf) -> Vec<Seen> {
         let end = at + header.total() as usize;
         seen.push(Seen {
             bytes: at..end,
-            kind: Kind::of(header.kind).unwrap(),
+            kind: RecordKind::of(header.kind).unwrap(),
             rows: header.positions(),
             padding: at + RECORD_HEADER + header.length as usize..end,
         });
@@ -91,9 +91,9 @@ fn whatever_byte_is_damaged_only_what_it_belongs_to_is_gone() {
             let gone: BTreeSet<u64> = match record {
                 Some(record) if record.padding.contains(&at) => BTreeSet::new(),
                 Some(record) => match record.kind {
-                    Kind::Batches => record.rows.clone().collect(),
-                    Kind::Schema => seen.iter().flat_map(|record| record.rows.clone()).collect(),
-                    Kind::State | Kind::Settled => BTreeSet::new(),
+                    RecordKind::Batches => record.rows.clone().collect(),
+                    RecordKind::Schema => seen.iter().flat_map(|record| record.rows.clone()).collect(),
+                    RecordKind::State | RecordKind::Settled => BTreeSet::new(),
                 },
                 None => BTreeSet::new(),
             };
@@ -334,7 +334,7 @@ fn a_read_that_fails_is_an_error_and_not_damage() {
     for nth in 0.. {
         disk.fail(Call::Read, nth % 3, 1, EIO);
         match reader.next() {
-            Ok(Some(arrow_ingest::spool::Entry::Rows(rows))) => {
+            Ok(Some(arrow_ingest::spool::SpoolEntry::Rows(rows))) => {
                 found.extend(crate::support::values(&rows.batches))
             }
             Ok(Some(other)) => panic!("{other:?}"),
@@ -395,7 +395,7 @@ fn without_the_newest_state_the_older_ones_are_asked() {
     let disk = rig.close();
     let last = segments(&disk).pop().unwrap();
     disk.damage(&last, |bytes| bytes[SEGMENT_HEADER + RECORD_HEADER + 9] ^= 1);
-    let other = Options {
+    let other = SpoolOptions {
         target: "delta:///other".into(),
         ..options()
     };

@@ -1,7 +1,7 @@
 //! A disk that fails: a coded error, the rows are the caller's, and what was durable stays.
 
 use arrow_ingest::error::{Code, Error};
-use arrow_ingest::spool::{Durability, Options};
+use arrow_ingest::spool::{Durability, SpoolOptions};
 
 use crate::simulated::{Call, EDQUOT, EIO, ENOSPC, EROFS, Simulated};
 use crate::support::{Rig, answer, count, disk, open, options, path, refused, segments, try_open};
@@ -85,7 +85,7 @@ fn a_failed_sync_is_told_to_all_who_wait_and_never_tried_again() {
 #[test]
 fn a_failed_sync_takes_nothing_back_that_was_answered_as_written() {
     let disk = disk();
-    let written = Options {
+    let written = SpoolOptions {
         durability: Durability::Written,
         ..options()
     };
@@ -107,7 +107,7 @@ fn a_failed_sync_takes_nothing_back_that_was_answered_as_written() {
 #[test]
 fn written_rows_of_a_failed_sync_are_read_when_there_is_another_segment() {
     let disk = disk();
-    let written = Options {
+    let written = SpoolOptions {
         durability: Durability::Written,
         ..options()
     };
@@ -243,8 +243,8 @@ fn check(disk: &Simulated, kept: &[i64], maybe: &[i64], what: &str) {
     assert_eq!(sorted, found, "{what}");
 }
 
-fn small() -> Options {
-    Options {
+fn small() -> SpoolOptions {
+    SpoolOptions {
         segment_bytes: 1500,
         ..options()
     }
@@ -322,4 +322,64 @@ fn whenever_the_power_goes_nothing_acknowledged_is_lost() {
             );
         }
     }
+}
+
+/// Refused rows that took several segments: none of these is in the way of what comes after.
+#[test]
+fn segments_of_refused_rows_are_gone() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &small()).unwrap();
+    rig.keep([0]);
+    let first = segments(&disk);
+    disk.fail(Call::Sync, 1, 1, EIO);
+    let waiting: Vec<_> = (0..6)
+        .map(|n| rig.append(n * 100 + 1..n * 100 + 60).durable)
+        .collect();
+    rig.turn();
+    for durable in waiting {
+        refused(durable);
+    }
+    // One that begins where the synced part ends is in nobody's way.
+    assert_eq!(segments(&disk).len(), first.len() + 2);
+    rig.keep([1000]);
+    assert_eq!(rig.values(), [0, 1000]);
+    assert_eq!(try_open(&rig.kill(), &small()).unwrap().values(), [0, 1000]);
+}
+
+/// And if they cannot be deleted, the next opening passes over them.
+#[test]
+fn segments_of_refused_rows_that_stayed_count_for_nothing() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &small()).unwrap();
+    rig.keep([0]);
+    disk.fail(Call::Sync, 1, 1, EIO);
+    disk.fail(Call::Unlink, 0, usize::MAX, EIO);
+    for n in 0..6 {
+        rig.append(n * 100 + 1..n * 100 + 60);
+    }
+    rig.turn();
+    rig.keep([1000]);
+    assert!(segments(&disk).len() > 4);
+    let mut rig = try_open(&rig.kill(), &small()).unwrap();
+    assert_eq!(rig.values(), [0, 1000]);
+    assert_eq!(segments(&rig.disk).len(), 3);
+}
+
+/// Positions that were refused, and that a segment calls settled, are not given to other rows.
+#[test]
+fn a_position_that_is_settled_is_not_given_again() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    disk.fail(Call::Write, 0, 1, EIO);
+    rig.append([3]);
+    rig.turn();
+    disk.fail(Call::Sync, 0, 1, EIO);
+    rig.append([4]);
+    rig.turn();
+    rig.spool.settle_through(3);
+    let mut rig = open(&rig.close());
+    assert!(rig.keep([5, 6]) >= 4);
+    assert_eq!(rig.values(), [5, 6]);
+    assert_eq!(open(&rig.kill()).values(), [5, 6]);
 }

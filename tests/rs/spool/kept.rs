@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_ingest::file_system::RealDisk;
-use arrow_ingest::spool::{Compression, Entry, Options, Spool};
+use arrow_ingest::spool::{Compression, Spool, SpoolEntry, SpoolOptions};
 
 use crate::support::{batch, values};
 
@@ -14,7 +14,7 @@ fn read(spool: &Spool) -> Vec<i64> {
     let mut reader = spool.read_from(0);
     let mut read = Vec::new();
     while let Some(entry) = reader.next().unwrap() {
-        let Entry::Rows(rows) = entry else {
+        let SpoolEntry::Rows(rows) = entry else {
             panic!("{entry:?}")
         };
         assert_eq!(rows.identity, rows.delivery.start / 10 + 1);
@@ -29,9 +29,9 @@ async fn write(directory: &Path) {
         .into_iter()
         .enumerate()
     {
-        let options = Options {
+        let options = SpoolOptions {
             compression,
-            ..Options::new(directory, "discard:")
+            ..SpoolOptions::new(directory, "discard:")
         };
         let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
         for delivery in 0..2 {
@@ -67,7 +67,7 @@ async fn a_directory_of_each_format_that_was_ever_released_is_read() {
             let file = file.unwrap();
             fs::copy(file.path(), copy.join(file.file_name())).unwrap();
         }
-        let options = Options::new(home.path(), "discard:");
+        let options = SpoolOptions::new(home.path(), "discard:");
         let (spool, recovered) = Spool::open(Arc::new(RealDisk), &options).unwrap();
         assert_eq!((recovered.position, recovered.left.rows), (7, 48));
         assert_eq!(read(&spool), left());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use arrow_ingest::spool::{Durability, Entry, Options, Turn, WhenFull};
+use arrow_ingest::spool::{Durability, SpoolEntry, SpoolOptions, WhenFull, WriterTurn};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -95,7 +95,7 @@ struct Model {
 struct Machine {
     disk: Simulated,
     rig: Option<Rig>,
-    options: Options,
+    options: SpoolOptions,
     model: Model,
     /// Position → value, of everything that a reader or an answer has shown.
     shown: std::collections::BTreeMap<u64, i64>,
@@ -107,7 +107,7 @@ struct Machine {
 
 impl Machine {
     fn new(durability: Durability, bounded: bool) -> Machine {
-        let options = Options {
+        let options = SpoolOptions {
             segment_bytes: 3000,
             durability,
             max_bytes: bounded.then_some(12_000),
@@ -158,7 +158,7 @@ impl Machine {
             Action::Reopen => {
                 if let Some(mut rig) = self.rig.take() {
                     drop(rig.spool);
-                    while rig.writer.turn(std::time::Instant::now()) != Turn::End {}
+                    while rig.writer.turn(std::time::Instant::now()) != WriterTurn::End {}
                 }
                 let disk = self.disk.clone();
                 self.restart(disk, false);
@@ -264,7 +264,7 @@ impl Machine {
         let mut reader = rig.spool.read_from(0);
         let mut found = Vec::new();
         while let Ok(Some(entry)) = reader.next() {
-            if let Entry::Rows(rows) = entry {
+            if let SpoolEntry::Rows(rows) = entry {
                 found.extend(rows.positions.zip(values(&rows.batches)));
             }
         }
@@ -312,8 +312,8 @@ impl Machine {
         let mut found = Vec::new();
         loop {
             match reader.next().unwrap() {
-                Some(Entry::Rows(rows)) => found.extend(rows.positions.zip(values(&rows.batches))),
-                Some(Entry::Damage(damage)) => assert!(power_cut, "{damage:?}"),
+                Some(SpoolEntry::Rows(rows)) => found.extend(rows.positions.zip(values(&rows.batches))),
+                Some(SpoolEntry::Damage(damage)) => assert!(power_cut, "{damage:?}"),
                 None => break,
             }
         }
@@ -342,7 +342,12 @@ impl Machine {
         self.model = Model {
             kept: before.kept.intersection(&values).copied().collect(),
             doomed: before.doomed.intersection(&values).copied().collect(),
-            maybe: before.maybe.intersection(&values).copied().collect(),
+            maybe: before
+                .maybe
+                .union(&before.ghosts)
+                .filter(|value| values.contains(value))
+                .copied()
+                .collect(),
             ghosts: ghosts.copied().collect(),
             settled: before.settled,
             cancelled: before.cancelled,

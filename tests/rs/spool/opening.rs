@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_ingest::error::Code;
 use arrow_ingest::file_system::Disk as _;
-use arrow_ingest::spool::format::{Decoded, SegmentHeader, Slot};
-use arrow_ingest::spool::{Options, Spool};
+use arrow_ingest::spool::format::{CursorSlot, DecodedHeader, SegmentHeader};
+use arrow_ingest::spool::{Spool, SpoolOptions};
 
 use crate::simulated::{Call, EACCES, EIO, ENOSPC, EROFS};
 use crate::support::{SPOOL, disk, open, options, path, segments, try_open};
@@ -16,7 +16,7 @@ fn a_spool_that_is_open_is_locked_and_names_its_owner() {
     let disk = disk();
     let first = try_open(
         &disk,
-        &Options {
+        &SpoolOptions {
             owner: "worker 3".into(),
             ..options()
         },
@@ -30,7 +30,7 @@ fn a_spool_that_is_open_is_locked_and_names_its_owner() {
         "{error}"
     );
     // Another name is another spool.
-    let other = Options {
+    let other = SpoolOptions {
         name: "other".into(),
         ..options()
     };
@@ -53,7 +53,7 @@ fn who_left_no_name_is_not_named() {
 #[test]
 fn a_name_that_is_a_path_is_refused() {
     for name in ["", ".", "..", "a/b", "/a", "a/"] {
-        let named = Options {
+        let named = SpoolOptions {
             name: name.into(),
             ..options()
         };
@@ -118,7 +118,7 @@ fn files_that_are_not_understood_are_left_alone() {
     }
     // A segment of another spool, under a name that could be ours; and one of ours under another name.
     let bytes = disk.files()[&segments(&disk)[0]].clone();
-    let Decoded::Whole(mut header) = SegmentHeader::decode(&bytes) else {
+    let DecodedHeader::Whole(mut header) = SegmentHeader::decode(&bytes) else {
         panic!("no header")
     };
     assert_eq!(header.id, id);
@@ -150,7 +150,7 @@ fn another_target_is_refused_until_it_is_said_that_it_is_meant() {
     let mut rig = open(&disk);
     rig.keep(0..3);
     let disk = rig.close();
-    let other = Options {
+    let other = SpoolOptions {
         target: "delta:///other".into(),
         ..options()
     };
@@ -160,7 +160,7 @@ fn another_target_is_refused_until_it_is_said_that_it_is_meant() {
         error.message().contains("delta:///table") && error.message().contains("delta:///other"),
         "{error}"
     );
-    let retarget = Options {
+    let retarget = SpoolOptions {
         retarget: true,
         ..other.clone()
     };
@@ -186,7 +186,7 @@ fn the_target_is_kept_without_secrets() {
     .into_iter()
     .enumerate()
     {
-        let named = Options {
+        let named = SpoolOptions {
             target: target.into(),
             name: number.to_string(),
             ..options()
@@ -271,7 +271,7 @@ fn what_is_found_is_synced_before_it_is_given() {
     rig.turn();
     drop(appended);
     // Written, and its sync has failed: as good as a process that is killed before its sync.
-    let written = Options {
+    let written = SpoolOptions {
         durability: arrow_ingest::spool::Durability::Written,
         segment_bytes: 1024,
         ..options()
@@ -298,7 +298,7 @@ fn without_a_cursor_nothing_is_settled() {
     assert_eq!(rig.values(), [0, 1, 2]);
     let disk = rig.close();
     // Another spool's cursor is not ours, and is kept.
-    let slot = Slot {
+    let slot = CursorSlot {
         id: [3; 16],
         number: 8,
         through: 3,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_ingest::file_system::RealDisk;
-use arrow_ingest::spool::{Durability, Entry, Options, Spool};
+use arrow_ingest::spool::{Durability, Spool, SpoolEntry, SpoolOptions};
 use futures::future::join_all;
 
 use crate::support::{batch, values};
@@ -12,7 +12,7 @@ use crate::support::{batch, values};
 fn read(spool: &Spool) -> Vec<i64> {
     let mut reader = spool.read_from(0);
     let mut read = Vec::new();
-    while let Some(Entry::Rows(rows)) = reader.next().unwrap() {
+    while let Some(SpoolEntry::Rows(rows)) = reader.next().unwrap() {
         read.extend(values(&rows.batches));
     }
     read
@@ -22,9 +22,9 @@ fn read(spool: &Spool) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_appends_at_once_are_durable_and_in_order() {
     let home = tempfile::tempdir().unwrap();
-    let options = Options {
+    let options = SpoolOptions {
         segment_bytes: 64 << 10,
-        ..Options::new(home.path().join("a/b"), "discard:")
+        ..SpoolOptions::new(home.path().join("a/b"), "discard:")
     };
     let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
     let mut durable = Vec::new();
@@ -52,9 +52,9 @@ async fn a_thousand_appends_at_once_are_durable_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_batch_is_written_while_others_work_and_readers_are_told() {
     let home = tempfile::tempdir().unwrap();
-    let options = Options {
+    let options = SpoolOptions {
         durability: Durability::Written,
-        ..Options::new(home.path(), "discard:")
+        ..SpoolOptions::new(home.path(), "discard:")
     };
     let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
     let mut readable = spool.readable();
@@ -68,7 +68,7 @@ async fn a_large_batch_is_written_while_others_work_and_readers_are_told() {
         .wait_for(|readable| *readable == 3_000_000)
         .await
         .unwrap();
-    let Some(Entry::Rows(found)) = reader.next().unwrap() else {
+    let Some(SpoolEntry::Rows(found)) = reader.next().unwrap() else {
         panic!("nothing")
     };
     assert_eq!(values(&found.batches), rows);
@@ -81,7 +81,7 @@ async fn a_large_batch_is_written_while_others_work_and_readers_are_told() {
 async fn files_and_directories_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = tempfile::tempdir().unwrap();
-    let options = Options::new(home.path().join("spool"), "discard:");
+    let options = SpoolOptions::new(home.path().join("spool"), "discard:");
     let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
     spool
         .append(&[batch(0..3)], 0)
@@ -108,7 +108,7 @@ async fn files_and_directories_are_their_owners_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_writer_keeps_the_cursor_and_ends_by_itself() {
     let home = tempfile::tempdir().unwrap();
-    let options = Options::new(home.path(), "discard:");
+    let options = SpoolOptions::new(home.path(), "discard:");
     let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
     spool
         .append(&[batch(0..3)], 0)

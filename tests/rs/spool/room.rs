@@ -1,13 +1,13 @@
 //! Budgets: what does not fit waits or is refused, and nothing on the disk grows past them.
 
 use arrow_ingest::error::Code;
-use arrow_ingest::spool::{Options, WhenFull};
+use arrow_ingest::spool::{SpoolOptions, WhenFull};
 use futures::FutureExt as _;
 
 use crate::support::{Rig, answer, batch, disk, open, options, segments, try_open};
 
-fn bounded(max_bytes: u64, when_full: WhenFull) -> Options {
-    Options {
+fn bounded(max_bytes: u64, when_full: WhenFull) -> SpoolOptions {
+    SpoolOptions {
         max_bytes: Some(max_bytes),
         when_full,
         ..options()
@@ -99,7 +99,7 @@ fn a_delivery_above_the_whole_budget_does_not_wait_for_ever() {
 fn so_much_of_the_disk_is_left_free() {
     let disk = disk();
     disk.holds(Some(100_000));
-    let careful = Options {
+    let careful = SpoolOptions {
         min_free_bytes: 50_000,
         when_full: WhenFull::Reject,
         ..options()
@@ -126,7 +126,7 @@ fn so_much_of_the_disk_is_left_free() {
 fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
     let disk = disk();
     disk.holds(Some(20_000));
-    let patient = Options {
+    let patient = SpoolOptions {
         min_free_bytes: 15_000,
         ..options()
     };
@@ -135,7 +135,7 @@ fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
         appended.unwrap();
         rig.turn();
     }
-    assert_ne!(rig.turn(), arrow_ingest::spool::Turn::Rest(None));
+    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::SegmentEnd(None));
     disk.holds(None);
     rig.turn_later();
     rig.offer(&[batch(0..10)], 0).unwrap().unwrap();
@@ -145,7 +145,7 @@ fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
 #[test]
 fn the_queue_is_bounded_in_bytes_and_takes_one_that_is_larger() {
     let disk = disk();
-    let narrow = Options {
+    let narrow = SpoolOptions {
         queue_bytes: 2_000,
         ..options()
     };
@@ -189,7 +189,7 @@ fn a_closed_spool_takes_nothing_and_says_so() {
     let mut reader = spool.read_from(0);
     spool.close();
     // What was taken is written.
-    while writer.turn(std::time::Instant::now()) != arrow_ingest::spool::Turn::End {}
+    while writer.turn(std::time::Instant::now()) != arrow_ingest::spool::WriterTurn::End {}
     answer(appended.durable).unwrap().unwrap();
     assert!(reader.next().unwrap().is_some());
     drop(writer);

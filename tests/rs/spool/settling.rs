@@ -1,11 +1,11 @@
 //! What is settled is not found again, and nothing else is gone.
 
-use arrow_ingest::spool::Options;
+use arrow_ingest::spool::SpoolOptions;
 
 use crate::support::{Rig, answer, count, disk, open, options, segments, try_open};
 
-fn small() -> Options {
-    Options {
+fn small() -> SpoolOptions {
+    SpoolOptions {
         segment_bytes: 2048,
         ..options()
     }
@@ -174,4 +174,22 @@ fn settling_more_than_there_is_settles_what_there_is() {
     assert_eq!(rig.keep(10..12), 10);
     assert_eq!(rig.values(), [10, 11]);
     assert_eq!(open(&rig.kill()).values(), [10, 11]);
+}
+
+/// A new segment knows what was settled out of order although the cursor on the disk is not there yet.
+#[test]
+fn a_new_segment_says_what_is_settled_above_the_cursor_on_the_disk() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    for value in 0..3 {
+        rig.keep([value]);
+    }
+    let durable = rig.spool.cancel(1..2);
+    rig.turn();
+    answer(durable).unwrap().unwrap();
+    let mut rig = open(&rig.kill());
+    // In memory all below 2 is settled now, and on the disk nothing is.
+    rig.spool.settle_through(1);
+    rig.keep([3]);
+    assert!(!open(&rig.kill()).values().contains(&1));
 }

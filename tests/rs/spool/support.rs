@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow_ingest::error::{Error, Result};
-use arrow_ingest::spool::{Appended, Damage, Durable, Entry, Options, Recovered, Rows, Spool, Turn, Writer};
+use arrow_ingest::spool::{
+    Appended, Damage, Durable, Recovered, Spool, SpoolEntry, SpoolOptions, SpoolRows, Writer, WriterTurn,
+};
 use futures::FutureExt as _;
 
 use crate::simulated::Simulated;
@@ -18,8 +20,8 @@ pub fn disk() -> Simulated {
     Simulated::with(&["/d"])
 }
 
-pub fn options() -> Options {
-    Options::new("/d/spool", "delta:///table")
+pub fn options() -> SpoolOptions {
+    SpoolOptions::new("/d/spool", "delta:///table")
 }
 
 pub fn schema(name: &str) -> SchemaRef {
@@ -45,7 +47,7 @@ pub struct Rig {
     pub recovered: Recovered,
 }
 
-pub fn try_open(disk: &Simulated, options: &Options) -> Result<Rig> {
+pub fn try_open(disk: &Simulated, options: &SpoolOptions) -> Result<Rig> {
     let (spool, recovered, writer) = Spool::open_undriven(Arc::new(disk.clone()), options)?;
     Ok(Rig {
         disk: disk.clone(),
@@ -79,12 +81,12 @@ impl Rig {
         appended.position
     }
 
-    pub fn turn(&mut self) -> Turn {
+    pub fn turn(&mut self) -> WriterTurn {
         self.writer.turn(Instant::now())
     }
 
     /// A turn after the cursor's second.
-    pub fn turn_later(&mut self) -> Turn {
+    pub fn turn_later(&mut self) -> WriterTurn {
         self.writer.turn(Instant::now() + Duration::from_secs(2))
     }
 
@@ -97,8 +99,8 @@ impl Rig {
         let mut read = Read::default();
         loop {
             match reader.next().unwrap() {
-                Some(Entry::Rows(rows)) => read.rows.push(rows),
-                Some(Entry::Damage(damage)) => read.damage.push(damage),
+                Some(SpoolEntry::Rows(rows)) => read.rows.push(rows),
+                Some(SpoolEntry::Damage(damage)) => read.damage.push(damage),
                 None => return read,
             }
         }
@@ -112,7 +114,7 @@ impl Rig {
     pub fn close(mut self) -> Simulated {
         let disk = self.disk.clone();
         drop(self.spool);
-        while self.writer.turn(Instant::now()) != Turn::End {}
+        while self.writer.turn(Instant::now()) != WriterTurn::End {}
         disk
     }
 
@@ -124,7 +126,7 @@ impl Rig {
 
 #[derive(Debug, Default)]
 pub struct Read {
-    pub rows: Vec<Rows>,
+    pub rows: Vec<SpoolRows>,
     pub damage: Vec<Damage>,
 }
 

@@ -1,0 +1,26 @@
+//! What a disk says → our codes; `specs/errors.md` has the table.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::{Code, Error};
+
+/// An error of a call on this path.
+pub fn of_io(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::new(code(error), format!("{what} {}: {error}", path.display())).during("spool")
+}
+
+fn code(error: &io::Error) -> Code {
+    use io::ErrorKind as RecordKind;
+    match error.kind() {
+        RecordKind::StorageFull | RecordKind::QuotaExceeded | RecordKind::FileTooLarge => Code::SpoolFull,
+        RecordKind::PermissionDenied | RecordKind::ReadOnlyFilesystem => Code::PermissionDenied,
+        RecordKind::NotADirectory
+        | RecordKind::IsADirectory
+        | RecordKind::AlreadyExists
+        | RecordKind::InvalidFilename
+        | RecordKind::InvalidInput => Code::ConfigInvalid,
+        RecordKind::Unsupported => Code::Unsupported,
+        _ => Code::SpoolFailed,
+    }
+}
