@@ -200,7 +200,8 @@ impl Spool {
     pub fn open_undriven(disk: Arc<dyn Disk>, options: &SpoolOptions) -> Result<(Spool, Recovered, Writer)> {
         let directory = directory(options)?;
         let target = without_secrets(&options.target);
-        file_system::create_private_directories(&*disk, &directory)
+        file_system::make_private_directories(&*disk, &directory)
+            .and_then(|()| file_system::sync_ancestors(&*disk, &directory))
             .map_err(|error| errors::of_io("cannot create", &directory, &error))?;
         let lock = lock(&*disk, &directory, &options.owner)?;
         let found = recover::find(&*disk, &directory)?;

@@ -90,6 +90,7 @@ pub fn bytes(disk: &dyn Disk, spool: &Path) -> io::Result<u64> {
 
 fn made(disk: &dyn Disk, spool: &Path) -> io::Result<PathBuf> {
     let directory = spool.join(DIRECTORY);
-    file_system::create_private_directories(disk, &directory)?;
+    file_system::make_private_directories(disk, &directory)?;
+    disk.sync_directory(spool)?;
     Ok(directory)
 }
