@@ -18,6 +18,7 @@ mod ack;
 pub(in crate::destination) mod arrays;
 mod chunks;
 pub(in crate::destination) mod connection;
+mod connector;
 mod dial;
 mod dictionaries;
 mod encode;
@@ -45,14 +46,12 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use tonic::Code as Grpc;
 
-use self::connection::Connection;
+use self::connector::Connector;
 use self::plan::Limits;
-use self::session::{FlightSession, Lane, Pings, Put, ReaderContext, Refusing, Shape};
+use self::session::{FlightSession, Lane, Put, ReaderContext, Refusing, Shape};
 use self::sql::Rollbacks;
 use self::target::{FlightTarget, What};
-use super::headers::Headers;
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};
-use crate::callbacks::HeadersReason;
 use crate::config::{Compression, Config, FlightAcknowledgement, FlightDescriptor, FlightDictionaries};
 use crate::error::{Code, Error, Result};
 use crate::outcome::Position;
@@ -63,20 +62,15 @@ const METADATA: usize = 512;
 pub struct Flight {
     target: FlightTarget,
     config: Config,
-    headers: Headers,
+    connector: Arc<Connector>,
     /// Sessions so far; what each says to a server that counts them.
     epoch: AtomicU64,
     /// The last write that a session was given.
     given: Arc<AtomicU64>,
-    /// The server took the last credentials for expired or wrong.
-    stale: Arc<AtomicBool>,
     /// The table of a Flight SQL target is one that we made.
     made: Arc<AtomicBool>,
     rollbacks: Arc<Rollbacks>,
     refusing: Arc<Refusing>,
-    pings: Arc<Pings>,
-    /// The server was reached once.
-    met: AtomicBool,
 }
 
 /// Whether this scheme is one of Flight's.
@@ -97,39 +91,19 @@ impl Flight {
     /// `CONFIG_INVALID` for a target or certificates that mean nothing; `UNAVAILABLE`,
     /// `UNAUTHENTICATED`, `PERMISSION_DENIED` as the server says.
     pub async fn connect(target: &str, config: &Config) -> Result<Flight> {
+        let target = FlightTarget::parse(target, config)?;
         let flight = Flight {
-            target: FlightTarget::parse(target, config)?,
-            headers: Headers::new(
-                config.headers.clone(),
-                config.header_provider.clone(),
-                config.headers_timeout,
-            ),
+            connector: Arc::new(Connector::new(target.address.clone(), config)),
+            target,
             config: config.clone(),
             epoch: AtomicU64::new(0),
             given: Arc::default(),
-            stale: Arc::default(),
             made: Arc::default(),
             rollbacks: Arc::default(),
             refusing: Arc::default(),
-            pings: Arc::default(),
-            met: AtomicBool::default(),
         };
         flight.check().await?;
         Ok(flight)
-    }
-
-    async fn connection(&self) -> Result<Connection> {
-        let reason = if self.stale.swap(false, Ordering::AcqRel) {
-            HeadersReason::Unauthenticated
-        } else {
-            HeadersReason::Connect
-        };
-        let headers = self.headers.ask(reason).await?;
-        let silence = self.pings.silence(self.config.flight.keep_alive);
-        let met = self.met.load(Ordering::Acquire);
-        let connection = Connection::open(&self.target.address, &self.config, &headers, silence, met).await?;
-        self.met.store(true, Ordering::Release);
-        Ok(connection)
     }
 
     /// Whether a refusal leaves nothing behind that was not acknowledged. A second stream may have
@@ -140,14 +114,6 @@ impl Flight {
         flight.atomic_refusals
             && flight.streams == 1
             && flight.acknowledgement != FlightAcknowledgement::Cumulative
-    }
-
-    /// Remembers that credentials were refused, so that the next connection asks for others.
-    fn remember(&self, error: Error) -> Error {
-        if error.code() == Code::Unauthenticated {
-            self.stale.store(true, Ordering::Release);
-        }
-        error
     }
 
     async fn begin(&self, opening: Opening) -> Result<Opened> {
@@ -161,7 +127,7 @@ impl Flight {
                 "a dictionary of dictionaries cannot be sent as one: use flight.dictionaries \"hydrate\"";
             return Err(Error::new(Code::SchemaMismatch, text).during("open"));
         }
-        let connection = self.connection().await?;
+        let connection = self.connector.connect().await?;
         let cumulative = flight.acknowledgement == FlightAcknowledgement::Cumulative;
         let shape = Arc::new(Shape {
             what: match &self.target.what {
@@ -196,10 +162,8 @@ impl Flight {
             flight.atomic_refusals,
             flight.streams,
             opening.acknowledgements,
-            &connection,
-            Arc::clone(&self.stale),
+            Arc::clone(&self.connector),
             Arc::clone(&self.refusing),
-            Arc::clone(&self.pings),
         ));
         let mut lanes: Vec<Lane> = (0..flight.streams)
             .map(|index| Lane::new(index, flight.compression))
@@ -267,7 +231,8 @@ impl Destination for Flight {
     }
 
     async fn check(&self) -> Result<()> {
-        let connection = self.connection().await.map_err(|error| self.remember(error))?;
+        let remember = |error| self.connector.remember(error);
+        let connection = self.connector.connect().await.map_err(remember)?;
         let What::Put(descriptor) = &self.target.what else {
             return Ok(());
         };
@@ -281,7 +246,7 @@ impl Destination for Flight {
                     Grpc::Unauthenticated | Grpc::PermissionDenied | Grpc::Unavailable
                 ) =>
             {
-                Err(self.remember(connection.error(&status)).during("check"))
+                Err(remember(connection.error(&status)).during("check"))
             }
             // Few servers that take rows can say what they look like before there are any.
             Ok(_) => Ok(()),
@@ -293,7 +258,8 @@ impl Destination for Flight {
     }
 
     async fn open(&self, opening: Opening) -> Result<Opened> {
-        self.begin(opening).await.map_err(|error| self.remember(error))
+        let begun = self.begin(opening).await;
+        begun.map_err(|error| self.connector.remember(error))
     }
 }
 

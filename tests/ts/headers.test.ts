@@ -32,6 +32,20 @@ describe("R-34 a headers callback", () => {
     expect(server.calls.every(({ headers }) => headers["x-team"] === "ice")).toBe(true);
   });
 
+  test("is asked for the connection that follows one which the server ended in good order", async () => {
+    await using server = await FlightServer.start();
+    let asked = 0;
+    const headers = () => ({ authorization: `Bearer ${++asked}` });
+    await using client = await connect(server.url, { headers, flight: { commitInterval: 1 } });
+    for (let turn = 0; turn < 3; turn++) {
+      expect((await client.send(batch)).orThrow().attempts).toBe(1);
+      await server.hangUp();
+    }
+    const puts = server.calls.filter(({ method }) => method === "DoPut");
+    expect(puts.map(({ headers }) => headers.authorization)).toEqual(["Bearer 2", "Bearer 3", "Bearer 4"]);
+    expect(client.stats().sessions).toEqual({ opened: 1, broken: 0 });
+  });
+
   test("may answer at once, with nothing at all, or with an object without a prototype", async () => {
     await using server = await FlightServer.start();
     const bare: Record<string, string> = Object.assign(Object.create(null), { a: "b" });

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - Everything that runs for a connection ends with it: the tasks hold bytes of batches, and those
 //!   must be let go of when the session is, even if the server has stopped reading.
-//! - Headers are asked for at each connect, so a token is never older than its connection.
+//! - Headers are asked for at each connect, so a token is never older than its connection: one whose line is over
+//!   is not used for another stream, although the library would dial again by itself.
 //! - Proxies in the environment mean nothing here: what the target names is what is connected to.
 //!
 //! It sends no batches.
@@ -94,6 +95,11 @@ impl Connection {
             }
         }
         Ok(connection)
+    }
+
+    /// Whether a new stream needs another one.
+    pub fn is_over(&self) -> bool {
+        self.farewell.is_over()
     }
 
     /// The calls that are not `DoPut`.

@@ -266,6 +266,12 @@ impl First {
     }
 }
 
+impl Drop for Greeted {
+    fn drop(&mut self) {
+        self.farewell.end();
+    }
+}
+
 impl AsyncRead for Greeted {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -277,6 +283,7 @@ impl AsyncRead for Greeted {
         let read = ready!(Pin::new(&mut this.line).poll_read(context, buffer));
         if let Some(said) = this.frames.take(&buffer.filled()[before..]) {
             this.farewell.set(Some(said));
+            this.farewell.end();
         }
         let Some(first) = &mut this.first else {
             return Poll::Ready(read);

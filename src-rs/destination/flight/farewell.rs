@@ -6,16 +6,20 @@
 //!
 //! It changes no byte, and it does not decide what a farewell means for the rows.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Why the server ends the line, once it has said so.
 #[derive(Debug, Default)]
-pub struct Farewell(Mutex<Option<(u32, String)>>);
+pub struct Farewell {
+    said: Mutex<Option<(u32, String)>>,
+    is_over: AtomicBool,
+}
 
 impl Farewell {
     /// The reason's name, and the server's own words.
     pub fn said(&self) -> Option<(String, String)> {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let (reason, words) = said.as_ref()?;
         Some((format!("{:?}", h2::Reason::from(*reason)), words.clone()))
     }
@@ -27,7 +31,17 @@ impl Farewell {
     }
 
     pub fn set(&self, said: Option<(u32, String)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = said;
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
+    }
+
+    /// The line takes no new calls: the server said goodbye, or it is gone.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Whether a line of the connection has ended, whatever came after it.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 }
 

@@ -9,7 +9,7 @@
 //! It retries nothing: the first failure of any stream ends the session.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::ack::{self, ServerProgress};
 use super::chunks::Chunks;
 use super::connection::Connection;
+use super::connector::Connector;
 use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::farewell::Farewell;
@@ -81,6 +82,8 @@ pub(super) enum Put {
 pub(super) struct Lane {
     index: usize,
     stream: Option<PutStream>,
+    /// What the stream is on: it goes on to its end there when the session has got another one.
+    connection: Option<Connection>,
     encoder: Arc<Mutex<Encoder>>,
     chunks: Chunks,
     /// Before the stream's end: its rows count when this is committed.
@@ -97,34 +100,8 @@ pub(super) struct ReaderContext {
     revocable: Vec<AtomicBool>,
     progress: Mutex<FlightProgress>,
     acknowledgements: Acknowledgements,
-    secrets: Secrets,
-    /// The credentials were refused: the next connection needs others.
-    stale: Arc<AtomicBool>,
+    connector: Arc<Connector>,
     refusing: Arc<Refusing>,
-    pings: Arc<Pings>,
-    farewell: Arc<Farewell>,
-}
-
-/// How often servers let this client ask whether they are there: less often after each that hung up for it.
-#[derive(Debug, Default)]
-pub(super) struct Pings(AtomicU32);
-
-impl Pings {
-    /// No standard server takes one in this time for too many, even if nothing is sent.
-    const HARMLESS: Duration = Duration::from_secs(330);
-
-    /// The silence before a question, given what the options say.
-    pub fn silence(&self, asked: Duration) -> Duration {
-        match self.0.load(Ordering::Relaxed) {
-            _ if asked.is_zero() => asked,
-            0 => asked,
-            times => asked.max(Pings::HARMLESS) * 2u32.saturating_pow(times.min(8) - 1),
-        }
-    }
-
-    pub fn were_too_many(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// Writes of which rows were refused here and which were not settled yet. A server that has the rest of
@@ -153,16 +130,13 @@ impl Refusing {
 }
 
 impl ReaderContext {
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         mode: FlightAcknowledgement,
         atomic: bool,
         lanes: usize,
         acknowledgements: Acknowledgements,
-        connection: &Connection,
-        stale: Arc<AtomicBool>,
+        connector: Arc<Connector>,
         refusing: Arc<Refusing>,
-        pings: Arc<Pings>,
     ) -> ReaderContext {
         ReaderContext {
             mode,
@@ -170,11 +144,8 @@ impl ReaderContext {
             revocable: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
             progress: Mutex::new(FlightProgress::new(lanes, mode == FlightAcknowledgement::Part)),
             acknowledgements,
-            secrets: connection.secrets.clone(),
-            stale,
+            connector,
             refusing,
-            pings,
-            farewell: Arc::clone(&connection.farewell),
         }
     }
 
@@ -196,20 +167,9 @@ impl ReaderContext {
         result
     }
 
-    /// The failure of a stream as an error that says whether rows are in doubt.
-    fn failed(&self, failure: Failure, lane: usize) -> Error {
-        let error = match failure {
-            Failure::Status(status) => {
-                if self.farewell.is_of_pings() {
-                    self.pings.were_too_many();
-                }
-                status::error_on(&status, &self.secrets, &self.farewell)
-            }
-            Failure::Ours(error) => error,
-        };
-        if error.code() == Code::Unauthenticated {
-            self.stale.store(true, Ordering::Release);
-        }
+    /// The failure of a lane as an error that says whether rows are in doubt.
+    fn failed(&self, error: Error, lane: usize) -> Error {
+        let error = self.connector.remember(error);
         let progress = self.progress();
         // The other streams were not refused: what is on them may be kept.
         let undone = self.atomic && error.is_of_the_data() || self.revocable[lane].load(Ordering::Acquire);
@@ -229,6 +189,9 @@ struct LaneListener {
     shared: Arc<ReaderContext>,
     /// Whether all of it has gone, and the end.
     ended: Arc<AtomicBool>,
+    /// Of the connection that the stream is on.
+    secrets: Secrets,
+    farewell: Arc<Farewell>,
     /// The last write that a session of this client was given.
     given: Arc<AtomicU64>,
     /// Answers so far.
@@ -290,7 +253,16 @@ impl Listener for LaneListener {
                 }
             },
         };
-        let error = self.shared.failed(failure, self.lane);
+        let error = match failure {
+            Failure::Status(status) => {
+                if self.farewell.is_of_pings() {
+                    self.shared.connector.pings.were_too_many();
+                }
+                status::error_on(&status, &self.secrets, &self.farewell)
+            }
+            Failure::Ours(error) => error,
+        };
+        let error = self.shared.failed(error, self.lane);
         self.shared
             .acknowledgements
             .send(Acknowledgement::Broken { error: error.clone() });
@@ -304,6 +276,7 @@ impl Lane {
         Lane {
             index,
             stream: None,
+            connection: None,
             encoder: Arc::new(Mutex::new(Encoder::new(compression, chunks.clone()))),
             chunks,
             transaction: None,
@@ -351,6 +324,8 @@ impl Lane {
             lane: self.index,
             shared: Arc::clone(shared),
             ended: Arc::new(AtomicBool::new(false)),
+            secrets: connection.secrets.clone(),
+            farewell: Arc::clone(&connection.farewell),
             given: Arc::clone(&shape.given),
             answers: AtomicUsize::new(0),
             hello: Mutex::new(Some(told)),
@@ -358,6 +333,7 @@ impl Lane {
         let ended = Arc::clone(&listener.ended);
         let patience = shape.acknowledgement_timeout;
         let mut stream = PutStream::open(connection, Arc::new(listener), ended, patience);
+        self.connection = Some(connection.clone());
         // A new stream knows no dictionaries.
         let encoder = Encoder::new(shape.compression, self.chunks.clone());
         let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
@@ -451,6 +427,11 @@ impl Session for FlightSession {
         }
         let (_, bytes) = self.since.get_or_insert_with(|| (now(), 0));
         *bytes += write.bytes;
+        if lane.stream.is_none() && self.connection.is_over() {
+            // The library would dial again by itself, with the headers of the line that is over.
+            let connected = self.shared.connector.connect().await;
+            self.connection = connected.map_err(|error| self.shared.failed(error, index))?;
+        }
         lane.stream(&self.connection, &self.shape, &self.shared).await?;
         for part in plan.parts {
             let messages = encode(&lane.encoder, &self.shape, &write, &part, index).await?;

@@ -62,6 +62,14 @@ export class FlightServer implements AsyncDisposable {
     return this.#sessions.size;
   }
 
+  /** Says goodbye on every connection, as servers do that restart or let none grow old. */
+  async hangUp(): Promise<void> {
+    for (const session of this.#sessions) session.close();
+    while (this.#sessions.size > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    // Until the other side has heard it.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+
   get url(): string {
     return `grpc://127.0.0.1:${(this.#server.address() as AddressInfo).port}/a`;
   }
