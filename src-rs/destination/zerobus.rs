@@ -17,6 +17,7 @@
 mod catalog;
 mod credentials;
 mod errors;
+mod expansion;
 mod http;
 mod limits;
 mod matching;

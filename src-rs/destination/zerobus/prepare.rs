@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 
+use super::expansion::{Stretch, stretches};
 use super::limits::{MESSAGE_BYTES, ROW_BYTES, evened, large_rows};
 use super::normalise::{Normalised, RowMismatch, StreamConversion, without};
 use crate::destination::Write;
@@ -23,26 +24,47 @@ pub fn prepare(plan: &StreamConversion, write: &Write, quarantine: bool) -> Resu
     let mut prepared = Prepared::default();
     let mut start = 0;
     for batch in &write.batches {
-        let (fit, mismatches) = fitting(plan, batch)?;
-        if let Some(mismatch) = mismatches.first().filter(|_| !quarantine) {
-            return Err(Error::new(Code::BatchInvalid, said(mismatch))
-                .during("write")
-                .in_field(&mismatch.field)
-                .at_row((start + mismatch.row) as u64));
+        for stretch in stretches(batch) {
+            let mismatches = match stretch {
+                Stretch::Rows { start, rows } => {
+                    let (fit, mut mismatches) = match rows == batch.num_rows() {
+                        // Slicing makes every array anew.
+                        true => fitting(plan, batch)?,
+                        false => fitting(plan, &batch.slice(start, rows))?,
+                    };
+                    if fit.num_rows() > 0 {
+                        evened(trim(&fit)?, MESSAGE_BYTES, &mut prepared.batches);
+                    }
+                    mismatches.iter_mut().for_each(|mismatch| mismatch.row += start);
+                    mismatches
+                }
+                Stretch::TooLarge { row, bytes } => vec![too_large(row, bytes)],
+            };
+            if let Some(mismatch) = mismatches.first().filter(|_| !quarantine) {
+                return Err(Error::new(Code::BatchInvalid, said(mismatch))
+                    .during("write")
+                    .in_field(&mismatch.field)
+                    .at_row((start + mismatch.row) as u64));
+            }
+            prepared
+                .rejections
+                .extend(mismatches.iter().map(|mismatch| Rejection {
+                    row: (start + mismatch.row) as u64,
+                    code: Code::BatchInvalid.as_str().to_string(),
+                    message: said(mismatch),
+                }));
         }
-        if fit.num_rows() > 0 {
-            evened(trim(&fit)?, MESSAGE_BYTES, &mut prepared.batches);
-        }
-        prepared
-            .rejections
-            .extend(mismatches.iter().map(|mismatch| Rejection {
-                row: (start + mismatch.row) as u64,
-                code: Code::BatchInvalid.as_str().to_string(),
-                message: said(mismatch),
-            }));
         start += batch.num_rows();
     }
     Ok(prepared)
+}
+
+fn too_large(row: usize, bytes: u64) -> RowMismatch {
+    RowMismatch {
+        row,
+        field: String::new(),
+        reason: format!("the row takes {bytes} bytes, and the service takes {ROW_BYTES}"),
+    }
 }
 
 fn said(mismatch: &RowMismatch) -> String {
@@ -61,11 +83,8 @@ fn fitting(plan: &StreamConversion, batch: &RecordBatch) -> Result<(RecordBatch,
     }
     let smaller = without(&batch, large.iter().map(|(row, _)| *row))?;
     let gone: Vec<usize> = refused.iter().map(|mismatch| mismatch.row).collect();
-    refused.extend(large.into_iter().map(|(row, bytes)| RowMismatch {
-        row: original(row, &gone),
-        field: String::new(),
-        reason: format!("the row takes {bytes} bytes, and the service takes {ROW_BYTES}"),
-    }));
+    let large = large.into_iter();
+    refused.extend(large.map(|(row, bytes)| too_large(original(row, &gone), bytes as u64)));
     refused.sort_by_key(|mismatch| mismatch.row);
     Ok((smaller, refused))
 }
