@@ -1,8 +1,11 @@
 // R-60 R-62: rows of generated schemas, encoded here, are what pyarrow makes of the same values: as they come, and after
-// they went through a Delta table.
+// they went through a Delta table and a Flight server.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { createInterface } from "node:readline";
 import { type Table, tableToIPC } from "apache-arrow";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -347,6 +350,47 @@ describeWith(PYTHON, "R-60 R-62 as pyarrow makes the same rows", () => {
         ).toEqual([]);
       }
     } finally {
+      fs.rmSync(folder, { recursive: true, force: true });
+    }
+  }, 120_000);
+
+  test("through a Flight server, too", async () => {
+    const server = spawn(PYTHON, [path.join(import.meta.dirname, "flight_server.py"), "--answers", "part"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "rows-flight-"));
+    try {
+      const [line] = (await once(createInterface({ input: server.stdout }), "line")) as [string];
+      const location = `grpc://127.0.0.1:${line.trim()}`;
+      await using peer = await Peer.start();
+      // What a server does not know may be sent as something else: flight.test.ts has those.
+      const plain = generatedBy(fc.constantFrom(...LEAVES.filter(({ delta }) => delta)), [
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+      ]);
+      let compared = 0;
+      for (const [index, { schema, rows, tags }] of fc.sample(plain, { numRuns: 20, seed: SEED }).entries()) {
+        if (rows.length === 0) continue;
+        const { table } = await tableFromRows(rows as never, schema);
+        await using client = await connect(`${location}/rows/${index}`, {
+          flight: { acknowledgement: "stream" },
+        });
+        expect((await client.send(table)).orThrow().rows).toBe(rows.length);
+        const file = path.join(folder, String(index));
+        fs.writeFileSync(file, tableToIPC(table, "stream"));
+        expect(await peer.ask("rows_compare", { cases: [{ stream: stream(table), rows: tags }] })).toEqual([
+          null,
+        ]);
+        const request = { location, action: "compare", body: `rows/${index}\n${file}` };
+        expect(await peer.ask("flight_act", request), String(schema)).toEqual(["equal"]);
+        compared++;
+      }
+      expect(compared).toBeGreaterThan(10);
+    } finally {
+      server.kill();
       fs.rmSync(folder, { recursive: true, force: true });
     }
   }, 120_000);

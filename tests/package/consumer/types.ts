@@ -1,5 +1,13 @@
 import type { Table } from "apache-arrow";
-import { connect, type DeliveryStatus, type ErrorCode, type TransmissionResult } from "arrow-ingest";
+import {
+  connect,
+  type DeliveryStatus,
+  type ErrorCode,
+  type RowOf,
+  type TransmissionResult,
+  t,
+  tableFromRows,
+} from "arrow-ingest";
 
 export async function deliver(table: Table): Promise<TransmissionResult> {
   await using client = await connect("delta:./lake/flights", {
@@ -22,4 +30,16 @@ export function why(result: TransmissionResult): ErrorCode | null {
   }
   // @ts-expect-error: a success may have one, PAYLOAD_CHANGED
   return result.status === "acknowledged" ? result.error.code : null;
+}
+
+const order = t.schema({ id: t.int64(), at: t.timestamp("us", "UTC"), note: t.utf8().nullable() });
+
+/** Rows have the types of their schema. */
+export async function rows(): Promise<Table> {
+  const row: RowOf<typeof order> = { id: 1n, at: new Date() };
+  // @ts-expect-error: a column that is not nullable is missing
+  const wrong: RowOf<typeof order> = { id: 1n };
+  const { table, rejections } = await tableFromRows([row, wrong], order);
+  if (rejections.length !== 1) throw new Error("one row does not fit");
+  return table;
 }
