@@ -5,8 +5,8 @@ import * as fs from "node:fs";
 import { type DataType, type Field, type RecordBatch, tableFromIPC } from "apache-arrow";
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
+import { withColumnTypes } from "../../dist/handoff/column-types.js";
 import { rebuildSchema, writeIpc } from "../../dist/handoff/rebuild.js";
-import { truthful } from "../../dist/handoff/truthful.js";
 import { connect } from "../../dist/index.js";
 import { valuesOf } from "../ts/support/batches.js";
 import { Echo, MODES, PAYLOADS } from "../ts/support/echo.js";
@@ -18,7 +18,7 @@ afterAll(() => echo[Symbol.dispose]());
 
 /** As the library writes it, its known mistakes put right. */
 function written(batch: RecordBatch): Uint8Array {
-  const right = truthful(batch as never);
+  const right = withColumnTypes(batch as never);
   return writeIpc(right, rebuildSchema(right.schema));
 }
 
