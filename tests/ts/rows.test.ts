@@ -501,6 +501,22 @@ describe("R-60 tableFromRows", () => {
     expect([table.numRows, rejections.map(({ row }) => row)]).toEqual([199_999, [199_999]]);
   });
 
+  test("an array that throws ends the call with what it threw; one that lies about its slices is read one by one", async () => {
+    const schema = t.schema({ id: t.int32() });
+    const thrown = new Error("no");
+    const throwing = new Proxy([{ id: 1 }], {
+      get: (target, key, self) => {
+        if (key === "0") throw thrown;
+        return Reflect.get(target, key, self);
+      },
+    });
+    await expect(tableFromRows(throwing, schema)).rejects.toBe(thrown);
+    const lying = Object.assign([{ id: 1 }, { id: 2 }], { constructor: { [Symbol.species]: () => [] } });
+    expect((await tableFromRows(lying as never, schema)).table.numRows).toBe(2);
+    class Rows extends Array<{ id: number }> {}
+    expect((await tableFromRows(Rows.from([{ id: 1 }]), schema)).table.numRows).toBe(1);
+  });
+
   test("a signal ends it between two rows", async () => {
     const schema = t.schema({ id: t.int32() });
     const rows = Array.from({ length: 500_000 }, (_, id) => ({ id }));
