@@ -20,7 +20,7 @@ use self::refused::RefusedOnDisk;
 use super::admission::Admission;
 use super::batch_slice::BatchSlice;
 use super::intake::ImportedDelivery;
-use super::rows::{FailedRanges, RefusedRows};
+use super::rows::{FailedRanges, RefusedRanges};
 use super::{Event, Observer, PayloadDigest, Reply};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetters;
@@ -162,8 +162,8 @@ impl Deliveries {
         self.finish(settled);
     }
 
-    pub fn refuse(&mut self, refused: RefusedRows, position: Position, now: Instant) {
-        let RefusedRows { write, ranges } = refused;
+    pub fn refuse(&mut self, refused: RefusedRanges, position: Position, now: Instant) {
+        let RefusedRanges { write, ranges } = refused;
         for range in &ranges {
             self.refused.keep(&write, range);
         }

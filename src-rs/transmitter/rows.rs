@@ -11,13 +11,14 @@ use crate::error::Error;
 use crate::outcome::{Rejection, RowRange};
 
 /// Rows that end, and the error that they end with.
+#[derive(Debug)]
 pub struct FailedRanges {
     pub ranges: Vec<RowRange>,
     pub error: Error,
 }
 
 /// Settled rows of a write, of which a destination refused some.
-pub struct RefusedRows {
+pub struct RefusedRanges {
     pub write: Arc<Write>,
     pub ranges: Vec<RefusedRange>,
 }

@@ -32,7 +32,7 @@ use self::urgency::Urgency;
 use self::window::Window;
 pub use self::window::{SentWrite, WindowWrite, WriteSlice};
 use super::batch_slice::BatchSlice;
-use super::rows::{EquallyTried, FailedRanges, RefusedRows};
+use super::rows::{EquallyTried, FailedRanges, RefusedRanges};
 use crate::config::{BatchingOptions, QuarantineOptions};
 use crate::destination::{Capabilities, Write};
 use crate::error::Error;
@@ -122,7 +122,7 @@ impl Writes {
             let force = self.is_forced(demand);
             match self.batcher.next(now, force, session)? {
                 Ok(draft) => self.window.push(draft),
-                Err((ranges, error)) => return Some(FailedRanges { ranges, error }),
+                Err(failed) => return Some(failed),
             }
         }
         None
@@ -207,20 +207,20 @@ impl Writes {
         id: u64,
         rows: usize,
         rejections: Vec<Rejection>,
-    ) -> Option<RefusedRows> {
+    ) -> Option<RefusedRanges> {
         let entry = self.window.get(id)?;
         let (write, done_rows) = (Arc::clone(&entry.write), entry.done_rows());
         let slices = self.window.partly(id, rows);
         let ranges = refused_ranges(&slices, done_rows, rejections);
-        Some(RefusedRows { write, ranges })
+        Some(RefusedRanges { write, ranges })
     }
 
     /// Write `id` is settled: the rows named were refused and nothing else of it was.
-    pub fn refused(&mut self, id: u64, rejections: Vec<Rejection>) -> Option<RefusedRows> {
+    pub fn refused(&mut self, id: u64, rejections: Vec<Rejection>) -> Option<RefusedRanges> {
         let entry = self.window.remove(id)?;
         let (write, done_rows) = (Arc::clone(&entry.write), entry.done_rows());
         let ranges = refused_ranges(&entry.into_slices(), done_rows, rejections);
-        Some(RefusedRows { write, ranges })
+        Some(RefusedRanges { write, ranges })
     }
 
     /// Whether the session was given a write up to `through` and has not acknowledged it.

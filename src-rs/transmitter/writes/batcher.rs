@@ -15,10 +15,10 @@ use arrow::datatypes::SchemaRef;
 
 use super::joining::joined_batches;
 use crate::config::BatchingOptions;
-use crate::error::Error;
 use crate::outcome::RowRange;
 use crate::transmitter::batch_slice::BatchSlice;
 use crate::transmitter::clock::LONGEST;
+use crate::transmitter::rows::FailedRanges;
 use crate::transmitter::schema::{self, Fit};
 
 pub struct Batcher {
@@ -114,7 +114,7 @@ impl Batcher {
         now: Instant,
         force: bool,
         current: Option<&SchemaRef>,
-    ) -> Option<std::result::Result<WriteDraft, (Vec<RowRange>, Error)>> {
+    ) -> Option<Result<WriteDraft, FailedRanges>> {
         let schema = self.next_schema(current)?;
         let mut next_write = match self.next_write.take() {
             Some(next_write) if Arc::ptr_eq(&next_write.schema, &schema) || next_write.schema == schema => {
@@ -155,7 +155,7 @@ impl Batcher {
                 rows,
                 bytes,
             })),
-            Err(error) => Some(Err((ranges, error))),
+            Err(error) => Some(Err(FailedRanges { ranges, error })),
         }
     }
 

@@ -12,14 +12,14 @@ use super::refusals::{refused_alone, undecided};
 use super::search::{Search, SearchStep, SearchedWrite, Verdict};
 use super::window::{Window, WindowWrite};
 use crate::error::Error;
-use crate::transmitter::rows::{FailedRanges, RefusedRows};
+use crate::transmitter::rows::{FailedRanges, RefusedRanges};
 
 /// What comes of looking for rows at fault.
 pub enum Searched {
     /// Nothing yet.
     Narrowed,
     /// The one row of each of these writes was refused.
-    Rows(Vec<RefusedRows>),
+    Rows(Vec<RefusedRanges>),
     /// A bound is spent: these rows end undecided.
     Undecided(Vec<FailedRanges>),
 }

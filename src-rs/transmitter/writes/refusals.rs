@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::window::{WindowWrite, WriteSlice};
 use crate::error::Error;
 use crate::outcome::Rejection;
-use crate::transmitter::rows::{FailedRanges, RefusedRange, RefusedRows};
+use crate::transmitter::rows::{FailedRanges, RefusedRange, RefusedRanges};
 
 /// Splits rejections of a write among its slices. The slices begin after `done_rows`, which were settled
 /// before; the rejections count rows of the write.
@@ -42,14 +42,14 @@ pub fn refused_ranges(
 }
 
 /// The one row of a write that was refused alone.
-pub fn refused_alone(entry: WindowWrite, error: &Error) -> Option<RefusedRows> {
+pub fn refused_alone(entry: WindowWrite, error: &Error) -> Option<RefusedRanges> {
     let range = *entry.ranges().next()?;
     let rejection = Rejection {
         row: range.first_row as u64,
         code: error.refusal().to_string(),
         message: error.message().to_string(),
     };
-    Some(RefusedRows {
+    Some(RefusedRanges {
         write: entry.write,
         ranges: vec![RefusedRange {
             range,

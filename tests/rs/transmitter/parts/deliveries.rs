@@ -101,8 +101,8 @@ fn rejection(row: u64) -> Rejection {
 }
 
 /// A write of one delivery, of which the destination refused the second row.
-fn second_row_refused(sequence: u64, rows: usize) -> RefusedRows {
-    RefusedRows {
+fn second_row_refused(sequence: u64, rows: usize) -> RefusedRanges {
+    RefusedRanges {
         write: Arc::new(Write {
             id: 1,
             batches: vec![batch(rows)],

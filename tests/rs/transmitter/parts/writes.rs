@@ -264,7 +264,7 @@ fn refusals_name_rows_of_their_delivery() {
         .writes
         .partly_refused(id, 2, vec![rejection(1), rejection(0)])
         .unwrap();
-    let named = |refused: &RefusedRows| -> Vec<(u64, usize, usize, Vec<u64>)> {
+    let named = |refused: &RefusedRanges| -> Vec<(u64, usize, usize, Vec<u64>)> {
         let named = refused.ranges.iter().map(|refused| {
             let rows = refused.rejections.iter().map(|rejection| rejection.row);
             (
