@@ -179,7 +179,7 @@ impl SpoolState {
     /// What is settled above the cursor on the disk, which may be behind for a while.
     pub fn unsaved_ranges(&self) -> Vec<Range<u64>> {
         let through = self.settled.through().min(self.written);
-        let behind = (through > self.saved).then(|| self.saved..through);
+        let behind = (through > self.saved).then_some(self.saved..through);
         behind.into_iter().chain(self.settled.ranges()).collect()
     }
 

@@ -415,7 +415,7 @@ impl Disk for Simulated {
             state.name(path, Some(Node::File(id)));
             Ok(id)
         })?;
-        Ok(SimulatedFile::new(self, id, path))
+        Ok(SimulatedFile::opened(self, id, path))
     }
 
     fn create_private(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -424,7 +424,7 @@ impl Disk for Simulated {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let id = self.call(Call::Open, path, |state| state.file(path))?;
-        Ok(SimulatedFile::new(self, id, path))
+        Ok(SimulatedFile::opened(self, id, path))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -523,7 +523,7 @@ impl Disk for Simulated {
 struct SimulatedFile(Simulated, usize, PathBuf, AtomicBool);
 
 impl SimulatedFile {
-    fn new(disk: &Simulated, id: usize, path: &Path) -> Box<dyn DiskFile> {
+    fn opened(disk: &Simulated, id: usize, path: &Path) -> Box<dyn DiskFile> {
         Box::new(SimulatedFile(
             disk.clone(),
             id,
