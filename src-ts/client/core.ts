@@ -16,6 +16,7 @@ import { Binding, type Listener, type Outcome } from "../binding.js";
 import { log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
 import { toResult, UnsettledDelivery, unknownResult } from "../delivery.js";
+import { milliseconds } from "../duration.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
 import { measure, Packer } from "../handoff.js";
 import {
@@ -28,7 +29,6 @@ import {
   type HeadersProvider,
   type HeadersRequest,
   type Logger,
-  milliseconds,
   type RetryPredicate,
   type SendOptions,
   type SplitOptions,

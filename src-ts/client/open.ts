@@ -9,8 +9,9 @@
 
 import pRetry from "p-retry";
 import type { RetryAnswer } from "../binding.js";
+import { LONGEST_TIMER_MS, milliseconds } from "../duration.js";
 import { IngestError, ingestError } from "../errors.js";
-import { LONGEST_TIMER_MS, milliseconds, type RetryOptions } from "../options.js";
+import type { RetryOptions } from "../options.js";
 import { askToRetry } from "./retry.js";
 
 // `src-rs/config.rs` owns these; they are repeated because `open` is a single attempt there.

@@ -4,8 +4,8 @@
 // - It holds no batch, and errors of a few only, so a producer that never looks cannot run out of memory by it.
 // - An outcome that a listener has taken, but has not finished with, is unread until it has.
 
+import { LONGEST_TIMER_MS } from "../duration.js";
 import { type IngestError, ingestError } from "../errors.js";
-import { LONGEST_TIMER_MS } from "../options.js";
 import type { DeliveryStatus } from "../result.js";
 
 export interface Unread {
