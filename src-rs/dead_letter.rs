@@ -6,9 +6,9 @@
 //! - A file under its final name (`.arrow`) is whole. One that is being written has another suffix
 //!   (`.arrow.part`) and is locked; what a crash left is made whole by the next client on the directory, and
 //!   what cannot be read is set aside (`.arrow.damaged`), never removed.
-//! - Nothing that a file holds or a command asks ends the thread: what panics is counted as failed, and said.
-//! - What the thread holds is its own copy. A disk may hang for longer than the JavaScript environment lives
-//!   whose memory the rows were lent from.
+//! - No content of a file and no command ends the thread: a panic is counted as failed rows, and logged.
+//! - The thread holds copies. A disk may hang for longer than the JavaScript environment lives, and the rows are in
+//!   the memory of that environment.
 //! - All files together stay within the bounds: the oldest go first, and the log says so.
 //!
 //! It does not decide which rows are refused, does not send anything again, and never writes anything but

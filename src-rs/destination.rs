@@ -10,7 +10,7 @@
 //! - After an error from `write`, `flush` or `close` the session is not called again.
 //!
 //! What a destination does not do: retry, reorder, keep a budget, count rows for users. All of that
-//! is the transmitter's, so that a new destination is one file.
+//! is the transmitter's, so that a new destination is small (`CONTRIBUTING.md` lists its places).
 
 pub mod delta;
 pub mod discard;
@@ -73,7 +73,7 @@ pub struct Capabilities {
     pub tells_what_landed: bool,
     /// Whether a write that is refused for its data, as [`Error::is_of_the_data`] has it, leaves nothing
     /// behind, and neither does any other that the session was given and has not acknowledged. Only
-    /// then are the rows at fault looked for: elsewhere trying parts of it would write rows twice.
+    /// then does the quarantine search for rows: elsewhere trying parts of the write would write rows twice.
     pub refusals_are_atomic: bool,
     /// Whether it puts small batches of a write together itself. Joined before, all of them would be copied
     /// once more, into memory that is kept until it is acknowledged and so is never warm.
@@ -94,8 +94,8 @@ pub struct Opening {
 
 pub struct Opened {
     pub session: Box<dyn Session>,
-    /// What became of writes of earlier sessions, as far as the destination can tell: which of them
-    /// landed, and which rows of those it had refused. They are not sent again. In the order of the
+    /// Acknowledgements of writes of earlier sessions, as far as the destination knows them: the writes that
+    /// landed, and the rows of these that it refused. They are not sent again. In the order of the
     /// writes; `Broken` says nothing here. Rows of a `Partly` or a `Refused` are counted as the write
     /// will be sent next: without those that were acknowledged before.
     pub landed: Vec<Acknowledgement>,

@@ -67,7 +67,7 @@ impl Emulator {
         Emulator::start_observed(config, EmulatorObserver::default()).await
     }
 
-    /// As [`Emulator::start`], and `observer` is told of every [`Event`].
+    /// As [`Emulator::start`], and `observer` gets every [`EmulatorEvent`].
     ///
     /// # Errors
     /// As [`Emulator::start`].

@@ -299,13 +299,13 @@ impl Error {
         self
     }
 
-    /// Without what `with_others` was told of.
+    /// Without the errors that `with_others` added.
     pub fn alone(mut self) -> Self {
         self.0.others.clear();
         self
     }
 
-    /// Takes out what is at fault: itself, and what `with_others` was told of.
+    /// The errors of all rows at fault: this one, and those that `with_others` added.
     pub fn into_faults(mut self) -> Vec<Error> {
         let mut faults = std::mem::take(&mut self.0.others);
         faults.push(self);

@@ -206,7 +206,7 @@ thread_local! {
 /// What `work` says; `BATCH_INVALID` if it panicked.
 pub fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     static HOOK: Once = Once::new();
-    // What is told as an error of the batch is not told on the user's stderr as well, unless asked for.
+    // An error of the batch is not printed to the user's stderr as well, unless the user asks for that.
     HOOK.call_once(|| {
         let loud = panic::take_hook();
         panic::set_hook(Box::new(move |info| {

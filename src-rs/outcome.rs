@@ -1,4 +1,4 @@
-//! Folding acknowledgements and refusals into what became of each delivery. Pure: no clock, no I/O.
+//! Folds acknowledgements and rejections into one outcome for each delivery. Pure: no clock, no I/O.
 //!
 //! Invariants:
 //! - The [`Ledger`] is the one place that knows which deliveries are unsettled.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
 
-/// What became of one delivery.
+/// The outcome of one delivery.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub sequence: u64,
@@ -88,7 +88,7 @@ pub struct RowRange {
     pub rows: usize,
 }
 
-/// What is known of a delivery when it enters the ledger.
+/// The facts of a delivery when it enters the ledger.
 #[derive(Debug, Clone)]
 pub struct AdmittedDelivery {
     pub sequence: u64,
@@ -112,7 +112,7 @@ pub struct Ledger {
 #[derive(Debug)]
 pub struct SettledDelivery {
     pub outcome: Outcome,
-    /// The caller was already told (an aborted delivery that went on); only the budget is freed.
+    /// The caller has an outcome already (an aborted delivery that went on); only the budget is freed.
     pub silent: bool,
     /// What of the budget is free now.
     pub charge: usize,
@@ -221,7 +221,7 @@ impl Ledger {
         })
     }
 
-    /// Settles whatever of a delivery is open. Used where no row of it can be told apart.
+    /// Settles all open rows of a delivery, where its rows have one fate.
     pub fn fail_rest(&mut self, sequence: u64, error: &Error, now: Instant) -> Option<SettledDelivery> {
         let rows = self.entries.get(&sequence)?.open_rows;
         let range = RowRange {
@@ -490,7 +490,7 @@ mod tests {
     }
 
     proptest! {
-        /// whatever becomes of its neighbours, a delivery is told once, and of itself.
+        /// a delivery has one outcome, and of its own rows, whatever the outcome of its neighbours.
         #[test]
         fn each_of_many_is_told_once(steps in prop::collection::vec(step(), 1..80)) {
             let start = Instant::now();

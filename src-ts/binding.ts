@@ -3,7 +3,7 @@
 // Invariants:
 // - Every native error becomes an `IngestError` here, once, and nowhere else.
 // - Everything that crosses is what `specs/boundary.md` says; this file converts and never decides.
-// - An event callback never throws into native code: what goes wrong in it is told to the client.
+// - An event callback never throws into native code: the client gets its error.
 
 import { type ErrorCode, errorFromNative, type IngestError, ingestError, isError } from "./errors.js";
 import { unavailable } from "./unavailable.js";
@@ -77,7 +77,7 @@ export interface Outcome {
   readonly rejections: readonly { readonly row: number; readonly code: string; readonly message: string }[];
 }
 
-/** Whom events are told to. */
+/** Gets the events of a client. */
 export interface Listener {
   settled(outcome: Outcome): void;
   granted(ticket: number): void;
@@ -146,7 +146,7 @@ export class Binding {
   close(operation: number, deadlineMs: number): void {
     ours(() => this.#native.close(operation, deadlineMs));
   }
-  /** Lets go of the event callback, so that the client can be collected. After it nothing is told. */
+  /** Lets go of the event callback, so that the client can be collected. No event follows. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -190,7 +190,7 @@ export class Binding {
   }
 }
 
-/** Whom the events of an emulator are told to. */
+/** Gets the events of an emulator. */
 export interface EmulatorListener {
   /** An operation is done: with a value, or with an error. */
   replied(operation: number, value: unknown, error: IngestError | null): void;
@@ -341,7 +341,7 @@ function walk(
 const NO_DETAILS: readonly unknown[] = [];
 const MORE = 9;
 
-/** What a delivery's end is told with. Deliveries that end for the same reason share it. */
+/** The details of an outcome. Deliveries that end for the same reason share them. */
 interface Ending {
   readonly error?: unknown;
   readonly rejections?: Outcome["rejections"];

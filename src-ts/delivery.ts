@@ -2,7 +2,7 @@
 //
 // Invariants:
 // - A delivery's promise is fulfilled once, with a result, and never rejected: outcomes are values.
-// - Whether somebody looked at the outcome is known here, and only here.
+// - Only this file knows whether somebody looked at the outcome.
 
 import type { Outcome } from "./binding.js";
 import type { IngestError } from "./errors.js";
@@ -103,7 +103,7 @@ export class Delivery {
   }
 }
 
-/** What Rust says, and what this side knows of the handoff. */
+/** The outcome from Rust, with the facts of the handoff that only this side knows. */
 export function toResult(delivery: UnsettledDelivery, outcome: Outcome): TransmissionResult {
   const { packing } = delivery;
   const limited = outcome.buffersCopiedForPinLimit > 0;
@@ -134,7 +134,7 @@ export function toResult(delivery: UnsettledDelivery, outcome: Outcome): Transmi
   );
 }
 
-/** The outcome of a delivery that Rust can say nothing about any more. */
+/** The outcome of a delivery whose outcome Rust can no longer give. */
 export function unknownResult(delivery: UnsettledDelivery, error: IngestError): TransmissionResult {
   return toResult(delivery, {
     sequence: delivery.sequence,

@@ -163,7 +163,7 @@ export class Packer {
     };
   }
 
-  /** By which number Rust knows a schema; it is told when it does not know it yet. */
+  /** The number by which Rust knows a schema. A schema that Rust does not know yet is registered. */
   schemaId(schema: object): number {
     return this.#idOf(this.#registered(schema));
   }

@@ -54,7 +54,7 @@ export interface InflightOptions {
   readonly maxWrites?: number;
 }
 
-/** What a {@link RetryPredicate} is told beside the error. */
+/** What a {@link RetryPredicate} gets beside the error. */
 export interface RetryAttempt {
   /** Tries so far, the first included. */
   readonly attempts: number;
@@ -310,7 +310,7 @@ export interface TlsOptions {
   readonly serverName?: string;
 }
 
-/** What a {@link HeadersProvider} is told. */
+/** What a {@link HeadersProvider} gets. */
 export interface HeadersRequest {
   /**
    * `"connect"`: a connection is about to be made. `"unauthenticated"`: so it is, because the last try failed

@@ -1,4 +1,4 @@
-// Turns of the event loop, for roads that could go on without one.
+// Turns of the event loop, for code that could go on without one.
 //
 // Invariants:
 // - Whoever asks often enough holds up timers, sockets and signals for `SLICE_MS` at most, and what one step takes.

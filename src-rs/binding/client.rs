@@ -158,7 +158,7 @@ impl NativeClient {
         }
     }
 
-    /// After an event *more*, in a later turn of the event loop: the rest of what is to be told.
+    /// After an event *more*, in a later turn of the event loop: JavaScript takes the rest.
     #[napi(catch_unwind)]
     pub fn resume(&self) {
         self.receiver.queue().resume();

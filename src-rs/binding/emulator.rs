@@ -43,7 +43,7 @@ struct EmulatorLifecycle {
 
 #[napi]
 impl NativeEmulator {
-    /// Validates the options; binds nothing. Events are told only if `listening`.
+    /// Validates the options; binds nothing. Events go to JavaScript only if `listening`.
     #[napi(constructor, catch_unwind)]
     pub fn new(
         env: Env,
@@ -143,7 +143,7 @@ impl NativeEmulator {
         });
     }
 
-    /// After an event *more*, in a later turn of the event loop: the rest of what is to be told.
+    /// After an event *more*, in a later turn of the event loop: JavaScript takes the rest.
     #[napi(catch_unwind)]
     pub fn resume(&self) {
         self.receiver.queue().resume();

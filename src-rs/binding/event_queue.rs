@@ -80,7 +80,7 @@ impl EventQueue {
         state.hop();
     }
 
-    /// JavaScript has had a turn of its event loop since it was told that there is more.
+    /// JavaScript has had a turn of its event loop since the event *more*.
     pub fn resume(&self) {
         let mut state = self.lock();
         state.hop_under_way = false;
@@ -194,7 +194,7 @@ impl EventReceiver {
         &self.references
     }
 
-    /// JavaScript waits for `count` more things: the process must not end before they are told.
+    /// JavaScript waits for `count` more things: the process must not end before their events.
     ///
     /// # Safety
     /// `env` is live on the calling thread, its JavaScript thread.
@@ -212,7 +212,7 @@ impl EventReceiver {
         }
     }
 
-    /// `count` things that JavaScript waited for were told, or given up.
+    /// JavaScript no longer waits for `count` things: it has their events, or gave up.
     ///
     /// # Safety
     /// `env` is live on the calling thread, its JavaScript thread.
@@ -234,7 +234,7 @@ impl EventReceiver {
         self.delete_released(env);
     }
 
-    /// The client is done: nothing more will be told. Node may free the function as soon as the last
+    /// The client is done: no event follows. Node may free the function as soon as the last
     /// reference is deleted.
     ///
     /// # Safety

@@ -1,6 +1,6 @@
 //! Headers from JavaScript: a question goes out as an event, `answerHeaders` brings the answer.
 //!
-//! Invariant: what is wrong with an answer is told without a value of it, and without a name that is none:
+//! Invariant: an error about an answer holds no value of the answer, and without a name that is none:
 //! a token in the wrong place is still a token.
 //!
 //! It keeps no time and asks as often as it is asked: `destination::headers` sees to both.

@@ -241,7 +241,7 @@ impl Delta {
             .target
             .project(&stored.collect::<Vec<_>>())
             .map_err(|error| {
-                Error::new(Code::Internal, "the table's columns cannot be told").caused_by(&error)
+                Error::new(Code::Internal, "the table's columns cannot be read").caused_by(&error)
             })?;
         let spec = Arc::new(FileSpec {
             local: self.location.local.clone(),

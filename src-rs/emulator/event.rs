@@ -27,7 +27,7 @@ pub enum EmulatorEvent {
         status: u16,
         reason: String,
     },
-    /// A path or a method that nothing answers to: another road of the service, or a wrong URL.
+    /// A path or a method that nothing answers to: another interface of the service, or a wrong URL.
     RequestRefused {
         path: String,
         reason: String,
@@ -175,7 +175,7 @@ impl fmt::Display for EmulatorEvent {
     }
 }
 
-/// Who is told. Called on the emulator's own threads: it must not block.
+/// Gets every event, on the emulator's own threads: it must not block.
 #[derive(Clone, Default)]
 pub struct EmulatorObserver(Option<Arc<EventCallback>>);
 

@@ -123,7 +123,7 @@ pub struct StreamHandler {
     acknowledged_offset: i64,
     /// No acknowledgement before then.
     stalled: Option<Instant>,
-    /// The client was told to be gone by then.
+    /// The emulator asked the client to be gone by then.
     closing: Option<Instant>,
     /// How much the connection must have written for the last answer to be out.
     mark: u64,
@@ -169,7 +169,7 @@ impl StreamHandler {
                 frame = inbound.message() => match frame {
                     Ok(Some(frame)) => self.take(frame).await?,
                     Ok(None) => return self.drain().await,
-                    // Its limit is told to the client; of a client that is gone there is only the news.
+                    // The client gets its limit. Of a client that is gone there is only the event.
                     Err(status) if status.code() == tonic::Code::OutOfRange => {
                         self.drain().await?;
                         return Err(End::Status(status));

@@ -16,7 +16,7 @@ use super::contained;
 use super::fault::BatchFault;
 use crate::error::Error;
 
-/// `error` with column and row, as far as they can be told. `decode` decodes some columns by a schema.
+/// `error` with column and row, as far as they can be found. `decode` decodes some columns by a schema.
 pub(super) fn blame(
     error: Error,
     schema: &SchemaRef,

@@ -6,7 +6,7 @@
 //! - What is interpreted, and what is returned, is a copy, checked in full after it was made: nothing
 //!   refers to pinned memory any more.
 //! - All or nothing. Where one of the batches is wrong, nothing is said about it: imported by itself,
-//!   it is told which row of which column, and its neighbours come to no harm.
+//!   its error names row and column, and its neighbours pass.
 //!
 //! It knows flat columns only: those whose buffers can be put one behind the other.
 

@@ -4,7 +4,7 @@
 // - What is unsettled is in one place here (`#ledger`), from admission to the outcome; all else is Rust's.
 // - Sequence numbers are given at admission, in its order.
 // - Nothing that waits holds memory which the budget does not know of: a queued call is packed when it is let in.
-// - Of an outcome that is not good, somebody is told: the reader of the result, or whoever closes.
+// - Somebody hears of each outcome that is not good: the reader of the result, or the caller of `close`.
 // - Outcomes come in a turn of the event loop. Who hands over more than a budget without one, or for longer than a
 //   slice of turn.ts, is given one: the batches of settled deliveries would pile up here, where no budget
 //   counts them, and timers and signals would not be heard.
@@ -74,7 +74,7 @@ export class Core implements Listener {
   readonly #waiting = new Map<number, Waiter>();
   readonly #operations = new Map<number, (error: IngestError | null) => void>();
   #isBusy = false;
-  /** Rust is about to be told that somebody waits. */
+  /** A call that tells Rust of somebody who waits is about to run. */
   #hurrying = false;
   #lastSequence = 0;
   #lastOperation = 0;

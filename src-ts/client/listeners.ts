@@ -1,8 +1,8 @@
-// Telling the user's listeners what became of a delivery.
+// Calls the user's listeners with the outcome of a delivery.
 //
 // Invariants:
 // - What a listener does stays with it. It is called when the books are in order, so it may send, close or
-//   throw; what it throws or rejects with is told once, and was not heard.
+//   throw; its error is logged once, and its delivery counts as unheard.
 // - It is called in the async context of `connect`: what the caller's `AsyncLocalStorage` held there, it holds here.
 // - A listener that closes the client waits for the close, so the close does not wait for it.
 

@@ -70,7 +70,7 @@ class Reader {
   #queue: (UnsettledDelivery | undefined)[] = [];
   #head = 0;
   #stopped = false;
-  /** The source has ended or thrown: it is not to be told to. */
+  /** The source has ended or thrown: `return` is not called on it. */
   #over = false;
   #waiting: readonly UnsettledDelivery[] | undefined;
   #settledAhead = 0;

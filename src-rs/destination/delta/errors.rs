@@ -2,14 +2,19 @@
 //!
 //! Invariants:
 //! - One classifier for every request: a data file, the log, a checkpoint and a listing that are
-//!   answered the same way are told the same way.
-//! - What the world outside said (a disk, a network, a server) goes before what a library made of it: a
+//!   answered the same way have the same code.
+//! - The word of a disk, a network or a server goes before the word of the library around it: a
 //!   connection that breaks off is never damage.
-//! - Nothing that a storage option or a credential in the environment holds is in a message:
-//!   servers quote keys and signed strings back in their answers.
+//! - No message holds a value of a storage option or of a credential in the environment: servers quote keys and
+//!   signed strings back in their answers.
+//!
+//! `answer` reads what a store's server says, `hidden` knows what is a secret.
 //!
 //! It does not decide whether a write landed, `commit` reads the log for that; nor whether a log is damaged, which
 //! `log` does.
+
+mod answer;
+mod hidden;
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -18,41 +23,30 @@ use std::io;
 
 use object_store::client::HttpError;
 
+use self::answer::{answered, is_busy};
+use self::hidden::Hidden;
 use super::retry_after::{Pause, RetryAfter};
 use crate::error::{Code, Error};
 
-/// What must never be shown, taken from options and environment; and when the store wants to be asked again,
-/// which goes with its errors.
+/// Gives foreign errors our codes. Hides what options and environment hold, and says when the store wants the next
+/// request.
 #[derive(Clone, Default)]
 pub struct Classifier {
-    hidden: Vec<String>,
+    hidden: Hidden,
     retry_after: RetryAfter,
 }
 
 impl Classifier {
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
-        let mut hidden: Vec<String> = pairs
-            .into_iter()
-            .filter(|(key, value)| value.len() >= 4 && !harmless(key))
-            .map(|(_, value)| value.clone())
-            .collect();
-        // Longest first: a secret that contains another must not leave its tail behind.
-        hidden.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Classifier {
-            hidden,
+            hidden: Hidden::new(pairs),
             ..Classifier::default()
         }
     }
 
-    /// What the store asks of the pace of its requests.
+    /// When the store wants the next request.
     pub fn retry_after(&self) -> &RetryAfter {
         &self.retry_after
-    }
-
-    fn scrub(&self, text: String) -> String {
-        self.hidden
-            .iter()
-            .fold(text, |text, secret| text.replace(secret.as_str(), "[secret]"))
     }
 
     /// An error of ours that carries the scrubbed chain of a foreign one.
@@ -61,14 +55,14 @@ impl Classifier {
         let cause = chain(cause)
             .find(|error| error.is::<object_store::Error>())
             .unwrap_or(cause);
-        self.paced(Error::new(code, self.scrub(cause.to_string())), cause)
+        self.paced(Error::new(code, self.hidden.scrub(cause.to_string())), cause)
     }
 
     /// With its causes, and the hint when to come back.
     fn paced(&self, error: Error, cause: &(dyn StdError + 'static)) -> Error {
         let causes: Vec<String> = chain(cause)
             .skip(1)
-            .map(|error| self.scrub(error.to_string()))
+            .map(|error| self.hidden.scrub(error.to_string()))
             .collect();
         let error = error.with_causes(distinct(causes));
         let pause = chain(cause)
@@ -93,7 +87,10 @@ impl Classifier {
     /// `what` names the file or directory: an `io::Error` alone never does.
     pub fn io(&self, what: impl fmt::Display, error: &io::Error) -> Error {
         let code = told(error).unwrap_or_else(|| of_io(error));
-        self.paced(Error::new(code, self.scrub(format!("{what}: {error}"))), error)
+        self.paced(
+            Error::new(code, self.hidden.scrub(format!("{what}: {error}"))),
+            error,
+        )
     }
 }
 
@@ -109,29 +106,7 @@ fn distinct(mut causes: Vec<String>) -> Vec<String> {
     causes
 }
 
-/// Names of options whose values help in a message and are no secret.
-fn harmless(key: &str) -> bool {
-    const WORDS: [&str; 14] = [
-        "region",
-        "endpoint",
-        "bucket",
-        "allow",
-        "timeout",
-        "retr",
-        "conditional",
-        "container",
-        "account_name",
-        "style",
-        "proxy_excludes",
-        "checksum",
-        "limit",
-        "interval",
-    ];
-    let key = key.to_ascii_lowercase();
-    WORDS.iter().any(|word| key.contains(word))
-}
-
-/// Options and environment of the clouds, as one map: the source of [`Classifier`].
+/// Options and environment of the clouds, as one map: whose values no message shows.
 pub fn credentials(storage: &BTreeMap<String, String>) -> Classifier {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
@@ -285,117 +260,6 @@ fn of_store(error: &object_store::Error) -> Code {
     }
 }
 
-/// A server's refusal as object_store writes it down; it keeps the type to itself, so text it is.
-struct Answer<'a> {
-    status: u16,
-    /// The word of S3, Azure or Google for it, where the answer has a body.
-    word: Option<&'a str>,
-    listing: bool,
-}
-
-impl<'a> Answer<'a> {
-    fn of(text: &'a str) -> Option<Answer<'a>> {
-        let (before, after) = text
-            .split_once("non-2xx status code: ")
-            .or_else(|| text.split_once("Server returned error response: "))?;
-        let word = between(after, "<Code>", "</Code>").or_else(|| {
-            // Google and Azure's data lake answer in JSON.
-            let json = after.split_once("\"code\":")?.1;
-            between(json.trim_start(), "\"", "\"")
-        });
-        Some(Answer {
-            // S3 may say 200 and put the failure into the body.
-            status: after
-                .get(..3)
-                .and_then(|status| status.parse().ok())
-                .unwrap_or(200),
-            word,
-            listing: before.contains("list request"),
-        })
-    }
-
-    fn code(&self) -> Code {
-        self.word.and_then(of_word).unwrap_or_else(|| self.of_status())
-    }
-
-    fn of_status(&self) -> Code {
-        match (self.status, self.word) {
-            (401, _) => Code::Unauthenticated,
-            (403, _) => Code::PermissionDenied,
-            // A store answers a listing of nothing with an empty one; 404 without a word is somebody else's.
-            (404, None) if self.listing => Code::Unavailable,
-            (404, _) => Code::NotFound,
-            (405 | 501, _) => Code::Unsupported,
-            (412, _) => Code::Conflict,
-            (429 | 503 | 507 | 509, _) => Code::ResourceExhausted,
-            // An object store says in a word what it does not understand; a proxy in between does not.
-            (400, Some(_)) => Code::ConfigInvalid,
-            _ => Code::Unavailable,
-        }
-    }
-}
-
-/// What object stores say with more than one status, or with a status that says something else.
-fn of_word(word: &str) -> Option<Code> {
-    Some(match word {
-        // S3 answers 403 or 400 to wrong and expired keys as well as to missing rights.
-        "InvalidAccessKeyId"
-        | "SignatureDoesNotMatch"
-        | "ExpiredToken"
-        | "InvalidToken"
-        | "TokenRefreshRequired"
-        | "RequestTimeTooSkewed"
-        | "RequestExpired"
-        | "AuthenticationFailed"
-        | "InvalidAuthenticationInfo"
-        | "NoAuthenticationInformation" => Code::Unauthenticated,
-        "SlowDown"
-        | "ServerBusy"
-        | "TooManyRequests"
-        | "RequestLimitExceeded"
-        | "Throttling"
-        | "ThrottlingException"
-        | "QuotaExceeded"
-        | "XMinioStorageFull" => Code::ResourceExhausted,
-        "RequestTimeout"
-        | "OperationTimedOut"
-        | "InternalError"
-        | "IncompleteBody"
-        | "BadDigest"
-        | "Md5Mismatch"
-        | "XAmzContentSHA256Mismatch"
-        | "NoSuchUpload"
-        | "OperationAborted"
-        | "ConditionalRequestConflict" => Code::Unavailable,
-        "NoSuchBucket" | "ContainerNotFound" | "FilesystemNotFound" => Code::NotFound,
-        "AuthorizationHeaderMalformed"
-        | "InvalidBucketName"
-        | "PermanentRedirect"
-        | "TemporaryRedirect"
-        | "IllegalLocationConstraintException" => Code::ConfigInvalid,
-        _ => return None,
-    })
-}
-
-fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
-    Some(text.split_once(from)?.1.split_once(to)?.0)
-}
-
-fn answered(error: &(dyn StdError + 'static)) -> Option<Code> {
-    let text = error.to_string();
-    // Without keys the machine's own metadata is asked for some, and most machines have none.
-    if ["169.254.169.254", "169.254.170.2", "metadata.google.internal"]
-        .iter()
-        .any(|host| text.contains(&format!("http://{host}")))
-    {
-        return Some(Code::Unauthenticated);
-    }
-    if text.contains("redirect without LOCATION") {
-        return Some(Code::ConfigInvalid);
-    }
-    Answer::of(&text).map(|answer| answer.code())
-}
-
 /// Whether the store says that somebody holds the name. A conflict of the moment (two requests that met, a
 /// container that is being deleted) is no proof of that, as object_store has it.
 pub fn is_taken(error: &object_store::Error) -> bool {
@@ -405,12 +269,6 @@ pub fn is_taken(error: &object_store::Error) -> bool {
         Store::Precondition { .. } => true,
         _ => false,
     }
-}
-
-fn is_busy(text: &str) -> bool {
-    Answer::of(text).is_some_and(|answer| {
-        answer.status == 409 && answer.word.is_some_and(|word| !word.ends_with("AlreadyExists"))
-    })
 }
 
 #[cfg(test)]
@@ -663,7 +521,7 @@ mod tests {
         assert!(!is_taken(&generic("connection reset")));
     }
 
-    /// What a long pause was asked for is told as such, with the time.
+    /// A long pause that the store asks for is `RESOURCE_EXHAUSTED`, with the time.
     #[test]
     fn a_pause_that_was_asked_for_is_a_hint() {
         let pause = Pause(std::time::Duration::from_secs(7));

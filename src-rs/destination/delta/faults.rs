@@ -1,10 +1,10 @@
-//! Every row of a write that is at fault, once one of them is.
+//! All rows of a write that the table cannot hold, once one such row is found.
 //!
 //! A session breaks on a write with a bad row, and the others of that session are written again. Named one at a
 //! time, a thousand bad deliveries of one write would cost a thousand sessions.
 //!
 //! Invariants:
-//! - What is named is at fault by itself, whatever its neighbours are.
+//! - A named row is at fault by itself, whatever its neighbours are.
 //! - A row at fault costs another look at a piece of the batch, not at all of it.
 //! - At most [`MOST`] are named; the others are found when the rest is written again.
 

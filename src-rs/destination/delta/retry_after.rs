@@ -3,7 +3,7 @@
 //! Invariants:
 //! - What one answer asks for holds for every request to that store: its limits are those of an account,
 //!   not of a request.
-//! - A short pause is waited out here; a longer one is told, and the transmitter waits.
+//! - A short pause is waited out here. A longer pause is an error with the time, and the transmitter waits.
 //!
 //! object_store keeps statuses and bodies of answers and drops their headers, so they are read below it.
 

@@ -5,7 +5,7 @@
 //! - The server's own word on when to come back is kept, however it said it.
 //! - No secret that this client sent is in a message: servers quote headers back.
 //!
-//! - What the server said and what its connection came to are told apart: nobody has "answered" where nobody
+//! - An answer of the server and the end of its connection are two kinds of error: no message says "answered" where nobody
 //!   was there.
 //!
 //! It does not know whether rows may have landed; whoever sent them does.

@@ -1,7 +1,7 @@
 //! One `DoPut`: messages go out, answers come in, and the server has the last word.
 //!
 //! Invariants:
-//! - A stream ends well only if it was told to: dropped before, it is reset, so that no server takes
+//! - A stream ends well only through `end`. A stream that is dropped before is reset, so that no server takes
 //!   half of it for all of it.
 //! - Answers are read on a task of their own, so a server that answers while it reads never stalls.
 //! - The verdict reaches the session's acknowledgements before whoever waits for the stream.
@@ -47,7 +47,7 @@ pub trait Listener: Send + Sync + 'static {
     /// # Errors
     /// What makes the stream useless.
     fn answered(&self, metadata: &[u8]) -> Result<bool>;
-    /// The stream is over, for better or for worse. Returns what those who wait for it are told.
+    /// The stream is over, for better or for worse. Returns the result for those who wait.
     ///
     /// # Errors
     /// The one given, or what was expected of the stream and did not come.

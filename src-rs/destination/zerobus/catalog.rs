@@ -3,7 +3,7 @@
 //! Invariants:
 //! - What is not told for good (no permission, no such table, a type without a like) is no error: the
 //!   stream can be opened by the batches' own schema, and the service has the last word.
-//! - What may be told later is an error, or a stream would be opened by a guess for the sake of a hiccup.
+//! - A schema that the catalog may give later is an error: otherwise a short outage would open a stream by a guess.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result, RetryClass};
 pub type SchemaAnswer = std::result::Result<SchemaRef, String>;
 
 /// # Errors
-/// `UNAVAILABLE` and the like: it may be told later.
+/// `UNAVAILABLE` and the like: the catalog may give the schema later.
 pub async fn ask(http: &Http, credentials: &Credentials, table: &Table) -> Result<SchemaAnswer> {
     let mut why = Vec::new();
     // The workspace's own interfaces want a token of their own. Where there is no such, the one for

@@ -24,7 +24,7 @@ const STUCK: &str = "Server ack timeout";
 /// The service's number for: come back later, and not soon.
 const PAUSE: &str = "6006";
 
-/// What an error is told with, beside itself.
+/// The context of an error: what its message needs beside the error itself.
 pub struct Context<'c> {
     pub secrets: &'c Secrets,
     pub schema: &'c Schema,

@@ -1,7 +1,7 @@
 //! Two schemas side by side: what comes from where, and what is wrong.
 //!
 //! Invariants:
-//! - Everything that is wrong is told at once, each with its column as a dotted path.
+//! - One error names every column that is wrong, each as a dotted path.
 //! - No row is looked at.
 
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema};

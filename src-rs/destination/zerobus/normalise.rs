@@ -103,7 +103,7 @@ impl StreamConversion {
                 refused: Vec::new(),
             });
         }
-        // Columns come one after the other; of a row that fails in several the first is told.
+        // Columns come one after the other; the error of a row that fails in several columns names the first.
         mismatches.sort_by_key(|mismatch| mismatch.row);
         mismatches.dedup_by_key(|mismatch| mismatch.row);
         let rest = without(batch, mismatches.iter().map(|mismatch| mismatch.row))?;
@@ -173,7 +173,7 @@ fn invalid(error: ArrowError) -> Error {
     .during("write")
 }
 
-/// A conversion that named no row and still gave nothing would be a bug here, and is told as one.
+/// A conversion that named no row and still gave nothing would be a bug here, and is `INTERNAL`.
 fn complete(columns: Vec<Option<ArrayRef>>) -> Result<Vec<ArrayRef>> {
     let complete: Option<Vec<ArrayRef>> = columns.into_iter().collect();
     complete.ok_or_else(|| Error::new(Code::Internal, "rows without a fault do not fit").during("write"))

@@ -1,8 +1,8 @@
 //! One stream of the official crate, its own recovery off.
 //!
 //! Invariants:
-//! - Acknowledgements are told as they come, by a watcher that sleeps between them; nobody polls.
-//! - When a stream is over, what of it was durable is told to the row, and then why it is over.
+//! - A watcher passes acknowledgements on as they come, and sleeps between them. There is no poll.
+//! - When a stream is over, the session reports how many rows of it are durable, and then why it is over.
 //! - A write that is refused without a quarantine takes nobody with it: all that went before is
 //!   acknowledged first, so that nothing of it is sent again.
 //!

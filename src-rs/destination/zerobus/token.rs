@@ -1,6 +1,6 @@
 //! Tokens from a workspace, for a client's id and secret.
 //!
-//! The official crate has such a cache. It is not used, because it can be told neither of a certificate
+//! The official crate has such a cache. It is not used, because it takes neither a certificate
 //! authority nor to leave proxies alone on the way to this machine.
 //!
 //! Invariants:
