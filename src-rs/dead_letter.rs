@@ -53,7 +53,7 @@ pub type Warn = Box<dyn Fn(&str, Value) + Send>;
 pub struct DeadLetters(Sender<Command>);
 
 /// Refused rows of one delivery.
-pub struct RefusedRows {
+pub struct DeadLetterRows {
     pub schema: SchemaRef,
     /// As many rows as there are rejections, in their order.
     pub batches: Vec<RecordBatch>,
@@ -62,9 +62,9 @@ pub struct RefusedRows {
     pub rejections: Vec<Rejection>,
 }
 
-impl RefusedRows {
+impl DeadLetterRows {
     /// The same rows in memory of their own.
-    fn owned(mut self) -> Result<RefusedRows, file::FileError> {
+    fn owned(mut self) -> Result<DeadLetterRows, file::FileError> {
         for batch in &mut self.batches {
             let columns: Result<Vec<ArrayRef>, _> = batch.columns().iter().map(owned).collect();
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -100,7 +100,7 @@ fn deep(data: &ArrayData) -> Result<ArrayData, arrow::error::ArrowError> {
 }
 
 enum Command {
-    Keep(RefusedRows),
+    Keep(DeadLetterRows),
     /// Rows that cannot be kept, and why.
     Lose(usize, file::FileError),
     Sync(Done),
@@ -146,7 +146,7 @@ impl DeadLetters {
         DeadLetters(commands)
     }
 
-    pub fn keep(&self, refused: RefusedRows) {
+    pub fn keep(&self, refused: DeadLetterRows) {
         let rows = refused.rejections.len();
         let command = match refused.owned() {
             Ok(refused) => Command::Keep(refused),
@@ -287,7 +287,7 @@ impl DeadLetterWriter {
         }
     }
 
-    fn keep_guarded(&mut self, refused: &RefusedRows) {
+    fn keep_guarded(&mut self, refused: &DeadLetterRows) {
         let counted = self.unsynced + self.failed;
         if self.guarded("writing refused rows", |writer| writer.keep(refused)) {
             return;
@@ -300,7 +300,7 @@ impl DeadLetterWriter {
         self.failed += refused.rejections.len().saturating_sub(of_file);
     }
 
-    fn keep(&mut self, refused: &RefusedRows) {
+    fn keep(&mut self, refused: &DeadLetterRows) {
         for part in refused.parts() {
             let rows = part.rejections.len();
             let result = self.append(&part).or_else(|_| {

@@ -28,7 +28,7 @@ use arrow::ipc::{Block, FooterBuilder};
 use flatbuffers::FlatBufferBuilder;
 use uuid::Uuid;
 
-use super::RefusedRows;
+use super::DeadLetterRows;
 use crate::outcome::Rejection;
 
 /// How names begin, and end once the file is whole.
@@ -97,7 +97,7 @@ fn dictionaries(schema: &Schema) -> u64 {
     fields.iter().filter(is_one).count() as u64
 }
 
-impl RefusedRows {
+impl DeadLetterRows {
     /// One batch where that can be made, else as they are: some types cannot be put together.
     pub fn parts(&self) -> Vec<RefusedBatch<'_>> {
         let batches = match concat_batches(&self.schema, &self.batches) {

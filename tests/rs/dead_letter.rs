@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, Record
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
 use arrow_ingest::config::{Config, DeadLetterOptions};
 use arrow_ingest::counters::Counters;
-use arrow_ingest::dead_letter::{DeadLetters, RefusedRows, list, read};
+use arrow_ingest::dead_letter::{DeadLetters, DeadLetterRows, list, read};
 use arrow_ingest::outcome::{Rejection, Status};
 use serde_json::{Value, json};
 use support::rig::Rig;
@@ -49,7 +49,7 @@ impl Bench {
     }
 
     fn keep(&self, sequence: u64, batch: &RecordBatch) {
-        self.letters.keep(RefusedRows {
+        self.letters.keep(DeadLetterRows {
             schema: batch.schema(),
             batches: vec![batch.clone()],
             sequence,
@@ -308,7 +308,7 @@ fn what_a_crash_left_is_made_whole() {
 fn what_cannot_be_written_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::new(options(folder.path(), json!({})));
-    let unwritable = |sequence| RefusedRows {
+    let unwritable = |sequence| DeadLetterRows {
         schema: schema("n"),
         batches: vec![
             RecordBatch::try_from_iter([("w", Arc::new(StringArray::from(vec!["a"])) as ArrayRef)]).unwrap(),
@@ -349,7 +349,7 @@ fn dictionaries_that_are_too_many_for_one_are_kept_once_each() {
         RecordBatch::try_from_iter([("d", Arc::new(column) as ArrayRef)]).unwrap()
     };
     let batches = vec![full("a"), full("b"), full("c")];
-    bench.letters.keep(RefusedRows {
+    bench.letters.keep(DeadLetterRows {
         schema: batches[0].schema(),
         batches,
         sequence: 1,
@@ -593,7 +593,7 @@ fn a_fault_while_rows_are_kept_costs_those_rows_alone() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::new(options(folder.path(), json!({})));
     bench.keep(1, &batch(&schema("n"), 0..3));
-    bench.letters.keep(RefusedRows {
+    bench.letters.keep(DeadLetterRows {
         schema: schema("n"),
         batches: vec![batch(&schema("n"), 0..3)],
         sequence: 2,
