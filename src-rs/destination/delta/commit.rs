@@ -237,7 +237,7 @@ pub struct Append<'a> {
 }
 
 /// A commit that is settled.
-pub enum Done {
+pub enum CommitOutcome {
     /// The files are this version's.
     Landed(u64),
     /// A commit of an earlier session held some of these writes and has landed; no version names these files.
@@ -271,7 +271,7 @@ pub async fn commit(
     location: &Location,
     view: &mut View,
     append: Append<'_>,
-) -> std::result::Result<Done, Failed> {
+) -> std::result::Result<CommitOutcome, Failed> {
     let txn = Txn::new_with_last_update(append.app, append.last.cast_signed(), now());
     let operation = DeltaOperation::Write {
         mode: SaveMode::Append,
@@ -294,7 +294,7 @@ pub async fn commit(
     let mut unanswered = false;
     for _ in 0..ROUNDS {
         if let Some(landed) = view.last.filter(|last| last.id >= append.first) {
-            return Ok(Done::Earlier(landed));
+            return Ok(CommitOutcome::Earlier(landed));
         }
         let Some(table) = view.table.clone() else {
             return Err(Failed::sure(Error::new(Code::NotFound, "the table is gone")));
@@ -308,12 +308,12 @@ pub async fn commit(
                 version: Some(version),
             });
             view.settle_doubt();
-            return Ok(Done::Landed(version));
+            return Ok(CommitOutcome::Landed(version));
         }
         // Whoever holds it, perhaps this very commit: it is the first version that is read.
         let ours = view.look(location, append.app, Some(&entry)).await;
         if let Some(version) = ours.map_err(Failed::in_doubt)? {
-            return Ok(Done::Landed(version));
+            return Ok(CommitOutcome::Landed(version));
         }
         if view.table.as_ref().is_some_and(|table| table.version() < version) {
             tokio::time::sleep(UNDECIDED).await;
