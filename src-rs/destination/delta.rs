@@ -51,7 +51,7 @@ use tokio::task::{JoinError, JoinHandle};
 use uuid::Uuid;
 
 use self::checkpoint::Checkpoints;
-use self::commit::{Append, Done, View};
+use self::commit::{Append, CommitOutcome, View};
 use self::conform::TableConversion;
 use self::encoder::{EncoderInput, Encoders};
 use self::file::{FileSpec, Finished, UPLOADS};
@@ -417,8 +417,8 @@ impl Session for DeltaSession {
             // Before the commit: if this call is cancelled in the midst of it, nobody knows.
             files.iter_mut().for_each(|file| file.staged.keep());
             match self.commit(adds, &pending).await {
-                Ok(Done::Landed(version)) => Some(version),
-                Ok(Done::Earlier(landed)) => {
+                Ok(CommitOutcome::Landed(version)) => Some(version),
+                Ok(CommitOutcome::Earlier(landed)) => {
                     files.into_iter().for_each(|file| file.staged.discard());
                     return self.acknowledge_earlier(landed, &pending);
                 }
@@ -460,7 +460,7 @@ impl DeltaSession {
         &mut self,
         adds: Vec<deltalake_core::kernel::Add>,
         pending: &UncommittedRows,
-    ) -> std::result::Result<Done, commit::Failed> {
+    ) -> std::result::Result<CommitOutcome, commit::Failed> {
         let mut view = self.view.lock().await;
         let before = view.table.as_ref().map(TableVersion::version);
         let append = Append {
@@ -472,7 +472,7 @@ impl DeltaSession {
             last: pending.last,
         };
         let done = commit::commit(&self.location, &mut view, append).await?;
-        if let (Some(before), Some(table), Done::Landed(_)) = (before, &view.table, &done) {
+        if let (Some(before), Some(table), CommitOutcome::Landed(_)) = (before, &view.table, &done) {
             let begun = self.checkpoints.committed(before, table);
             self.checkpoint = begun.or(self.checkpoint.take());
         }
