@@ -43,7 +43,7 @@ pub struct FlightSession {
     /// First, so that nobody hears the connection go and takes it for a failure.
     pub(super) lanes: Vec<Lane>,
     pub(super) connection: Connection,
-    pub(super) shape: Arc<Shape>,
+    pub(super) shape: Arc<SessionLayout>,
     pub(super) shared: Arc<ReaderContext>,
     pub(super) since: Option<(Instant, usize)>,
     pub(super) commit_interval: Duration,
@@ -51,7 +51,7 @@ pub struct FlightSession {
 }
 
 /// What goes onto the wire, and how.
-pub(super) struct Shape {
+pub(super) struct SessionLayout {
     pub what: Put,
     pub schema: SchemaRef,
     /// The schema with values for dictionaries, if that is how they are sent.
@@ -288,7 +288,7 @@ impl Lane {
     async fn stream(
         &mut self,
         connection: &Connection,
-        shape: &Shape,
+        shape: &SessionLayout,
         shared: &Arc<ReaderContext>,
     ) -> Result<&mut PutStream> {
         if self.stream.is_none() {
@@ -303,7 +303,7 @@ impl Lane {
     async fn open(
         &mut self,
         connection: &Connection,
-        shape: &Shape,
+        shape: &SessionLayout,
         shared: &Arc<ReaderContext>,
     ) -> Result<(PutStream, oneshot::Receiver<ServerProgress>)> {
         let descriptor = match &shape.what {
@@ -347,7 +347,7 @@ impl Lane {
     pub async fn greet(
         &mut self,
         connection: &Connection,
-        shape: &Shape,
+        shape: &SessionLayout,
         shared: &Arc<ReaderContext>,
     ) -> Result<()> {
         let (mut stream, hello) = self.open(connection, shape, shared).await?;
@@ -521,7 +521,7 @@ fn fits(batch: &RecordBatch, schema: &SchemaRef) -> Result<()> {
 /// The messages of one part, made where they are in nobody's way.
 async fn encode(
     encoder: &Arc<Mutex<Encoder>>,
-    shape: &Arc<Shape>,
+    shape: &Arc<SessionLayout>,
     write: &Arc<Write>,
     part: &MessagePart,
     lane: usize,
@@ -563,7 +563,7 @@ async fn encode(
 
 fn messages(
     encoder: &Mutex<Encoder>,
-    shape: &Shape,
+    shape: &SessionLayout,
     batch: &RecordBatch,
     metadata: &[u8],
 ) -> Result<Vec<Message>> {
