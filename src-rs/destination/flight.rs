@@ -129,7 +129,7 @@ impl Flight {
         }
         let connection = self.connector.connect().await?;
         let cumulative = flight.acknowledgement == FlightAcknowledgement::Cumulative;
-        let shape = Arc::new(SessionLayout {
+        let shape = Arc::new(SessionSettings {
             what: match &self.target.what {
                 What::Put(descriptor) => Put::Stream(on_the_wire(descriptor)),
                 What::Ingest(ingest) => Put::Ingest {

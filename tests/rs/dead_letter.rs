@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, Record
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type, UInt64Type};
 use arrow_ingest::config::{Config, DeadLetterOptions};
 use arrow_ingest::counters::Counters;
-use arrow_ingest::dead_letter::{DeadLetters, DeadLetterRows, list, read};
+use arrow_ingest::dead_letter::{DeadLetterRows, DeadLetters, list, read};
 use arrow_ingest::outcome::{Rejection, Status};
 use serde_json::{Value, json};
 use support::rig::Rig;

@@ -53,4 +53,21 @@ describe("R-35 the glossary", () => {
   test("has the words of docs/concepts.md, in their order", () => {
     expect(table("docs/concepts.md", "| word | meaning |").map(([word]) => word)).toEqual(words);
   });
+
+  test("one name, one thing: no two types of Rust that other files see have one name", () => {
+    const folder = path.join(root, "src-rs");
+    const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) =>
+      name.endsWith(".rs"),
+    );
+    const places = new Map<string, string[]>();
+    for (const name of names) {
+      const text = readFileSync(path.join(folder, name), "utf8");
+      for (const [, type] of text.matchAll(
+        /^ *pub(?:\([a-z: ]+\))? (?:struct|enum|trait|type|union) (\w+)/gm,
+      ))
+        places.set(type!, [...(places.get(type!) ?? []), name]);
+    }
+    expect(places.size).toBeGreaterThan(100);
+    expect([...places].filter(([, files]) => files.length > 1)).toEqual([]);
+  });
 });

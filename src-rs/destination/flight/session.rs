@@ -43,7 +43,7 @@ pub struct FlightSession {
     /// First, so that nobody hears the connection go and takes it for a failure.
     pub(super) lanes: Vec<Lane>,
     pub(super) connection: Connection,
-    pub(super) shape: Arc<SessionLayout>,
+    pub(super) shape: Arc<SessionSettings>,
     pub(super) shared: Arc<ReaderContext>,
     pub(super) since: Option<(Instant, usize)>,
     pub(super) commit_interval: Duration,
@@ -51,7 +51,7 @@ pub struct FlightSession {
 }
 
 /// What goes onto the wire, and how.
-pub(super) struct SessionLayout {
+pub(super) struct SessionSettings {
     pub what: Put,
     pub schema: SchemaRef,
     /// The schema with values for dictionaries, if that is how they are sent.
@@ -288,7 +288,7 @@ impl Lane {
     async fn stream(
         &mut self,
         connection: &Connection,
-        shape: &SessionLayout,
+        shape: &SessionSettings,
         shared: &Arc<ReaderContext>,
     ) -> Result<&mut PutStream> {
         if self.stream.is_none() {
@@ -303,7 +303,7 @@ impl Lane {
     async fn open(
         &mut self,
         connection: &Connection,
-        shape: &SessionLayout,
+        shape: &SessionSettings,
         shared: &Arc<ReaderContext>,
     ) -> Result<(PutStream, oneshot::Receiver<ServerProgress>)> {
         let descriptor = match &shape.what {
@@ -347,7 +347,7 @@ impl Lane {
     pub async fn greet(
         &mut self,
         connection: &Connection,
-        shape: &SessionLayout,
+        shape: &SessionSettings,
         shared: &Arc<ReaderContext>,
     ) -> Result<()> {
         let (mut stream, hello) = self.open(connection, shape, shared).await?;
@@ -521,7 +521,7 @@ fn fits(batch: &RecordBatch, schema: &SchemaRef) -> Result<()> {
 /// The messages of one part, made where they are in nobody's way.
 async fn encode(
     encoder: &Arc<Mutex<Encoder>>,
-    shape: &Arc<SessionLayout>,
+    shape: &Arc<SessionSettings>,
     write: &Arc<Write>,
     part: &MessagePart,
     lane: usize,
@@ -563,7 +563,7 @@ async fn encode(
 
 fn messages(
     encoder: &Mutex<Encoder>,
-    shape: &SessionLayout,
+    shape: &SessionSettings,
     batch: &RecordBatch,
     metadata: &[u8],
 ) -> Result<Vec<Message>> {

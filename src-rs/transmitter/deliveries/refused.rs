@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use crate::dead_letter::{DeadLetters, RefusedRows};
+use crate::dead_letter::{DeadLetterRows, DeadLetters};
 use crate::destination::Write;
 use crate::outcome::SettledDelivery;
 use crate::transmitter::rows::{RefusedRange, pick, runs};
@@ -47,7 +47,7 @@ impl RefusedOnDisk {
             let row = refused.start + rejection.row as usize - refused.range.first_row;
             row..row + 1
         });
-        dead_letters.keep(RefusedRows {
+        dead_letters.keep(DeadLetterRows {
             schema: first.schema(),
             batches: pick(&write.batches, runs(rows)),
             sequence: refused.range.sequence,
