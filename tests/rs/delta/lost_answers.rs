@@ -36,7 +36,7 @@ async fn bench(disk: bool, poisoned: bool) -> Bench {
 }
 
 impl Bench {
-    async fn commit(&mut self, first: u64, last: u64) -> std::result::Result<Done, Failed> {
+    async fn commit(&mut self, first: u64, last: u64) -> std::result::Result<CommitOutcome, Failed> {
         let add = Add {
             path: format!("{last}.parquet"),
             data_change: true,
@@ -55,8 +55,8 @@ impl Bench {
 
     async fn lands(&mut self, first: u64, last: u64) -> u64 {
         match self.commit(first, last).await {
-            Ok(Done::Landed(version)) => version,
-            Ok(Done::Earlier(earlier)) => panic!("{earlier:?}"),
+            Ok(CommitOutcome::Landed(version)) => version,
+            Ok(CommitOutcome::Earlier(earlier)) => panic!("{earlier:?}"),
             Err(failed) => panic!("{}", failed.error),
         }
     }
@@ -171,7 +171,7 @@ async fn a_commit_that_lands_late_is_not_written_again() {
     bench.store.faults(Op::Commit, [Fault::Late(2), Fault::Request]);
     bench.fails(1, 12).await;
     // The replay's first commit holds fewer of them, and the lost one lands just before it.
-    let Ok(Done::Earlier(earlier)) = bench.commit(1, 2).await else {
+    let Ok(CommitOutcome::Earlier(earlier)) = bench.commit(1, 2).await else {
         panic!("written twice");
     };
     assert_eq!((earlier.id, earlier.version), (12, Some(1)));
