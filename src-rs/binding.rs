@@ -60,7 +60,7 @@ fn runtime() -> &'static Runtime {
 }
 
 /// Reads of local files and names that are looked up, for all clients; without a bound there would be a thread for
-/// each client that reads its table's log. A piece of work here may wait for another only if few of its kind run at
+/// each client that reads its table's log. A task here may wait for another only if few of its kind run at
 /// once: checkpoints do, two of them.
 const BLOCKING: usize = 8;
 

@@ -1,13 +1,12 @@
 //! Work that keeps a processor busy, for all clients of the process: importing, casting, encoding.
 //!
 //! Invariants:
-//! - Once [`dedicate_threads`] was called, at most as many pieces run at once as there are processors (and two
+//! - Once [`dedicate_threads`] was called, at most as many tasks run at once as there are processors (and two
 //!   where there is one); the others wait their turn, in order.
-//! - Nothing that runs here waits, whether for a disk, a network or another piece: one that did would hold
-//!   up every client. What waits for a disk belongs to [`crate::disk`], other waiting to the runtime's own
-//!   blocking threads.
-//! - Nothing that runs here asks for the current runtime: these threads have one that nobody drives.
-//! - A piece that panics takes nothing with it: its handle says so.
+//! - No task waits, whether for a disk, a network or another task: a task that waited would hold up every client.
+//!   Work that waits for a disk belongs to [`crate::disk`], other waiting to the runtime's own blocking threads.
+//! - No task asks for the current runtime: these threads have one that nobody drives.
+//! - A task that panics ends alone: its handle reports the panic.
 //!
 //! The runtime's blocking threads would do it as well, and do where no threads were dedicated. But of those
 //! there is a new one whenever none is idle, and any of them may be next: the batches of a stream were cast on
@@ -37,7 +36,7 @@ pub fn dedicate_threads() {
     });
 }
 
-/// Begins a piece of work as soon as there is a thread for it.
+/// Begins a task as soon as there is a thread for it.
 ///
 /// # Panics
 /// Outside of a runtime, where no threads were dedicated.

@@ -1,13 +1,13 @@
 //! Work that waits for a disk, for all clients of the process: making files, writing, syncing, deleting them.
 //!
 //! Invariants:
-//! - At most [`THREADS`] pieces run at once; the others wait their turn, in order. So threads do not grow with
+//! - At most [`THREADS`] tasks run at once; the others wait their turn, in order. So threads do not grow with
 //!   clients, and a file system is not asked for more at once than helps: of eight syncs a journal makes one.
 //! - A thread that idles ends after some seconds. None belongs to a client.
-//! - Nothing that runs here waits for another piece, or all threads could wait for each other.
-//! - Nothing that runs here asks for the current runtime: these threads have one that nobody drives.
+//! - No task waits for another task, or all threads could wait for each other.
+//! - No task asks for the current runtime: these threads have one that nobody drives.
 //!
-//! A disk that does not answer holds up every client that waits for a disk, when its pieces have taken all
+//! A disk that does not answer holds up every client that waits for a disk, when its tasks have taken all
 //! threads. That is the price of a bound.
 
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ use crate::compute::Task;
 
 pub const THREADS: usize = 8;
 
-/// Begins a piece of work as soon as there is a thread for it.
+/// Begins a task as soon as there is a thread for it.
 pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Task<T> {
     Task::of(pool().spawn_blocking(work))
 }

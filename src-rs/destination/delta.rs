@@ -9,8 +9,7 @@
 //! Invariants:
 //! - Acknowledged means: data files, their directories, the commit and its directory are synced.
 //! - A commit carries the producer's id and its last write, so a lost answer never writes twice.
-//! - What is wrong with a batch is found before it is queued, so the error names that write and no
-//!   other.
+//! - A fault of a batch is found before the batch is queued, so the error names that write and no other.
 //!
 //! It does not delete, update, compact or vacuum, and it never changes a table's properties; it widens
 //! a schema only when `delta.schemaEvolution` is `"merge"`.

@@ -7,9 +7,9 @@
 //!   commit is large enough for another file to be worth reading. With partitions rows are gathered until the
 //!   commit, and each partition is one file, or several of the target size.
 //! - There is no thread of a client's: [`compute`] encodes, [`disk`](crate::disk) stores. A session has a bounded
-//!   number of pieces waiting there, each of bounded size, so that no client waits for another's commit.
+//!   number of tasks waiting there, each of bounded size, so that no client waits for another's commit.
 //! - Memory is bounded: a short queue, a row-group budget for all lanes, a number of chunks on their way.
-//! - Dropping [`Encoders`] ends everything after the piece in hand, and its files go with it.
+//! - Dropping [`Encoders`] ends all work after the task that runs, and deletes its files.
 //!
 //! It commits nothing and acknowledges nothing.
 
@@ -87,7 +87,7 @@ const MEMORY: usize = 64 << 20;
 /// But each may keep this much: columns of a row group hold a table of their values each, and one that ends
 /// before it has seen many rows is larger in the file.
 const LANE_MEMORY: usize = 16 << 20;
-/// Bytes that one piece of work encodes, before others have their turn.
+/// Bytes that one task encodes, before others have their turn.
 const STEP: usize = 8 << 20;
 
 impl Encoders {

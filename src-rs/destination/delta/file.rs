@@ -47,7 +47,7 @@ use crate::file_system::{self, Appender, Disk};
 /// Files of a session that are uploaded at once.
 pub const UPLOADS: usize = 16;
 
-/// Small files that one piece of work puts on a local disk: so many are open at once, and synced one after
+/// Small files that one task puts on a local disk: so many are open at once, and synced one after
 /// the other.
 const TOGETHER: usize = 16;
 

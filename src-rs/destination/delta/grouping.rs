@@ -19,7 +19,7 @@ use crate::error::{Code, Error, Result};
 
 const CHUNK_ROWS: usize = 32_768;
 const CHUNK_BYTES: usize = 8 << 20;
-/// Files that are encoded by one piece of work, before others have their turn.
+/// Files that one task encodes, before others have their turn.
 const CHUNK_FILES: usize = 256;
 
 /// What has been given and not been grouped.

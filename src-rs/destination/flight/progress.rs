@@ -1,4 +1,4 @@
-//! What was sent, what of it is durable, and what may be said of it. Pure.
+//! How far each write of a session is: sent, durable, reported. Pure.
 //!
 //! Invariants:
 //! - Acknowledgements come out in the order of the writes, whatever the order of the streams' answers:

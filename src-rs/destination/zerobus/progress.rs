@@ -1,10 +1,10 @@
-//! What a stream was given and how much of it is durable, in rows of the writes as they came. Pure.
+//! How far each write of a stream is: sent and durable, in rows of the write as it came. Pure.
 //!
 //! Invariants:
-//! - Writes are reported in order, each once, when all that was sent of it is durable.
-//! - A row that was refused is never reported as durable.
+//! - The session reports writes in order, each once, when all its sent rows are durable.
+//! - The session never reports a refused row as durable.
 //!
-//! It knows batches by their number on the stream only.
+//! A batch is known by its number on the stream only.
 
 use std::collections::VecDeque;
 
