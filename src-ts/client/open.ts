@@ -21,14 +21,14 @@ const MAX_DELAY_MS = 30_000;
 const DEADLINE_MS = 300_000;
 const WHEN_TIMEOUT_MS = 5_000;
 
-interface Operations {
+interface OpenOperations {
   operation(start: (operation: number) => void): Promise<void>;
   log(level: string, message: string, fields: Record<string, unknown>): void;
 }
 
 export async function open(
   start: (operation: number) => void,
-  operations: Operations,
+  operations: OpenOperations,
   retry: RetryOptions,
   signal: AbortSignal | undefined,
 ): Promise<void> {
@@ -81,7 +81,7 @@ export async function open(
 async function mayTryAgain(
   error: IngestError,
   left: number,
-  operations: Operations,
+  operations: OpenOperations,
   { when, whenTimeout }: RetryOptions,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {

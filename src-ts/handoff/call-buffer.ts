@@ -8,7 +8,7 @@
 
 import { type IngestError, ingestError } from "../errors.js";
 import type { ArrowData } from "./arrow.js";
-import { type Kind, know, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
+import { type MemoryKind, know, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
 import type { ColumnPlan } from "./plan.js";
 
 const PIN = 0;
@@ -195,7 +195,7 @@ export class CallBuffer {
     return true;
   }
 
-  #explain(kind: Kind, plan: ColumnPlan | null): void {
+  #explain(kind: MemoryKind, plan: ColumnPlan | null): void {
     const column = plan === null ? null : plan.path;
     if (this.mode === "pin")
       throw ingestError({

@@ -31,10 +31,10 @@ export const PLAIN = 0;
 export const RESIZABLE = 1;
 export const WASM = 2;
 export const SHARED = 3;
-export type Kind = typeof PLAIN | typeof RESIZABLE | typeof WASM | typeof SHARED;
+export type MemoryKind = typeof PLAIN | typeof RESIZABLE | typeof WASM | typeof SHARED;
 
 /** Why a buffer of this kind cannot be pinned, for results and errors. */
-export const WHY_NOT: Readonly<Record<Kind, string>> = {
+export const WHY_NOT: Readonly<Record<MemoryKind, string>> = {
   [PLAIN]: `this runtime (Node ${process.versions.node}) lets lent memory be transferred away`,
   [RESIZABLE]: "its ArrayBuffer is resizable",
   [WASM]:
@@ -79,11 +79,11 @@ class Returned {
 
 /** What is remembered of an ArrayBuffer. `generation` and `index` say where it is in the call being written. */
 export class Known {
-  readonly kind: Kind;
+  readonly kind: MemoryKind;
   marked = false;
   generation = 0;
   index = 0;
-  constructor(kind: Kind) {
+  constructor(kind: MemoryKind) {
     this.kind = kind;
   }
 }
@@ -117,7 +117,7 @@ export function know(buffer: ArrayBufferLike, columns: readonly ArrowData[]): Kn
   return learn(buffer, kind);
 }
 
-function learn(buffer: ArrayBufferLike, kind: Kind): Known {
+function learn(buffer: ArrayBufferLike, kind: MemoryKind): Known {
   const entry = new Known(kind);
   new Stamp(buffer, entry);
   return entry;
@@ -178,7 +178,7 @@ function truth<T>(name: "resizable" | "byteLength"): (buffer: ArrayBufferLike) =
   return (buffer) => Reflect.apply(get, buffer, []);
 }
 
-function kindOf(buffer: ArrayBufferLike): Kind | typeof PAGES {
+function kindOf(buffer: ArrayBufferLike): MemoryKind | typeof PAGES {
   // Not `instanceof`: a buffer of another realm (a vm context, a test runner) is no instance of ours.
   if (types.isSharedArrayBuffer(buffer)) return SHARED;
   if (isResizable(buffer)) return RESIZABLE;
