@@ -8,7 +8,7 @@
 
 import { type IngestError, ingestError } from "../errors.js";
 import type { ArrowData } from "./arrow.js";
-import { type MemoryKind, know, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
+import { know, type MemoryKind, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
 import type { ColumnPlan } from "./plan.js";
 
 const PIN = 0;
