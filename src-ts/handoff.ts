@@ -79,7 +79,7 @@ export class Packer {
   #bound = 0;
   #ipc = 0;
   /** Set by the walk when it meets what columns cannot carry. */
-  #misfit = "";
+  #ipcReason = "";
   #packing = false;
 
   /**
@@ -232,7 +232,8 @@ export class Packer {
     const known = this.#registered(batch.schema);
     const { unknown } = known.plan;
     if (this.#callBuffer.mode === "ipc") this.#written(batch, known.plan, "ipc was asked for");
-    else if (unknown !== "") this.#misfits(batch, known.plan, `the type of column ${unknown} is not known`);
+    else if (unknown !== "")
+      this.#fallBackToIpc(batch, known.plan, `the type of column ${unknown} is not known`);
     else this.#columns(batch, known);
   }
 
@@ -253,15 +254,15 @@ export class Packer {
     // Three buffers at most to a node; what views have beyond that makes its own room.
     this.#bound = callBuffer.slot + 12 * nodeCount;
     callBuffer.room(this.#bound);
-    this.#misfit = "";
+    this.#ipcReason = "";
     try {
       for (let i = 0; i < columns.length; i++) this.#walk(children[i]!, columns[i]!);
     } catch (error) {
       throw error instanceof TypeError ? invalid("it is no well-formed record batch", null, error) : error;
     }
-    if (this.#misfit !== "") {
+    if (this.#ipcReason !== "") {
       callBuffer.undo(mark);
-      this.#misfits(batch, known.plan, this.#misfit);
+      this.#fallBackToIpc(batch, known.plan, this.#ipcReason);
       return;
     }
     const { call, slot } = callBuffer;
@@ -359,7 +360,7 @@ export class Packer {
         callBuffer.put(data.values, 0, length * plan.width, plan);
         const chunks = data.dictionary?.data;
         if (chunks?.length === 1) this.#walk(chunks[0]!, plan.children[0]!);
-        else this.#misfit ||= `the dictionary of column ${plan.path} has ${chunks?.length ?? 0} chunks`;
+        else this.#ipcReason ||= `the dictionary of column ${plan.path} has ${chunks?.length ?? 0} chunks`;
         return;
       }
       default:
@@ -392,7 +393,7 @@ export class Packer {
   }
 
   /** Columns cannot carry this batch. */
-  #misfits(batch: ArrowBatch, plan: SchemaPlan, why: string): void {
+  #fallBackToIpc(batch: ArrowBatch, plan: SchemaPlan, why: string): void {
     if (this.#callBuffer.mode === "pin")
       throw ingestError({
         code: "HANDOFF_UNSAFE",
