@@ -68,7 +68,7 @@ pub enum WhenFull {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub enum SpoolCompression {
     Lz4,
     Zstd,
 }
@@ -83,7 +83,7 @@ pub struct SpoolOptions {
     /// Says that what is there goes to another target from now on.
     pub retarget: bool,
     pub durability: Durability,
-    pub compression: Option<Compression>,
+    pub compression: Option<SpoolCompression>,
     /// All files together take no more than this.
     pub max_bytes: Option<u64>,
     /// So much of the disk is left to others.
@@ -299,8 +299,8 @@ impl Spool {
             shared,
             durability: options.durability,
             compression: options.compression.map(|compression| match compression {
-                Compression::Lz4 => CompressionType::LZ4_FRAME,
-                Compression::Zstd => CompressionType::ZSTD,
+                SpoolCompression::Lz4 => CompressionType::LZ4_FRAME,
+                SpoolCompression::Zstd => CompressionType::ZSTD,
             }),
             max_bytes: options.max_bytes,
             min_free_bytes: options.min_free_bytes,

@@ -18,7 +18,7 @@ const NEW: &str = "cursor.new";
 
 /// What a cursor's file holds.
 #[derive(Debug, Default)]
-pub struct FoundSpool {
+pub struct FoundCursor {
     /// Whole slots, of any spool.
     pub slots: Vec<CursorSlot>,
     /// The version of a release that knows more.
@@ -29,13 +29,13 @@ pub struct FoundSpool {
 
 /// # Errors
 /// What the disk says, but for a file that is not there.
-pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<FoundSpool> {
+pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<FoundCursor> {
     let bytes = match disk.open(&directory.join(NAME)) {
         Ok(file) => file.read_to_end_at(0)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FoundSpool::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FoundCursor::default()),
         Err(error) => return Err(error),
     };
-    let mut found = FoundSpool::default();
+    let mut found = FoundCursor::default();
     for place in [0, SECOND_SLOT as usize] {
         let slot = bytes.get(place..).unwrap_or(&[]);
         match CursorSlot::decode(&slot[..slot.len().min(SLOT)]) {

@@ -22,7 +22,7 @@ use crate::file_system::{Disk, DiskFile};
 /// Between two entries of a segment's index, in bytes.
 const INDEXED: u64 = 1 << 20;
 
-pub type Reply = oneshot::Sender<Result<()>>;
+pub type WriterReply = oneshot::Sender<Result<()>>;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -33,13 +33,13 @@ pub enum WriterCommand {
         first: u64,
         rows: u64,
         identity: u64,
-        reply: Reply,
+        reply: WriterReply,
     },
     /// To log ranges that were settled out of order.
-    Settled(Vec<Range<u64>>, Reply),
+    Settled(Vec<Range<u64>>, WriterReply),
     /// To keep a mark in the cursor.
-    Mark(SpoolId, Reply),
-    Sync(Reply),
+    Mark(SpoolId, WriterReply),
+    Sync(WriterReply),
 }
 
 impl WriterCommand {
@@ -51,7 +51,7 @@ impl WriterCommand {
         }
     }
 
-    pub fn reply(self) -> Reply {
+    pub fn reply(self) -> WriterReply {
         match self {
             WriterCommand::Append { reply, .. }
             | WriterCommand::Settled(_, reply)

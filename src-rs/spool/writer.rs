@@ -23,7 +23,7 @@ use super::encode::RecordImage;
 use super::format::{
     self, RECORD_HEADER, RecordHeader, RecordKind, RecordPlace, SegmentHeader, SegmentName, SpoolId,
 };
-use super::shared::{Reply, Segment, SharedSpool, WriterCommand};
+use super::shared::{Segment, SharedSpool, WriterCommand, WriterReply};
 use super::{Durability, aside, errors};
 use crate::error::{Code, Error};
 use crate::file_system::DiskFile;
@@ -87,7 +87,7 @@ struct RecordGroup {
 /// Somebody who waits, and the positions that are void if it fails.
 #[derive(Debug)]
 struct Waiter {
-    reply: Reply,
+    reply: WriterReply,
     rows: Range<u64>,
     /// What it takes of the queue.
     queued: u64,
@@ -229,7 +229,7 @@ impl Writer {
 
     fn serve(&mut self, jobs: impl IntoIterator<Item = WriterCommand>) {
         let mut group = RecordGroup::default();
-        let mut marks: Vec<(SpoolId, Reply)> = Vec::new();
+        let mut marks: Vec<(SpoolId, WriterReply)> = Vec::new();
         let mut syncs = false;
         let mut refused: Option<Error> = None;
         for job in jobs {

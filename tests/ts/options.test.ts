@@ -4,8 +4,9 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { Schema, tableFromArrays } from "apache-arrow";
 import { describe, expect, test } from "vitest";
+import { milliseconds } from "../../dist/duration.js";
 import { connect, type IngestError } from "../../dist/index.js";
-import { milliseconds, describe as name, splitOptions } from "../../dist/options.js";
+import { describe as name, splitOptions } from "../../dist/options.js";
 import { refused } from "./support/refused.js";
 
 describe("R-33 options", () => {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::progress::Cursor;
+use super::progress::StreamCursor;
 use crate::error::{Code, Error, Result};
 
 const VERSION: u32 = 1;
@@ -55,7 +55,7 @@ pub fn hello(producer: Uuid, lane: usize, epoch: u64) -> Vec<u8> {
 }
 
 /// A part after which everything before this row of this write is there.
-pub fn part(producer: Uuid, lane: usize, epoch: u64, cursor: Cursor) -> Vec<u8> {
+pub fn part(producer: Uuid, lane: usize, epoch: u64, cursor: StreamCursor) -> Vec<u8> {
     // Streams run side by side, so each has a count of its own.
     let producer = format!("{producer}/{lane}");
     let said = PartMetadata {

@@ -32,14 +32,14 @@ struct WriteProgress {
 struct SentPart {
     id: u64,
     through: usize,
-    cursor: Cursor,
+    cursor: StreamCursor,
 }
 
 /// How far a stream is: all writes before this one, and so many rows of it.
-pub type Cursor = (u64, usize);
+pub type StreamCursor = (u64, usize);
 
 /// Where a stream is after a part: past the write, if that was the last of it.
-pub fn cursor(id: u64, through: usize, last: bool) -> Cursor {
+pub fn cursor(id: u64, through: usize, last: bool) -> StreamCursor {
     if last { (id + 1, 0) } else { (id, through) }
 }
 
@@ -89,7 +89,7 @@ impl FlightProgress {
     }
 
     /// All parts of a stream up to there are durable.
-    pub fn up_to(&mut self, lane: usize, cursor: Cursor) {
+    pub fn up_to(&mut self, lane: usize, cursor: StreamCursor) {
         while let Some(sent) = self.lanes[lane].front()
             && sent.cursor <= cursor
         {

@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use arrow_ingest::error::Code;
-use arrow_ingest::spool::{Compression, Durability, SpoolOptions};
+use arrow_ingest::spool::{Durability, SpoolCompression, SpoolOptions};
 
 use crate::simulated::Simulated;
 use crate::support::{Rig, answer, batch, count, disk, open, options, path, schema, segments, try_open};
@@ -113,7 +113,7 @@ fn text(batches: &[RecordBatch]) -> String {
 
 #[test]
 fn every_kind_of_column_comes_back_as_it_was_compressed_or_not() {
-    for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd)] {
+    for compression in [None, Some(SpoolCompression::Lz4), Some(SpoolCompression::Zstd)] {
         let disk = disk();
         let mut rig = try_open(
             &disk,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_ingest::file_system::RealDisk;
-use arrow_ingest::spool::{Compression, Spool, SpoolEntry, SpoolOptions};
+use arrow_ingest::spool::{Spool, SpoolCompression, SpoolEntry, SpoolOptions};
 
 use crate::support::{batch, values};
 
@@ -25,7 +25,7 @@ fn read(spool: &Spool) -> Vec<i64> {
 
 /// Deliveries of ten rows in three segments, some compressed, some settled in order and out of order.
 async fn write(directory: &Path) {
-    for (opening, compression) in [None, Some(Compression::Lz4), Some(Compression::Zstd)]
+    for (opening, compression) in [None, Some(SpoolCompression::Lz4), Some(SpoolCompression::Zstd)]
         .into_iter()
         .enumerate()
     {
