@@ -48,7 +48,7 @@ use tonic::Code as Grpc;
 
 use self::connector::Connector;
 use self::plan::Limits;
-use self::session::{FlightSession, Lane, Put, ReaderContext, Refusing, Shape};
+use self::session::{FlightSession, Lane, Put, ReaderContext, Refusing, SessionSettings};
 use self::sql::Rollbacks;
 use self::target::{FlightTarget, What};
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};

@@ -68,9 +68,9 @@ impl std::error::Error for Pause {}
 
 /// Makes the clients of a store, which keep its retry_after.
 #[derive(Debug)]
-pub struct Connector(pub RetryAfter);
+pub struct StoreConnector(pub RetryAfter);
 
-impl HttpConnector for Connector {
+impl HttpConnector for StoreConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(Paced {
             inner: ReqwestConnector::default().connect(options)?,

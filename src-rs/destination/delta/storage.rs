@@ -32,7 +32,7 @@ use url::Url;
 
 use super::errors::{Classifier, credentials};
 use super::local::Synced;
-use super::retry_after::Connector;
+use super::retry_after::StoreConnector;
 use super::target::{self, DeltaTarget};
 use super::uploads::AbortsUploads;
 use crate::error::{Code, Error, Result};
@@ -184,7 +184,7 @@ fn cloud(
             builder
                 .with_url(root)
                 .with_retry(retry)
-                .with_http_connector(Connector(classifier.retry_after().clone()))
+                .with_http_connector(StoreConnector(classifier.retry_after().clone()))
                 .build()
                 .map(|store| Arc::new(store) as _)
         }};
