@@ -9,7 +9,18 @@ import { picture } from "./picture.mjs";
 import { table } from "./table.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const all = ["handoff", "delta", "delta-scale", "loop", "memory", "growth", "rows", "flight", "zerobus"];
+const all = [
+  "handoff",
+  "delta",
+  "delta-scale",
+  "loop",
+  "memory",
+  "growth",
+  "rows",
+  "flight",
+  "zerobus",
+  "spool",
+];
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !all.includes(name));
 if (unknown.length > 0) {

@@ -36,6 +36,7 @@ export function table({ date, machine, cases }) {
   if (cases["delta-scale"]) lines.push(...deltaScale(cases["delta-scale"]));
   if (cases.flight) lines.push(...flight(cases.flight));
   if (cases.zerobus) lines.push(...zerobus(cases.zerobus));
+  if (cases.spool) lines.push(...spool(cases.spool));
   if (cases.loop) {
     lines.push("", "## Event-loop delay while 10 MB batches stream", "");
     lines.push("| to | p50 | p99 | max | MB/s |", "|---|---|---|---|---|");
@@ -98,6 +99,48 @@ function rows({ results, failed }) {
   lines.push("", bars(failed));
   return lines;
 }
+
+function spool({ appends, small, waiting, opening, segments, turns, load }) {
+  const names = {
+    synced1MiB: "1 MiB, synced one by one ÷ a loop of `write` and `fdatasync`",
+    synced10MiB: "10 MiB, synced one by one ÷ a loop of `write` and `fdatasync`",
+    written1MiB: "1 MiB, written ÷ a loop of `write`",
+    written10MiB: "10 MiB, written ÷ a loop of `write`",
+  };
+  const rows = Object.entries(appends).map(([name, row]) => [
+    `throughput of appends of ${names[name]}`,
+    `${ratio(row.throughputOverPlain)} (${row.megabytesPerSecond.toFixed(0)} MB/s)`,
+  ]);
+  rows.push(
+    [
+      "one append of ten rows, p50 ÷ one `write` and `fdatasync` of as many bytes",
+      `${ratio(small.overPlain)} (${time(small.p50Us)})`,
+    ],
+    [
+      "a thousand appends of ten rows that wait together, throughput ÷ one by one",
+      `${ratio(waiting.overOneByOne)} (${Math.round(waiting.appendsPerSecond).toLocaleString("en")} a second)`,
+    ],
+    [
+      `${(opening.bytes / 1e9).toFixed(1)} GB: open; first record; all`,
+      `${seconds(opening.openSeconds)}; ${seconds(opening.firstRecordSeconds)}; ${seconds(opening.allSeconds)} (${opening.gigabytesPerSecond.toFixed(2)} GB/s)`,
+    ],
+    ["reading all ÷ reading the files only", ratio(opening.allSeconds / opening.plainReadSeconds)],
+    [
+      `${segments.segments.toLocaleString("en")} segments: open; first record; all`,
+      `${seconds(segments.openSeconds)}; ${seconds(segments.firstRecordSeconds)}; ${seconds(segments.allSeconds)}`,
+    ],
+  );
+  const lines = ["", "## Spool: the log against plain files", ""];
+  lines.push(
+    `Medians of ${turns} turns; load of the machine ${load.toFixed(1)}, afterwards.`,
+    "",
+    "| | |",
+    "|---|---|",
+  );
+  return [...lines, ...rows.map(([name, value]) => `| ${name} | ${value} |`)];
+}
+
+const seconds = (number) => `${number.toFixed(3)} s`;
 
 function deltaScale({ commits, files, partitions, store, clients, idle, failed }) {
   const lines = ["", "## Delta: over commits, files, partitions and clients", ""];
