@@ -6,6 +6,8 @@
 
 #[path = "support/simulated.rs"]
 mod simulated;
+#[path = "support/skipped.rs"]
+mod skipped;
 #[path = "spool/support.rs"]
 mod support;
 
@@ -21,6 +23,8 @@ mod kept;
 mod model;
 #[path = "spool/opening.rs"]
 mod opening;
+#[path = "spool/peer.rs"]
+mod peer;
 #[path = "spool/real.rs"]
 mod real;
 #[path = "spool/room.rs"]

@@ -255,9 +255,11 @@ fn a_newer_format_is_refused_by_both() {
     spool.close();
     let cursor = home.path().join("default/cursor");
     let mut bytes = fs::read(&cursor).unwrap();
-    bytes[8] = 2;
-    let crc = crc32c::crc32c(&bytes[..12]);
-    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    let slot = [0, 4096].into_iter().find(|at| bytes[*at..].starts_with(b"ARROWCUR"));
+    let slot = slot.unwrap();
+    bytes[slot + 8] = 2;
+    let crc = crc32c::crc32c(&bytes[slot..slot + 12]);
+    bytes[slot + 12..slot + 16].copy_from_slice(&crc.to_le_bytes());
     fs::write(&cursor, bytes).unwrap();
     let error = Spool::open(Arc::new(RealDisk), &options).unwrap_err();
     assert_eq!(error.code().as_str(), "SPOOL_FORMAT");
