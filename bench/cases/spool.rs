@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow_ingest::file_system::RealDisk;
-use arrow_ingest::spool::{Durability, Entry, Options, Spool};
+use arrow_ingest::spool::{Durability, Spool, SpoolEntry, SpoolOptions};
 use serde_json::{Value, json};
 use shared::batch;
 
@@ -84,7 +84,7 @@ async fn append_all(
     durability: Durability,
 ) -> (f64, usize) {
     let directory = folder.join("spool");
-    let options = Options {
+    let options = SpoolOptions {
         durability,
         ..options(&directory)
     };
@@ -235,7 +235,7 @@ async fn segments(folder: &Path) -> Value {
 }
 
 async fn fill(directory: &Path, batch: &RecordBatch, count: usize, segment_bytes: u64) {
-    let options = Options {
+    let options = SpoolOptions {
         segment_bytes,
         durability: Durability::Written,
         ..options(directory)
@@ -257,7 +257,7 @@ fn read_all(directory: &Path, count: usize) -> (f64, f64, f64) {
     let mut first = 0.0;
     let mut deliveries = 0;
     while let Some(entry) = reader.next().expect("a disk") {
-        assert!(matches!(entry, Entry::Rows(_)), "damage");
+        assert!(matches!(entry, SpoolEntry::Rows(_)), "damage");
         if deliveries == 0 {
             first = began.elapsed().as_secs_f64();
         }
@@ -269,10 +269,10 @@ fn read_all(directory: &Path, count: usize) -> (f64, f64, f64) {
     (opened, first, all)
 }
 
-fn options(directory: &Path) -> Options {
-    Options::new(directory, "discard:")
+fn options(directory: &Path) -> SpoolOptions {
+    SpoolOptions::new(directory, "discard:")
 }
 
-fn open(options: &Options) -> Spool {
+fn open(options: &SpoolOptions) -> Spool {
     Spool::open(Arc::new(RealDisk), options).expect("a spool").0
 }

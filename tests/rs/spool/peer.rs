@@ -16,7 +16,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::Int32Type;
 use arrow::ipc::reader::StreamReader;
 use arrow_ingest::file_system::RealDisk;
-use arrow_ingest::spool::{Compression, Entry, Options, Spool};
+use arrow_ingest::spool::{Compression, Spool, SpoolEntry, SpoolOptions};
 use serde_json::Value;
 
 use crate::skipped::skipped;
@@ -55,11 +55,7 @@ fn python(directory: &Path, out: &Path) -> Option<Output> {
 fn by_python(directory: &Path) -> Option<(Found, Value)> {
     let out = tempfile::tempdir().unwrap();
     let done = python(directory, out.path())?;
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let answer: Value = serde_json::from_slice(&done.stdout).unwrap();
     let mut found = Found::default();
     for record in answer["records"].as_array().unwrap() {
@@ -84,18 +80,18 @@ fn by_python(directory: &Path) -> Option<(Found, Value)> {
     Some((found, answer))
 }
 
-fn by_us(options: &Options) -> Found {
+fn by_us(options: &SpoolOptions) -> Found {
     let (spool, _) = Spool::open(Arc::new(RealDisk), options).unwrap();
     let mut reader = spool.read_from(0);
     let mut left: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
     let mut found = Found::default();
     while let Some(entry) = reader.next().unwrap() {
         match entry {
-            Entry::Rows(rows) => {
+            SpoolEntry::Rows(rows) => {
                 left.entry(rows.delivery.start).or_default().extend(rows.batches);
                 found.identities.insert(rows.delivery.start, rows.identity);
             }
-            Entry::Damage(damage) => {
+            SpoolEntry::Damage(damage) => {
                 let segment = damage.segment.file_name().unwrap().to_string_lossy();
                 let offsets = found.damaged.entry(segment.into_owned()).or_default();
                 offsets.push(damage.offset);
@@ -155,10 +151,10 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 async fn every_row_that_is_left_is_found_by_a_reader_written_from_the_page() {
     for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd)] {
         let home = tempfile::tempdir().unwrap();
-        let options = Options {
+        let options = SpoolOptions {
             segment_bytes: 16 << 10,
             compression,
-            ..Options::new(home.path(), "grpc://somebody:secret@host:1/a?key=secret")
+            ..SpoolOptions::new(home.path(), "grpc://somebody:secret@host:1/a?key=secret")
         };
         let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
         for number in 0..30 {
@@ -187,7 +183,7 @@ async fn every_row_that_is_left_is_found_by_a_reader_written_from_the_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_readers_agree_on_what_is_damaged_and_what_is_behind_it() {
     let whole = tempfile::tempdir().unwrap();
-    let at = |home: &Path| Options::new(home, "discard:");
+    let at = |home: &Path| SpoolOptions::new(home, "discard:");
     let (spool, _) = Spool::open(Arc::new(RealDisk), &at(whole.path())).unwrap();
     for number in 0..6 {
         let rows = batch(number * 10..number * 10 + 10);
@@ -223,7 +219,11 @@ async fn both_readers_agree_on_what_is_damaged_and_what_is_behind_it() {
             Box::new(move |bytes| bytes.copy_within(third..third + 64, third - 64)),
             5,
         ),
-        ("a torn end", Box::new(|bytes| bytes.truncate(bytes.len() - 70)), 5),
+        (
+            "a torn end",
+            Box::new(|bytes| bytes.truncate(bytes.len() - 70)),
+            5,
+        ),
         ("an end of zeros", Box::new(|bytes| bytes.extend([0; 4096])), 6),
     ];
     for (what, harm, left) in harms {
@@ -250,12 +250,14 @@ async fn both_readers_agree_on_what_is_damaged_and_what_is_behind_it() {
 #[test]
 fn a_newer_format_is_refused_by_both() {
     let home = tempfile::tempdir().unwrap();
-    let options = Options::new(home.path(), "discard:");
+    let options = SpoolOptions::new(home.path(), "discard:");
     let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
     spool.close();
     let cursor = home.path().join("default/cursor");
     let mut bytes = fs::read(&cursor).unwrap();
-    let slot = [0, 4096].into_iter().find(|at| bytes[*at..].starts_with(b"ARROWCUR"));
+    let slot = [0, 4096]
+        .into_iter()
+        .find(|at| bytes[*at..].starts_with(b"ARROWCUR"));
     let slot = slot.unwrap();
     bytes[slot + 8] = 2;
     let crc = crc32c::crc32c(&bytes[slot..slot + 12]);
