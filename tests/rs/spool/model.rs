@@ -361,7 +361,8 @@ impl Machine {
             ..Model::default()
         };
         match self.tainted {
-            true => self.model.written.extend(was_written),
+            // The system told the process before that their sync failed, and no later process of it.
+            true => self.model.doomed.extend(was_written),
             false => self.model.kept.extend(was_written),
         }
         // What a power cut has left, it has left on the disk.
