@@ -16,7 +16,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::Int32Type;
 use arrow::ipc::reader::StreamReader;
 use arrow_ingest::file_system::RealDisk;
-use arrow_ingest::spool::{Compression, Spool, SpoolEntry, SpoolOptions};
+use arrow_ingest::spool::{Spool, SpoolCompression, SpoolEntry, SpoolOptions};
 use serde_json::Value;
 
 use crate::skipped::skipped;
@@ -149,7 +149,7 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_that_is_left_is_found_by_a_reader_written_from_the_page() {
-    for compression in [None, Some(Compression::Lz4), Some(Compression::Zstd)] {
+    for compression in [None, Some(SpoolCompression::Lz4), Some(SpoolCompression::Zstd)] {
         let home = tempfile::tempdir().unwrap();
         let options = SpoolOptions {
             segment_bytes: 16 << 10,
