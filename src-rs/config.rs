@@ -1,7 +1,8 @@
 //! Options as given → options as meant.
 //!
 //! Invariants:
-//! - Every default of the product is in this module and nowhere else.
+//! - Every default of an option of `connect` that Rust reads is in this module. `ARCHITECTURE.md` names those
+//!   that TypeScript repeats or owns; the emulator has its own in `emulator/options.rs`.
 //! - A [`Config`] cannot be wrong: whoever holds one checks nothing again.
 //! - All mistakes are reported at once, each with its path and the nearest valid name.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A destination opens a *session* for a schema; a session takes *writes* and yields
 //! *acknowledgements*; a session that fails says so once and is thrown away. Invariants that every
-//! session keeps, and that `tests/rs/destination_suite` holds it to:
+//! session keeps, and that `tests/rs/destination_suite.rs` holds it to:
 //! - Writes come with strictly increasing ids and are acknowledged in that order.
 //! - An acknowledgement is sent only when the rows are durable as `specs/delivery.md` defines it.
 //! - A write whose batches are not of the session's schema is refused as `SCHEMA_MISMATCH`. Writers of Arrow IPC

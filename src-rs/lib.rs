@@ -2,7 +2,8 @@
 //!
 //! The story in flow order: a batch is handed over ([`handoff`]), admitted, batched, written and
 //! retried ([`transmitter`]) to a [`destination`], and what became of each of its rows is folded
-//! into an [`outcome`]. A [`spool`] keeps deliveries on the disk. [`config`] says how, [`error`] says what went wrong.
+//! into an [`outcome`]. A [`spool`] keeps deliveries on the disk; the transmitter does not use it yet.
+//! [`config`] says how, [`error`] says what went wrong.
 //!
 //! Only `binding` knows of Node; `cargo test --no-default-features` builds without it.
 

@@ -1,7 +1,7 @@
 //! admission → intake → writes → session → destination, and back up once.
 //!
-//! Only this module knows the order of the stages; they never import each other. The life of a
-//! delivery:
+//! Only this module and `engine` know the order of the stages. A stage imports the types that an earlier one hands
+//! over, and calls none of the others; only `deliveries` gives bytes back to `admission`. The life of a delivery:
 //!
 //! 1. [`Transmitter::request`] admits it, or hands out a ticket that is granted later.
 //! 2. [`Transmitter::deliver`] takes it; `intake` imports it off the caller's thread.

@@ -7,7 +7,8 @@
 //! that version are acknowledged.
 //!
 //! Invariants:
-//! - Acknowledged means: data files, their directories, the commit and its directory are synced.
+//! - Acknowledged means: on a disk, data files, their directories, the commit and its directory are synced; in an
+//!   object store, the store has confirmed the files and then the commit.
 //! - A commit carries the producer's id and its last write, so a lost answer never writes twice.
 //! - A fault of a batch is found before the batch is queued, so the error names that write and no other.
 //!
