@@ -1,4 +1,9 @@
-// What all of the user's functions have in common: they may do anything, and it has to be told in words.
+// What all of the user's functions have in common: whatever they give or throw is described as text.
+//
+// Invariants:
+// - Of a value that was given, the kind is described and never the text, which may be a secret. Of what was thrown,
+//   the messages are.
+// - A logger that throws or rejects fails nothing.
 
 import { chainOf, isError } from "./errors.js";
 import { LEVELS, type Logger } from "./options.js";

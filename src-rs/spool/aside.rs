@@ -1,4 +1,11 @@
-//! Sets aside what cannot be read: nothing that is not understood is deleted.
+//! Sets aside what the spool cannot read, in `damaged/` of its directory.
+//!
+//! Invariants:
+//! - Nothing of the log is deleted: bytes are copied, and a file is moved as a whole.
+//! - A copy gets its final name after its bytes are synced.
+//! - What was set aside before is not overwritten.
+//!
+//! It does not decide what is damaged, and it does not shorten the file that it copies from: its callers do.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! - Bytes are copied once, and the checksum is of the copy: JavaScript may write to the original meanwhile.
 //! - The dictionaries of a delivery are in its own record, so each can be read by itself.
 //! - As many rows come out of the encoder as went in, counted in what it wrote.
+//!
+//! It gives no positions and writes no file: `shared` and `writer` do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -1,4 +1,8 @@
-//! What a disk says → our codes; `specs/errors.md` has the table.
+//! Errors of the disk below the spool → our codes; `specs/errors.md` has the table.
+//!
+//! Invariant: an error that the table does not name is `SPOOL_FAILED`.
+//!
+//! It does not decide whether a call is made again.
 
 use std::io;
 use std::path::Path;

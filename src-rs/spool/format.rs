@@ -4,6 +4,8 @@
 //! - What is decoded was checked by its CRC; lengths and offsets in it are still only numbers, which whoever
 //!   reads holds against the file.
 //! - A record is good in one place only: id of the spool, segment and offset are part of its CRC.
+//!
+//! It reads and writes no file.
 
 use std::ops::Range;
 use std::path::Path;

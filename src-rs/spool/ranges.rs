@@ -2,7 +2,10 @@
 //!
 //! Invariants:
 //! - Ranges are apart from each other and above `through`: one that touches it raises it.
-//! - So there are never more of them than deliveries that are not settled.
+//! - So there are never more ranges than deliveries that are not settled.
+//!
+//! `through` is the first position that is not settled. (Of a destination's acknowledgement, `through` is the last
+//! write that is.) It does not know what is on the disk.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

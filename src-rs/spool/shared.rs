@@ -4,6 +4,8 @@
 //! - The lock is held for a moment only: nobody holds it while a disk answers.
 //! - Positions are given in the order of the queue, and never twice.
 //! - Bytes in the queue are bounded; so is what is remembered of segments, by what is on the disk.
+//!
+//! It writes nothing and decides nothing about durability: `writer` does.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -4,6 +4,13 @@
 //! be taken back alone; neighbours that leave together are one batch again without a copy. The batch is kept
 //! until its last slice is settled, so its memory may outlive the budget of the first: by twice
 //! [`SMALL_BYTES`] at most for each batch.
+//!
+//! Invariants:
+//! - A slice does not reach beyond its batch.
+//! - Neither cutting a slice nor joining neighbours copies rows.
+//! - The bytes of a slice's parts come to no more than the slice's own.
+//!
+//! It does not know which delivery its rows belong to.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The runtime's clock, which tests can stop.
+//!
+//! Invariant: engine, intake and sessions read no other clock. What is pure gets the time from its caller.
 
 use std::time::{Duration, Instant};
 

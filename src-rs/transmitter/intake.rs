@@ -1,12 +1,16 @@
 //! Handoff batches → record batches, off the caller's thread, in order.
 //!
-//! Large deliveries are imported side by side on the threads that compute; they still arrive in the order in
-//! which they were admitted, and so do the commands between them: a `flush` that overtook a delivery
-//! would not wait for it. Small deliveries of one turn are imported together.
+//! Invariants:
+//! - Deliveries and commands arrive at the engine in the order in which they came, although large deliveries are
+//!   imported side by side: a `flush` that overtook a delivery would not wait for it.
+//! - As long as the engine takes arrivals, every delivery arrives. One that cannot be imported arrives refused.
+//! - A panic of an import does not end the task.
 //!
-//! A producer of small deliveries would wake this task for each, and a wake-up costs its thread more
-//! than all the rest of the call. So after a turn with few bytes the task rests for a moment, in which more
-//! deliveries come, unless somebody waits for those that are there.
+//! Small deliveries of one turn are imported together. A producer of small deliveries would wake this task for
+//! each, and a wake-up costs its thread more than the rest of the call. So after a turn with few bytes the task
+//! rests for a millisecond, in which more deliveries come, unless a caller waits for those that are there.
+//!
+//! It settles nothing and puts no writes together.
 
 mod import;
 

@@ -1,5 +1,9 @@
 //! What the parts of the transmitter hand to each other: rows that failed, rows that a destination refused,
 //! writes that were tried; and rows picked out of a list of batches.
+//!
+//! Invariant: rows count within their delivery; only [`RefusedRange::start`] counts within a write.
+//!
+//! It keeps no state and settles nothing.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,8 +1,14 @@
 //! Which batches may travel in one session.
 //!
-//! Two schemas that differ only in nullability or metadata go together: the later batch is
-//! relabelled, its data untouched. Anything else is a real change. A batch that has nulls where the
-//! session promises none is a real change too; relabelling it would lie to the destination.
+//! Two schemas that differ only in nullability or metadata go together: the later batch is relabelled with the
+//! session's schema. Batches of any other schema get a session of their own.
+//!
+//! Invariants:
+//! - Relabelling changes no value.
+//! - A batch with nulls in a column is never relabelled with a schema in which that column has none: the
+//!   destination would rely on a schema that is wrong.
+//!
+//! It does not cast: a destination does, to the types of its table.
 
 use std::sync::Arc;
 

@@ -1,4 +1,11 @@
 // A schema → the tree of columns that its rows are encoded by.
+//
+// Invariants:
+// - Columns take their loops in one order for every tree of a schema, children before their parent: compile.ts gives
+//   loops by number.
+// - A type that rows cannot fill throws here, before any row is read.
+//
+// It reads no row.
 
 import { type DataType, type Dictionary, type Field, type Schema, Struct } from "apache-arrow";
 import { ingestError } from "../errors.js";

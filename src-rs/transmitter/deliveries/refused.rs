@@ -4,6 +4,8 @@
 //! - A delivery that is held leaves once: when the disk has its rows, when the disk gives up, or when nobody
 //!   waits for the disk any longer.
 //! - Without a dead-letter directory nothing is held.
+//!
+//! It writes no file: `dead_letter` does, on a thread of its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,7 +4,9 @@
 //! - A refusal for good ends what it is about, and everything else is replayed.
 //! - A refused probe of a search is an answer, not a failed try: it uses up nothing of `retry`.
 //! - No answer of the retry predicate is waited for past `retry.deadline` of the oldest delivery.
-//! - Nobody is asked about a write that the broken session was not given.
+//! - The predicate is not asked about a write that the broken session was not given.
+//!
+//! It keeps no state of its own: `deliveries`, `writes` and `sessions` do.
 
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,8 @@
 //! Invariants:
 //! - Rows keep their order, and row numbers count through the whole delivery.
 //! - A delivery of which one batch is refused is refused as a whole; those that were imported with it are not.
+//!
+//! It does not check buffers or types itself: `handoff` does.
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! When to try again: exponential backoff with full jitter, and a slower pace while failures are
 //! frequent. Pure but for the random numbers.
 //!
+//! Invariant: a delay is at most `retry.maxDelay`, unless the destination named a later time.
+//!
 //! It does not decide whether to try again: the retry class and the limits do.
 
 use std::time::Duration;

@@ -3,8 +3,10 @@
 //! Invariants:
 //! - Asked are only tries that the retry class and the limits allow; the answers can only end them.
 //! - A question that is not answered, in time or at all, is answered by the retry class: yes.
-//! - The predicate hears once of all writes that were tried equally often, since that is all that it can tell
-//!   them apart by.
+//! - The predicate is asked once about all writes that were tried equally often: the number of tries is all by
+//!   which it can tell them apart.
+//!
+//! It counts no tries and keeps no delay: `writes` and `backoff` do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

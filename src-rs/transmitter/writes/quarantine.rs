@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - Only refusals that left nothing behind are searched: anywhere else a probe could write rows twice.
-//! - While a search is on, nothing beyond the probe is sent, so rows reach the destination in order all the
-//!   same.
+//! - While a search is on, nothing beyond the probe is sent, so rows still reach the destination in order.
+//!
+//! It does not decide where to cut: `search` does.
 
 use std::time::Instant;
 

@@ -1,4 +1,10 @@
-//! What a refusal of rows comes to, delivery by delivery. Pure.
+//! A destination's refusal of rows of a write → refused and failed rows of deliveries. Pure.
+//!
+//! Invariants:
+//! - A rejection goes to the delivery that holds its row, and counts the row within that delivery.
+//! - A row has at most one rejection, and a row that was settled before has none.
+//!
+//! It settles nothing and keeps nothing.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
