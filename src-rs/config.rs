@@ -60,7 +60,7 @@ pub struct Config {
 pub struct BatchingOptions {
     pub max_rows: usize,
     pub max_bytes: usize,
-    /// How long rows may wait for company.
+    /// How long rows may wait for others to fill a write.
     pub linger: Duration,
 }
 

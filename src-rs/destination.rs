@@ -6,7 +6,7 @@
 //! - Writes come with strictly increasing ids and are acknowledged in that order.
 //! - An acknowledgement is sent only when the rows are durable as `specs/delivery.md` defines it.
 //! - A write whose batches are not of the session's schema is refused as `SCHEMA_MISMATCH`. Writers of Arrow IPC
-//!   take such a batch without a word and write bytes that no reader understands.
+//!   take such a batch without an error and write bytes that no reader understands.
 //! - After an error from `write`, `flush` or `close` the session is not called again.
 //!
 //! What a destination does not do: retry, reorder, keep a budget, count rows for users. All of that

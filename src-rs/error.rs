@@ -287,7 +287,7 @@ impl Error {
         self
     }
 
-    /// The same, with a say on whether it is [`ambiguous`](Error::ambiguous).
+    /// The same error, [`ambiguous`](Error::ambiguous) or not.
     pub fn with_ambiguity(mut self, ambiguous: bool) -> Self {
         self.0.ambiguous = ambiguous;
         self
@@ -338,7 +338,7 @@ impl Error {
     pub fn code(&self) -> Code {
         self.0.code
     }
-    /// Whether the destination says so of the rows it was given, so that other rows may pass.
+    /// Whether the destination refused the rows themselves, so that other rows may pass.
     pub fn is_of_the_data(&self) -> bool {
         self.0.code == Code::RowsRejected
     }

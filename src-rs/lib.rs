@@ -1,6 +1,6 @@
 //! Arrow record batches out of a process and into a table.
 //!
-//! The story in flow order: a batch is handed over ([`handoff`]), admitted, batched, written and
+//! In the order of the flow: a batch is handed over ([`handoff`]), admitted, batched, written and
 //! retried ([`transmitter`]) to a [`destination`], and what became of each of its rows is folded
 //! into an [`outcome`]. A [`spool`] keeps deliveries on the disk; the transmitter does not use it yet.
 //! [`config`] says how, [`error`] says what went wrong.

@@ -216,12 +216,12 @@ impl Ledger {
             }
             // Tries that did not get as far as the destination count too.
             entry.attempts = entry.attempts.max(error.attempts());
-            // The first cause is the one to act on; later ones tend to be its echo.
+            // The first error is the cause; later ones tend to follow from it.
             entry.error.get_or_insert_with(|| error.clone());
         })
     }
 
-    /// Settles all open rows of a delivery, where its rows have one fate.
+    /// Settles all open rows of a delivery with one error.
     pub fn fail_rest(&mut self, sequence: u64, error: &Error, now: Instant) -> Option<SettledDelivery> {
         let rows = self.entries.get(&sequence)?.open_rows;
         let range = RowRange {

@@ -11,7 +11,8 @@
 //! - What cannot be read is set aside and told of. Nothing that is not understood is deleted.
 //! - One thread of each spool writes; nobody else waits for the disk but readers.
 //!
-//! It does not deliver, retry or log, and it decides nothing about time but the cursor's second.
+//! It does not deliver, retry or log. The one time limit that it sets is the second within which the cursor is
+//! written.
 
 mod aside;
 mod cursor;
@@ -55,7 +56,7 @@ pub enum Durability {
     /// When its bytes are on the disk.
     #[default]
     Synced,
-    /// When its bytes are the system's, which survives the process and not the power.
+    /// When the system has its bytes: they survive the end of the process, and not a power cut.
     Written,
 }
 
@@ -80,19 +81,19 @@ pub struct SpoolOptions {
     pub name: String,
     /// A URL. What of it may be secret is not kept.
     pub target: String,
-    /// Says that what is there goes to another target from now on.
+    /// Whether rows that are there for another target go to this one from now on.
     pub retarget: bool,
     pub durability: Durability,
     pub compression: Option<SpoolCompression>,
     /// All files together take no more than this.
     pub max_bytes: Option<u64>,
-    /// So much of the disk is left to others.
+    /// Bytes of the disk that are left free.
     pub min_free_bytes: u64,
     pub segment_bytes: u64,
     /// So many bytes wait in memory to be written, or one delivery that is larger.
     pub queue_bytes: u64,
     pub when_full: WhenFull,
-    /// Who opens it: what is told to others that try to.
+    /// Names this client in the error of others that try to open the spool.
     pub owner: String,
 }
 
@@ -128,7 +129,7 @@ pub struct Recovered {
     pub cut: u64,
     /// Files that belong to another spool, left alone.
     pub foreign: Vec<PathBuf>,
-    /// Files of which nothing could be believed, set aside.
+    /// Files with a damaged header, set aside because no other file says what spool they belong to.
     pub set_aside: Vec<PathBuf>,
 }
 
@@ -440,12 +441,12 @@ impl Spool {
         self.shared.readable.subscribe()
     }
 
-    /// Nobody needs the rows below this position any more. The disk knows it soon.
+    /// Settles all rows below this position. That is on the disk within about a second.
     pub fn settle_through(&self, position: u64) {
         self.shared.settle(0..position, true);
     }
 
-    /// Nobody needs these rows any more, while rows before them may still be needed. The disk knows it soon.
+    /// Settles these rows, while rows before them may be unsettled. That is on the disk within about a second.
     pub fn settle(&self, range: Range<u64>) {
         self.shared.settle(range, true);
     }

@@ -59,7 +59,7 @@ pub struct Transmitter {
     observer: Observer,
 }
 
-/// What the transmitter tells its owner. Called from its own threads; must not block.
+/// Receives the transmitter's events. The transmitter calls it on its own threads; it must not block.
 pub type Observer = Arc<dyn Fn(Event) + Send + Sync>;
 
 #[derive(Debug)]
@@ -202,7 +202,7 @@ impl Transmitter {
     /// `CLOSED`, or `INTERNAL` for a ticket that was not granted.
     pub fn redeem(&self, ticket: u64, bytes: usize) -> Result<()> {
         self.tell_granted(self.admission.redeem(ticket, bytes)?);
-        // A caller that waited for the budget does not wait for company too.
+        // A caller that waited for the budget does not also wait for other rows to join its own.
         self.urgent.notify_one();
         Ok(())
     }
@@ -238,8 +238,8 @@ impl Transmitter {
         self.ask(Inbound::Prepare { schema, reply });
     }
 
-    /// Somebody waits for the outcome of what was admitted before: it does not linger, and is committed as
-    /// soon as the destination was quiet for its commit interval.
+    /// A caller waits for the outcome of a delivery that was admitted before. What was admitted by now does not
+    /// linger, and is committed as soon as the destination was quiet for its commit interval.
     pub fn hurry(&self) {
         // The intake is not notified: it rests for a moment only, and among small batches each turn has a
         // caller that waits.

@@ -1,10 +1,10 @@
 //! `delta:` appends to a Delta Lake table, on a local disk or in an object store.
 //!
-//! The story: batches are conformed to the table ([`conform`], [`types`]) and encoded into Parquet files as they come
-//! ([`encoder`], [`file`], [`stats`], [`dictionaries`]). Where there are partitions, each row's is found
-//! ([`partitions`]) and rows wait, to be put in order by partition and encoded all at once ([`grouping`]). A flush
-//! ends the files, syncs them and commits them as one version ([`commit`]); then, and not before, all writes of
-//! that version are acknowledged.
+//! How rows get there: batches are conformed to the table ([`conform`], [`types`]) and encoded into Parquet files
+//! as they come ([`encoder`], [`file`], [`stats`], [`dictionaries`]). In a partitioned table the partition of each
+//! row is found ([`partitions`]), and rows wait to be put in order by partition and encoded all at once
+//! ([`grouping`]). A flush ends the files, syncs them and commits them as one version ([`commit`]); then, and not
+//! before, all writes of that version are acknowledged.
 //!
 //! Invariants:
 //! - Acknowledged means: on a disk, data files, their directories, the commit and its directory are synced; in an

@@ -57,7 +57,7 @@ fn begins<T>(bytes: &[u8], magic: &[u8; 8]) -> Option<DecodedHeader<T>> {
     }
 }
 
-/// What a segment's name says: also what is believed where its header is damaged.
+/// What a segment's name says. It stands in for the header where that is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName {
     pub sequence: u64,

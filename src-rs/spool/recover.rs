@@ -5,8 +5,8 @@
 //! - Nothing is changed before it is known that the format is ours.
 //! - The headers of all segments are read, all of the last one, and of the one that has the cursor what is below it:
 //!   opening does not grow with what waits.
-//! - What is found in the last segment is synced before it is believed: the process that wrote it may have been
-//!   killed before its sync, and the power may go after ours.
+//! - What is found in the last segment is synced before it counts as durable: the process that wrote it may have
+//!   been killed before its sync, and the power may go after this opening.
 
 use std::io;
 use std::ops::Range;
@@ -41,7 +41,7 @@ pub struct FoundSpool {
     pub settled: SettledPositions,
     /// None if there is none yet, or none can be read.
     pub target: Option<String>,
-    /// The cursor, if it can be believed.
+    /// The cursor, if one of its slots is whole.
     pub slot: Option<CursorSlot>,
     /// There is a file of that name, and it is not this spool's cursor.
     pub foreign_cursor: bool,
@@ -50,7 +50,7 @@ pub struct FoundSpool {
     pub left: Unsettled,
     /// Segments of other spools, left alone.
     pub foreign: Vec<PathBuf>,
-    /// Segments of which nothing can be believed, taken aside.
+    /// Segments with a damaged header, to be set aside because no other file says what spool they belong to.
     pub taken: Vec<PathBuf>,
     /// Of the end of the last segment, in bytes.
     pub cut: u64,

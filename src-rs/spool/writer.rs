@@ -1,4 +1,5 @@
-//! The one who writes: records in groups, one sync for all that wait, then the cursor, then what is deleted.
+//! The only writer of a spool's files. A turn writes records in groups, syncs once for all appends that wait,
+//! writes the cursor, and deletes the segments that nobody needs.
 //!
 //! Invariants:
 //! - What is answered as durable is: bytes synced, and the directory after each new name.

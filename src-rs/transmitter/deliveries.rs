@@ -298,7 +298,7 @@ impl Deliveries {
         }
     }
 
-    /// The time is up: outcomes are told, whatever the disk does.
+    /// The deadline has passed: reports the outcomes that wait for refused rows to be on the disk.
     pub fn wait_for_the_disk_no_longer(&mut self) {
         for settled in self.refused.take_all() {
             self.conclude(settled);
@@ -321,7 +321,7 @@ impl Deliveries {
         let _ = catch_unwind(AssertUnwindSafe(settle));
     }
 
-    /// Lets nobody in any more. Who waits for the budget is woken, and hears that the client is closed.
+    /// Admits nothing more. The holder of each ticket is told that it was granted, redeems it and gets `CLOSED`.
     pub fn close_admission(&self) {
         for ticket in self.admission.close() {
             (self.observer)(Event::Granted(ticket));
@@ -349,7 +349,7 @@ impl Deliveries {
             outcome
                 .error
                 .get_or_insert(Error::new(Code::PayloadChanged, text));
-            // Some mixture of old and new bytes was sent; nobody can say which.
+            // A mixture of old and new bytes was sent, and it cannot be told which.
             if outcome.status != Status::Failed {
                 outcome.status = Status::Unknown;
             }

@@ -7,14 +7,16 @@
 //! | [`sessions`](super::sessions) | the session with the destination, retry delays, questions to the user's program |
 //!
 //! The parts do not know each other. A single task owns them; whatever happens arrives as an event, and after
-//! each event `advance` does all that can be done. What keeps rows beyond the process is to be a fourth part
-//! beside these three: between `Deliveries::enter` and `Writes::push`, where rows have a sequence and are not
-//! in a write yet. Invariants:
+//! each event `advance` does all that can be done. The spool is to be a fourth part beside these three: it takes
+//! the rows between `Deliveries::enter` and `Writes::push` (in `on_delivery`), where they have a sequence and are
+//! not in a write yet.
+//!
+//! Invariants:
 //! - Rows of a delivery enter `deliveries` before `writes`, and leave `writes` before they are settled there.
 //! - A write is sent only to an open session of its schema, in the order of its id.
 //! - Nothing here awaits a destination.
 //!
-//! `failures` is what it does when a session fails; `closing` how it ends.
+//! `failures` has the steps that follow when a session fails, `closing` those that end the engine.
 
 mod closing;
 mod failures;
@@ -74,7 +76,7 @@ enum WakeReason {
     /// Refused rows of this delivery are on the disk.
     Kept(u64),
     Control(Control),
-    /// They are in the turn.
+    /// The arrivals are in `turn`.
     Arrivals,
     Nothing,
 }
@@ -122,7 +124,7 @@ impl Engine {
         let mut turn = Vec::with_capacity(TURN);
         let mut reason = WakeReason::Nothing;
         loop {
-            // A panic that ended this task without a word would leave every caller waiting.
+            // A panic that ended this task would leave every caller waiting for an event.
             match catch_unwind(AssertUnwindSafe(|| self.step(reason, &mut turn))) {
                 Ok(true) => {}
                 Ok(false) => break,

@@ -51,7 +51,7 @@ pub fn relabel(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         return Ok(batch);
     }
     if batch.num_columns() != schema.fields().len() {
-        // Zipped below, the columns that are too many would be lost without a word.
+        // `zip` below would drop the columns that are too many.
         return Err(Error::new(Code::Internal, "a batch does not fit its session"));
     }
     let columns: Vec<ArrayRef> = batch
@@ -89,7 +89,7 @@ fn type_fits(given: &DataType, wanted: &DataType) -> bool {
     }
 }
 
-/// The names of a map's entries are a habit of libraries, not a part of the type.
+/// The names of a map's entries differ between libraries and are no part of the type.
 fn entries_fit(given: &Field, wanted: &Field) -> bool {
     match (given.data_type(), wanted.data_type()) {
         (DataType::Struct(a), DataType::Struct(b)) => {

@@ -5,7 +5,7 @@
 //! - A write goes only to an open session.
 //! - A session that drains is held until it says that it is closed: dropped, it would be cut short.
 //! - Nothing here awaits a destination: a task of its own does that for each session.
-//! - Whatever else becomes of the phase takes the questions to the retry predicate with it.
+//! - Questions to the retry predicate end with the phase `Asking`.
 //!
 //! It holds no write and knows no delivery: the engine says which writes a question is about, and when the
 //! oldest delivery was admitted.
@@ -138,7 +138,7 @@ impl Sessions {
         self.phase = Phase::Opening(handle);
     }
 
-    /// Opens a session before there are rows. `reply` hears how that ends.
+    /// Opens a session before there are rows. `reply` is answered when it is open, or with the error.
     pub fn prepare(&mut self, schema: SchemaRef, reply: Reply) {
         self.open(schema);
         self.prepare = Some(reply);

@@ -5,7 +5,7 @@
 //! - Rows leave in the order in which they came.
 //! - The window is filled only with rows that fit the session, which is drained before another schema gets
 //!   its own.
-//! - Nobody waits for a flush that nobody asked for: whatever makes callers wait ends in one.
+//! - Where a caller waits for something that only a flush brings, a flush is asked for.
 //!
 //! It sends nothing and settles nothing. It knows no session: the engine says what became of one, and gives
 //! what comes out to the deliveries.
@@ -137,7 +137,7 @@ impl Writes {
         next.is_some_and(|next| !Arc::ptr_eq(&next, current))
     }
 
-    /// Whether rows should not wait for company: somebody waits for them, or for their bytes.
+    /// Whether rows go without waiting for others: a caller waits for their outcome, or for their bytes.
     fn is_forced(&self, demand: &Demand<'_>) -> bool {
         let Some(head) = self.batcher.head() else {
             return false;

@@ -1,7 +1,7 @@
 //! How the engine ends: at a close, at its deadline, or after a panic.
 //!
 //! Invariants:
-//! - What is unsettled at the deadline ends as unknown where a session may hold it, and as failed elsewhere.
+//! - Rows that are unsettled at the deadline end as unknown where a session may hold them, else as failed.
 //! - A close is answered when nothing is left, whatever the disk or the destination does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,7 +79,7 @@ impl Engine {
         if !closing.arrived || !self.deliveries.is_empty() {
             return;
         }
-        // All rows are settled: what is left is a courtesy and gets no long wait.
+        // All rows are settled: closing the session loses nothing if it is cut short, so the wait is short.
         closing.deadline = closing.deadline.min(now + CLOSE_GRACE);
         self.sessions.finish();
     }

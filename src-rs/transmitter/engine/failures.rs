@@ -1,7 +1,7 @@
-//! What the engine does when a session fails: who ends, who is tried again, and when.
+//! What the engine does when a session fails: which deliveries end, which writes are tried again, and when.
 //!
 //! Invariants:
-//! - A refusal for good ends what it is about, and everything else is replayed.
+//! - An error of the class `Never` ends the writes or deliveries that it is about; all others are replayed.
 //! - A refused probe of a search is an answer, not a failed try: it uses up nothing of `retry`.
 //! - No answer of the retry predicate is waited for past `retry.deadline` of the oldest delivery.
 //! - The predicate is not asked about a write that the broken session was not given.
@@ -34,8 +34,8 @@ impl Engine {
             self.log("warn", "a session did not close cleanly", &error, Duration::ZERO);
             return;
         }
-        // Whoever waits for a session that ends each time before it is given anything would wait for ever
-        // if no attempt were counted.
+        // If no attempt were counted, rows would wait for ever for a session that each time ends before it is
+        // given a write.
         let operation = if broken.has_writes || error.is_graceful() {
             operation
         } else {
@@ -45,7 +45,7 @@ impl Engine {
             self.writes.count_try(now);
         }
         if error.is_graceful() {
-            // A session that ends because it was asked to has not failed anybody.
+            // The destination asked for another session in time, so no write has failed.
             self.rewind(error.is_ambiguous(), false);
             return self.log("info", "a session was rotated", &error, Duration::ZERO);
         }
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// The same again would fail again: what the error is about ends, and everything else is replayed.
+    /// Another try would fail in the same way: what the error is about ends, and everything else is replayed.
     fn refused_for_good(
         &mut self,
         error: Error,

@@ -21,8 +21,8 @@ use crate::destination::{Acknowledgement, Acknowledgements, Destination, Opening
 use crate::error::{Code, Error, Result};
 use crate::transmitter::clock::{now, until};
 
-/// How long opening a session may take. It bounds a destination that hangs: deliveries have deadlines of their
-/// own.
+/// How long opening a session may take. The limit is for a destination that hangs; deliveries have deadlines of
+/// their own.
 const LONGEST_OPEN: Duration = Duration::from_secs(300);
 /// How long closing one may take: other rows wait for it.
 const LONGEST_CLOSE: Duration = Duration::from_secs(300);
@@ -227,7 +227,7 @@ impl SessionTask {
         operation: Operation,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, (Error, Operation)> {
-        // A panic that ended this task without a word would leave every caller waiting.
+        // A panic that ended this task would leave every caller waiting for an event.
         let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
         loop {

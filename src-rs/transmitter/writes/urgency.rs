@@ -29,7 +29,7 @@ impl Urgency {
         let interval = commit_interval.unwrap_or(linger).min(LONGEST);
         Urgency {
             interval,
-            // The linger was chosen for callers who do not wait, so those who do wait no longer than the interval.
+            // `batching.linger` is for callers who do not wait. Those who do wait no longer than the interval.
             linger: linger.min(interval),
             commits: commit_interval.is_some(),
             committed: None,
