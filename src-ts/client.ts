@@ -2,9 +2,9 @@
 //
 // Invariants:
 // - Misuse rejects. What became of a delivery is a value.
-// - Whoever gets a client gets an open one; whoever gets none leaves nothing behind.
+// - `connect` gives an open client; where it rejects, nothing is left open.
 //
-// How calls wait, settle and end is in client/core.ts. It does not retry deliveries: the transmitter does.
+// client/core.ts has how calls wait, settle and end. Neither retries deliveries: the transmitter does.
 
 /// <reference lib="es2024.promise" />
 /// <reference lib="es2024.arraybuffer" />

@@ -1,7 +1,7 @@
-// Rows, as objects → a table, and a schema for rows.
+// Objects → a table by a schema; and a schema that fits given objects.
 //
 // Invariants:
-// - Rows are read in their order; a row that does not fit is told and left out, and all others go.
+// - Rows are read in their order; a row that does not fit is left out and reported, and the table has all others.
 // - The event loop has its turn at least every few milliseconds, however many rows there are.
 // - What is misuse throws before any row is read.
 
@@ -37,9 +37,9 @@ export interface RowsTable {
 const STRETCH_MS = 3;
 
 /**
- * Makes a table of rows, as `send` takes it. Every value is checked and none is bent: a row that does not fit its
- * schema is left out and told, with the path, what was given and what was wanted. `docs/rows.md` says which values
- * each type takes.
+ * Makes a table of rows, as `send` takes it. Every value is checked, and none is changed to fit: a row that does not
+ * fit its schema is left out and reported, with the path, what was given and what was wanted. `docs/rows.md` says
+ * which values each type takes.
  *
  * @param rows Objects with the columns as keys. A missing key is null where the column is nullable. They are read
  * while the call is under way: change none of them before it settles.

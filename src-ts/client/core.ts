@@ -1,14 +1,15 @@
 // What the parts of a client share: admission, outcomes, and the end.
 //
 // Invariants:
-// - What is unsettled is in one place here (`#ledger`), from admission to the outcome; all else is Rust's.
+// - On this side, unsettled deliveries are in `#ledger` alone, from admission to the outcome.
 // - Sequence numbers are given at admission, in its order.
-// - Nothing that waits holds memory which the budget does not know of: a queued call is packed when it is let in.
-// - Somebody hears of each outcome that is not good: the reader of the result, or the caller of `close`.
-// - Outcomes come in a turn of the event loop. Who hands over more than a budget without one, or for longer than a
-//   slice of turn.ts, is given one: the batches of settled deliveries would pile up here, where no budget
-//   counts them, and timers and signals would not be heard.
-// - While it waits for something of Rust's it is in `BUSY`; else nothing but its users keeps it (client/remains.ts).
+// - A call that waits holds no memory which the budget does not count: it is packed when it is admitted.
+// - Each outcome that is not `acknowledged` reaches the reader of the result, a listener, or the caller of `close`.
+// - Outcomes come in a turn of the event loop. A caller that hands over more than a budget without such a turn, or
+//   for longer than a slice of turn.ts, waits for one: otherwise the batches of settled deliveries would pile up
+//   here, where no budget counts them, and timers and signals would get no turn.
+// - While a client waits for an event of Rust, it is in `BUSY`; otherwise only the user's program keeps it in memory
+//   (client/remains.ts).
 //
 // It counts no bytes and retries nothing: the transmitter does.
 
@@ -69,12 +70,12 @@ export class Core implements Listener {
   readonly #listeners: ListenerDispatcher | undefined;
   readonly #packer: Packer;
   readonly #ledger = new Ledger();
-  /** What all in `#ledger` take of the budget. Rust's count is lower by what is settled and not heard of yet. */
+  /** Budget of all deliveries in `#ledger`. Rust's count is lower by those that are settled and not told here yet. */
   #heldBytes = 0;
   readonly #waiting = new Map<number, Waiter>();
   readonly #operations = new Map<number, (error: IngestError | null) => void>();
   #isBusy = false;
-  /** A call that tells Rust of somebody who waits is about to run. */
+  /** A call of `hurry` is scheduled. */
   #hurrying = false;
   #lastSequence = 0;
   #lastOperation = 0;
@@ -335,7 +336,7 @@ export class Core implements Listener {
       if (delivery.urgent) this.#hurry();
     }
     this.#hold();
-    // Signals are the user's, who may send from within them; by now the books are in order.
+    // A listener of the user's signal may send; by now the ledger has all of the group.
     for (let i = 0; i < group.length; i++) {
       const delivery = group[i]!;
       const { signal, sequence } = delivery;
@@ -400,7 +401,7 @@ export class Core implements Listener {
     if (heard !== true) this.#mindUnread(delivery, result, heard || undefined);
   }
 
-  /** An outcome that is not good, and that nobody has looked at so far, but perhaps a listener. */
+  /** Keeps a failure as unread, unless its result was read. A listener that takes it later ends that. */
   #mindUnread(
     delivery: UnsettledDelivery,
     result: TransmissionResult,
@@ -414,7 +415,7 @@ export class Core implements Listener {
     delivery.onObserved = () => all.delete(unread);
   }
 
-  /** It waits for something of Rust's: whoever is to be told must be there. */
+  /** The client waits for an event of Rust: it must not be collected before. */
   #hold(): void {
     if (this.#isBusy) return;
     this.#isBusy = true;
@@ -448,7 +449,7 @@ export class Core implements Listener {
     if (error !== null) throw error;
   }
 
-  /** Tells those who wait that they wait in vain, a slice in each turn of the event loop. Never rejects. */
+  /** Rejects the calls that wait for the budget, a slice in each turn of the event loop. Never rejects itself. */
   async #turnAway(waiters: readonly Waiter[]): Promise<void> {
     const reason = closed("send");
     let began = performance.now();

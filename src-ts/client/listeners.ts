@@ -1,8 +1,8 @@
 // Calls the user's listeners with the outcome of a delivery.
 //
 // Invariants:
-// - What a listener does stays with it. It is called when the books are in order, so it may send, close or
-//   throw; its error is logged once, and its delivery counts as unheard.
+// - A listener changes no outcome. It is called when the client's state is complete, so it may send, close or
+//   throw; its error is logged once, and its delivery counts as unread.
 // - It is called in the async context of `connect`: what the caller's `AsyncLocalStorage` held there, it holds here.
 // - A listener that closes the client waits for the close, so the close does not wait for it.
 

@@ -1,8 +1,8 @@
 // Opening a destination: p-retry drives single attempts of Rust's.
 //
 // Invariants:
-// - Only what may pass at another try is tried again; the destination's own word on when is honoured.
-// - The delay before a try runs while `retry.when` thinks, and no try comes after the deadline.
+// - Only an error that may pass is followed by another try, and by none before the time that the destination named.
+// - The delay before a try runs while `retry.when` is asked, and no try comes after the deadline.
 // - An abort ends the wait at once, also the wait for an attempt under way.
 //
 // Rust has validated the options by now, so a value that cannot be read here is not given.

@@ -1,10 +1,11 @@
 // What is left of a client that was dropped without `close()`, and its end.
 //
 // Invariants:
-// - Nothing here, and nothing that the native side holds, leads to the client: or it would never be dropped.
-// - A client that waits for something native is in `BUSY`, so none is dropped that has anything in flight.
+// - Nothing here, and nothing that the native side holds, refers to the client: it could never be collected.
+// - A client that waits for an event of Rust is in `BUSY`, so a client with deliveries in flight is not collected.
 //
-// Of the user's it holds the logger. One that leads to the client keeps it alive, as its documentation says.
+// Of the user's objects it holds the logger. A logger that refers to the client keeps it alive, as its documentation
+// says.
 
 import type { Binding } from "../binding.js";
 import { log } from "../callbacks.js";
@@ -12,7 +13,7 @@ import type { ClientStats } from "../client.js";
 import type { Logger } from "../options.js";
 import { UnreadOutcomes } from "./unread.js";
 
-/** How long a destination may take to say goodbye. Nothing is left to deliver. */
+/** How long the destination may take to close. Nothing is left to deliver. */
 const CLOSE_MS = 2_000;
 /** No operation of a client has this number. */
 const LAST_OPERATION = 0;

@@ -5,7 +5,7 @@
 // - What runs ahead is bounded: by the budget while unsettled; after, by the budget once more and `SETTLED_AHEAD`.
 // - What was yielded is the consumer's alone.
 // - Every outcome before a failure is yielded before the failure is thrown.
-// - Whoever leaves early takes back what waits; what was admitted goes on, and counts as unread.
+// - A loop that is left early takes back what waits; what was admitted goes on, and counts as unread.
 
 import { ignoreRejection } from "../callbacks.js";
 import type { UnsettledDelivery } from "../delivery.js";
@@ -170,7 +170,7 @@ class Reader {
     return this.#settledAhead >= SETTLED_AHEAD || this.#bytesAhead > this.#core.budgetBytes;
   }
 
-  /** Nothing more comes of this source: its last rows need not wait for company, or for a commit interval. */
+  /** The source has ended: its last rows need not wait for others, or for a commit interval. */
   #flush(): void {
     const core = this.#core;
     // A client that was closed meanwhile flushes by itself; the outcomes tell whatever else goes wrong.

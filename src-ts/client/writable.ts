@@ -2,8 +2,9 @@
 //
 // Invariants:
 // - A stream has no place for outcomes, so the first delivery that is not acknowledged fails it.
-// - A stream that has ended badly can tell nothing more: what becomes of its deliveries then counts as unread.
-// - Whoever aborts it takes back what waits; what was admitted goes on.
+// - A stream that was aborted, or failed for another reason, can report nothing more: failures of its deliveries then
+//   count as unread.
+// - An abort takes back what waits; what was admitted goes on.
 
 import type { UnsettledDelivery } from "../delivery.js";
 import type { IngestError } from "../errors.js";

@@ -1,9 +1,11 @@
-// What an object that stands for a value is, asked without trusting it.
+// What kind of value an object is (bytes, a `Temporal`, a row), found out without trusting the object.
 //
 // Invariants:
-// - Bytes are read by the runtime's own getters: a view that says something else about itself is not believed.
+// - Bytes are read by the runtime's own getters: properties that a view or its class has put over them do not count.
 // - Objects of `Temporal` are known by their tag, of the runtime or of a polyfill; what is read of them is checked
-//   like any other value, so one that lies about its tag gains nothing.
+//   like any other value, so an object with a false tag is refused or read as text.
+//
+// It writes no column.
 
 import { types } from "node:util";
 

@@ -1,13 +1,13 @@
 // Rows → record batches, in chunks.
 //
 // Invariants:
-// - Rows come out in the order in which they went in; those that do not fit are left out and told, the others go.
+// - Rows come out in the order in which they went in; those that do not fit are left out and reported.
 // - A row is refused once, for the first of its faults in the order of the columns.
 // - A chunk takes a millisecond or two, whatever rows are like: it grows where they are easy, and is taken back and
 //   tried with half of them where they hold more than is to be held at a time.
 // - Memory is bounded by one batch, one chunk and what was refused.
 //
-// It waits for nothing: who encodes many rows gives the event loop its turns between steps.
+// It waits for nothing: the caller gives the event loop its turns between steps.
 
 import { Data, RecordBatch, type Schema } from "apache-arrow";
 import { planOf } from "../handoff/plan.js";

@@ -2,8 +2,8 @@
 //
 // Invariants:
 // - No code of the user's runs while a value is described: proxies, getters and `toString` are left alone.
-// - A sentence says what kind of value was given and never its text or bytes, which may be anybody's secret; the
-//   value itself stands beside it.
+// - A message says what kind of value was given and never its text or bytes, which may be a secret; the value itself
+//   is in `value`.
 
 import { types } from "node:util";
 
