@@ -1,6 +1,6 @@
 //! The spool: a durable log of deliveries on the disk.
 //!
-//! [`Spool::append`] writes, [`Spool::read_from`] reads, [`Spool::settle_through`] says what nobody needs any more.
+//! [`Spool::append`] writes, [`Spool::read_from`] reads, [`Spool::settle_through`] settles.
 //! `specs/spool-format.md` says what is on the disk.
 //!
 //! Invariants:
@@ -9,10 +9,11 @@
 //! - What was answered as durable is found by the next opening, once and in order, whatever happens to process and
 //!   power. What was refused is not found, unless the error is ambiguous.
 //! - What cannot be read is set aside and told of. Nothing that is not understood is deleted.
-//! - One thread of each spool writes; nobody else waits for the disk but readers.
+//! - One thread of each spool writes. Beside it only readers, and callers that open or close the spool, wait for
+//!   the disk.
 //!
-//! It does not deliver, retry or log. The one time limit that it sets is the second within which the cursor is
-//! written.
+//! It does not deliver or log, and it repeats no append for its caller. Its only times are the second within which
+//! the cursor is written, and the second between two tries of a disk that fails.
 
 mod aside;
 mod cursor;
@@ -77,9 +78,9 @@ pub enum SpoolCompression {
 #[derive(Debug, Clone)]
 pub struct SpoolOptions {
     pub directory: PathBuf,
-    /// Of the folder in it.
+    /// Name of the spool, which is that of its folder in `directory`.
     pub name: String,
-    /// A URL. What of it may be secret is not kept.
+    /// URL of the destination. User, password, query and fragment of it are not stored.
     pub target: String,
     /// Whether rows that are there for another target go to this one from now on.
     pub retarget: bool,
@@ -125,7 +126,7 @@ pub struct Recovered {
     pub position: u64,
     /// The mark that [`Spool::mark`] was given last.
     pub mark: Option<[u8; 16]>,
-    /// The end of the log that was no record, in bytes.
+    /// Bytes at the end of the log that are no whole record.
     pub cut: u64,
     /// Files that belong to another spool, left alone.
     pub foreign: Vec<PathBuf>,
@@ -173,15 +174,15 @@ pub struct Spool {
     writer: Option<thread::JoinHandle<()>>,
 }
 
-/// Batches below this are encoded where they are: a thread's turn would cost more.
+/// Deliveries below this are encoded on the caller's thread: handing them to another would cost more.
 const SMALL: usize = 256 << 10;
 
 impl Spool {
     /// Opens a spool, and makes it if there is none. Waits for the disk.
     ///
     /// # Errors
-    /// `SPOOL_LOCKED` naming who has it open, `SPOOL_FORMAT`, `CONFIG_INVALID` for another target than that of what
-    /// is left, and what the disk says.
+    /// `SPOOL_LOCKED` naming who has it open, `SPOOL_FORMAT`, `CONFIG_INVALID` if rows for another target are
+    /// unsettled, and what the disk says.
     pub fn open(disk: Arc<dyn Disk>, options: &SpoolOptions) -> Result<(Spool, Recovered)> {
         let (mut spool, recovered, writer) = Spool::open_undriven(disk, options)?;
         let named = thread::Builder::new().name("arrow-spool".into());
@@ -194,7 +195,7 @@ impl Spool {
         Ok((spool, recovered))
     }
 
-    /// As [`Spool::open`], with a writer that does something when it is told to.
+    /// As [`Spool::open`], without a thread: the caller drives the writer.
     ///
     /// # Errors
     /// As [`Spool::open`].
@@ -462,8 +463,8 @@ impl Spool {
         self.ask(|reply| WriterCommand::Mark(mark as SpoolId, reply))
     }
 
-    /// Settles when all that was appended before is synced, whatever the durability. If a sync has failed, one caller
-    /// is told, and later ones hear of what was appended since.
+    /// Settles when all that was appended before is synced, whatever the durability. If a sync has failed, one
+    /// caller gets its error; later calls settle for what was appended since.
     pub fn sync(&self) -> Durable {
         self.ask(WriterCommand::Sync)
     }

@@ -216,7 +216,7 @@ export interface Logger {
 export interface FlightOptions {
   /**
    * What makes a write count as durable. `"stream"`: the server ended the stream well; streams are ended at
-   * `flush`, `close`, a full budget and `commitInterval`. `"part"`: the server answers every part, in order.
+   * `flush`, `close`, half the budget and `commitInterval`. `"part"`: the server answers every part, in order.
    * `"cumulative"`: the server says how far it got, as `specs/flight-ack.md` has it. Default: `"stream"`.
    */
   readonly acknowledgement?: "stream" | "part" | "cumulative";

@@ -1,8 +1,8 @@
 //! Reads what is not settled, in order, one delivery at a time.
 //!
 //! Invariants:
-//! - Nothing is given that is not synced, so that a position which somebody else has seen is never given again.
-//! - What cannot be read is set aside and told once, and reading goes on behind it.
+//! - Only synced rows are given: so a position that a destination has seen is never that of another row.
+//! - Bytes that cannot be read are set aside and reported once, and reading goes on behind them.
 //! - Positions that no record has are settled here, or the cursor would stop at them.
 //! - Memory is bounded by the largest delivery.
 //!
@@ -24,7 +24,7 @@ use super::{aside, encode, errors};
 use crate::error::Result;
 use crate::file_system::DiskFile;
 
-/// What a reader comes to.
+/// What a reader gives next: rows, or damage.
 #[derive(Debug, Clone)]
 pub enum SpoolEntry {
     Rows(SpoolRows),
@@ -197,7 +197,7 @@ impl Reader {
             let Some(segment) = segment else {
                 return Err(io::ErrorKind::NotFound.into());
             };
-            // Tried once, whatever comes of it: a second sync would know nothing.
+            // Tried once: after a sync that failed, a second one can succeed without the bytes being on the disk.
             let unsynced = std::mem::take(&mut segment.unsynced);
             (segment.place, segment.offset(self.position), unsynced)
         };

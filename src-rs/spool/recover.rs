@@ -1,10 +1,10 @@
 //! What is found when a spool is opened.
 //!
 //! Invariants:
-//! - Damage is never a reason not to open; a newer format and a disk that does not answer are.
+//! - Damage never makes an opening fail; a newer format and an error of the disk do.
 //! - Nothing is changed before it is known that the format is ours.
-//! - The headers of all segments are read, all of the last one, and of the one that has the cursor what is below it:
-//!   opening does not grow with what waits.
+//! - Read are the headers of all segments, all of the last segment, and of the segment that has the cursor the
+//!   records below it. So the time of an opening does not grow with the rows that wait.
 //! - What is found in the last segment is synced before it counts as durable: the process that wrote it may have
 //!   been killed before its sync, and the power may go after this opening.
 
@@ -250,7 +250,7 @@ fn read(disk: &dyn Disk, found: &mut FoundSpool, files: &[SegmentFile]) -> io::R
             if let SegmentEnd::Torn(from) | SegmentEnd::Damaged(from) = seen.rest {
                 found.cut = file.length - from;
                 found.next = found.next.max(jump(found.end));
-                // What is only torn is nobody's. A damaged end is set aside by whoever reads it.
+                // A torn end was never answered. A damaged end is set aside by the reader that comes to it.
                 if let SegmentEnd::Torn(_) = seen.rest {
                     segment.bytes = from;
                 }

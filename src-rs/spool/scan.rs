@@ -1,4 +1,4 @@
-//! Reads a segment from record to record, over whatever is damaged.
+//! Reads a segment from record to record, and goes on behind what is damaged.
 //!
 //! Invariants:
 //! - Memory is bounded by the largest record, and nothing is allocated for a length that the file does not have.

@@ -185,9 +185,9 @@ impl SpoolState {
         behind.into_iter().chain(self.settled.ranges()).collect()
     }
 
-    /// What is settled and the disk does not know.
+    /// Whether rows are settled and the disk does not have that yet.
     pub fn is_unsaved(&self) -> bool {
-        // Positions that were given and not written are nobody's yet.
+        // Positions that were given and not written are not settled on the disk: the write may fail.
         self.settled.through().min(self.written) > self.saved || !self.unlogged.is_empty()
     }
 }
@@ -243,8 +243,7 @@ impl SharedSpool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rows that nobody has to wait for any more, in any order. `logged` says whether the log is to know of those
-    /// out of order.
+    /// Settles rows, in any order. `logged` says whether those out of order are to be written to the log.
     pub fn settle(&self, range: Range<u64>, logged: bool) {
         let mut state = self.state();
         let range = range.start..range.end.min(state.next);

@@ -2,10 +2,11 @@
 //! writes the cursor, and deletes the segments that nobody needs.
 //!
 //! Invariants:
-//! - What is answered as durable is: bytes synced, and the directory after each new name.
+//! - An append is answered as durable when its bytes are synced, and the directory too where the file is new.
 //! - A sync that failed is not tried again. What was written since the last good one is refused to all who wait,
 //!   and a segment that begins where the synced part ends makes it count for nothing.
-//! - A failed write is cut off, and the cut synced, before anybody is told: what was refused does not come back.
+//! - A failed write is cut off, and the cut synced, before its callers are answered: rows that were refused are
+//!   not found by a later opening.
 //! - The cursor is written only up to what is synced, and a segment is deleted only when the cursor that passes it
 //!   is synced.
 //! - A disk that fails is asked again once a second, not in a loop.
@@ -50,7 +51,7 @@ pub struct WriterSettings {
 /// What becomes of the writer after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriterTurn {
-    /// There is nothing to do until somebody wakes it, or until this has passed.
+    /// Nothing to do until the writer is woken, or until this has passed.
     SegmentEnd(Option<Duration>),
     /// The spool is closed and all is on the disk.
     End,

@@ -10,7 +10,7 @@
 //! - Ids and sequences grow together, so a write is found by either without looking at the others.
 //! - A write of which everything is settled is not here.
 //!
-//! What a write may be, and what comes after what, is the table in [`state`].
+//! [`state`] has the table of the states of a write. The window calls no session: the engine does.
 
 mod state;
 mod write;
@@ -168,7 +168,7 @@ impl Window {
     }
 
     /// Takes out what is left of a delivery, which ends with `error`. The session is gone. Rows that may be
-    /// held stay in their write, where others may be found by their place, and are nobody's.
+    /// held stay in their write, so that other rows keep their place, and are marked as settled.
     pub fn give_up(&mut self, sequence: u64, error: &Error, now: Instant) -> Vec<FailedRanges> {
         let mut out = Vec::new();
         for id in self.of_delivery(sequence) {
@@ -330,7 +330,7 @@ impl Window {
         self.remove_settled(id);
     }
 
-    /// Left in the window, it would wait for an acknowledgement that has nothing more to say.
+    /// Takes out a write that is settled: no acknowledgement would ever take it out.
     fn remove_settled(&mut self, id: u64) {
         if self.writes.get(&id).is_some_and(WindowWrite::is_settled) {
             self.remove(id);

@@ -12,7 +12,7 @@
 //! | `Tried` | one was, and nothing of it is held but what was settled | `InDoubt` through `Sent` |
 //! | `InDoubt` | one was, and rows of it may be held | `Tried` when a destination has looked and the rows are not there |
 //!
-//! Nothing else stands together: what was given is tried, what was never given is not in doubt, and only
+//! No other combination is possible: what was given is tried, what was never given is not in doubt, and only
 //! the session that was given a write says that its first rows are done. What is settled leaves the window.
 
 use std::time::{Duration, Instant};

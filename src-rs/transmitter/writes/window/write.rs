@@ -4,8 +4,8 @@
 //! - Rows are settled from their place in the write as it was sent. So rows that left early (aborted, too
 //!   late) are marked as settled first, and are cut out only while nobody counts by that place: while no
 //!   session has the write and nothing of it is in doubt.
-//! - Marks cost what they mark. Cutting costs what the write holds, and is done before a write is sent
-//!   and when most of it is settled.
+//! - Marking takes time that grows with the slices marked, cutting with the slices of the write. Cutting is done
+//!   before a write is sent and when most of it is settled.
 
 use std::ops::Range;
 use std::sync::Arc;
