@@ -1,4 +1,4 @@
-//! Refused rows, kept as Arrow files for somebody to look at, mend and send again.
+//! Refused rows, kept as Arrow files, to be looked at, corrected and sent again.
 //!
 //! Rows go to a thread of their own, which appends them to one open file per schema. Invariants:
 //! - After [`DeadLetters::sync`] has called back, what was kept before it is on the disk, or the log and
@@ -11,8 +11,8 @@
 //!   the memory of that environment.
 //! - All files together stay within the bounds: the oldest go first, and the log says so.
 //!
-//! It does not decide which rows are refused, does not send anything again, and never writes anything but
-//! the rows and the destination's word on them. `specs/quarantine.md` has the layout.
+//! It does not decide which rows are refused and sends nothing again. It writes the rows, and the code and message
+//! of their refusal. `specs/quarantine.md` has the layout.
 
 mod directory;
 mod file;

@@ -7,8 +7,7 @@
 //! - No task waits for another task, or all threads could wait for each other.
 //! - No task asks for the current runtime: these threads have one that nobody drives.
 //!
-//! A disk that does not answer holds up every client that waits for a disk, when its tasks have taken all
-//! threads. That is the price of a bound.
+//! When the tasks of a disk that does not answer have taken all threads, every client that needs one waits.
 
 use std::sync::OnceLock;
 

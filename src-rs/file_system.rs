@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Nothing is durable before it was synced: a file's bytes and length by [`DiskFile::sync`], a name (new,
 //!   changed or gone) by [`Disk::sync_directory`] of the directory that holds it.
-//! - A sync that failed is not tried again: the second one would say "fine" and know nothing.
+//! - A sync that failed is not tried again: the second one can succeed although the bytes are lost.
 //! - [`write_new`] gives a name to a file that is whole and synced, or to none; it never replaces one.
 //!
 //! The tests have a second implementation, which loses whatever was not synced

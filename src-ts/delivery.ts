@@ -2,7 +2,7 @@
 //
 // Invariants:
 // - A delivery's promise is fulfilled once, with a result, and never rejected: outcomes are values.
-// - Only this file knows whether somebody looked at the outcome.
+// - Only this file knows whether the outcome was read.
 
 import type { Outcome } from "./binding.js";
 import type { IngestError } from "./errors.js";

@@ -1,5 +1,7 @@
 // Durations as text or number → milliseconds, with the grammar of Rust's `humantime`.
 //
+// Invariant: both take the same texts and refuse the same.
+//
 // Rust reads the durations that cross. This file reads those that only TypeScript needs: the deadline of `close`, and
 // the pauses of `connect`.
 

@@ -1,7 +1,7 @@
 // A Zerobus service on this machine, for tests and development.
 //
 // Invariants:
-// - Whoever gets an emulator gets one that listens; whoever gets none leaves nothing behind.
+// - `startEmulator` gives an emulator that listens; where it rejects, nothing is left running.
 // - A forgotten emulator keeps no process alive, and one that is closed has committed what it acknowledged.
 //
 // What it does is all in Rust; `specs/emulator.md` has what is promised.

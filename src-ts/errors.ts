@@ -2,8 +2,7 @@
 //
 // Invariants:
 // - A code has exactly one class, and the table below does not compile without a line for each code.
-// - Retry classes come from Rust, which is their only owner; what TypeScript raises itself never helps
-//   to be tried again.
+// - Retry classes come from Rust, which owns them; an error that TypeScript makes itself has the class `never`.
 // - An error is complete when it is thrown: nothing adds to it afterwards but `connect`, which knows how
 //   often it tried.
 //

@@ -1,4 +1,6 @@
-// The name that was meant where one is given that nobody knows, and how that is said.
+// An unknown name → the known name that was probably meant, and the words of that suggestion.
+//
+// Invariant: a suggestion differs from what was given by at most two mistakes of typing.
 
 /** The nearest of `names`, if one is so near that it was meant: it takes one or two mistakes of typing. */
 export function nearest(given: string, names: readonly string[]): string | undefined {

@@ -1,6 +1,6 @@
 // Whether this Node is one that `engines` in package.json names: asked once, before anything else is loaded.
 //
-// It stands for a sentence: what an older Node says instead is about some function that it does not have.
+// Without this check an older Node fails with an error about some function that it does not have. It imports errors.ts alone.
 
 import { ingestError } from "./errors.js";
 

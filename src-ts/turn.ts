@@ -1,8 +1,10 @@
-// Turns of the event loop, for code that could go on without one.
+// Gives the event loop its turns, for code that could keep the thread without a pause.
 //
 // Invariants:
-// - Whoever asks often enough holds up timers, sockets and signals for `SLICE_MS` at most, and what one step takes.
-// - All of this thread share one clock: ten clients at work hold it up for no longer than one.
+// - Code that asks `isDue` between its steps holds up timers, sockets and signals for `SLICE_MS` and one step at most.
+// - All code of a thread shares one clock: ten busy clients hold up the thread for no longer than one.
+//
+// It interrupts nothing: code that does not ask is not held to it.
 
 /** Milliseconds at a stretch. */
 export const SLICE_MS = 5;

@@ -1,4 +1,4 @@
-// Why the addon cannot be had, in the words of whoever can change that.
+// Why the addon cannot be loaded, in words that say what to change.
 //
 // Invariants:
 // - The true cause comes first. "Not installed" is said only where nothing else is known to be in the way: a policy,

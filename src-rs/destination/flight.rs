@@ -1,6 +1,6 @@
 //! `grpc:` and `flightsql:` put batches to any Arrow Flight server.
 //!
-//! The story: a write is cut into parts that the server takes ([`plan`]); each part is gathered into a
+//! How rows get there: a write is cut into parts that the server takes ([`plan`]); each part is gathered into a
 //! gRPC message whose large buffers are those of the batch itself ([`encode`], [`arrays`]) and goes out
 //! on a `DoPut` ([`stream`]) over a connection that lives as long as its session ([`connection`]). What
 //! the server answers is folded into acknowledgements ([`progress`], [`session`]).
@@ -8,9 +8,10 @@
 //! Invariants:
 //! - Memory of a batch goes to the socket without a copy and is let go of once it is sent; nothing here
 //!   reads payload unless compression was asked for.
-//! - Rows are durable when `flight.acknowledgement` says so: with the good end of their stream, with
-//!   the answer to their part, or with the server's word on how far it got.
-//! - After bytes were sent and before they are acknowledged, a failure leaves rows in doubt, and says so.
+//! - Rows are acknowledged as `flight.acknowledgement` says: when the server ends their stream with `OK`, answers
+//!   their part, or reports a position behind them.
+//! - After bytes were sent and before they are acknowledged, a failure leaves rows in doubt: its error is
+//!   ambiguous.
 //!
 //! It does not read, does not query, and puts nothing but record batches.
 

@@ -1,9 +1,8 @@
 //! Headers that every call to a server carries: those given once, and those asked for.
 //!
 //! Invariants:
-//! - However many calls need headers at once, the provider is asked once: a token endpoint must not
-//!   see a stampede.
-//! - A provider that never answers costs one time-out, not the connection attempt's fate for ever.
+//! - However many calls need headers at once, the provider is asked once: a token endpoint gets one request.
+//! - A provider that never answers makes the connection attempt fail after the time-out.
 //! - No value is ever part of a message or of `Debug`.
 //!
 //! It keeps no headers: what was asked for is used for the connection that asked.

@@ -1,10 +1,11 @@
-//! TLS towards a server: whom it may be signed by, who we are, and what a failed handshake means.
+//! TLS towards a server: which authorities may sign its certificate, the certificate of the client, and what a
+//! failed handshake means.
 //!
 //! Invariants:
 //! - With `tls.ca` nobody else is trusted: not the system's authorities and not the bundled ones.
 //! - Without it the bundled authorities serve where the system has none.
-//! - What is no certificate or no key is `CONFIG_INVALID` before anything is connected to: ignored, it would
-//!   come back as a server that is signed by nobody.
+//! - Text that is no certificate or no key is `CONFIG_INVALID` before anything is connected to: if it were
+//!   ignored, the handshake would fail later with an error about the server.
 //! - No key is ever part of a message.
 //!
 //! It connects to nothing, and it does not decide whether a handshake is tried again.

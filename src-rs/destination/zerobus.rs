@@ -1,16 +1,16 @@
 //! `zerobus:` streams batches into Databricks tables through the official crate.
 //!
-//! The story: the target says which workspace and which table ([`target`]); credentials are a token or
+//! How rows get there: the target says which workspace and which table ([`target`]); credentials are a token or
 //! headers ([`credentials`], [`token`]); the stream's schema is the user's, Unity Catalog's ([`catalog`])
 //! or the batches' own ([`types`]). Each write is brought into that schema ([`normalise`], [`prepare`])
 //! and goes onto a stream, whose acknowledgements are counted in rows ([`session`], [`progress`]).
 //!
 //! Invariants:
 //! - Retry, order and replay are the transmitter's: the crate's own recovery is off.
-//! - Rows are durable when the service has acknowledged them, and told so to the row.
-//! - What the service does not take is found before it is asked ([`limits`]).
-//! - Where credentials come from is decided when the client connects. That is the one place of the product
-//!   where Rust reads the environment, because the options' module promises not to.
+//! - Rows are durable when the service has acknowledged them; a write may be acknowledged in parts, by rows.
+//! - Rows beyond the limits of the service are found before anything is sent ([`limits`]).
+//! - Where credentials come from is decided when the client connects: only then is the environment read for them.
+//!   `config` reads no environment variable, so this module does, as `delta/storage.rs` does for object stores.
 //!
 //! The protocol cannot say what landed: a write whose acknowledgement was lost is sent again.
 
