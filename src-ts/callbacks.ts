@@ -6,7 +6,8 @@
 // - A logger that throws or rejects fails nothing.
 
 import { chainOf, isError } from "./errors.js";
-import { LEVELS, type Logger } from "./options.js";
+import { LEVELS } from "./options/checks.js";
+import type { Logger } from "./options.js";
 
 /** What it is, but not its text: a secret given by itself is still a secret. */
 export function kind(value: unknown): string {

@@ -19,18 +19,20 @@ import { ConfigError } from "./errors.js";
 import { isSchema } from "./handoff/arrow.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
 import {
-  type CloseOptions,
-  type ConnectOptions,
   checkNames,
   configInvalid,
   describe,
   groupsOfOthers,
-  type SendAllOptions,
-  type SendOptions,
   type SplitOptions,
   splitOptions,
-  type WritableOptions,
   withOurNames,
+} from "./options/checks.js";
+import type {
+  CloseOptions,
+  ConnectOptions,
+  SendAllOptions,
+  SendOptions,
+  WritableOptions,
 } from "./options.js";
 import type { TransmissionResult } from "./result.js";
 import type { BatchInput, BatchSource } from "./source.js";

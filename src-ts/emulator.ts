@@ -9,7 +9,8 @@
 import { EmulatorBinding } from "./binding.js";
 import { ignoreRejection } from "./callbacks.js";
 import { type IngestError, ingestError } from "./errors.js";
-import { type ByteSize, configInvalid, type Duration, describe, toJson } from "./options.js";
+import { configInvalid, describe, toJson } from "./options/checks.js";
+import type { ByteSize, Duration } from "./options.js";
 
 /** Options of {@link startEmulator}. All are optional; every mistake in them is reported at once. */
 export interface EmulatorOptions {

@@ -12,7 +12,7 @@ import { type IngestError, ingestError } from "./errors.js";
 import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
 import { withColumnTypes } from "./handoff/column-types.js";
 import type { DeliveryContent } from "./handoff.js";
-import { describe } from "./options.js";
+import { describe } from "./options/checks.js";
 
 /**
  * What can be sent: an `apache-arrow` `RecordBatch` or `Table` (of this or another copy or version of the

@@ -21,18 +21,20 @@ import { milliseconds } from "../duration.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
 import { measure, Packer } from "../handoff.js";
 import {
-  type CloseOptions,
   checkNames,
   checkSendOptions,
   configInvalid,
   describe,
-  type HandoffMode,
-  type HeadersProvider,
-  type HeadersRequest,
-  type Logger,
-  type RetryPredicate,
-  type SendOptions,
   type SplitOptions,
+} from "../options/checks.js";
+import type {
+  CloseOptions,
+  HandoffMode,
+  HeadersProvider,
+  HeadersRequest,
+  Logger,
+  RetryPredicate,
+  SendOptions,
 } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 import { toContent } from "../source.js";

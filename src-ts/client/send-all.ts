@@ -10,7 +10,8 @@
 import { ignoreRejection } from "../callbacks.js";
 import type { UnsettledDelivery } from "../delivery.js";
 import { measure } from "../handoff.js";
-import { checkSendOptions, type SendAllOptions, type SendOptions } from "../options.js";
+import { checkSendOptions } from "../options/checks.js";
+import type { SendAllOptions, SendOptions } from "../options.js";
 import type { TransmissionResult } from "../result.js";
 import { iterate } from "../source.js";
 import { isDue } from "../turn.js";

@@ -8,7 +8,8 @@
 
 import type { UnsettledDelivery } from "../delivery.js";
 import type { IngestError } from "../errors.js";
-import { checkNames, checkSendOptions, type SendOptions, type WritableOptions } from "../options.js";
+import { checkNames, checkSendOptions } from "../options/checks.js";
+import type { SendOptions, WritableOptions } from "../options.js";
 import type { BatchInput } from "../source.js";
 
 interface Sender {

@@ -136,7 +136,7 @@ describe("R-04, R-18 environments that end with batches in flight", () => {
   // Three quarters of a minute where nothing else runs. The instrumented addon, which only counts lines, takes
   // several times as long for each.
   test("a worker is terminated 500 times", { timeout: 300_000 }, async () => {
-    await survives("terminate", [process.env["ARROW_INGEST_ADDON"] === undefined ? "500" : "100"]);
+    await survives("terminate", [process.env.ARROW_INGEST_ADDON === undefined ? "500" : "100"]);
   });
 
   test("the worker that loaded the addon ends, and others come", async () => {

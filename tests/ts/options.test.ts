@@ -6,7 +6,7 @@ import { Schema, tableFromArrays } from "apache-arrow";
 import { describe, expect, test } from "vitest";
 import { milliseconds } from "../../dist/duration.js";
 import { connect, type IngestError } from "../../dist/index.js";
-import { describe as name, splitOptions } from "../../dist/options.js";
+import { describe as name, splitOptions } from "../../dist/options/checks.js";
 import { refused } from "./support/refused.js";
 
 describe("R-33 options", () => {
