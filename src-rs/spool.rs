@@ -454,8 +454,11 @@ impl Spool {
 
     /// As [`Spool::settle`], and tells when that is as durable as an append.
     pub fn cancel(&self, range: Range<u64>) -> Durable {
-        self.shared.settle(range.clone(), false);
-        self.ask(|reply| WriterCommand::Settled(vec![range], reply))
+        let range = self.shared.settle(range, false);
+        match range.is_empty() {
+            true => Durable(None),
+            false => self.ask(|reply| WriterCommand::Settled(vec![range], reply)),
+        }
     }
 
     /// Keeps 16 bytes with the cursor: the last opening's mark at the destination.

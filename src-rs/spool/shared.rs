@@ -243,18 +243,20 @@ impl SharedSpool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Settles rows, in any order. `logged` says whether those out of order are to be written to the log.
-    pub fn settle(&self, range: Range<u64>, logged: bool) {
+    /// Settles rows, in any order. `logged` says whether those out of order are to be written to the log. Gives what
+    /// of the range has positions: rows that come later may have the rest.
+    pub fn settle(&self, range: Range<u64>, logged: bool) -> Range<u64> {
         let mut state = self.state();
         let range = range.start..range.end.min(state.next);
         state.settled.settle(range.clone());
         if logged && range.start < range.end && range.end > state.settled.through() {
-            state.unlogged.push(range);
+            state.unlogged.push(range.clone());
         }
         if state.is_unsaved() && state.unsaved_since.is_none() {
             state.unsaved_since = Some(Instant::now());
         }
         self.wake_writer(state);
+        range
     }
 
     /// Positions that no record has, and none will have.

@@ -199,6 +199,9 @@ impl Writer {
         let mut state = self.shared.state();
         if !state.is_unsaved() {
             state.unsaved_since = None;
+        } else if state.unsaved_since.is_none() {
+            // It was settled before it was written.
+            state.unsaved_since = Some(now);
         }
         if closing && state.queue.is_empty() {
             return WriterTurn::End;

@@ -193,3 +193,32 @@ fn a_new_segment_says_what_is_settled_above_the_cursor_on_the_disk() {
     rig.keep([3]);
     assert!(!open(&rig.kill()).values().contains(&1));
 }
+
+/// Nor may what is cancelled: rows that come later have these positions.
+#[test]
+fn cancelling_more_than_there_is_cancels_what_there_is() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..10);
+    let cancelled = [rig.spool.cancel(5..u64::MAX), rig.spool.cancel(500..600)];
+    rig.turn();
+    for durable in cancelled {
+        answer(durable).unwrap().unwrap();
+    }
+    rig.keep(10..12);
+    let mut rig = open(&rig.kill());
+    assert_eq!(rig.values(), [0, 1, 2, 3, 4, 10, 11]);
+    assert_eq!(rig.keep([12]), 12);
+}
+
+/// Settled before it was written: the cursor's second begins when it is.
+#[test]
+fn what_is_settled_before_it_is_written_is_saved_in_time_too() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.append(0..3);
+    rig.spool.settle_through(3);
+    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::SegmentEnd(None));
+    rig.turn_later();
+    assert_eq!(open(&rig.kill()).values(), Vec::<i64>::new());
+}
