@@ -347,7 +347,7 @@ impl Spool {
                 durable: Durable(None),
             });
         }
-        let size = encoded.image.bytes.len() as u64;
+        let size = encoded.image.bytes.len() as u64 + format::record_bytes(encoded.schema.len());
         loop {
             let room = self.shared.room.notified();
             tokio::pin!(room);
@@ -357,7 +357,7 @@ impl Spool {
                 if state.closed {
                     return Err(Error::new(Code::Closed, "the spool is closed").during("append"));
                 }
-                let fits = self.fits(&state, size, encoded.schema.len() as u64)?;
+                let fits = self.fits(&state, size)?;
                 let is_taken = state.queued_bytes == 0 || state.queued_bytes + size <= self.queue_bytes;
                 if fits && is_taken {
                     let (reply, answer) = oneshot::channel();
@@ -395,11 +395,11 @@ impl Spool {
     ///
     /// # Errors
     /// If it never will have.
-    fn fits(&self, state: &SpoolState, size: u64, schema: u64) -> Result<bool> {
+    fn fits(&self, state: &SpoolState, size: u64) -> Result<bool> {
         const HEADERS: u64 = 512;
         let ranges = state.settled.ranges_count() as u64;
         // A new segment may be needed for it.
-        let around = HEADERS + schema + self.target_bytes + 16 * ranges;
+        let around = HEADERS + self.target_bytes + 16 * ranges;
         if let Some(max) = self.max_bytes {
             // With all settled, one empty segment is left.
             if size + 2 * around + state.aside > max {

@@ -278,6 +278,14 @@ pub fn padded(length: u64) -> u64 {
     length.next_multiple_of(ALIGNMENT)
 }
 
+/// What a record with such a payload takes; one without is not written.
+pub fn record_bytes(payload: usize) -> u64 {
+    match payload {
+        0 => 0,
+        payload => padded((RECORD_HEADER + payload) as u64),
+    }
+}
+
 /// What is known as a segment begins.
 pub fn state(target: &str, ranges: &[Range<u64>]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + target.len() + 16 * ranges.len());

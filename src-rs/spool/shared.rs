@@ -16,7 +16,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::encode::RecordImage;
-use super::format::{RecordPlace, SegmentName, SpoolId};
+use super::format::{self, RecordPlace, SegmentName, SpoolId};
 use super::ranges::SettledPositions;
 use crate::error::Result;
 use crate::file_system::{Disk, DiskFile};
@@ -45,10 +45,12 @@ pub enum WriterCommand {
 }
 
 impl WriterCommand {
-    /// What it takes of the queue and of the disk.
+    /// What it takes of the queue, and of the disk at most: the schema may be there.
     pub fn bytes(&self) -> u64 {
         match self {
-            WriterCommand::Append { image, .. } => image.bytes.len() as u64,
+            WriterCommand::Append { image, schema, .. } => {
+                image.bytes.len() as u64 + format::record_bytes(schema.len())
+            }
             _ => 0,
         }
     }

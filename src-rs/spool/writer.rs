@@ -291,9 +291,8 @@ impl Writer {
             WriterCommand::Settled(ranges, _) => format::settled(ranges),
             _ => Vec::new(),
         };
-        let needed = job.bytes()
-            + schema.as_ref().map_or(0, |schema| image_bytes(schema.len()))
-            + image_bytes(payload.len());
+        let queued = job.bytes();
+        let needed = queued + format::record_bytes(payload.len());
         let is_full = self.active.as_ref().is_some_and(|active| {
             (active.used || group.bytes > 0)
                 && active.length + group.bytes + needed > self.settings.segment_bytes
@@ -320,7 +319,6 @@ impl Writer {
                 ..
             } => {
                 let rows = first..first + rows;
-                let queued = image.bytes.len() as u64;
                 group.waiting.push(Waiter {
                     reply,
                     rows: rows.clone(),
@@ -806,13 +804,6 @@ fn waiting(job: WriterCommand) -> Waiter {
         rows,
         queued,
         synced: true,
-    }
-}
-
-fn image_bytes(payload: usize) -> u64 {
-    match payload {
-        0 => 0,
-        payload => format::padded((RECORD_HEADER + payload) as u64),
     }
 }
 

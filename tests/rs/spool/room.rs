@@ -195,3 +195,32 @@ fn a_closed_spool_takes_nothing_and_says_so() {
     drop(writer);
     assert_eq!(open(&disk).values(), [0, 1, 2]);
 }
+
+/// Schemas are bytes too, in memory and on the disk.
+#[test]
+fn schemas_count_in_the_queue_and_in_the_budget() {
+    let disk = disk();
+    let narrow = SpoolOptions {
+        queue_bytes: 40_000,
+        ..bounded(60_000, WhenFull::Wait)
+    };
+    let mut rig = try_open(&disk, &narrow).unwrap();
+    let wide = |name: &str| {
+        arrow::array::RecordBatch::try_new(
+            crate::support::schema(&name.repeat(5_000)),
+            batch([1]).columns().to_vec(),
+        )
+        .unwrap()
+    };
+    let mut taken = 0;
+    while rig
+        .offer(&[wide(["a", "b"][taken % 2])], 0)
+        .is_some_and(|taken| taken.is_ok())
+    {
+        taken += 1;
+        assert!(taken < 30);
+    }
+    rig.turn();
+    assert!((2..9).contains(&taken), "{taken}");
+    assert!(rig.spool.bytes() <= 60_000, "{}", rig.spool.bytes());
+}
