@@ -362,7 +362,9 @@ impl Spool {
                 if fits && is_taken {
                     let (reply, answer) = oneshot::channel();
                     let first = state.next;
-                    state.next += encoded.rows;
+                    state.next = first.checked_add(encoded.rows).ok_or_else(|| {
+                        Error::new(Code::SpoolFull, "the spool has no positions left").during("append")
+                    })?;
                     state.queued_bytes += size;
                     state.wants_room = false;
                     state.queue.push_back(WriterCommand::Append {

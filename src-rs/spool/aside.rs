@@ -90,7 +90,10 @@ pub fn bytes(disk: &dyn Disk, spool: &Path) -> io::Result<u64> {
     };
     let mut bytes = 0;
     for path in paths {
-        bytes += disk.open(&path)?.length()?;
+        // What is no file of ours, as a directory that somebody has made there, is not counted.
+        if let Ok(file) = disk.open(&path) {
+            bytes += file.length()?;
+        }
     }
     Ok(bytes)
 }

@@ -66,6 +66,8 @@ pub struct SegmentName {
 
 impl SegmentName {
     pub const ENDING: &str = ".segment";
+    /// A higher one has more digits than a name has room for: no opening would find the segment.
+    pub const MAX_SEQUENCE: u64 = 9_999_999_999;
 
     pub fn of(path: &Path) -> Option<SegmentName> {
         let name = path.file_name()?.to_str()?.strip_suffix(SegmentName::ENDING)?;

@@ -78,9 +78,4 @@ impl SettledPositions {
         }
         holes
     }
-
-    /// How many positions of the ranges lie above `through`.
-    pub fn sparse(&self) -> u64 {
-        self.ranges.iter().map(|(first, end)| end - first).sum()
-    }
 }

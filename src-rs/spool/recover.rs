@@ -114,15 +114,20 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
         .max()
         .map_or(1, |last| last + 1);
     let floor = files.iter().map(|file| file.name.first).max().unwrap_or(0);
-    let known = files.iter().rev().find_map(|file| match &file.header {
-        DecodedHeader::Whole(header) if header.name == file.name => Some(header.id),
-        _ => None,
-    });
-    let known = known.or(cursor
-        .slots
+    let named: Vec<SpoolId> = files
         .iter()
-        .max_by_key(|slot| slot.number)
-        .map(|slot| slot.id));
+        .rev()
+        .filter_map(|file| match &file.header {
+            DecodedHeader::Whole(header) if header.name == file.name => Some(header.id),
+            _ => None,
+        })
+        .collect();
+    // A segment that somebody has put here may be newer than all of ours: the cursor knows better.
+    let known = cursor.slots.iter().max_by_key(|slot| slot.number);
+    let known = known
+        .map(|slot| slot.id)
+        .filter(|id| named.is_empty() || named.contains(id))
+        .or(named.first().copied());
     let id = known.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes());
     let (ours, others): (Vec<SegmentFile>, Vec<SegmentFile>) =
         files.into_iter().partition(|file| match &file.header {
@@ -137,7 +142,11 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
         aside::take(disk, directory, &file.path)
             .map_err(|error| errors::of_io("cannot set aside", &file.path, &error))?;
     }
-    let ours = without_void(disk, ours);
+    let (ours, contradicting) = without_void(disk, ours, &id).map_err(|error| failed(&error))?;
+    for file in &contradicting {
+        aside::take(disk, directory, &file.path)
+            .map_err(|error| errors::of_io("cannot set aside", &file.path, &error))?;
+    }
     let slot = cursor
         .slots
         .iter()
@@ -156,7 +165,11 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
         totals: (0, 0),
         left: Unsettled::default(),
         foreign: foreign.into_iter().map(|file| file.path).collect(),
-        taken: unknown.into_iter().map(|file| file.path).collect(),
+        taken: unknown
+            .into_iter()
+            .chain(contradicting)
+            .map(|file| file.path)
+            .collect(),
         cut: 0,
     };
     let through = slot.map_or(0, |slot| slot.through);
@@ -178,11 +191,29 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
     Ok(found)
 }
 
-/// Without the segments that begin above a later one: every row of theirs was refused, and they may go.
-fn without_void(disk: &dyn Disk, files: Vec<SegmentFile>) -> Vec<SegmentFile> {
+/// Without the segments that begin above a later one: every row of theirs was refused, and they may go. And
+/// without the later one, given second, if nothing but its name says so: nothing is deleted for a name.
+fn without_void(
+    disk: &dyn Disk,
+    files: Vec<SegmentFile>,
+    id: &SpoolId,
+) -> io::Result<(Vec<SegmentFile>, Vec<SegmentFile>)> {
     let mut counting = Vec::with_capacity(files.len());
+    let mut contradicting = Vec::new();
     let mut bound = u64::MAX;
-    for file in files.into_iter().rev() {
+    let highest: Vec<u64> = files
+        .iter()
+        .scan(0, |highest: &mut u64, file| {
+            *highest = file.name.first.max(*highest);
+            Some(*highest)
+        })
+        .collect();
+    for (file, highest) in files.into_iter().zip(highest).rev() {
+        if file.header == DecodedHeader::Damaged && file.name.first < highest && !has_record(disk, &file, id)?
+        {
+            contradicting.push(file);
+            continue;
+        }
         if file.name.first > bound {
             // One that stays is met by the next opening.
             let _ = disk.unlink(&file.path);
@@ -192,7 +223,19 @@ fn without_void(disk: &dyn Disk, files: Vec<SegmentFile>) -> Vec<SegmentFile> {
         counting.push(file);
     }
     counting.reverse();
-    counting
+    Ok((counting, contradicting))
+}
+
+/// Whether anything in the file is of this spool.
+fn has_record(disk: &dyn Disk, file: &SegmentFile, id: &SpoolId) -> io::Result<bool> {
+    let mut scan = file.scan(disk, id)?;
+    loop {
+        match scan.next()? {
+            ScanStep::Record(_) => return Ok(true),
+            ScanStep::Damage { .. } => {}
+            ScanStep::End(_) => return Ok(false),
+        }
+    }
 }
 
 fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<SegmentFile>> {
@@ -233,18 +276,25 @@ fn read(disk: &dyn Disk, found: &mut FoundSpool, files: &[SegmentFile]) -> io::R
         found.segments.push(segment);
     }
     let mut ranges: Vec<Range<u64>> = Vec::new();
-    // The last segment says all, unless its state cannot be read.
+    let mut has_state = false;
+    let mut is_counted = false;
+    // The last segment says all, unless its state or its header cannot be read.
     for (index, file) in files.iter().enumerate().rev() {
         let is_last = index + 1 == files.len();
         let seen = look(disk, file, &id)?;
-        ranges.extend(seen.ranges);
-        if found.target.is_none() {
-            found.target = seen.target;
+        if !has_state {
+            ranges.extend(seen.ranges);
+            found.target = found.target.take().or(seen.target);
+            has_state = seen.has_state;
+        }
+        if !is_counted {
+            let (rows, deliveries) = file.before();
+            found.totals.0 += rows + seen.rows;
+            found.totals.1 += deliveries + seen.deliveries;
+            is_counted = matches!(file.header, DecodedHeader::Whole(_));
         }
         if is_last {
             found.end = seen.end.max(file.name.first);
-            let (rows, deliveries) = file.before();
-            found.totals = (rows + seen.rows, deliveries + seen.deliveries);
             let segment = &mut found.segments[index];
             segment.unsynced = false;
             if let SegmentEnd::Torn(from) | SegmentEnd::Damaged(from) = seen.rest {
@@ -256,7 +306,7 @@ fn read(disk: &dyn Disk, found: &mut FoundSpool, files: &[SegmentFile]) -> io::R
                 }
             }
         }
-        if seen.has_state {
+        if has_state && is_counted {
             break;
         }
     }
@@ -346,14 +396,14 @@ fn left(disk: &dyn Disk, found: &FoundSpool, files: &[SegmentFile]) -> io::Resul
             .min(record.header.rows);
         oldest_ms = is_batches(&record.header).then_some(record.header.time_ms);
     }
+    // Both count too much, and neither too little: settled positions may never have had rows, and of the rows some
+    // are settled.
+    let open = found.settled.holes(through..found.end);
+    let open: u64 = open.iter().map(|hole| hole.end - hole.start).sum();
     let sizes: u64 = found.segments[at..].iter().map(|segment| segment.bytes).sum();
     let all = Unsettled {
         deliveries: found.totals.1.saturating_sub(deliveries),
-        rows: found
-            .totals
-            .0
-            .saturating_sub(rows)
-            .saturating_sub(found.settled.sparse()),
+        rows: found.totals.0.saturating_sub(rows).min(open),
         bytes: sizes.saturating_sub(offset),
         oldest_ms,
     };

@@ -575,6 +575,10 @@ impl Writer {
             sequence: self.sequence,
             first: self.end,
         };
+        if name.sequence > SegmentName::MAX_SEQUENCE {
+            let message = "the spool has no names for segments left";
+            return Err(Error::new(Code::SpoolFull, message).during("spool"));
+        }
         // A name that could not be given may be there all the same.
         self.sequence += 1;
         let shared = Arc::clone(&self.shared);

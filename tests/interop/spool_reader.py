@@ -146,9 +146,16 @@ def main(directory, out=None):
     through, id_of_cursor = cursor(directory, {segment.id for segment in segments if segment.id})
     spool = id_of_cursor or next((segment.id for segment in segments if segment.id), None)
     segments = [segment for segment in segments if segment.id in (None, spool) and not segment.foreign]
-    settled, target = [(0, through)], None
+    settled, target, all_files, segments = [(0, through)], None, segments, []
+    for number, segment in enumerate(all_files):
+        headless, segment.id = segment.id is None, spool
+        if headless and spool and any(earlier.first > segment.first for earlier in all_files[:number]):
+            segment.read(2**64)
+            if not segment.records:
+                continue
+            segment.records, segment.damaged = [], []
+        segments.append(segment)
     for number, segment in enumerate(segments):
-        segment.id = spool
         segment.read(min((later.first for later in segments[number + 1 :]), default=2**64))
     states = [(n, record) for n, segment in enumerate(segments) for record in segment.records if record["kind"] == STATE]
     if states:

@@ -323,3 +323,147 @@ fn a_second_client_of_the_process_is_locked_out_until_the_first_is_closed() {
     let (spool, _) = Spool::open(disk, &options()).unwrap();
     spool.close();
 }
+
+/// What is left is never told as nothing: rows for one target would go to another.
+#[test]
+fn what_is_left_is_not_forgotten_with_the_newest_header() {
+    let small = SpoolOptions {
+        segment_bytes: 1024,
+        ..options()
+    };
+    let other = SpoolOptions {
+        target: "delta:///other".into(),
+        ..options()
+    };
+    let disk = disk();
+    let mut rig = try_open(&disk, &small).unwrap();
+    for first in (0..100).step_by(10) {
+        rig.keep(first..first + 10);
+    }
+    rig.spool.settle_through(65);
+    let disk = rig.close();
+    // The name of a new segment may be there without its bytes.
+    disk.damage(segments(&disk).last().unwrap(), Vec::clear);
+    let (rig, left) = (open(&disk.after_power_cut(1)), 65..90);
+    assert_eq!(rig.recovered.left.rows, left.count() as u64);
+    assert_eq!(
+        try_open(&disk.after_power_cut(1), &other)
+            .err()
+            .map(|error| error.code()),
+        Some(Code::ConfigInvalid)
+    );
+    // And the segments behind it count on.
+    let mut rig = open(&disk);
+    rig.keep(100..103);
+    assert_eq!(open(&rig.kill()).recovered.left.rows, 28);
+}
+
+/// Positions that no row has are settled, and are none of the rows that were.
+#[test]
+fn positions_without_rows_are_not_taken_off_what_is_left() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    disk.fail(Call::Write, 0, 1, EIO);
+    rig.append(3..50);
+    rig.turn();
+    rig.keep(50..53);
+    let mut disk = rig.close();
+    for end in [53, 54, 55] {
+        let mut rig = open(&disk);
+        assert_eq!(rig.recovered.left.rows, end - 47, "{end}");
+        assert_eq!(rig.recovered.left.deliveries, end - 51);
+        rig.keep([end as i64]);
+        disk = rig.kill();
+        // A torn end: positions go on far behind it.
+        let last = segments(&disk).pop().unwrap();
+        disk.damage(&last, |bytes| bytes.extend([0; 64]));
+    }
+    let other = SpoolOptions {
+        target: "delta:///other".into(),
+        ..options()
+    };
+    assert!(try_open(&disk, &other).is_err());
+}
+
+/// What somebody has put beside the bytes that were set aside is no reason not to open.
+#[test]
+fn a_directory_among_what_was_set_aside_is_left_alone() {
+    let disk = disk();
+    open(&disk).close();
+    disk.create_directory(&path("damaged")).unwrap();
+    disk.create_directory(&path("damaged/seen")).unwrap();
+    disk.create(&path("damaged/1.bytes"))
+        .unwrap()
+        .write_all_at(&[1; 100], 0)
+        .unwrap();
+    let rig = open(&disk);
+    assert!(rig.spool.bytes() >= 100);
+    assert!(disk.is_directory(&path("damaged/seen")).unwrap());
+}
+
+/// A file of another spool, newer than all of ours, does not make ours the strangers.
+#[test]
+fn a_newer_segment_of_another_spool_does_not_take_its_place() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    let id = rig.spool.id();
+    let disk = rig.close();
+    let bytes = disk.files()[&segments(&disk)[0]].clone();
+    let DecodedHeader::Whole(mut header) = SegmentHeader::decode(&bytes) else {
+        panic!("no header")
+    };
+    header.id = [9; 16];
+    header.name.sequence = 7;
+    let foreign = path("00000000000000000000-0000000007.segment");
+    disk.create(&foreign)
+        .unwrap()
+        .write_all_at(&header.encode(), 0)
+        .unwrap();
+    let mut rig = open(&disk);
+    assert_eq!((rig.spool.id(), rig.values()), (id, vec![0, 1, 2]));
+    assert_eq!(rig.recovered.foreign, [foreign]);
+}
+
+/// A file of which nothing but the name can be believed does not make a whole segment count for nothing.
+#[test]
+fn a_file_without_a_header_deletes_no_segment() {
+    let disk = disk();
+    for first in [0, 10, 20] {
+        let mut rig = open(&disk);
+        rig.keep(first..first + 10);
+        rig.close();
+    }
+    let stray = path("00000000000000000000-0000000009.segment");
+    disk.create(&stray).unwrap().write_all_at(b"mine", 0).unwrap();
+    let mut rig = open(&disk);
+    assert_eq!(rig.values(), (0..30).collect::<Vec<_>>());
+    assert_eq!(rig.keep([30]), 30);
+    assert_eq!(open(&rig.kill()).values(), (0..31).collect::<Vec<_>>());
+}
+
+/// Positions and sequences have an end, which a name may claim to be near: an error, and no panic and no position
+/// given twice.
+#[test]
+fn where_positions_or_sequences_end_an_append_is_refused() {
+    for name in [
+        "18446744073709551613-0000000009.segment",
+        "00000000000000000003-9999999999.segment",
+    ] {
+        let disk = disk();
+        let mut rig = open(&disk);
+        rig.keep(0..3);
+        let disk = rig.close();
+        disk.create(&path(name)).unwrap();
+        let mut rig = open(&disk);
+        match rig.offer(&[crate::support::batch(3..9)], 0).unwrap() {
+            Ok(appended) => {
+                rig.turn();
+                crate::support::refused(appended.durable);
+            }
+            Err(error) => assert_eq!(error.code(), Code::SpoolFull, "{name}"),
+        }
+        assert_eq!(open(&rig.kill()).values(), [0, 1, 2], "{name}");
+    }
+}
