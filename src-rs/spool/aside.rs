@@ -15,7 +15,7 @@ use crate::file_system::{self, Disk, DiskFile};
 const DIRECTORY: &str = "damaged";
 const CHUNK: usize = 1 << 20;
 
-/// Copies some bytes of a segment. None if that was done before.
+/// Copies some bytes of a segment: where they are, and how many more than were there. None if that was done before.
 ///
 /// # Errors
 /// What the disk says; nothing has the final name then.
@@ -26,10 +26,12 @@ pub fn copy(
     file: &(dyn DiskFile + 'static),
     from: u64,
     to: u64,
-) -> io::Result<Option<PathBuf>> {
+) -> io::Result<Option<(PathBuf, u64)>> {
     let directory = made(disk, spool)?;
     let path = directory.join(format!("{stem}-{from:020}.bytes"));
-    if disk.open(&path).is_ok() {
+    let before = disk.open(&path).and_then(|copy| copy.length()).ok();
+    // Damage that has grown since has bytes that nobody has kept yet.
+    if before.is_some_and(|length| length >= to - from) {
         return Ok(None);
     }
     let staged = path.with_extension("part");
@@ -52,7 +54,7 @@ pub fn copy(
     copy.sync()?;
     disk.rename(&staged, &path)?;
     disk.sync_directory(&directory)?;
-    Ok(Some(path))
+    Ok(Some((path, to - from - before.unwrap_or(0))))
 }
 
 /// Takes a file as it is out of the spool.

@@ -281,9 +281,9 @@ impl Reader {
         let set_aside = match set_aside {
             // An earlier process has told of it.
             Ok(None) => return,
-            Ok(Some(path)) => {
-                state.used += to - from;
-                state.aside += to - from;
+            Ok(Some((path, more))) => {
+                state.used += more;
+                state.aside += more;
                 Some(path)
             }
             Err(_) => {

@@ -404,3 +404,33 @@ fn without_the_newest_state_the_older_ones_are_asked() {
     let expected: Vec<i64> = (0..3).chain(5..12).chain(14..30).collect();
     assert_eq!(open(&disk).values(), expected);
 }
+
+/// Damage that has grown since it was told of is told of again, with all its bytes.
+#[test]
+fn damage_that_grows_is_set_aside_and_told_again() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    for first in [0, 5, 10] {
+        rig.keep(first..first + 5);
+    }
+    let id = rig.spool.id();
+    let disk = rig.close();
+    let segment = segments(&disk)[0].clone();
+    let rows: Vec<_> = records(&disk, id, &segment)
+        .into_iter()
+        .filter(|record| !record.rows.is_empty())
+        .map(|record| record.bytes)
+        .collect();
+    disk.damage(&segment, |bytes| bytes[rows[0].start] ^= 1);
+    let mut rig = open(&disk);
+    assert_eq!(rig.read().damage.len(), 1);
+    let disk = rig.kill();
+    disk.damage(&segment, |bytes| bytes[rows[1].start] ^= 1);
+    let bytes = disk.files()[&segment].clone();
+    let mut rig = open(&disk);
+    let read = rig.read();
+    assert_eq!((read.values(), read.damage.len()), ((10..15).collect(), 1));
+    let aside = read.damage[0].set_aside.clone().unwrap();
+    assert_eq!(disk.files()[&aside], bytes[rows[0].start..rows[1].end]);
+    assert!(open(&rig.kill()).read().damage.is_empty());
+}
