@@ -75,6 +75,8 @@ pub struct Segment {
     pub bytes: u64,
     /// What its file takes.
     pub size: u64,
+    /// This process has made it, and written nothing but its state to it.
+    pub is_blank: bool,
     /// Something in it could not be read and could not be set aside: it is moved instead of deleted.
     pub keep: bool,
     /// Of an earlier process, which may not have synced all of it.
@@ -91,6 +93,7 @@ impl Segment {
             place: RecordPlace::new(id, name.sequence),
             bytes,
             size: bytes,
+            is_blank: false,
             keep: false,
             unsynced: false,
             index: Vec::new(),

@@ -107,8 +107,8 @@ pub struct Writer {
     active: Option<ActiveSegment>,
     /// Written since they were synced.
     dirty: Vec<UnsyncedFile>,
-    /// Of which a sync has failed, and which count all the same.
-    stale: Vec<UnsyncedFile>,
+    /// Of which a sync has failed, and which count all the same, and their lengths.
+    stale: Vec<(SegmentName, u64)>,
     /// The directory has names that were not synced.
     renamed: bool,
     /// Rows below are written.
@@ -271,6 +271,9 @@ impl Writer {
             self.sync();
         }
         self.answer();
+        if !marks.is_empty() {
+            self.sync_names();
+        }
         for (mark, reply) in marks {
             let through = self.cursor.last().through;
             let written = self.cursor.write(&*self.shared.disk, through, mark);
@@ -434,6 +437,7 @@ impl Writer {
         }
         if let Some(segment) = state.segments.back_mut() {
             segment.size += group.bytes;
+            segment.is_blank = false;
         }
         for (header, offset) in &group.headers {
             if header.rows > 0 {
@@ -493,6 +497,14 @@ impl Writer {
 
     /// Makes durable all that is written, and tells those who wait. False if what was refused may be found again.
     fn sync(&mut self) -> bool {
+        if !self.stale.is_empty()
+            && self.active.is_none()
+            && let Err(error) = self.begin()
+        {
+            // Nothing keeps the positions of what is stale from being given again, so nobody may have it.
+            self.tell(&error.with_ambiguity(true));
+            return false;
+        }
         for dirty in &self.dirty {
             if let Err(error) = dirty.file.sync_data() {
                 let error = errors::of_io("cannot sync", &dirty.path, &error);
@@ -515,9 +527,10 @@ impl Writer {
     fn publish(&mut self) {
         let mut state = self.shared.state();
         self.synced_totals = self.totals;
-        for dirty in self.stale.drain(..).chain(self.dirty.drain(..)) {
-            if let Some(segment) = state.segment(dirty.name) {
-                segment.bytes = dirty.length;
+        let dirty = self.dirty.drain(..).map(|dirty| (dirty.name, dirty.length));
+        for (name, length) in self.stale.drain(..).chain(dirty) {
+            if let Some(segment) = state.segment(name) {
+                segment.bytes = length;
             }
         }
         state.readable = self.end;
@@ -527,9 +540,6 @@ impl Writer {
 
     /// A sync has failed: goes on in another segment, if one can be made, before anybody is told.
     fn poison(&mut self, error: Error) -> bool {
-        let (refused, written): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiting| waiting.synced);
         self.active = None;
         match self.settings.durability {
             Durability::Synced => {
@@ -541,8 +551,10 @@ impl Writer {
             }
             // It was answered and may still be there: it counts.
             Durability::Written => {
-                self.stale.append(&mut self.dirty);
-                self.untold = refused.is_empty().then(|| error.clone());
+                let dirty = self.dirty.drain(..).map(|dirty| (dirty.name, dirty.length));
+                self.stale.extend(dirty);
+                let is_told = self.waiting.iter().any(|waiting| waiting.synced);
+                self.untold = (!is_told).then(|| error.clone());
             }
         }
         let begun = self.begin().is_ok() && self.is_begun();
@@ -553,10 +565,31 @@ impl Writer {
                 self.dirty.clear();
             }
         }
+        self.tell(&error.with_ambiguity(!begun));
+        begun
+    }
+
+    /// Tells those who wait for a sync that it has failed, and the others that all is well.
+    fn tell(&mut self, error: &Error) {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (refused, written) = waiting.partition(|waiting| waiting.synced);
         self.waiting = written;
         self.answer();
-        self.refuse(refused, &error.with_ambiguity(!begun));
-        begun
+        self.refuse(refused, error);
+    }
+
+    /// Makes names durable before somebody else syncs the directory: if that sync failed, a later one would say
+    /// "fine" of the names of our segments and know nothing.
+    fn sync_names(&mut self) {
+        if !self.renamed {
+            return;
+        }
+        match self.shared.disk.sync_directory(&self.shared.directory) {
+            Ok(()) => self.renamed = false,
+            Err(error) => {
+                self.poison(errors::of_io("cannot sync", &self.shared.directory, &error));
+            }
+        }
     }
 
     fn is_begun(&mut self) -> bool {
@@ -621,10 +654,16 @@ impl Writer {
         let file: Arc<dyn DiskFile> = Arc::from(file);
         let mut segment = Segment::new(name, path.clone(), &shared.id, 0);
         segment.size = length;
+        segment.is_blank = true;
         let mut state = shared.state();
         let mut void = Vec::new();
-        // Of these every row was refused, and their names would be out of order.
-        while let Some(last) = state.segments.pop_back_if(|last| last.name.first > name.first) {
+        // Of these every row was refused, and their names would be out of order. Or they hold nothing and their sync
+        // has failed: a disk that goes on failing would be filled with them.
+        let is_void = |last: &mut Segment| {
+            last.name.first > name.first
+                || (last.is_blank && last.bytes == 0 && last.name.first == name.first)
+        };
+        while let Some(last) = state.segments.pop_back_if(is_void) {
             state.used = state.used.saturating_sub(last.size);
             void.push(last.path);
         }
@@ -676,14 +715,21 @@ impl Writer {
         if !unlogged.is_empty() {
             self.log(unlogged)?;
         }
-        if wants_sync {
-            self.sync();
+        let is_synced = !wants_sync || self.sync();
+        if !is_synced {
+            self.shared.state().wants_sync = true;
         }
         if is_due {
+            self.sync_names();
             self.save()?;
         }
         self.make_room()?;
-        self.delete()
+        self.delete()?;
+        match is_synced {
+            true => Ok(()),
+            // A reader waits for it.
+            false => Err(io::ErrorKind::Other.into()),
+        }
     }
 
     /// Writes ranges that were settled out of order to the log.

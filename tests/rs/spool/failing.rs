@@ -383,3 +383,109 @@ fn a_position_that_is_settled_is_not_given_again() {
     assert_eq!(rig.values(), [5, 6]);
     assert_eq!(open(&rig.kill()).values(), [5, 6]);
 }
+
+/// Written: while a sync has failed and no other segment can be made, nobody is told that all is synced, and no
+/// reader sees positions that another process may give again.
+#[test]
+fn without_another_segment_a_failed_sync_stays_failed() {
+    let disk = disk();
+    let written = SpoolOptions {
+        durability: Durability::Written,
+        ..options()
+    };
+    let mut rig = try_open(&disk, &written).unwrap();
+    rig.keep(0..3);
+    disk.fail(Call::Sync, 0, 1, EIO);
+    disk.fail(Call::Create, 0, 3, EIO);
+    for _ in 0..2 {
+        let synced = rig.spool.sync();
+        rig.turn();
+        refused(synced);
+        assert_eq!(rig.values(), Vec::<i64>::new());
+    }
+    // A reader that waits is served when the disk can, without anybody's help.
+    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::SegmentEnd(None));
+    rig.turn_later();
+    rig.writer
+        .turn(std::time::Instant::now() + std::time::Duration::from_secs(9));
+    assert_eq!(rig.values(), [0, 1, 2]);
+    let mut after = try_open(&disk.after_power_cut(0), &written).unwrap();
+    assert!(after.keep([3]) >= 3);
+}
+
+/// Written: the name of a new segment is not believed because a second sync of the directory went well.
+#[test]
+fn a_directory_sync_that_failed_for_the_cursor_is_not_tried_again_for_a_segment() {
+    let disk = disk();
+    let written = SpoolOptions {
+        durability: Durability::Written,
+        ..options()
+    };
+    try_open(&disk, &written).unwrap().close();
+    let mut rig = try_open(&disk, &written).unwrap();
+    rig.keep(0..3);
+    disk.fail(Call::SyncDirectory, 0, 1, EIO);
+    let mark = rig.spool.mark([1; 16]);
+    rig.turn();
+    let told = answer(mark).unwrap();
+    let synced = rig.spool.sync();
+    rig.turn();
+    let synced = answer(synced).unwrap();
+    let found = try_open(&disk.after_power_cut(0), &written).unwrap().values();
+    assert!(
+        synced.is_err() || found == [0, 1, 2],
+        "{told:?} {synced:?} {found:?}"
+    );
+}
+
+/// A disk whose syncs go on failing is not filled with segments that hold nothing.
+#[test]
+fn segments_that_could_not_be_synced_do_not_pile_up() {
+    let disk = disk();
+    let written = SpoolOptions {
+        durability: Durability::Written,
+        ..options()
+    };
+    let mut rig = try_open(&disk, &written).unwrap();
+    rig.append(0..3);
+    disk.fail(Call::Sync, 0, usize::MAX, EIO);
+    for _ in 0..20 {
+        refused(rig.syncing());
+    }
+    assert!(segments(&disk).len() <= 2, "{:?}", segments(&disk));
+    disk.heal();
+    rig.keep(3..5);
+    answer(rig.syncing()).unwrap().unwrap();
+    assert_eq!(rig.values(), [0, 1, 2, 3, 4]);
+}
+
+impl Rig {
+    /// A sync that a turn has answered.
+    fn syncing(&mut self) -> arrow_ingest::spool::Durable {
+        let synced = self.spool.sync();
+        self.turn();
+        synced
+    }
+}
+
+/// A segment that was synced and has no rows yet stays, whatever fails: it may be the only one with the target.
+#[test]
+fn a_segment_without_rows_that_was_synced_stays() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    let disk = rig.close();
+    let other = SpoolOptions {
+        target: "delta:///other".into(),
+        retarget: true,
+        ..options()
+    };
+    let rig = &mut try_open(&disk, &other).unwrap();
+    disk.fail(Call::Write, 0, 1, EIO);
+    disk.fail(Call::Sync, 0, usize::MAX, EIO);
+    let appended = rig.append(3..5);
+    rig.turn();
+    refused(appended.durable);
+    let after = disk.after_kill();
+    assert!(try_open(&after, &options()).is_err());
+}
