@@ -171,6 +171,7 @@ pub struct Spool {
     queue_bytes: u64,
     when_full: WhenFull,
     target_bytes: u64,
+    segment_bytes: u64,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -287,6 +288,7 @@ impl Spool {
             watches_free: options.min_free_bytes > 0,
             target: target.clone(),
         };
+        let segment_bytes = settings.segment_bytes;
         let mut writer = Writer::new(
             Arc::clone(&shared),
             settings,
@@ -309,6 +311,7 @@ impl Spool {
             queue_bytes: options.queue_bytes,
             when_full: options.when_full,
             target_bytes: target.len() as u64,
+            segment_bytes,
             writer: None,
         };
         Ok((spool, recovered, writer))
@@ -400,11 +403,17 @@ impl Spool {
     fn fits(&self, state: &SpoolState, size: u64) -> Result<bool> {
         const HEADERS: u64 = 512;
         let ranges = state.settled.ranges_count() as u64;
-        // A new segment may be needed for it.
-        let around = HEADERS + self.target_bytes + 16 * ranges;
+        // What a new segment begins with. Of two segments that follow each other, the records fill one at least.
+        let head = HEADERS + self.target_bytes + 16 * ranges;
+        let filled = self.segment_bytes.saturating_sub(head).max(format::ALIGNMENT);
+        let segments = match state.queued_bytes {
+            0 => 1,
+            queued => 2 * (queued / filled) + 3,
+        };
+        let around = head.saturating_mul(segments);
         if let Some(max) = self.max_bytes {
             // With all settled, one empty segment is left.
-            if size + 2 * around + state.aside > max {
+            if size + 2 * head + state.aside > max {
                 return Err(self.full(state, size));
             }
             if state.used + state.queued_bytes + size + around > max {
@@ -419,7 +428,7 @@ impl Spool {
 
     fn full(&self, state: &SpoolState, size: u64) -> Error {
         let message = match self.max_bytes {
-            Some(max) if state.used + state.queued_bytes + size > max => format!(
+            Some(max) if self.min_free_bytes == 0 || state.used + state.queued_bytes + size > max => format!(
                 "the spool {} has {} of {max} bytes, and {size} more do not fit",
                 self.shared.directory.display(),
                 state.used + state.queued_bytes

@@ -224,3 +224,48 @@ fn schemas_count_in_the_queue_and_in_the_budget() {
     assert!((2..9).contains(&taken), "{taken}");
     assert!(rig.spool.bytes() <= 60_000, "{}", rig.spool.bytes());
 }
+
+/// Segments that a long queue needs take room too.
+#[test]
+fn the_heads_of_new_segments_count_in_the_budget() {
+    let disk = disk();
+    let small = SpoolOptions {
+        segment_bytes: 700,
+        ..bounded(40_000, WhenFull::Reject)
+    };
+    let mut rig = try_open(&disk, &small).unwrap();
+    let mut waiting = Vec::new();
+    while let Some(Ok(appended)) = rig.offer(&[batch(0..10)], 0) {
+        waiting.push(appended.durable);
+    }
+    rig.turn();
+    assert!(
+        waiting
+            .into_iter()
+            .all(|durable| answer(durable).unwrap().is_ok())
+    );
+    assert!(rig.spool.bytes() <= 40_000, "{}", rig.spool.bytes());
+}
+
+/// What fits when all else is settled is let in then, also if it is larger than many segments.
+#[test]
+fn a_delivery_of_nearly_the_whole_budget_is_let_in() {
+    let disk = disk();
+    let small = SpoolOptions {
+        segment_bytes: 700,
+        ..bounded(20_000, WhenFull::Wait)
+    };
+    let mut rig = try_open(&disk, &small).unwrap();
+    for first in (0..200).step_by(10) {
+        rig.keep(first..first + 10);
+    }
+    let large = [batch(200..2_350)];
+    assert!(rig.offer(&large, 0).is_none());
+    rig.spool.settle_through(200);
+    rig.turn();
+    rig.turn();
+    let appended = rig.offer(&large, 0).unwrap().unwrap();
+    rig.turn();
+    answer(appended.durable).unwrap().unwrap();
+    assert!(rig.spool.bytes() <= 20_000, "{}", rig.spool.bytes());
+}
