@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -276,7 +276,13 @@ impl Reader {
     fn damaged(&mut self, open: &OpenSegment, from: u64, to: u64, reason: String) {
         let stem = open.name.stem();
         let shared = &self.shared;
-        let set_aside = aside::copy(&*shared.disk, &shared.directory, &stem, &*open.file, from, to);
+        // Who reads on after the spool was closed writes nothing: somebody else may have opened it.
+        let lock = shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let set_aside = match lock.is_some() {
+            true => aside::copy(&*shared.disk, &shared.directory, &stem, &*open.file, from, to),
+            false => Err(io::ErrorKind::Other.into()),
+        };
+        drop(lock);
         let mut state = shared.state();
         let set_aside = match set_aside {
             // An earlier process has told of it.

@@ -434,3 +434,29 @@ fn damage_that_grows_is_set_aside_and_told_again() {
     assert_eq!(disk.files()[&aside], bytes[rows[0].start..rows[1].end]);
     assert!(open(&rig.kill()).read().damage.is_empty());
 }
+
+/// A reader that outlives its spool writes nothing where somebody else is the owner now.
+#[test]
+fn who_reads_on_after_the_spool_was_closed_sets_nothing_aside() {
+    let (disk, _) = small();
+    let first = segments(&disk)[0].clone();
+    disk.damage(&first, |bytes| bytes[900] ^= 1);
+    let rig = open(&disk);
+    let mut reader = rig.spool.read_from(0);
+    drop(rig.spool);
+    let mut writer = rig.writer;
+    while writer.turn(std::time::Instant::now()) != arrow_ingest::spool::WriterTurn::End {}
+    drop(writer);
+    let other = open(&disk);
+    let mut read = 0;
+    while let Some(entry) = reader.next().unwrap() {
+        read += usize::from(matches!(entry, arrow_ingest::spool::SpoolEntry::Rows(_)));
+    }
+    assert_eq!(read, 5);
+    let aside = disk
+        .files()
+        .keys()
+        .any(|path| path.to_string_lossy().contains("damaged/"));
+    assert!(!aside, "somebody else has the spool open");
+    drop(other);
+}

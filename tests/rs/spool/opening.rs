@@ -467,3 +467,28 @@ fn where_positions_or_sequences_end_an_append_is_refused() {
         assert_eq!(open(&rig.kill()).values(), [0, 1, 2], "{name}");
     }
 }
+
+/// A cursor that did not get its name is none, whatever it says.
+#[test]
+fn a_cursor_without_its_name_is_passed_over() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..3);
+    let id = rig.spool.id();
+    let disk = rig.close();
+    let slot = CursorSlot {
+        id,
+        number: 1000,
+        through: 3,
+        mark: [5; 16],
+    };
+    disk.create(&path("cursor.new"))
+        .unwrap()
+        .write_all_at(&slot.encode(), 0)
+        .unwrap();
+    let mut rig = open(&disk);
+    assert_eq!((rig.values(), rig.recovered.mark), (vec![0, 1, 2], None));
+    // And it is in nobody's way.
+    rig.spool.settle_through(2);
+    assert_eq!(open(&rig.close()).values(), [2]);
+}
