@@ -8,7 +8,7 @@
 import { types } from "node:util";
 import { Data, type DataType, type Dictionary, Vector } from "apache-arrow";
 import { isRecord } from "./attend.js";
-import { isText } from "./bytes.js";
+import { isText, widened } from "./bytes.js";
 import { ABSENT, Column, type Context, type Parent, TOO_MANY } from "./column.js";
 import { member } from "./refusal.js";
 
@@ -294,7 +294,7 @@ abstract class OffsetItems extends Items {
     const { length } = this;
     const { bits, nullCount } = this.takeValidity();
     const ends = this.offsets.subarray(0, length + 1);
-    const offsets = wide ? BigInt64Array.from(ends, BigInt) : ends;
+    const offsets = wide ? widened(ends) : ends;
     this.offsets = new Int32Array(1);
     this.reset();
     return new Data(this.type, 0, length, nullCount, [offsets, undefined, bits] as never, children);
