@@ -7,6 +7,8 @@
 //
 // It looks at no value: what a column takes is decided in src-ts/rows/.
 
+/// <reference lib="es2024.string" />
+
 import {
   Binary,
   BinaryView,
@@ -299,15 +301,12 @@ export const t = {
   /**
    * The schema of rows for a `Schema` of any copy or version of `apache-arrow`, 15 to 21.
    *
-   * @throws {IngestError} `CONFIG_INVALID`: it is none, or two columns share a name.
+   * @throws {IngestError} `CONFIG_INVALID`: it is none, two columns or members share a name, or a name is no UTF-8.
    */
   fromArrow(schema: Schema | { readonly fields: readonly object[] }): RowSchema {
     if (!isSchema(schema)) throw wrong("fromArrow", "a Schema of apache-arrow is needed");
     const rebuilt = rebuildSchema(schema as ArrowSchema);
-    refuseTwice(
-      rebuilt.fields.map((field) => field.name),
-      "fromArrow",
-    );
+    refuseNames(rebuilt.fields, "fromArrow");
     return new RowSchema(rebuilt);
   },
 
@@ -446,6 +445,7 @@ function fieldOf(name: string, type: unknown, where: string): Field {
     type,
     name === "item" || name === "key" || name === "value" ? where : `${where}: ${name}`,
   );
+  if (!name.isWellFormed()) throw illFormed(where, name);
   return new Field(name, known.type, known.isNullable, new Map(known.metadata));
 }
 
@@ -456,10 +456,7 @@ function fieldsOf(columns: unknown, where: string): Field[] {
         throw wrong(where, `columns are pairs of a name and a type, not ${show(pair)}`);
       return fieldOf(pair[0], pair[1], where);
     });
-    refuseTwice(
-      fields.map((field) => field.name),
-      where,
-    );
+    refuseTwice(fields, where);
     return fields;
   }
   if (typeof columns !== "object" || columns === null)
@@ -484,9 +481,32 @@ function fieldsOf(columns: unknown, where: string): Field[] {
 /** Such keys come first in every object, in the order of numbers. */
 const isIndex = (name: string): boolean => /^(0|[1-9]\d{0,9})$/.test(name) && Number(name) < 2 ** 32 - 1;
 
-function refuseTwice(names: readonly string[], where: string): void {
+/** Names in UTF-8, as Arrow has them: two that differ in halves of surrogate pairs alone would be one. */
+const illFormed = (where: string, name: string): Error =>
+  wrong(where, `the name ${JSON.stringify(name)} has a surrogate without its other half`);
+
+/** Of a schema made elsewhere: in structs, too. */
+function refuseNames(fields: readonly Field[], where: string): void {
+  refuseTwice(fields, where);
+  for (const { name, type } of fields) {
+    if (!name.isWellFormed()) throw illFormed(where, name);
+    refuseNamesIn(type, where);
+  }
+}
+
+function refuseNamesIn(type: DataType, where: string): void {
+  if (type.typeId === -1) refuseNamesIn((type as Dictionary).dictionary, where);
+  else if (type.typeId === 13) refuseNames(type.children, where);
+  // What items, keys and values are called is nothing that a row knows.
+  else for (const { type: below } of childrenOf(type)) refuseNamesIn(below, where);
+}
+
+const childrenOf = (type: DataType): readonly Field[] =>
+  type.typeId === 17 ? (type.children[0] as Field<Struct>).type.children : (type.children ?? []);
+
+function refuseTwice(fields: readonly Field[], where: string): void {
   const seen = new Set<string>();
-  for (const name of names) {
+  for (const { name } of fields) {
     if (seen.has(name))
       throw wrong(
         where,

@@ -355,7 +355,7 @@ describe.each([
       "a'b",
       "new\nline",
       "\u2028",
-      "\ud800",
+      "\ud83c\udf89",
       "`$" + "{x}`",
       "*/",
       '"]; throw 1; ["',

@@ -118,7 +118,6 @@ describe("R-61 the notation", () => {
       "a'b`$" + "{globalThis.ran = true}`",
       "new\nline",
       "\u2028",
-      "\ud800",
       "*/ globalThis.ran = true /*",
       '"]: 0, [globalThis.ran = true] : 0, ["',
       "ünï🎉",
