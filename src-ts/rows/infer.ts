@@ -13,8 +13,9 @@ import { kindOf, member } from "./refusal.js";
 
 const MAX_ROWS = 1_000;
 const MAX_ITEMS = 1_000;
-/** Rows that hold themselves have no end. */
+/** Rows that hold themselves have no end; objects that hold one object twice, many levels deep, have one far away. */
 const MAX_DEPTH = 32;
+const MAX_PLACES = 100_000;
 
 const LEAST_64 = -(2n ** 63n);
 const MOST_64 = 2n ** 63n - 1n;
@@ -23,7 +24,7 @@ const MOST_DECIMAL = 10n ** 38n;
 
 /** A schema of the rows given: of the first 1,000. See {@link RowSchema}. */
 export function inferRows(rows: readonly unknown[]): RowSchema {
-  const guess = new Guess("", 0);
+  const guess = new Guess("", 0, { left: MAX_PLACES });
   const count = Math.min(rows.length, MAX_ROWS);
   if (count === 0) throw noSchema("there are no rows to look at");
   for (let row = 0; row < count; row++) {
@@ -107,6 +108,8 @@ function kindOfValue(value: unknown): Kind | undefined {
 class Guess {
   readonly #path: string;
   readonly #depth: number;
+  /** Of all guesses of a call. */
+  readonly #places: { left: number };
   #kind: Kind = "null";
   /** The row that said so. */
   #row = 0;
@@ -120,9 +123,11 @@ class Guess {
   /** Of objects by name; of lists, `item`; of maps, `key` and `value`. */
   readonly #below = new Map<string, Guess>();
 
-  constructor(path: string, depth: number) {
+  constructor(path: string, depth: number, places: { left: number }) {
     this.#path = path;
     this.#depth = depth;
+    this.#places = places;
+    if (places.left-- === 0) throw noSchema(`there are more than ${MAX_PLACES} columns, members and items`);
     if (depth > MAX_DEPTH) throw noSchema(`${path} lies deeper than ${MAX_DEPTH}`);
   }
 
@@ -187,7 +192,7 @@ class Guess {
   #child(name: string, path: string): Guess {
     let child = this.#below.get(name);
     if (child === undefined) {
-      child = new Guess(path, this.#depth + 1);
+      child = new Guess(path, this.#depth + 1, this.#places);
       this.#below.set(name, child);
     }
     return child;

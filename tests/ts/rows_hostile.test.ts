@@ -53,3 +53,11 @@ describe("R-62 names", () => {
       expect(() => t.fromArrow(new Schema([new Field("s", type)]))).toThrow('two columns have the name "a"');
   });
 });
+
+describe("R-61 inferSchema", () => {
+  test("objects that hold one object twice, many levels deep, end", () => {
+    let shared: object = { end: 1 };
+    for (let level = 0; level < 18; level++) shared = { left: shared, right: shared };
+    expect(() => inferSchema([shared])).toThrow("there are more than 100000 columns, members and items");
+  });
+});
