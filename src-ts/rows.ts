@@ -72,7 +72,7 @@ export async function tableFromRows(
   const arrow = toArrow(schema);
   checkRows(rows, "tableFromRows");
   const encoder = new RowEncoder(arrow, { unknownKeys });
-  const { length } = rows;
+  const length = lengthOf(rows);
   try {
     for (let row = 0; row < length; ) {
       signal?.throwIfAborted();
@@ -114,6 +114,17 @@ function checkRows(rows: unknown, operation: string): void {
       operation,
       message: `an array of rows is needed; ${kindOf(rows)} was given`,
     });
+}
+
+/** A proxy of an array says what it likes. */
+function lengthOf(rows: readonly unknown[]): number {
+  const { length } = rows;
+  if (Number.isSafeInteger(length) && length >= 0) return length;
+  throw ingestError({
+    code: "BATCH_INVALID",
+    operation: "tableFromRows",
+    message: "the array of rows has a length that is no whole number",
+  });
 }
 
 function toArrow(schema: unknown): Schema {

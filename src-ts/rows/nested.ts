@@ -13,6 +13,7 @@ import { ABSENT, Column, type Context, type Parent, TOO_MANY } from "./column.js
 import { member } from "./refusal.js";
 
 const getPrototypeOf = Object.getPrototypeOf;
+const slice = Array.prototype.slice;
 
 /** Objects with members. The rows are one that is never null. */
 export class StructColumn extends Column implements Parent {
@@ -178,13 +179,13 @@ export class StructColumn extends Column implements Parent {
 
 /** Some of the rows: what becomes of their array from then on does not matter. */
 function copyOf(rows: ArrayLike<unknown>, from: number, count: number): unknown[] {
-  // Many times as fast. Not of an array that says of what class its slices are.
+  // Many times as fast. Not of an array that says of what class its slices are, and by no `slice` of its own.
   if (
     getPrototypeOf(rows) === Array.prototype &&
     !types.isProxy(rows) &&
     !Object.hasOwn(rows, "constructor")
   ) {
-    const copy = (rows as unknown[]).slice(from, from + count);
+    const copy = slice.call(rows as unknown[], from, from + count);
     if (copy.length === count) return copy;
   }
   const copy = new Array<unknown>(count);

@@ -54,6 +54,24 @@ describe("R-62 names", () => {
   });
 });
 
+describe("R-60 tableFromRows", () => {
+  test("an array of rows that lies about its length is refused", async () => {
+    const schema = t.schema({ a: t.int8() });
+    for (const length of ["1", Number.NaN, -1, 1.5, Number.POSITIVE_INFINITY]) {
+      const rows = new Proxy([{ a: 1 }], {
+        get: (target, key) => (key === "length" ? length : Reflect.get(target, key)),
+      });
+      await expect(tableFromRows(rows, schema)).rejects.toMatchObject({ code: "BATCH_INVALID" });
+    }
+  });
+
+  test("rows are what the array holds, not what a slice method of its own says", async () => {
+    const rows = Object.assign([{ a: 1 }], { slice: () => [{ a: 5 }] });
+    const { table } = await tableFromRows(rows, t.schema({ a: t.int8() }));
+    expect(table.get(0)!.a).toBe(1);
+  });
+});
+
 describe("R-61 inferSchema", () => {
   test("objects that hold one object twice, many levels deep, end", () => {
     let shared: object = { end: 1 };
