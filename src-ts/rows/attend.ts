@@ -16,24 +16,28 @@ const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
 const OF_TYPED = ["buffer", "byteOffset", "byteLength"].map((name) => getter(typedArray, name));
 const OF_DATA_VIEW = ["buffer", "byteOffset", "byteLength"].map((name) => getter(DataView.prototype, name));
 const detached = getter(ArrayBuffer.prototype, "detached");
+const itemsOf = getter(typedArray, "length");
+/** Throws where the memory of a typed array is not there any more; its length is 0 then, as of one without items. */
+const at = Uint8Array.prototype.at;
 
-/** The bytes of a view or buffer; `gone` where they were transferred away; undefined if it is neither. */
+/** The bytes of a view or buffer; `gone` where they were transferred or cut away; undefined if it is neither. */
 export function bytesOf(value: unknown): Uint8Array | "gone" | undefined {
-  let buffer: ArrayBufferLike;
-  let bytes: Uint8Array;
-  if (ArrayBuffer.isView(value)) {
-    const [bufferOf, offsetOf, lengthOf] = types.isDataView(value) ? OF_DATA_VIEW : OF_TYPED;
-    buffer = bufferOf!.call(value);
-    if (isDetached(buffer)) return "gone";
-    bytes = new Uint8Array(buffer, offsetOf!.call(value), lengthOf!.call(value));
-  } else if (types.isAnyArrayBuffer(value)) {
-    buffer = value;
-    if (isDetached(buffer)) return "gone";
-    bytes = new Uint8Array(buffer);
-  } else {
-    return undefined;
+  if (!ArrayBuffer.isView(value) && !types.isAnyArrayBuffer(value)) return undefined;
+  try {
+    if (!ArrayBuffer.isView(value)) return isDetached(value) ? "gone" : new Uint8Array(value);
+    const isTyped = !types.isDataView(value);
+    if (isTyped) at.call(value as Uint8Array, 0);
+    const [bufferOf, offsetOf, lengthOf] = isTyped ? OF_TYPED : OF_DATA_VIEW;
+    return new Uint8Array(bufferOf!.call(value), offsetOf!.call(value), lengthOf!.call(value));
+  } catch {
+    // The runtime's own getters throw for nothing else.
+    return "gone";
   }
-  return bytes;
+}
+
+/** The number of items of a typed array; -1 where its memory is gone. */
+export function lengthOfTyped(value: object): number {
+  return bytesOf(value) === "gone" ? -1 : itemsOf.call(value);
 }
 
 const isDetached = (buffer: ArrayBufferLike): boolean =>
@@ -58,6 +62,15 @@ export function textOfTemporal(value: unknown): string {
 export function epochNanos(value: unknown): bigint | undefined {
   const nanos: unknown = (value as { epochNanoseconds?: unknown }).epochNanoseconds;
   return typeof nanos === "bigint" ? nanos : undefined;
+}
+
+/**
+ * Whether an object without keys of its own names a kind whose contents are elsewhere: `Headers`, a `URL`, a proxy of a
+ * `Map`. A `Row` of `apache-arrow` shows what it holds as its keys.
+ */
+export function isOpaque(value: object): boolean {
+  const tag: unknown = (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag];
+  return tag !== undefined && tag !== "Object" && tag !== "Row";
 }
 
 /** Whether an object can have the keys of a row: not one of a kind whose contents are elsewhere. */

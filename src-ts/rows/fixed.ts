@@ -5,7 +5,7 @@
 
 import { types } from "node:util";
 import { Data, type DataType } from "apache-arrow";
-import { bytesOf, epochNanos, isRecord, temporalName, textOfTemporal } from "./attend.js";
+import { bytesOf, epochNanos, isOpaque, isRecord, temporalName, textOfTemporal } from "./attend.js";
 import { Column, type Context } from "./column.js";
 import { member, type RowRefusalCode } from "./refusal.js";
 import {
@@ -720,7 +720,13 @@ export class IntervalColumn extends FixedColumn {
   /** Undefined: it was refused. */
   #parts(i: number, value: object): Span | undefined {
     const sums = { months: 0n, days: 0n, nanos: 0n };
-    for (const key of Object.keys(value)) {
+    const keys = Object.keys(value);
+    // What has its parts elsewhere must not pass for an interval of nothing.
+    if (keys.length === 0 && (isOpaque(value) || Object.keys(PARTS).some((part) => part in value))) {
+      this.refuse(i, "VALUE_TYPE", value);
+      return undefined;
+    }
+    for (const key of keys) {
       const part = Object.hasOwn(PARTS, key) ? PARTS[key] : undefined;
       const amount: unknown = (value as Record<string, unknown>)[key];
       if (amount === undefined) continue;

@@ -7,7 +7,7 @@
 
 import { types } from "node:util";
 import { Data, type DataType, type Dictionary, Vector } from "apache-arrow";
-import { isRecord } from "./attend.js";
+import { bytesOf, isOpaque, isRecord, lengthOfTyped } from "./attend.js";
 import { isText, widened } from "./bytes.js";
 import { ABSENT, Column, type Context, type Parent, TOO_MANY } from "./column.js";
 import { member } from "./refusal.js";
@@ -252,6 +252,13 @@ abstract class Items extends Column implements Parent {
       if (keep[i] === 1) items.fill(1, i === 0 ? 0 : this.ends[i - 1]!, this.ends[i]!);
     for (const child of this.below) child.compact(items, this.count);
   }
+
+  /** @param length What `itemsIn` says. */
+  protected refuseList(i: number, value: unknown, length: number): void {
+    if (types.isTypedArray(value) && bytesOf(value) === "gone")
+      this.refuse(i, "VALUE_MALFORMED", value, "its memory was transferred away");
+    else this.refuse(i, length < 0 ? "VALUE_TYPE" : "VALUE_RANGE", value);
+  }
 }
 
 /** Lists with offsets: of one kind of items, or, for maps, of keys and values. */
@@ -307,14 +314,13 @@ abstract class OffsetItems extends Items {
   }
 }
 
-/** The number of items of an array or typed array; -1 if it is neither. */
+/** The number of items of an array or typed array; -1 if it is neither, or its memory is gone. */
 function itemsIn(value: unknown): number {
-  if (Array.isArray(value) || types.isTypedArray(value)) {
-    const { length } = value as ArrayLike<unknown>;
-    // A proxy of an array says what it likes.
-    return typeof length === "number" && Number.isInteger(length) && length >= 0 ? length : -1;
-  }
-  return -1;
+  if (types.isTypedArray(value)) return lengthOfTyped(value);
+  if (!Array.isArray(value)) return -1;
+  const length: unknown = value.length;
+  // A proxy of an array says what it likes.
+  return Number.isInteger(length) && (length as number) >= 0 ? (length as number) : -1;
 }
 
 export class ListColumn extends OffsetItems {
@@ -341,7 +347,7 @@ export class ListColumn extends OffsetItems {
     } else if (value === null || value === undefined) {
       this.missing(i, value);
     } else {
-      this.refuse(i, "VALUE_TYPE", value);
+      this.refuseList(i, value, length);
     }
   }
 
@@ -392,7 +398,7 @@ export class FixedListColumn extends Items {
     } else if (value === null || value === undefined) {
       this.missing(i, value);
     } else {
-      this.refuse(i, length < 0 ? "VALUE_TYPE" : "VALUE_RANGE", value);
+      this.refuseList(i, value, length);
     }
   }
 
@@ -451,6 +457,7 @@ export class FixedListColumn extends Items {
 }
 
 const forEach = Map.prototype.forEach;
+const sizeOf = Object.getOwnPropertyDescriptor(Map.prototype, "size")!.get!;
 
 /** Keys and values. */
 export class MapColumn extends OffsetItems {
@@ -473,12 +480,16 @@ export class MapColumn extends OffsetItems {
     if (value === null || value === undefined) {
       this.missing(i, value);
     } else if (types.isMap(value)) {
-      this.admit(value.size);
+      this.admit(sizeOf.call(value));
       forEach.call(value, (one: unknown, key: unknown) => this.#add(key, one));
       this.#close(i);
     } else if (Array.isArray(value)) {
       const length = itemsIn(value);
-      this.admit(Math.max(length, 0));
+      if (length < 0) {
+        this.refuse(i, "VALUE_TYPE", value);
+        return;
+      }
+      this.admit(length);
       for (let j = 0; j < length; j++) {
         const pair: unknown = value[j];
         if (!Array.isArray(pair) || pair.length !== 2) {
@@ -491,6 +502,10 @@ export class MapColumn extends OffsetItems {
       this.#close(i);
     } else if (isText(keyType(this.key)) && isRecord(value) && value !== ABSENT) {
       const keys = Object.keys(value);
+      if (keys.length === 0 && isOpaque(value)) {
+        this.refuse(i, "VALUE_TYPE", value);
+        return;
+      }
       this.admit(keys.length);
       for (const key of keys) this.#add(key, (value as Record<string, unknown>)[key]);
       this.#close(i);

@@ -6,6 +6,7 @@
 //   is in `value`.
 
 import { types } from "node:util";
+import { bytesOf } from "./attend.js";
 
 /**
  * - `ROW_TYPE`: the row is no object.
@@ -72,8 +73,11 @@ function kindOfObject(value: object): string {
   if (types.isMap(value)) return "a Map";
   if (types.isSet(value)) return "a Set";
   if (types.isPromise(value)) return "a Promise";
-  if (ArrayBuffer.isView(value)) return `a view of ${value.byteLength} bytes`;
-  if (types.isAnyArrayBuffer(value)) return `a buffer of ${value.byteLength} bytes`;
+  const bytes = bytesOf(value);
+  if (bytes !== undefined) {
+    const what = ArrayBuffer.isView(value) ? "a view" : "a buffer";
+    return bytes === "gone" ? `${what} without its memory` : `${what} of ${bytes.length} bytes`;
+  }
   if (types.isBoxedPrimitive(value)) return "a boxed primitive";
   if (types.isNativeError(value)) return "an error";
   return "an object";

@@ -31,6 +31,114 @@ const arrow = (name: string, type: DataType): { toArrow(): Schema } => {
   return { toArrow: () => schema };
 };
 
+describe.each([
+  ["compiled", true],
+  ["closures", false],
+])("R-62 %s", (_name, compile) => {
+  test("a row whose value cannot even be described is refused and told like any other", () => {
+    const schema = t.schema({ a: t.int8() });
+    const throwing = {
+      get a(): unknown {
+        throw new Lying(3);
+      },
+    };
+    const detached = new ArrayBuffer(8);
+    transfer(detached);
+    const rows = [
+      { a: gone(new DataView(new ArrayBuffer(8))) },
+      { a: cut((buffer) => new DataView(buffer, 8)) },
+      { a: new Lying(3) },
+      { a: detached },
+      throwing,
+      { a: 1 },
+    ];
+    const found = encode(schema, rows, { compile });
+    expect(faults(found)).toEqual([
+      "0 a VALUE_TYPE",
+      "1 a VALUE_TYPE",
+      "2 a VALUE_TYPE",
+      "3 a VALUE_TYPE",
+      "4 a VALUE_THREW",
+    ]);
+    expect(found.rejections.map(({ message }) => message.split(",")[0])).toEqual([
+      "a: a view without its memory was given",
+      "a: a view without its memory was given",
+      "a: a view of 3 bytes was given",
+      "a: a buffer without its memory was given",
+      "a: a view of 3 bytes was thrown",
+    ]);
+    expect(found.rows).toEqual([{ a: 1 }]);
+  });
+
+  test("bytes and items whose memory is gone are none of no length", () => {
+    const schema = t.schema({
+      b: t.binary().nullable(),
+      l: t.list(t.float32()).nullable(),
+      f: t.fixedSizeList(0, t.float32()).nullable(),
+    });
+    const floats = (): Float32Array => gone(new Float32Array([1, 2, 3]));
+    const rows = [
+      { b: gone(new DataView(new ArrayBuffer(8))) },
+      { b: cut((buffer) => new Uint8Array(buffer, 8, 8)) },
+      { b: cut((buffer) => new DataView(buffer, 8)) },
+      { l: floats() },
+      { l: cut((buffer) => new Float32Array(buffer, 8, 2)) },
+      { f: floats() },
+      { b: new Uint8Array(0), l: new Float32Array(0), f: new Float32Array(0) },
+    ];
+    const found = encode(schema, rows, { compile });
+    expect(faults(found)).toEqual([
+      "0 b VALUE_MALFORMED",
+      "1 b VALUE_MALFORMED",
+      "2 b VALUE_MALFORMED",
+      "3 l VALUE_MALFORMED",
+      "4 l VALUE_MALFORMED",
+      "5 f VALUE_MALFORMED",
+    ]);
+    expect(found.rows).toEqual([{ b: "", l: [], f: [] }]);
+  });
+
+  test("objects whose contents are elsewhere are no maps and no intervals of nothing", () => {
+    class Private {
+      get days(): number {
+        return 5;
+      }
+    }
+    const schema = t.schema({
+      m: t.map(t.utf8(), t.utf8()).nullable(),
+      v: t.interval("day-time").nullable(),
+    });
+    const liar = new Proxy([["a", "b"]], {
+      get: (target, key) => (key === "length" ? "1" : Reflect.get(target, key)),
+    });
+    const rows = [
+      { m: new Headers({ a: "b" }) },
+      { m: new URLSearchParams("a=b") },
+      { m: new Proxy(new Map([["a", "b"]]), {}) },
+      { m: liar },
+      { v: { [Symbol.toStringTag]: "Temporal.Instant" } },
+      { v: new URL("http://localhost/") },
+      { v: new Private() },
+      { m: {}, v: {} },
+      { m: Object.create(null), v: Object.create(null) },
+    ];
+    const found = encode(schema, rows, { compile });
+    expect(faults(found)).toEqual(
+      rows.slice(0, 7).map((row, index) => `${index} ${Object.keys(row)[0]} VALUE_TYPE`),
+    );
+    const nothing = { m: [], v: [0, 0] };
+    expect(found.rows).toEqual([nothing, nothing]);
+  });
+
+  test("a map of apache-arrow is one, also where it is empty", async () => {
+    const schema = t.schema({ m: t.map(t.utf8(), t.int8()) });
+    const { table } = await tableFromRows([{ m: { a: 1 } }, { m: {} }], schema);
+    const found = encode(schema, table.toArray(), { compile });
+    expect(found.rejections).toEqual([]);
+    expect(found.rows).toEqual([{ m: [["a", 1]] }, { m: [] }]);
+  });
+});
+
 describe("R-62 names", () => {
   test("a name that UTF-8 does not hold is refused: it would pass for another", () => {
     const int8 = new Int8();
