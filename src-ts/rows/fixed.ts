@@ -210,7 +210,13 @@ abstract class LongColumn extends FixedColumn {
   }
 
   /** A count of the column's own unit. */
-  protected putCount(i: number, value: number | bigint, least: bigint, most: bigint): void {
+  protected putCount(
+    i: number,
+    value: number | bigint,
+    least: bigint,
+    most: bigint,
+    given: unknown = value,
+  ): void {
     if (typeof value === "number") {
       if (Number.isSafeInteger(value)) {
         if (value < least || value > most) this.refuse(i, "VALUE_RANGE", value);
@@ -220,7 +226,7 @@ abstract class LongColumn extends FixedColumn {
       else
         this.refuse(i, "VALUE_INEXACT", value, "a number beyond 2^53 may have been rounded; give a bigint");
     } else if (value < least || value > most) {
-      this.refuse(i, "VALUE_RANGE", value);
+      this.refuse(i, "VALUE_RANGE", given);
     } else {
       this.values[this.length + i] = value;
     }
@@ -346,7 +352,10 @@ export class DecimalColumn extends FixedColumn {
     const { bitWidth, precision, scale } = type as unknown as Record<string, number>;
     super(context, type, isNullable, bitWidth! / 32);
     this.#scale = scale!;
-    this.#most = 10n ** BigInt(precision!) - 1n;
+    // A schema made elsewhere may claim more digits than its bits hold.
+    const ofBits = 2n ** BigInt(bitWidth! - 1) - 1n;
+    const ofPrecision = 10n ** BigInt(precision!) - 1n;
+    this.#most = ofPrecision < ofBits ? ofPrecision : ofBits;
     this.#words = bitWidth! / 32;
   }
 
@@ -372,15 +381,17 @@ export class DecimalColumn extends FixedColumn {
   }
 
   #bigint(i: number, value: bigint): void {
-    // So large a power would only take time.
-    if (value > this.#most || value < -this.#most) this.refuse(i, "VALUE_RANGE", value);
-    else if (this.#scale >= 0) this.#units(i, value * 10n ** BigInt(this.#scale), value);
-    else this.#units(i, parseDecimal(String(value), this.#scale), value);
+    const factor = 10n ** BigInt(Math.abs(this.#scale));
+    const most = this.#scale < 0 ? this.#most * factor : this.#most;
+    // So large a product would only take time.
+    if (value > most || value < -most) this.refuse(i, "VALUE_RANGE", value);
+    else if (this.#scale >= 0) this.#units(i, value * factor, value);
+    else this.#units(i, value % factor === 0n ? value / factor : "VALUE_INEXACT", value);
   }
 
   #units(i: number, units: number | bigint | Fault, value: unknown): void {
     if (typeof units === "string") {
-      this.refuse(i, units, value, units === "VALUE_INEXACT" ? "it has more digits after the point" : "");
+      this.refuse(i, units, value, units === "VALUE_INEXACT" ? "it has digits beyond the scale" : "");
     } else if (units > this.#most || units < -this.#most) {
       this.refuse(i, "VALUE_RANGE", value);
     } else {
@@ -665,7 +676,7 @@ export class DurationColumn extends LongColumn {
     else {
       const nanos = span.days * DAY_NANOS + span.nanos;
       if (nanos % nanosPer !== 0n) this.refuse(i, "VALUE_INEXACT", value, LOSES);
-      else this.putCount(i, nanos / nanosPer, LEAST_64, MOST_64);
+      else this.putCount(i, nanos / nanosPer, LEAST_64, MOST_64, value);
     }
   }
 

@@ -137,6 +137,29 @@ describe.each([
     expect(found.rejections).toEqual([]);
     expect(found.rows).toEqual([{ m: [["a", 1]] }, { m: [] }]);
   });
+
+  test("a decimal holds what its scale and its bits do, whatever its schema claims", () => {
+    const negative = encode(
+      arrow("d", new Decimal(-3, 5, 128)),
+      [{ d: 99_999_000n }, { d: -99_999_000n }, { d: 99_999_000 }, { d: 1n }, { d: 10n ** 8n }],
+      { compile },
+    );
+    expect(faults(negative)).toEqual(["3 d VALUE_INEXACT", "4 d VALUE_RANGE"]);
+    expect(negative.rows.map(({ d }) => d)).toEqual([99_999n, -99_999n, 99_999n]);
+    const claimed = encode(
+      arrow("d", new Decimal(0, 60, 128)),
+      [{ d: 2n ** 127n }, { d: 2n ** 127n - 1n }, { d: "1e50" }],
+      { compile },
+    );
+    expect(faults(claimed)).toEqual(["0 d VALUE_RANGE", "2 d VALUE_RANGE"]);
+    expect(claimed.rows).toEqual([{ d: 2n ** 127n - 1n }]);
+  });
+
+  test("what is told as given is what was given", () => {
+    const schema = t.schema({ d: t.duration("ms") });
+    const [rejection] = encode(schema, [{ d: "P999999999999999999D" }], { compile }).rejections;
+    expect([rejection!.code, rejection!.value]).toEqual(["VALUE_RANGE", "P999999999999999999D"]);
+  });
 });
 
 describe("R-62 names", () => {
