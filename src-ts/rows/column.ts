@@ -65,6 +65,8 @@ export abstract class Column {
   parent: Parent | undefined;
   /** Set once the tree of columns is there. */
   loop: Loop = () => {};
+  /** What is wanted here: made for the first refusal, as a type may have a thousand members. */
+  #wanted = "";
   /** A byte for each element, 1 where it is null; made for the first null. */
   #nulls: Uint8Array | undefined;
 
@@ -144,7 +146,9 @@ export abstract class Column {
 
   /** What is wanted here, for errors. */
   wanted(why: string): string {
-    return `${typeNotation(this.type)}${this.isNullable ? " or null" : ""} is wanted${why === "" ? "" : `: ${why}`}`;
+    if (this.#wanted === "")
+      this.#wanted = `${typeNotation(this.type)}${this.isNullable ? " or null" : ""} is wanted`;
+    return why === "" ? this.#wanted : `${this.#wanted}: ${why}`;
   }
 
   reserve(capacity: number): void {
