@@ -163,6 +163,11 @@ export abstract class Column {
     this.capacity = grown;
   }
 
+  /** Of a finished element. */
+  protected isNullAt(index: number): boolean {
+    return this.#nulls?.[index] === 1;
+  }
+
   /** Takes out those of the last `count` elements that `keep` has 0 for. */
   compact(keep: Uint8Array, count: number): void {
     const from = this.length - count;

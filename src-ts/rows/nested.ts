@@ -571,6 +571,10 @@ export class DictionaryColumn extends Column implements Parent {
   #known = new Map<unknown, number>();
   /** The element whose value is being added. */
   #adding = 0;
+  /** Elements and values at the beginning of the chunk, and those of its new values that are known. */
+  #before = 0;
+  #valuesBefore = 0;
+  #added: unknown[] = [];
 
   constructor(context: Context, type: DataType, isNullable: boolean, value: Column) {
     super(context, type, isNullable);
@@ -592,7 +596,7 @@ export class DictionaryColumn extends Column implements Parent {
     // To a map, -0 is 0.
     const known = Object.is(value, -0) ? undefined : this.#known.get(value);
     const key = known ?? this.#add(i, value);
-    if (key >= 0) this.#write(i, key);
+    if (key >= 0) this.#write(this.length + i, key);
     else this.zero(i);
   }
 
@@ -614,16 +618,57 @@ export class DictionaryColumn extends Column implements Parent {
       return -1;
     }
     // Objects may be written to.
-    if (typeof value !== "object" && !Object.is(value, -0)) this.#known.set(value, key);
+    if (typeof value !== "object" && !Object.is(value, -0)) {
+      this.#known.set(value, key);
+      this.#added.push(value);
+    }
     return key;
   }
 
-  #write(i: number, key: number): void {
-    this.#keys[this.length + i] = this.#keys.BYTES_PER_ELEMENT === 8 ? BigInt(key) : key;
+  protected override begin(): void {
+    this.#before = this.length;
+    this.#valuesBefore = this.value.length;
+    this.#added = [];
+  }
+
+  override compact(keep: Uint8Array, count: number): void {
+    super.compact(keep, count);
+    // Of values with items, only those of the chunk can be taken out; here each value was a chunk of its own.
+    if ((this.value.type.children ?? []).length === 0) this.#forgetUnused();
+  }
+
+  /** Takes out the values that only refused rows had: they would fill the dictionary, and go where no row of theirs does. */
+  #forgetUnused(): void {
+    const first = this.#valuesBefore;
+    const added = this.value.length - first;
+    if (added <= 0) return;
+    const used = new Uint8Array(added);
+    for (let i = this.#before; i < this.length; i++) {
+      const key = Number(this.#keys[i]);
+      if (key >= first && !this.isNullAt(i)) used[key - first] = 1;
+    }
+    if (!used.includes(0)) return;
+    const moved = new Int32Array(added);
+    let to = first;
+    for (let i = 0; i < added; i++) if (used[i] === 1) moved[i] = to++;
+    this.value.compact(used, added);
+    for (let i = this.#before; i < this.length; i++) {
+      const key = Number(this.#keys[i]);
+      if (key >= first && !this.isNullAt(i)) this.#write(i, moved[key - first]!);
+    }
+    for (const value of this.#added) {
+      const key = this.#known.get(value)! - first;
+      if (used[key] === 1) this.#known.set(value, moved[key]!);
+      else this.#known.delete(value);
+    }
+  }
+
+  #write(at: number, key: number): void {
+    this.#keys[at] = this.#keys.BYTES_PER_ELEMENT === 8 ? BigInt(key) : key;
   }
 
   override zero(i: number): void {
-    this.#write(i, 0);
+    this.#write(this.length + i, 0);
   }
 
   protected override grow(capacity: number): void {
@@ -647,8 +692,12 @@ export class DictionaryColumn extends Column implements Parent {
 
   override truncate(length: number): void {
     super.truncate(length);
-    // A value that was given up halfway has left something below.
-    this.value.truncate(this.value.length);
+    if (length > this.#before) return;
+    // All of the chunk. A value that was given up halfway has left something below, too.
+    this.value.truncate(length === 0 ? 0 : this.#valuesBefore);
+    if (length === 0) this.#known.clear();
+    else for (const value of this.#added) this.#known.delete(value);
+    this.#added = [];
   }
 
   override finish(): Data {
@@ -659,6 +708,9 @@ export class DictionaryColumn extends Column implements Parent {
     const keys = this.#keys.subarray(0, length);
     const dictionary = new Vector([this.value.finish()]);
     this.#known = new Map();
+    this.#added = [];
+    this.#before = 0;
+    this.#valuesBefore = 0;
     this.#keys = new this.#ArrayType(0);
     this.reset();
     return new Data(this.type, 0, length, nullCount, [undefined, keys, bits] as never, [], dictionary);

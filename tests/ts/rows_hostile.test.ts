@@ -160,6 +160,45 @@ describe.each([
     const [rejection] = encode(schema, [{ d: "P999999999999999999D" }], { compile }).rejections;
     expect([rejection!.code, rejection!.value]).toEqual(["VALUE_RANGE", "P999999999999999999D"]);
   });
+
+  test("values of refused rows are in no dictionary, and fill none", () => {
+    const schema = t.schema({
+      k: t.dictionary(t.utf8(), t.int8()).nullable(),
+      l: t.list(t.dictionary(t.float64(), t.int8())),
+      n: t.int32(),
+    });
+    const rows = Array.from({ length: 1_000 }, (_, n) => ({
+      k: n % 11 === 0 ? null : `k${n % 5 === 0 ? n % 100 : n}`,
+      l: n % 7 === 0 ? [] : [n % 5 === 0 ? n % 50 : n, -0],
+      n: n % 5 === 0 && n >= 300 ? n : "bad",
+    }));
+    const kept = rows.filter(({ n }) => n !== "bad");
+    const found = encode(schema, rows, { compile });
+    expect(found.rejections.every(({ code, path }) => code === "VALUE_TYPE" && path === "n")).toBe(true);
+    expect(found.rows).toEqual(kept);
+    expect(found.batches).toHaveLength(2);
+    const texts = found.batches.map((batch) => batch.data.children[0]!.dictionary!.toArray() as string[]);
+    for (const values of texts) {
+      expect(new Set(values).size).toBe(values.length);
+      expect(values.every((value) => kept.some(({ k }) => k === value))).toBe(true);
+    }
+  });
+
+  test("dictionaries within dictionaries are whole, whichever rows are refused", () => {
+    const schema = t.schema({
+      d: t.dictionary(t.map(t.dictionary(t.utf8(), t.int8()), t.int32())),
+      n: t.int32(),
+    });
+    const rows = Array.from({ length: 500 }, (_, n) => ({
+      d: [
+        [`k${n % 20}`, n],
+        [`k${n % 7}`, n],
+      ],
+      n: n % 3 === 0 ? "bad" : n,
+    }));
+    const found = encode(schema, rows, { compile });
+    expect(found.rows).toEqual(rows.filter(({ n }) => n !== "bad"));
+  });
 });
 
 describe("R-62 names", () => {
