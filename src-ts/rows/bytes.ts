@@ -53,6 +53,10 @@ abstract class VariableColumn extends Column {
     this.offsets[to + 1] = at + end - start;
   }
 
+  override get elementBytes(): number {
+    return 4;
+  }
+
   override get size(): number {
     return 4 * this.length + this.used;
   }

@@ -31,6 +31,8 @@ export interface Context {
   maxItems: number;
   /** UTF-16 units, or bytes, that one column may hold of the chunk. */
   maxUnits: number;
+  /** Memory that one column may take for elements of the chunk whatever they hold. */
+  maxBytes: number;
   /** Whether keys that the schema does not know are refused. */
   readonly refusesUnknownKeys: boolean;
   refuse(row: number, path: string, code: RowRefusalCode, message: string, value: unknown): void;
@@ -79,11 +81,19 @@ export abstract class Column {
   /** Appends what the source holds. */
   encode(source: ArrayLike<unknown>, count: number): void {
     this.source = source;
+    this.admitElements(count);
     this.reserve(this.length + count);
     this.begin(count);
     this.loop(this, source, count);
     this.end(count);
     this.length += count;
+  }
+
+  /** Bytes that `reserve` takes for each element. */
+  abstract get elementBytes(): number;
+
+  protected admitElements(count: number): void {
+    if (count * this.elementBytes > this.context.maxBytes) throw TOO_MANY;
   }
 
   /** Writes element `i` of the chunk, whatever the value is. */

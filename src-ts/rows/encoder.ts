@@ -42,11 +42,14 @@ const CHUNK_ITEMS = 1 << 15;
 const ROW_ITEMS = 1 << 22;
 const CHUNK_UNITS = 1 << 20;
 const ROW_UNITS = 1 << 29;
+/** Memory that the elements of a column take in a row whatever they hold. */
+const ROW_BYTES = 2 ** 31;
 
 export class RowEncoder implements Context {
   failures = 0;
   maxItems = 0;
   maxUnits = 0;
+  maxBytes = 0;
   readonly refusesUnknownKeys: boolean;
   /** Of all rows so far. */
   readonly rejections: RowRejection[] = [];
@@ -55,6 +58,8 @@ export class RowEncoder implements Context {
   readonly #schema: Schema;
   readonly #root: StructColumn;
   readonly #maxRows: number;
+  /** Rows of a chunk until the batch ends: fewer than `MAX_CHUNK` once so many held too much. */
+  #ceiling = MAX_CHUNK;
   /** Of the chunk under way: 0 for a row that was refused. */
   readonly #keep = new Uint8Array(MAX_CHUNK);
   #refused = 0;
@@ -66,9 +71,11 @@ export class RowEncoder implements Context {
   constructor(schema: Schema, options: EncoderOptions = {}) {
     this.#schema = schema;
     this.refusesUnknownKeys = options.unknownKeys !== "drop";
-    this.#maxRows = Math.min(options.maxRows ?? MAX_ROWS, MAX_ROWS);
     this.#root = rootOf(schema, this, loopsOf(planOf(schema).key, options.compile ?? CAN_COMPILE));
     forgetLoops();
+    // Memory for a batch is taken at its beginning: rows that are wide whatever they hold make smaller ones.
+    const ofWidth = Math.max(1, Math.floor(MAX_BYTES / Math.max(1, this.#root.elementBytes)));
+    this.#maxRows = Math.min(options.maxRows ?? MAX_ROWS, MAX_ROWS, ofWidth);
   }
 
   /**
@@ -80,13 +87,13 @@ export class RowEncoder implements Context {
   step(rows: ArrayLike<unknown>, from: number, end: number): number {
     const root = this.#root;
     const room = this.#maxRows - root.length;
-    if (root.length === 0) root.reserve(Math.min(end - from, this.#maxRows));
+    if (root.length === 0 && this.#maxRows > 1) root.reserve(Math.min(end - from, this.#maxRows));
     const count = Math.min(this.#chunk, end - from, room);
     const began = performance.now();
     const done = this.#encode(rows, from, count);
     const took = performance.now() - began;
     if (took > LONG_MS && count > 1) this.#chunk = Math.max(1, count >> 1);
-    else if (took < SHORT_MS && done === this.#chunk) this.#chunk = Math.min(MAX_CHUNK, 2 * done);
+    else if (took < SHORT_MS && done === this.#chunk) this.#chunk = Math.min(this.#ceiling, 2 * done);
     if (root.length >= this.#maxRows || root.size >= MAX_BYTES) this.cut();
     return done;
   }
@@ -94,7 +101,11 @@ export class RowEncoder implements Context {
   /** Ends the batch under way. */
   cut(): void {
     const root = this.#root;
+    this.#ceiling = MAX_CHUNK;
     if (root.length === 0) return;
+    // What a null takes in a dictionary without values is no part of a chunk.
+    this.maxItems = ROW_ITEMS;
+    this.maxBytes = ROW_BYTES;
     const data = root.finish();
     const batch = new RecordBatch(
       this.#schema,
@@ -136,6 +147,7 @@ export class RowEncoder implements Context {
     this.#keep.fill(1, 0, count);
     this.maxItems = count > 1 ? CHUNK_ITEMS : ROW_ITEMS;
     this.maxUnits = count > 1 ? CHUNK_UNITS : ROW_UNITS;
+    this.maxBytes = count > 1 ? MAX_BYTES : ROW_BYTES;
     try {
       root.encodeRows(rows, from, count);
     } catch (error) {
@@ -158,14 +170,15 @@ export class RowEncoder implements Context {
     for (const rejection of refused) rejections.push(rejection);
   }
 
-  /** What is left to do with rows that hold too much: a batch of their own, fewer at a time, none. */
+  /** What is left to do with rows that hold too much: fewer at a time, a batch of their own, none. */
   #less(length: number, count: number): number {
-    if (length > 0) {
-      this.cut();
-      return 0;
-    }
     if (count > 1) {
       this.#chunk = count >> 1;
+      this.#ceiling = this.#chunk;
+      return 0;
+    }
+    if (length > 0) {
+      this.cut();
       return 0;
     }
     this.#keep[0] = 1;

@@ -47,6 +47,9 @@ export class NullColumn extends Column {
   override get size(): number {
     return 0;
   }
+  override get elementBytes(): number {
+    return 0;
+  }
   // Every element is null: no validity is kept.
   override putNull(): void {}
   override finish(): Data {
@@ -94,8 +97,12 @@ export abstract class FixedColumn extends Column {
     this.values.copyWithin(to * width, from * width, (from + 1) * width);
   }
 
+  override get elementBytes(): number {
+    return this.width * this.values.BYTES_PER_ELEMENT;
+  }
+
   override get size(): number {
-    return this.length * this.width * this.values.BYTES_PER_ELEMENT;
+    return this.length * this.elementBytes;
   }
 
   override finish(): Data {
@@ -139,6 +146,10 @@ export class BoolColumn extends Column {
 
   protected override move(from: number, to: number): void {
     this.values[to] = this.values[from]!;
+  }
+
+  override get elementBytes(): number {
+    return 1;
   }
 
   override get size(): number {

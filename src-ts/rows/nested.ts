@@ -55,9 +55,10 @@ export class StructColumn extends Column implements Parent {
 
   /** Of the rows' own column: appends rows from `from` on. */
   encodeRows(rows: ArrayLike<unknown>, from: number, count: number): void {
-    this.reserve(this.length + count);
     const chunk = copyOf(rows, from, count);
     this.objects = chunk as object[];
+    this.admitElements(count);
+    this.reserve(this.length + count);
     const checksKeys = this.context.refusesUnknownKeys;
     let i = 0;
     for (;;) {
@@ -148,6 +149,10 @@ export class StructColumn extends Column implements Parent {
   override truncate(length: number): void {
     super.truncate(length);
     for (const child of this.children) child.truncate(length);
+  }
+
+  override get elementBytes(): number {
+    return this.children.reduce((sum, child) => sum + child.elementBytes, 0);
   }
 
   override get size(): number {
@@ -294,6 +299,10 @@ abstract class OffsetItems extends Items {
     for (const child of this.below) child.truncate(this.offsets[length]!);
   }
 
+  override get elementBytes(): number {
+    return 4;
+  }
+
   override get size(): number {
     return this.below.reduce((sum, child) => sum + child.size, 4 * this.length);
   }
@@ -436,6 +445,11 @@ export class FixedListColumn extends Items {
   override truncate(length: number): void {
     super.truncate(length);
     this.item.truncate(length * this.#size);
+  }
+
+  // Items are reserved when they come.
+  override get elementBytes(): number {
+    return 0;
   }
 
   override get size(): number {
@@ -679,6 +693,10 @@ export class DictionaryColumn extends Column implements Parent {
 
   protected override move(from: number, to: number): void {
     this.#keys[to] = this.#keys[from]!;
+  }
+
+  override get elementBytes(): number {
+    return this.#keys.BYTES_PER_ELEMENT;
   }
 
   override get size(): number {

@@ -199,6 +199,50 @@ describe.each([
     const found = encode(schema, rows, { compile });
     expect(found.rows).toEqual(rows.filter(({ n }) => n !== "bad"));
   });
+
+  test("a chunk that held too much ends no batch", () => {
+    const bytes = Buffer.alloc(30_000, 7);
+    const rows = Array.from({ length: 1_100 }, (_, n) => ({ n, bytes }));
+    const found = encode(t.schema({ n: t.int32(), bytes: t.binary() }), rows, { compile });
+    expect(found.rejections).toEqual([]);
+    expect(found.rows.map(({ n }) => n)).toEqual(rows.map(({ n }) => n));
+    // 33 MB in batches of 16 MiB.
+    expect(found.batches.length).toBeLessThanOrEqual(3);
+  });
+
+  test("rows that are wide whatever they hold take the memory of a batch, not of 65,536 rows", () => {
+    const wide = t.schema({ b: t.fixedSizeBinary(2_000_000).nullable() });
+    const rows = Array.from({ length: 1_000 }, (_, n) => ({ b: n % 100 === 0 ? null : 5 }));
+    const found = encode(wide, rows, { compile });
+    expect([found.rejections.length, found.rows.length]).toEqual([990, 10]);
+    expect(Math.max(...found.batches.map(({ numRows }) => numRows))).toBe(8);
+    for (const batch of found.batches)
+      expect(batch.data.children[0]!.values.buffer.byteLength).toBeLessThanOrEqual(16 << 20);
+    const widest = 2 ** 31 - 1;
+    const huge = t.schema({ b: t.fixedSizeBinary(widest).nullable(), n: t.int8() });
+    expect(
+      faults(
+        encode(
+          huge,
+          [
+            { b: new Uint8Array(1), n: 1 },
+            { b: null, n: 300 },
+          ],
+          { compile },
+        ),
+      ),
+    ).toEqual(["0 b VALUE_RANGE", "1 n VALUE_RANGE"]);
+    const items = t.schema({ l: t.list(t.struct({ b: t.fixedSizeBinary(widest) })) });
+    expect(faults(encode(items, [{ l: [] }, { l: [{}, {}] }, { l: [] }], { compile }))).toEqual([
+      "1 ROW_TOO_LARGE",
+    ]);
+  });
+
+  test("what a null takes in a dictionary without values is no chunk that holds too much", () => {
+    const schema = t.schema({ d: t.dictionary(t.fixedSizeList(40_000, t.int8())).nullable() });
+    const found = encode(schema, [{ d: null }, {}], { compile });
+    expect(found.rows).toEqual([{ d: null }, { d: null }]);
+  });
 });
 
 describe("R-62 names", () => {
