@@ -38,12 +38,26 @@ export interface Context {
   refuse(row: number, path: string, code: RowRefusalCode, message: string, value: unknown): void;
 }
 
+/** How many bits of a number below 16 are 1. */
+const ONES = Uint8Array.from(
+  { length: 16 },
+  (_, bits) => (bits & 1) + ((bits >> 1) & 1) + ((bits >> 2) & 1) + (bits >> 3),
+);
+
 /** One bit for each element; 1 where it is not null. */
 function bitmapOf(nulls: Uint8Array, length: number): { bits: Uint8Array; nullCount: number } {
   const bits = new Uint8Array((length + 7) >> 3);
   let nullCount = 0;
-  for (let i = 0; i < length; i++) {
-    if (nulls[i] === 0) bits[i >> 3]! |= 1 << (i & 7);
+  const whole = length >> 3;
+  // Eight at a time: a batch with many columns ends in one stretch of the event loop.
+  for (let byte = 0, i = 0; byte < whole; byte++, i += 8) {
+    const low = nulls[i]! | (nulls[i + 1]! << 1) | (nulls[i + 2]! << 2) | (nulls[i + 3]! << 3);
+    const high = nulls[i + 4]! | (nulls[i + 5]! << 1) | (nulls[i + 6]! << 2) | (nulls[i + 7]! << 3);
+    bits[byte] = ~(low | (high << 4));
+    nullCount += ONES[low]! + ONES[high]!;
+  }
+  for (let i = 8 * whole; i < length; i++) {
+    if (nulls[i] === 0) bits[whole]! |= 1 << (i & 7);
     else nullCount++;
   }
   return { bits, nullCount };

@@ -200,6 +200,28 @@ describe.each([
     expect(found.rows).toEqual(rows.filter(({ n }) => n !== "bad"));
   });
 
+  test("nulls at every place, and views of every length, are what was given", () => {
+    const schema = t.schema({ n: t.int8().nullable(), v: t.utf8View(), b: t.binaryView().nullable() });
+    for (const length of [0, 1, 7, 8, 9, 16, 200]) {
+      const rows = Array.from({ length }, (_, n) => {
+        const text = "abcdefghijklmnopqrst".slice(n % 5, (n % 5) + (n % 16));
+        return { n: (n * 7) % 5 < 2 ? null : n % 100, v: text, b: n % 3 === 0 ? null : Buffer.from(text) };
+      });
+      const found = encode(schema, rows, { compile });
+      expect(found.rows).toEqual(rows.map((row) => ({ ...row, b: row.b?.toString("hex") ?? null })));
+      const nulls = found.batches.map((batch) => batch.data.children[0]!.nullCount);
+      expect(nulls.reduce((sum, count) => sum + count, 0)).toBe(rows.filter(({ n }) => n === null).length);
+      // Arrow wants zeros behind a value in its view.
+      for (const batch of found.batches) {
+        const views = batch.data.children[1]!.values as Uint8Array;
+        rows.forEach(({ v }, i) => {
+          const rest = v.length > 12 ? [] : [...views.subarray(16 * i + 4 + v.length, 16 * i + 16)];
+          expect(rest.every((byte) => byte === 0)).toBe(true);
+        });
+      }
+    }
+  });
+
   test("a chunk that held too much ends no batch", () => {
     const bytes = Buffer.alloc(30_000, 7);
     const rows = Array.from({ length: 1_100 }, (_, n) => ({ n, bytes }));
