@@ -65,10 +65,11 @@ export function epochNanos(value: unknown): bigint | undefined {
 }
 
 /**
- * Whether an object without keys of its own names a kind whose contents are elsewhere: `Headers`, a `URL`, a proxy of a
+ * Whether an object has no keys of its own and names a kind whose contents are elsewhere: `Headers`, a `URL`, a proxy of a
  * `Map`. A `Row` of `apache-arrow` shows what it holds as its keys.
  */
 export function isOpaque(value: object): boolean {
+  if (Object.keys(value).length > 0) return false;
   const tag: unknown = (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag];
   return tag !== undefined && tag !== "Object" && tag !== "Row";
 }

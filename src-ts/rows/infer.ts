@@ -8,7 +8,7 @@
 import { types } from "node:util";
 import { type IngestError, ingestError } from "../errors.js";
 import { type AnyColumn, type ColumnPairs, type ColumnType, type RowSchema, t } from "../schema.js";
-import { isRecord, temporalName } from "./attend.js";
+import { isOpaque, isRecord, temporalName } from "./attend.js";
 import { kindOf, member } from "./refusal.js";
 
 const MAX_ROWS = 1_000;
@@ -31,7 +31,8 @@ export function inferRows(rows: readonly unknown[]): RowSchema {
     let value: unknown;
     try {
       value = rows[row];
-      if (!isRecord(value)) throw noSchema(`row ${row} is ${kindOf(value)} and no object`);
+      if (!isRecord(value) || isOpaque(value))
+        throw noSchema(`row ${row} is ${kindOf(value)} and no object with keys`);
       guess.add(value, row);
     } catch (error) {
       if ((error as { code?: unknown } | null)?.code === "BATCH_INVALID") throw error;
@@ -100,7 +101,7 @@ function kindOfValue(value: unknown): Kind | undefined {
     case "Duration":
       return "a Temporal.Duration";
     default:
-      return isRecord(value) ? "an object" : undefined;
+      return isRecord(value) && !isOpaque(value) ? "an object" : undefined;
   }
 }
 

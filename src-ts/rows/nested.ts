@@ -92,6 +92,7 @@ export class StructColumn extends Column implements Parent {
     // Objects of one class are of one kind. Those without one say nothing about each other.
     if (prototype !== null && prototype === this.#prototype) return true;
     if (!isRecord(value)) return false;
+    if (isOpaque(value) && !this.names.some((name) => name in value)) return false;
     this.#prototype = prototype;
     return true;
   }
@@ -516,7 +517,7 @@ export class MapColumn extends OffsetItems {
       this.#close(i);
     } else if (isText(keyType(this.key)) && isRecord(value) && value !== ABSENT) {
       const keys = Object.keys(value);
-      if (keys.length === 0 && isOpaque(value)) {
+      if (isOpaque(value)) {
         this.refuse(i, "VALUE_TYPE", value);
         return;
       }

@@ -677,7 +677,7 @@ describe("R-61 inferSchema", () => {
     expect(why({ a: new Set() })).toBe("a is a Set in row 0, which no column holds");
     expect(why({ a: 10n ** 40n })).toBe("a holds bigints of more than 38 digits");
     expect(why()).toBe("there are no rows to look at");
-    expect(why({}, 5)).toBe("row 1 is the number 5 and no object");
+    expect(why({}, 5)).toBe("row 1 is the number 5 and no object with keys");
     const itself: Record<string, unknown> = {};
     itself.a = itself;
     expect(why(itself)).toContain("lies deeper than 32");

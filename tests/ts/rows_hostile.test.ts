@@ -130,6 +130,37 @@ describe.each([
     expect(found.rows).toEqual([nothing, nothing]);
   });
 
+  test("objects whose contents are elsewhere are no rows and no structs of nothing", () => {
+    class Tagged {
+      get [Symbol.toStringTag](): string {
+        return "Tagged";
+      }
+      get a(): number {
+        return 5;
+      }
+    }
+    const schema = t.schema({ a: t.int8().nullable(), s: t.struct({ a: t.int8().nullable() }).nullable() });
+    const opaque = [
+      new Headers({ a: "1" }),
+      new URLSearchParams("a=1"),
+      new Proxy(new Map([["a", 1]]), {}),
+      Object.create({ [Symbol.toStringTag]: "Temporal.Instant" }) as object,
+      new WeakRef({ a: 1 }),
+      [1].values(),
+    ];
+    const rows = [{}, ...opaque, ...opaque.map((s) => ({ s })), new Tagged(), { s: new Tagged() }];
+    const found = encode(schema, rows, { compile });
+    expect(faults(found)).toEqual([
+      ...opaque.map((_, index) => `${index + 1} ROW_TYPE`),
+      ...opaque.map((_, index) => `${index + 7} s VALUE_TYPE`),
+    ]);
+    expect(found.rows).toEqual([
+      { a: null, s: null },
+      { a: 5, s: null },
+      { a: null, s: { a: 5 } },
+    ]);
+  });
+
   test("a map of apache-arrow is one, also where it is empty", async () => {
     const schema = t.schema({ m: t.map(t.utf8(), t.int8()) });
     const { table } = await tableFromRows([{ m: { a: 1 } }, { m: {} }], schema);
@@ -309,6 +340,15 @@ describe("R-60 tableFromRows", () => {
 });
 
 describe("R-61 inferSchema", () => {
+  test("objects whose contents are elsewhere are no rows and no structs", () => {
+    expect(() => inferSchema([new Headers({ a: "b" })])).toThrow(
+      "row 0 is an object and no object with keys",
+    );
+    expect(() => inferSchema([{ u: new URL("http://localhost/") }])).toThrow(
+      "u is an object in row 0, which no column holds",
+    );
+  });
+
   test("objects that hold one object twice, many levels deep, end", () => {
     let shared: object = { end: 1 };
     for (let level = 0; level < 18; level++) shared = { left: shared, right: shared };
