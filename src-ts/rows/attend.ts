@@ -26,9 +26,10 @@ export function bytesOf(value: unknown): Uint8Array | "gone" | undefined {
   try {
     if (!ArrayBuffer.isView(value)) return isDetached(value) ? "gone" : new Uint8Array(value);
     const isTyped = !types.isDataView(value);
-    if (isTyped) at.call(value as Uint8Array, 0);
     const [bufferOf, offsetOf, lengthOf] = isTyped ? OF_TYPED : OF_DATA_VIEW;
-    return new Uint8Array(bufferOf!.call(value), offsetOf!.call(value), lengthOf!.call(value));
+    const length = lengthOf!.call(value);
+    if (isTyped && length === 0) at.call(value as Uint8Array, 0);
+    return new Uint8Array(bufferOf!.call(value), offsetOf!.call(value), length);
   } catch {
     // The runtime's own getters throw for nothing else.
     return "gone";
