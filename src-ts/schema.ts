@@ -517,11 +517,16 @@ function refuseTwice(fields: readonly Field[], where: string): void {
 }
 
 function metadataOf(metadata: unknown, where: string): Map<string, string> {
+  if (typeof metadata === "string" || Array.isArray(metadata))
+    throw wrong(where, "metadata is an object or a Map of text by text");
   const entries: [unknown, unknown][] =
     metadata instanceof Map ? [...metadata] : Object.entries((metadata ?? {}) as object);
-  for (const [key, value] of entries)
+  for (const [key, value] of entries) {
     if (typeof key !== "string" || typeof value !== "string")
       throw wrong(where, `metadata is text by text, not ${show(value)} by ${show(key)}`);
+    if (!key.isWellFormed() || !value.isWellFormed())
+      throw wrong(where, "metadata has a surrogate without its other half");
+  }
   return new Map(entries as [string, string][]);
 }
 
@@ -601,6 +606,7 @@ export function typeNotation(type: DataType, indent = "  "): string {
     case 6:
       return "t.bool()";
     case 7:
+      if (facts.bitWidth! < 128 || facts.scale! < 0 || facts.scale! > facts.precision!) return String(type);
       return `t.decimal(${facts.precision}, ${facts.scale}${facts.bitWidth === 256 ? ", 256" : ""})`;
     case 8:
       return facts.unit === DateUnit.DAY ? "t.date()" : 't.date("ms")';

@@ -5,6 +5,8 @@
 // - Nothing is guessed from what text looks like: text is text.
 // - Where no one type takes all values of a column, there is no schema, and the error names two rows.
 
+/// <reference lib="es2024.string" />
+
 import { types } from "node:util";
 import { type IngestError, ingestError } from "../errors.js";
 import { type AnyColumn, type ColumnPairs, type ColumnType, type RowSchema, t } from "../schema.js";
@@ -193,6 +195,7 @@ class Guess {
   #child(name: string, path: string): Guess {
     let child = this.#below.get(name);
     if (child === undefined) {
+      if (!name.isWellFormed()) throw noSchema(`the name ${path} has a surrogate without its other half`);
       child = new Guess(path, this.#depth + 1, this.#places);
       this.#below.set(name, child);
     }

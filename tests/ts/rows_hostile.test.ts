@@ -311,6 +311,20 @@ describe("R-62 names", () => {
     expect(t.schema({ "\ud83c\udf89": t.int8() }).fields[0]!.name).toBe("🎉");
   });
 
+  test("metadata is text that UTF-8 holds, by text", () => {
+    const schema = (metadata: unknown) => () => t.schema({ a: t.int8() }, metadata as never);
+    expect(schema({ k: "\ud800" })).toThrow("metadata has a surrogate without its other half");
+    expect(schema(new Map([["\ud800", "v"]]))).toThrow("metadata has a surrogate without its other half");
+    expect(schema("ab")).toThrow("metadata is an object or a Map of text by text");
+    expect(schema(["ab"])).toThrow("metadata is an object or a Map of text by text");
+  });
+
+  test("a decimal that the notation does not make has none", () => {
+    const decimals = [new Decimal(2, 9, 32), new Decimal(-2, 9, 128), new Decimal(9, 2, 128)];
+    for (const type of decimals)
+      expect(String(t.fromArrow(new Schema([new Field("d", type)])))).not.toContain("t.decimal");
+  });
+
   test("members of one name are refused, wherever their struct is", () => {
     const twice = new Struct([new Field("a", new Int8()), new Field("a", new Int8())]);
     const good = t.schema({ l: t.list(t.int8()), m: t.map(t.utf8(), t.int8()), d: t.dictionary(t.utf8()) });
@@ -340,6 +354,12 @@ describe("R-60 tableFromRows", () => {
 });
 
 describe("R-61 inferSchema", () => {
+  test("a name that UTF-8 does not hold fits no schema", () => {
+    const call = () => inferSchema([{ a: { "\ud800": 1 } }]);
+    expect(call).toThrow('the name a["\\ud800"] has a surrogate without its other half');
+    expect(call).toThrow(expect.objectContaining({ code: "BATCH_INVALID" }));
+  });
+
   test("objects whose contents are elsewhere are no rows and no structs", () => {
     expect(() => inferSchema([new Headers({ a: "b" })])).toThrow(
       "row 0 is an object and no object with keys",
