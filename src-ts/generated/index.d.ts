@@ -17,7 +17,7 @@ export declare class NativeClient {
   check(operation: number): void
   /** Somebody waits for the outcome of what was admitted before. */
   hurry(): void
-  /** After an event *more*, in a later turn of the event loop: the rest of what is to be told. */
+  /** After an event *more*, in a later turn of the event loop: JavaScript takes the rest. */
   resume(): void
   /** Answered when everything admitted before is settled. */
   flush(operation: number): void
@@ -52,7 +52,7 @@ export declare class NativeClient {
 }
 
 export declare class NativeEmulator {
-  /** Validates the options; binds nothing. Events are told only if `listening`. */
+  /** Validates the options; binds nothing. Events go to JavaScript only if `listening`. */
   constructor(options: string, listening: boolean, onEvents: (numbers: Float64Array, details: string) => void)
   /** Once. Replied to with `{ base, unityCatalogUrl, ca }`: a table's name behind `base` is its target. */
   start(operation: number): void
@@ -62,7 +62,7 @@ export declare class NativeEmulator {
   summary(operation: number): void
   /** Replied to with null once every table is committed and the port is given back. */
   close(operation: number): void
-  /** After an event *more*, in a later turn of the event loop: the rest of what is to be told. */
+  /** After an event *more*, in a later turn of the event loop: JavaScript takes the rest. */
   resume(): void
   /** After `close` was replied to, or `start` failed: lets go of the event callback. */
   dispose(): void
