@@ -70,7 +70,11 @@ pub fn encode(batches: &[RecordBatch], compression: Option<CompressionType>) -> 
         return Err(invalid("the batches of a delivery have more than one schema"));
     }
     let given: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let (schema, bytes) = write(batches, first, compression).map_err(|error| {
+    // The writer of Arrow panics on offsets without bytes, which JavaScript may make of whole ones meanwhile.
+    let written = catch_unwind(AssertUnwindSafe(|| write(batches, first, compression)));
+    let written = written
+        .map_err(|_| Error::new(Code::Internal, "the writer of Arrow IPC panicked").during("spool"))?;
+    let (schema, bytes) = written.map_err(|error| {
         Error::new(Code::Unsupported, "the batch cannot be written as Arrow IPC")
             .caused_by(&error)
             .during("spool")

@@ -359,3 +359,24 @@ fn a_disk_that_writes_less_than_given_gets_the_rest() {
         (0..1500).collect::<Vec<_>>()
     );
 }
+
+/// Offsets that somebody overwrites while they are read are an error of the append, and no panic of the caller.
+#[test]
+fn a_batch_that_contradicts_itself_is_refused() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    let offsets = arrow::buffer::ScalarBuffer::from(vec![0i32, 1_000, 2_000]);
+    // SAFETY: nothing reads the values: what reads the offsets checks that there are bytes for them.
+    let text = unsafe {
+        arrow::array::StringArray::new_unchecked(
+            arrow::buffer::OffsetBuffer::new_unchecked(offsets),
+            arrow::buffer::Buffer::from(b"short"),
+            None,
+        )
+    };
+    let column: arrow::array::ArrayRef = Arc::new(text);
+    let broken = RecordBatch::try_from_iter([("s", column)]).unwrap();
+    let error = rig.offer(&[broken], 0).unwrap().unwrap_err();
+    assert_eq!(error.code(), arrow_ingest::error::Code::Internal);
+    assert_eq!(rig.keep(0..3), 0);
+}
