@@ -130,7 +130,7 @@ pub struct Recovered {
     pub cut: u64,
     /// Files that belong to another spool, left alone.
     pub foreign: Vec<PathBuf>,
-    /// Files with a damaged header, set aside because no other file says what spool they belong to.
+    /// Files with a damaged header, set aside because nothing in them or in other files says that they belong here.
     pub set_aside: Vec<PathBuf>,
 }
 
@@ -207,7 +207,7 @@ impl Spool {
             .and_then(|()| file_system::sync_ancestors(&*disk, &directory))
             .map_err(|error| errors::of_io("cannot create", &directory, &error))?;
         let lock = lock(&*disk, &directory, &options.owner)?;
-        let found = recover::find(&*disk, &directory)?;
+        let mut found = recover::find(&*disk, &directory)?;
         let is_other = found.target.as_ref().is_some_and(|has| *has != target);
         if is_other && found.left.rows > 0 && !options.retarget {
             let message = format!(
@@ -217,8 +217,12 @@ impl Spool {
             );
             return Err(Error::new(Code::ConfigInvalid, message).during("spool"));
         }
-        let aside = aside::bytes(&*disk, &directory)
+        let aside = aside::content(&*disk, &directory)
             .map_err(|error| errors::of_io("cannot read", &directory, &error))?;
+        for segment in &mut found.segments {
+            // Its reader has passed the damage, and would not meet it again.
+            segment.keep = aside.lacks(&segment.name.stem());
+        }
         let free = match options.min_free_bytes {
             0 => None,
             _ => Some(
@@ -270,8 +274,8 @@ impl Spool {
             segments: found.segments.into(),
             readable: found.next,
             written: found.next,
-            used: used + aside,
-            aside,
+            used: used + aside.bytes,
+            aside: aside.bytes,
             free,
             wants_room: false,
             wants_sync: false,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::file_system::{self, Disk, DiskFile};
 
 const DIRECTORY: &str = "damaged";
+const UNFINISHED: &str = "part";
 const CHUNK: usize = 1 << 20;
 
 /// Copies some bytes of a segment: where they are, and how many more than were there. None if that was done before.
@@ -34,7 +35,7 @@ pub fn copy(
     if before.is_some_and(|length| length >= to - from) {
         return Ok(None);
     }
-    let staged = path.with_extension("part");
+    let staged = path.with_extension(UNFINISHED);
     match disk.unlink(&staged) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -80,24 +81,41 @@ pub fn take(disk: &dyn Disk, spool: &Path, path: &Path) -> io::Result<()> {
     disk.sync_directory(spool)
 }
 
-/// What was set aside so far, in bytes.
-///
+/// What was set aside so far.
+#[derive(Debug, Default)]
+pub struct AsideContent {
+    pub bytes: u64,
+    /// Names of copies that were begun and not finished: they begin with those of their segments.
+    unfinished: Vec<String>,
+}
+
+impl AsideContent {
+    /// Whether some bytes of the segment were told of as damaged, and no copy of them is whole.
+    pub fn lacks(&self, stem: &str) -> bool {
+        self.unfinished.iter().any(|name| name.starts_with(stem))
+    }
+}
+
 /// # Errors
 /// What the disk says.
-pub fn bytes(disk: &dyn Disk, spool: &Path) -> io::Result<u64> {
+pub fn content(disk: &dyn Disk, spool: &Path) -> io::Result<AsideContent> {
+    let mut content = AsideContent::default();
     let paths = match disk.list(&spool.join(DIRECTORY)) {
         Ok(paths) => paths,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(content),
         Err(error) => return Err(error),
     };
-    let mut bytes = 0;
     for path in paths {
+        if path.extension().is_some_and(|end| end == UNFINISHED) {
+            let name = path.file_name().unwrap_or_default();
+            content.unfinished.push(name.to_string_lossy().into_owned());
+        }
         // What is no file of ours, as a directory that somebody has made there, is not counted.
         if let Ok(file) = disk.open(&path) {
-            bytes += file.length()?;
+            content.bytes += file.length()?;
         }
     }
-    Ok(bytes)
+    Ok(content)
 }
 
 fn made(disk: &dyn Disk, spool: &Path) -> io::Result<PathBuf> {

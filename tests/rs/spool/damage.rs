@@ -460,3 +460,31 @@ fn who_reads_on_after_the_spool_was_closed_sets_nothing_aside() {
     assert!(!aside, "somebody else has the spool open");
     drop(other);
 }
+
+/// And it is kept by the next process too, which begins behind the damage.
+#[test]
+fn a_segment_that_is_kept_for_its_damage_is_kept_over_openings() {
+    let (disk, _) = small();
+    let first = segments(&disk)[0].clone();
+    let id = open(&disk).spool.id();
+    let at = records(&disk, id, &first)
+        .iter()
+        .find(|record| record.rows == (0..5))
+        .unwrap()
+        .bytes
+        .start;
+    disk.damage(&first, |bytes| bytes[at + 100] ^= 1);
+    let bytes = disk.files()[&first].clone();
+    let mut rig = open(&disk);
+    disk.fail_within("damaged", Call::Write, 0, usize::MAX, ENOSPC);
+    assert_eq!(rig.read().damage.len(), 1);
+    rig.spool.settle_through(5);
+    rig.turn_later();
+    let mut rig = open(&rig.kill());
+    let position = rig.recovered.position;
+    assert_eq!(rig.read_from(position).rows.len(), 5);
+    rig.spool.settle_through(30);
+    rig.turn_later();
+    let aside = path("damaged").join(first.file_name().unwrap());
+    assert_eq!(rig.disk.files().get(&aside), Some(&bytes));
+}
