@@ -336,6 +336,7 @@ impl Machine {
             self.shown.retain(|position, _| self.read.contains(position));
         }
         // What was found is synced, and what was not found is gone for good.
+        let tainted = self.tainted;
         let before = std::mem::take(&mut self.model);
         let known = before
             .kept
@@ -351,7 +352,8 @@ impl Machine {
             maybe: before
                 .maybe
                 .union(&before.ghosts)
-                .filter(|value| values.contains(value))
+                // The name of the segment that voids a row may never reach the disk where a sync has failed.
+                .filter(|value| values.contains(value) || tainted)
                 .copied()
                 .collect(),
             ghosts: ghosts.copied().collect(),
