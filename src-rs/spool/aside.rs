@@ -23,12 +23,13 @@ const CHUNK: usize = 1 << 20;
 pub fn copy(
     disk: &dyn Disk,
     spool: &Path,
+    sync_spool: &dyn Fn() -> io::Result<()>,
     stem: &str,
     file: &(dyn DiskFile + 'static),
     from: u64,
     to: u64,
 ) -> io::Result<Option<(PathBuf, u64)>> {
-    let directory = made(disk, spool)?;
+    let directory = made(disk, spool, sync_spool)?;
     let path = directory.join(format!("{stem}-{from:020}.bytes"));
     let before = disk.open(&path).and_then(|copy| copy.length()).ok();
     // Damage that has grown since has bytes that nobody has kept yet.
@@ -63,7 +64,7 @@ pub fn copy(
 /// # Errors
 /// What the disk says.
 pub fn take(disk: &dyn Disk, spool: &Path, path: &Path) -> io::Result<()> {
-    let directory = made(disk, spool)?;
+    let directory = made(disk, spool, &|| disk.sync_directory(spool))?;
     let name = path
         .file_name()
         .unwrap_or_default()
@@ -118,9 +119,9 @@ pub fn content(disk: &dyn Disk, spool: &Path) -> io::Result<AsideContent> {
     Ok(content)
 }
 
-fn made(disk: &dyn Disk, spool: &Path) -> io::Result<PathBuf> {
+fn made(disk: &dyn Disk, spool: &Path, sync_spool: &dyn Fn() -> io::Result<()>) -> io::Result<PathBuf> {
     let directory = spool.join(DIRECTORY);
     file_system::make_private_directories(disk, &directory)?;
-    disk.sync_directory(spool)?;
+    sync_spool()?;
     Ok(directory)
 }

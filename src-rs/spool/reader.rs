@@ -279,7 +279,15 @@ impl Reader {
         // Who reads on after the spool was closed writes nothing: somebody else may have opened it.
         let lock = shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let set_aside = match lock.is_some() {
-            true => aside::copy(&*shared.disk, &shared.directory, &stem, &*open.file, from, to),
+            true => aside::copy(
+                &*shared.disk,
+                &shared.directory,
+                &|| shared.sync_names(),
+                &stem,
+                &*open.file,
+                from,
+                to,
+            ),
             false => Err(io::ErrorKind::Other.into()),
         };
         drop(lock);

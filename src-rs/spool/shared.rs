@@ -8,6 +8,7 @@
 //! It writes nothing and decides nothing about durability: `writer` does.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -203,6 +204,9 @@ pub struct SharedSpool {
     pub directory: PathBuf,
     pub id: SpoolId,
     state: Mutex<SpoolState>,
+    /// A sync of the directory has failed since the writer made names in it that it has not synced. Held during
+    /// each such sync.
+    names_lost: Mutex<bool>,
     /// The writer sleeps on it.
     pub wake: Condvar,
     /// Appenders wait for room on it.
@@ -233,6 +237,7 @@ impl SharedSpool {
             readable: watch::Sender::new(state.readable),
             lock: Mutex::new(Some(lock)),
             state: Mutex::new(state),
+            names_lost: Mutex::new(false),
         }
     }
 
@@ -241,6 +246,23 @@ impl SharedSpool {
         state.woken = true;
         drop(state);
         self.wake.notify_all();
+    }
+
+    /// Makes the names in the directory durable. Fails where another such sync has failed, whoever asked for it: this
+    /// one would say "fine" and know nothing.
+    pub fn sync_names(&self) -> io::Result<()> {
+        let mut lost = self.names_lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if *lost {
+            return Err(io::Error::other("a sync of it has failed before"));
+        }
+        let synced = self.disk.sync_directory(&self.directory);
+        *lost = synced.is_err();
+        synced
+    }
+
+    /// Nobody needs the names that are not synced.
+    pub fn forget_names(&self) {
+        *self.names_lost.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     pub fn state(&self) -> MutexGuard<'_, SpoolState> {

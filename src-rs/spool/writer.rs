@@ -512,7 +512,7 @@ impl Writer {
             }
         }
         if self.renamed {
-            if let Err(error) = self.shared.disk.sync_directory(&self.shared.directory) {
+            if let Err(error) = self.shared.sync_names() {
                 let error = errors::of_io("cannot sync", &self.shared.directory, &error);
                 return self.poison(error);
             }
@@ -563,6 +563,7 @@ impl Writer {
             false => {
                 self.active = None;
                 self.dirty.clear();
+                self.renamed = false;
             }
         }
         self.tell(&error.with_ambiguity(!begun));
@@ -584,7 +585,7 @@ impl Writer {
         if !self.renamed {
             return;
         }
-        match self.shared.disk.sync_directory(&self.shared.directory) {
+        match self.shared.sync_names() {
             Ok(()) => self.renamed = false,
             Err(error) => {
                 self.poison(errors::of_io("cannot sync", &self.shared.directory, &error));
@@ -597,7 +598,7 @@ impl Writer {
             .active
             .as_ref()
             .is_some_and(|active| active.file.sync_data().is_ok())
-            && self.shared.disk.sync_directory(&self.shared.directory).is_ok();
+            && self.shared.sync_names().is_ok();
         self.renamed = self.renamed && !synced;
         synced
     }
@@ -611,6 +612,9 @@ impl Writer {
         if name.sequence > SegmentName::MAX_SEQUENCE {
             let message = "the spool has no names for segments left";
             return Err(Error::new(Code::SpoolFull, message).during("spool"));
+        }
+        if self.dirty.is_empty() {
+            self.shared.forget_names();
         }
         // A name that could not be given may be there all the same.
         self.sequence += 1;
@@ -797,6 +801,7 @@ impl Writer {
                 front.map(|front| (front.path.clone(), front.keep))
             };
             let Some((path, keep)) = front else { break };
+            self.sync_names();
             let gone = match keep {
                 true => aside::take(&*self.shared.disk, &self.shared.directory, &path),
                 false => self.shared.disk.unlink(&path),

@@ -489,3 +489,36 @@ fn a_segment_without_rows_that_was_synced_stays() {
     let after = disk.after_kill();
     assert!(try_open(&after, &options()).is_err());
 }
+
+/// Nor because of a sync that failed for a reader, which has made the directory for what it sets aside.
+#[test]
+fn a_directory_sync_that_failed_for_a_reader_is_not_tried_again_for_a_segment() {
+    let disk = disk();
+    let written = SpoolOptions {
+        durability: Durability::Written,
+        ..options()
+    };
+    let mut rig = try_open(&disk, &written).unwrap();
+    rig.keep(0..3);
+    rig.keep(3..6);
+    rig.close();
+    let first = segments(&disk)[0].clone();
+    disk.damage(&first, |bytes| {
+        let last = bytes.len() - 64;
+        bytes[last - 64] ^= 1;
+    });
+    let mut rig = try_open(&disk, &written).unwrap();
+    rig.keep(6..9);
+    disk.fail(Call::SyncDirectory, 0, 1, EIO);
+    let mut reader = rig.spool.read_from(0);
+    while let Ok(Some(_)) = reader.next() {}
+    assert_eq!(disk.failed(), 1);
+    let synced = rig.spool.sync();
+    rig.turn();
+    let synced = answer(synced).unwrap();
+    let found = try_open(&disk.after_power_cut(0), &written).unwrap().values();
+    assert!(
+        synced.is_err() || found.ends_with(&[6, 7, 8]),
+        "{synced:?} {found:?}"
+    );
+}
