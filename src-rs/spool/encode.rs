@@ -186,3 +186,56 @@ fn is_native(schema: &[u8]) -> bool {
     let schema = message.as_ref().and_then(|message| message.header_as_schema());
     schema.is_some_and(|schema| schema.endianness() == native)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int32Array};
+
+    use super::*;
+
+    fn delivery() -> (Buffer, Buffer) {
+        let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+        let batch = RecordBatch::try_from_iter([("n", numbers)]).expect("one column");
+        let encoded = encode(&[batch], None).expect("a plain batch");
+        let image = &encoded.image;
+        let payload = &image.bytes[RECORD_HEADER..RECORD_HEADER + image.length];
+        (Buffer::from(&*encoded.schema), Buffer::from(payload))
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_rows_of_the_header_are_refused_in_words() {
+        let (schema, payload) = delivery();
+        assert_eq!(decode(&schema, &payload, 3).map(|batches| batches.len()), Ok(1));
+        let found = decode(&schema, &payload, 4);
+        assert_eq!(found, Err("3 rows where the header says 4".into()));
+        assert!(decode(&payload, &schema, 3).is_err());
+        assert!(decode(&schema, &payload.slice_with_length(0, 40), 3).is_err());
+        for at in 0..payload.len() {
+            let mut harmed = payload.to_vec();
+            harmed[at] ^= 0xFF;
+            // Whatever Arrow makes of it, nothing panics.
+            let _ = decode(&schema, &Buffer::from(harmed), 3);
+        }
+    }
+
+    #[test]
+    fn a_schema_of_another_endianness_is_refused() {
+        let (schema, payload) = delivery();
+        let is_foreign = |at: &usize| {
+            let mut harmed = schema.to_vec();
+            harmed[*at] = 1;
+            let found = decode(&Buffer::from(harmed), &payload, 3);
+            found.is_err_and(|reason| reason.contains("endianness"))
+        };
+        assert!((0..schema.len()).any(|at| is_foreign(&at)));
+    }
+
+    #[test]
+    fn rows_are_counted_in_whole_messages_alone() {
+        let (schema, payload) = delivery();
+        assert_eq!(count(&payload), Some(3));
+        assert_eq!(count(&schema), Some(0));
+        assert_eq!(count(&payload[..payload.len() - 1]), None);
+        assert_eq!(count(&payload[..6]), None);
+    }
+}

@@ -83,3 +83,51 @@ pub(super) fn holds_dictionary(data_type: &DataType) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{Field, UnionFields, UnionMode};
+
+    use super::*;
+
+    #[test]
+    fn a_dictionary_is_found_wherever_it_is() {
+        let word = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+        let runs = DataType::RunEndEncoded(
+            Arc::new(Field::new("run_ends", DataType::Int32, false)),
+            Arc::new(Field::new("values", DataType::Utf8, true)),
+        );
+        for (inner, has) in [(word, true), (runs, true), (DataType::Utf8, false)] {
+            let field = Arc::new(Field::new("item", inner.clone(), true));
+            let fields = UnionFields::from_fields([field.clone()]);
+            for outer in [
+                inner,
+                DataType::List(field.clone()),
+                DataType::LargeList(field.clone()),
+                DataType::ListView(field.clone()),
+                DataType::LargeListView(field.clone()),
+                DataType::FixedSizeList(field.clone(), 2),
+                DataType::Map(field.clone(), false),
+                DataType::Struct(vec![field].into()),
+                DataType::Union(fields, UnionMode::Dense),
+            ] {
+                assert_eq!(holds_dictionary(&outer), has, "{outer}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_arrow_does_not_join_is_an_error() {
+        use arrow::array::{ArrayRef, Int32Array, StringArray};
+        let batch = |column: ArrayRef| RecordBatch::try_from_iter([("n", column)]).expect("one column");
+        let numbers = batch(Arc::new(Int32Array::from(vec![1])));
+        let words = batch(Arc::new(StringArray::from(vec!["a"])));
+        let mut batches = Vec::new();
+        let mut run = vec![numbers.clone(), words];
+        let error = join(&numbers.schema(), &mut run, &mut batches).expect_err("two types");
+        assert_eq!(error.code(), Code::BatchInvalid);
+        assert!(batches.is_empty());
+    }
+}

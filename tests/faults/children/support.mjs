@@ -8,7 +8,8 @@ import { connect as connectAsUsersDo } from "../../../dist/index.js";
 
 /** Commits often, so that an attack is not mostly waiting. */
 export function connect(target, options = {}) {
-  const quick = { batching: { linger: "5ms" }, delta: { commitInterval: "20ms" } };
+  const commits = String(target).startsWith("delta:") ? { delta: { commitInterval: "20ms" } } : {};
+  const quick = { batching: { linger: "5ms" }, ...commits };
   return connectAsUsersDo(target, { ...quick, ...options });
 }
 

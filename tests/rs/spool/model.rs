@@ -335,6 +335,11 @@ impl Machine {
             // Rows that were only written are gone with their positions, which nobody has seen but who gave them.
             self.shown.retain(|position, _| self.read.contains(position));
         }
+        if power_cut && self.tainted {
+            // The process before was told that a sync failed, and this one was not: what it has read is gone.
+            let left: BTreeSet<u64> = found.iter().map(|(position, _)| *position).collect();
+            self.shown.retain(|position, _| left.contains(position));
+        }
         // What was found is synced, and what was not found is gone for good.
         let tainted = self.tainted;
         let before = std::mem::take(&mut self.model);
