@@ -91,6 +91,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
             sequence,
             handoff_batches: vec![handoff_batch(&ring[sequence as usize % ring.len()])],
             bytes,
+            charge: bytes,
             admitted: Instant::now(),
             handoff: Duration::ZERO,
             buffers_copied_for_pin_limit: 0,

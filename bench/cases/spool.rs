@@ -3,6 +3,7 @@
 //! `bench-spool <folder> <turns> <MiB to open>` prints one line of JSON.
 
 #[path = "shared.rs"]
+#[allow(dead_code, reason = "the other drivers measure CPU time")]
 mod shared;
 
 use std::fs::{self, File};
@@ -48,7 +49,7 @@ fn main() {
             "segments": segments(folder).await,
         })
     });
-    println!("{found}");
+    writeln!(std::io::stdout(), "{found}").expect("a reader");
 }
 
 /// Seconds of appends of a size, one after the other, and of plain writes of as many bytes as the log then has.
