@@ -15,16 +15,16 @@ pub fn of_io(what: &str, path: &Path, error: &io::Error) -> Error {
 }
 
 fn code(error: &io::Error) -> Code {
-    use io::ErrorKind as RecordKind;
+    use io::ErrorKind as Kind;
     match error.kind() {
-        RecordKind::StorageFull | RecordKind::QuotaExceeded | RecordKind::FileTooLarge => Code::SpoolFull,
-        RecordKind::PermissionDenied | RecordKind::ReadOnlyFilesystem => Code::PermissionDenied,
-        RecordKind::NotADirectory
-        | RecordKind::IsADirectory
-        | RecordKind::AlreadyExists
-        | RecordKind::InvalidFilename
-        | RecordKind::InvalidInput => Code::ConfigInvalid,
-        RecordKind::Unsupported => Code::Unsupported,
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Code::SpoolFull,
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => Code::PermissionDenied,
+        Kind::NotADirectory
+        | Kind::IsADirectory
+        | Kind::AlreadyExists
+        | Kind::InvalidFilename
+        | Kind::InvalidInput => Code::ConfigInvalid,
+        Kind::Unsupported => Code::Unsupported,
         _ => Code::SpoolFailed,
     }
 }

@@ -52,7 +52,7 @@ pub struct WriterSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriterTurn {
     /// Nothing to do until the writer is woken, or until this has passed.
-    SegmentEnd(Option<Duration>),
+    Idle(Option<Duration>),
     /// The spool is closed and all is on the disk.
     End,
 }
@@ -152,7 +152,7 @@ impl Writer {
 
     /// Until the spool is closed.
     pub fn run(mut self) {
-        while let WriterTurn::SegmentEnd(rest) = self.turn(Instant::now()) {
+        while let WriterTurn::Idle(rest) = self.turn(Instant::now()) {
             let mut state = self.shared.state();
             while !state.woken && state.queue.is_empty() {
                 state = match rest {
@@ -212,7 +212,7 @@ impl Writer {
             Some(retry) => [Some(retry), polled],
             None => [unsaved, polled],
         };
-        WriterTurn::SegmentEnd(
+        WriterTurn::Idle(
             next.into_iter()
                 .flatten()
                 .min()

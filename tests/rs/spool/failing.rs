@@ -404,7 +404,7 @@ fn without_another_segment_a_failed_sync_stays_failed() {
         assert_eq!(rig.values(), Vec::<i64>::new());
     }
     // A reader that waits is served when the disk can, without anybody's help.
-    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::SegmentEnd(None));
+    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::Idle(None));
     rig.turn_later();
     rig.writer
         .turn(std::time::Instant::now() + std::time::Duration::from_secs(9));

@@ -135,7 +135,7 @@ fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
         appended.unwrap();
         rig.turn();
     }
-    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::SegmentEnd(None));
+    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::Idle(None));
     disk.holds(None);
     rig.turn_later();
     rig.offer(&[batch(0..10)], 0).unwrap().unwrap();

@@ -218,7 +218,7 @@ fn what_is_settled_before_it_is_written_is_saved_in_time_too() {
     let mut rig = open(&disk);
     rig.append(0..3);
     rig.spool.settle_through(3);
-    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::SegmentEnd(None));
+    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::Idle(None));
     rig.turn_later();
     assert_eq!(open(&rig.kill()).values(), Vec::<i64>::new());
 }
