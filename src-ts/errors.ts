@@ -19,6 +19,7 @@ export type ErrorCode =
   | "BATCH_INVALID"
   | "PAYLOAD_CHANGED"
   | "SCHEMA_MISMATCH"
+  | "SCHEMA_REQUIRED"
   | "UNSUPPORTED"
   | "NOT_FOUND"
   | "TABLE_CORRUPT"
@@ -187,7 +188,10 @@ export class ConfigError extends IngestError {}
 export class HandoffError extends IngestError {}
 /** The batch is no batch, contradicts itself, or changed in flight. Codes `BATCH_INVALID`, `PAYLOAD_CHANGED`. */
 export class BatchError extends IngestError {}
-/** The destination cannot hold this schema exactly. Code `SCHEMA_MISMATCH`. */
+/**
+ * The destination cannot hold this schema exactly, or nobody says what the columns of rows are. Codes
+ * `SCHEMA_MISMATCH`, `SCHEMA_REQUIRED`.
+ */
 export class SchemaError extends IngestError {}
 /** The destination's own state. Codes `UNSUPPORTED`, `NOT_FOUND`, `TABLE_CORRUPT`, `RESOURCE_EXHAUSTED`, `CONFLICT`. */
 export class DestinationError extends IngestError {}
@@ -214,6 +218,7 @@ const CLASSES: { readonly [Code in ErrorCode]: ErrorClass } = {
   BATCH_INVALID: BatchError,
   PAYLOAD_CHANGED: BatchError,
   SCHEMA_MISMATCH: SchemaError,
+  SCHEMA_REQUIRED: SchemaError,
   UNSUPPORTED: DestinationError,
   NOT_FOUND: DestinationError,
   TABLE_CORRUPT: DestinationError,

@@ -69,7 +69,7 @@ export async function tableFromRows(
   options?: RowsOptions,
 ): Promise<RowsTable> {
   const { unknownKeys, signal } = checked(options);
-  const arrow = toArrow(schema);
+  const arrow = toArrow(schema, "tableFromRows");
   checkRows(rows, "tableFromRows");
   const encoder = new RowEncoder(arrow, { unknownKeys });
   const length = lengthOf(rows);
@@ -127,10 +127,19 @@ function lengthOf(rows: readonly unknown[]): number {
   });
 }
 
-function toArrow(schema: unknown): Schema {
+/**
+ * A schema as it was given in our classes, the same object each time.
+ *
+ * @throws {IngestError} `CONFIG_INVALID`: it is none.
+ */
+export function toArrow(schema: unknown, operation: string): Schema {
   if (schema instanceof RowSchema) return schema.toArrow();
   if (!isSchema(schema))
-    throw wrong("schema", `must be t.schema(…) or a Schema of apache-arrow; ${kindOf(schema)} was given`);
+    throw wrong(
+      "schema",
+      `must be t.schema(…) or a Schema of apache-arrow; ${kindOf(schema)} was given`,
+      operation,
+    );
   const known = ofOurs.get(schema);
   if (known !== undefined) return known;
   const arrow = t.fromArrow(schema as Schema).toArrow();
@@ -155,10 +164,10 @@ function checked(options: unknown): RowsOptions {
   return options;
 }
 
-function wrong(path: string, message: string): IngestError {
+function wrong(path: string, message: string, operation = "tableFromRows"): IngestError {
   return ingestError({
     code: "CONFIG_INVALID",
-    operation: "tableFromRows",
+    operation,
     message: `${path} ${message}`,
     issues: [{ path, message }],
   });
