@@ -1,6 +1,6 @@
 // Makes what a command needs, then runs the command:
 //
-//   node scripts/ensure.mjs [addon | addon:debug | addon:tests] [dist] [python] [servers] [-- command …]
+//   node scripts/ensure.mjs [addon | addon:debug | addon:packed | addon:tests] [dist] [python] [servers] [-- command …]
 //
 // `npm run demo` and `npm test` are typed right after `git clone`, by somebody who has Node and Rust and
 // nothing else, so this file imports nothing that has to be installed first. It never decides that the
@@ -22,6 +22,8 @@ process.env.PATH = at("node_modules/.bin") + path.delimiter + process.env.PATH;
 const steps = {
   addon: () => buildAddon("--release"),
   "addon:debug": () => buildAddon(),
+  // `npm run pack -- --all` packs what `build:platform` has made, and needs no other.
+  "addon:packed": () => (process.argv.includes("--all") ? undefined : buildAddon("--release")),
   "addon:tests": buildTestAddon,
   dist: buildDist,
   python: installPython,
@@ -162,6 +164,8 @@ async function buildAddon(...release) {
     ...{ platform: true, format: "esm", outputDir: folder, idents: types.exports },
     ...{ binaryName: napi.binaryName, packageName: name, version },
   });
+  const loader = fs.readFileSync(written[0], "utf8");
+  fs.writeFileSync(written[0], askNodeFirst(loader));
   // The generated files are committed so that a change of the boundary is seen in review.
   const after = texts();
   const drifted = written.filter((_, i) => before[i] !== after[i]).map((file) => path.relative(root, file));
@@ -169,6 +173,38 @@ async function buildAddon(...release) {
   if (process.env.CI)
     stop(`${drifted.join(" and ")} did not match the Rust code. Build, and commit the result.`);
   say(`${drifted.join(" and ")} changed with the Rust code: commit the result.`);
+}
+
+/**
+ * napi's loader asks the machine for its C library first: a Node of musl on a machine that has glibc's `ldd` beside it
+ * would load the addon of glibc. What Node itself is linked to comes before that. Exported for its test.
+ */
+export function askNodeFirst(loader) {
+  const asksMachine = "    musl = isMuslFromFilesystem()\n";
+  if (loader.split(asksMachine).length !== 2) stop("napi's loader has changed: see askNodeFirst.");
+  return loader
+    .replace(
+      asksMachine,
+      `    musl = isMuslFromNode()
+    if (musl === null) {
+      musl = isMuslFromFilesystem()
+    }
+`,
+    )
+    .replace(
+      "const isMuslFromFilesystem = ",
+      `const isMuslFromNode = () => {
+  try {
+    process.report.excludeNetwork = true
+    return process.report.getReport().header.glibcVersionRuntime ? false : isMuslFromReport() || null
+  } catch {
+    // Runtimes that only resemble Node have no report, or want a right for it.
+    return null
+  }
+}
+
+const isMuslFromFilesystem = `,
+    );
 }
 
 /**

@@ -1,8 +1,9 @@
 // Makes the tarballs that `npm publish` would send: the main package and one package per platform whose
 // addon lies in FOLDER (by default where a build leaves it, so this machine's alone).
 //
-//   node scripts/pack.mjs [--addons FOLDER] [--out FOLDER] [--complete]
+//   node scripts/pack.mjs [--all | --addons FOLDER] [--out FOLDER] [--complete]
 //
+// --all takes the addons that `npm run build:platform` has made, and says which it has not.
 // --complete refuses if any platform's addon is missing: what a release wants.
 // Works on copies: what is only true of a published package (its optional dependencies on the platform
 // packages, which do not exist before it does) never gets into the repository's package.json. It lists those that
@@ -16,12 +17,14 @@ import { root, stop } from "./ensure.mjs";
 
 const { values } = parseArgs({
   options: {
-    addons: { type: "string", default: path.join(root, "src-ts/generated") },
+    all: { type: "boolean", default: false },
+    addons: { type: "string" },
     out: { type: "string", default: path.join(root, "target/pack") },
     complete: { type: "boolean", default: false },
   },
 });
 const out = path.resolve(values.out);
+const addons = values.addons ?? path.join(root, values.all ? "target/addons" : "src-ts/generated");
 const staging = path.join(out, "staging");
 fs.rmSync(out, { recursive: true, force: true });
 fs.mkdirSync(staging, { recursive: true });
@@ -34,10 +37,12 @@ execFileSync("napi", ["create-npm-dirs", "--npm-dir", "npm"], quiet);
 const platforms = fs.readdirSync(path.join(staging, "npm")).sort();
 
 const packed = [];
+const missing = [];
 for (const platform of platforms) {
-  const addon = path.join(values.addons, `${manifest.napi.binaryName}.${platform}.node`);
+  const addon = path.join(addons, `${manifest.napi.binaryName}.${platform}.node`);
   if (!fs.existsSync(addon)) {
     if (values.complete) stop(`the addon for ${platform} is missing: ${addon}`);
+    missing.push(platform);
     continue;
   }
   const folder = path.join(staging, "npm", platform);
@@ -45,6 +50,8 @@ for (const platform of platforms) {
   pack(folder);
   packed.push(platform);
 }
+if (values.all && packed.length === 0) stop("no addon is built: npm run build:platform -- TARGET.");
+if (values.all && missing.length > 0) console.log(`not built, and so not packed: ${missing.join(", ")}`);
 
 const main = path.join(staging, "main");
 fs.mkdirSync(main);

@@ -6,7 +6,7 @@
 // - An event callback never throws into native code: the client gets its error.
 
 import { type ErrorCode, errorFromNative, type IngestError, ingestError, isError } from "./errors.js";
-import { unavailable } from "./unavailable.js";
+import { otherVersion, unavailable } from "./unavailable.js";
 
 /** The addon's own client, as `specs/boundary.md` has it. */
 interface NativeClient {
@@ -267,19 +267,35 @@ export async function nativeVersion(): Promise<NativeVersion> {
 let loading: Promise<Addon> | undefined;
 
 function load(): Promise<Addon> {
-  loading ??= import("./generated/index.js").then(addonOf).catch((cause: unknown) => {
-    // Not kept: a package that is installed while the process runs would never be found.
-    loading = undefined;
-    throw unavailable(cause);
-  });
+  loading ??= import("./generated/index.js")
+    .then(addonOf, (cause: unknown) => {
+      throw unavailable(cause);
+    })
+    .catch((error: unknown) => {
+      // Not kept: a package that is installed while the process runs would never be found.
+      loading = undefined;
+      throw error;
+    });
   return loading;
 }
 
 /** Bundlers put what they make of the loader in its place. Exported for its test. */
 export function addonOf(loaded: unknown): Addon {
-  const { NativeClient, NativeEmulator } = loaded as Partial<Addon>;
-  if (typeof NativeClient === "function" && typeof NativeEmulator === "function") return loaded as Addon;
-  throw new TypeError("what was loaded is no addon");
+  const addon = loaded as Addon;
+  const error = otherVersion(versionOf(addon));
+  if (error !== undefined) throw error;
+  return addon;
+}
+
+function versionOf(addon: Partial<Addon>): string {
+  try {
+    const { NativeClient, NativeEmulator, version } = addon;
+    if (typeof NativeClient !== "function" || typeof NativeEmulator !== "function" || version === undefined)
+      throw new TypeError("what was loaded is no addon");
+    return (JSON.parse(version()) as NativeVersion).version;
+  } catch (cause) {
+    throw unavailable(cause);
+  }
 }
 
 function ours<T>(call: () => T): T {

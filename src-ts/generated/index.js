@@ -21,7 +21,10 @@ const loadErrors = []
 const isMusl = () => {
   let musl = false
   if (process.platform === 'linux') {
-    musl = isMuslFromFilesystem()
+    musl = isMuslFromNode()
+    if (musl === null) {
+      musl = isMuslFromFilesystem()
+    }
     if (musl === null) {
       musl = isMuslFromReport()
     }
@@ -33,6 +36,16 @@ const isMusl = () => {
 }
 
 const isFileMusl = (f) => f.includes('libc.musl-') || f.includes('ld-musl-')
+
+const isMuslFromNode = () => {
+  try {
+    process.report.excludeNetwork = true
+    return process.report.getReport().header.glibcVersionRuntime ? false : isMuslFromReport() || null
+  } catch {
+    // Runtimes that only resemble Node have no report, or want a right for it.
+    return null
+  }
+}
 
 const isMuslFromFilesystem = () => {
   try {

@@ -8,13 +8,26 @@ import { rolldown } from "rolldown";
 import { afterAll, describe, expect, test } from "vitest";
 import { addonOf } from "../../dist/binding.js";
 import { checkRuntime, OLDEST_NODE } from "../../dist/runtime.js";
-import { type Installation, libc, unavailable } from "../../dist/unavailable.js";
+import {
+  foreignProcessor,
+  glibcVersion,
+  type Installation,
+  otherVersion,
+  unavailable,
+} from "../../dist/unavailable.js";
 
 const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-unavailable-"));
 afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
 
 const ADDON = "arrow-ingest-linux-x64-gnu";
-const here: Installation = { addon: ADDON, manifest: {}, outOfDescriptors: false };
+const here: Installation = {
+  addon: ADDON,
+  manifest: {},
+  outOfDescriptors: false,
+  machine: "linux-x64 with glibc 2.36",
+  others: [],
+  foreign: undefined,
+};
 
 /** As napi's loader throws it: a sentence about npm, and below it all that was tried. */
 function loaderError(...tried: string[]): Error {
@@ -71,9 +84,15 @@ describe("R-37 NATIVE_UNAVAILABLE names what is in the way", () => {
     [
       "a file that is broken",
       loaderError("x.node: file too short"),
-      "cannot be loaded: x.node: file too short",
+      "cannot be loaded on linux-x64 with glibc 2.36: x.node: file too short",
     ],
-    ["something else", "text", "cannot be loaded: text"],
+    [
+      "a file for the other C library",
+      loaderError("Error loading shared library ld-linux-x86-64.so.2: No such file or directory"),
+      "another C library (Error loading shared library ld-linux-x86-64.so.2",
+    ],
+    ["noexec", loaderError("x.node: failed to map segment from shared object"), "mounted noexec"],
+    ["something else", "text", "cannot be loaded on linux-x64 with glibc 2.36: text"],
   ])("%s", (_, cause, says) => {
     const message = said(cause);
     expect(message).toContain(says);
@@ -83,7 +102,7 @@ describe("R-37 NATIVE_UNAVAILABLE names what is in the way", () => {
   test("a bundle", () => {
     for (const cause of [loaderError(), Object.assign(new Error("Cannot find module"), { code: "X" })])
       expect(said(cause, { manifest: null })).toContain("leave arrow-ingest out of it");
-    expect(() => addonOf({ default: {} })).toThrow(TypeError);
+    expect(() => addonOf({ default: {} })).toThrow("what was loaded is no addon");
   });
 
   test("descriptors that ran out are seen where nobody says it, and a cause that is its own ends", () => {
@@ -93,13 +112,132 @@ describe("R-37 NATIVE_UNAVAILABLE names what is in the way", () => {
     expect(said(own)).toContain("is not installed");
   });
 
+  test("R-84 packages of other machines, and a file for another processor", () => {
+    const others = ["arrow-ingest-linux-arm64-musl"];
+    expect(said(loaderError(), { others })).toContain(
+      `is installed for another machine (${others[0]}), and this is linux-x64 with glibc 2.36, which wants ${ADDON}`,
+    );
+    expect(said(loaderError(), { foreign: "arm64" })).toContain("is for another processor (arm64)");
+  });
+
+  test("R-84 the processor that a file is for", () => {
+    const file = path.join(home, "elf");
+    const elf = (machine: number): string => {
+      const head = Buffer.alloc(64);
+      head.writeUInt32BE(0x7f454c46, 0);
+      head.writeUInt16LE(machine, 18);
+      fs.writeFileSync(file, head);
+      return file;
+    };
+    expect(foreignProcessor(elf(183), "x64")).toBe("arm64");
+    expect(foreignProcessor(elf(183), "arm64")).toBeUndefined();
+    expect(foreignProcessor(elf(243), "x64")).toBe("ELF machine 243");
+    fs.writeFileSync(file, "no library");
+    for (const other of [file, path.join(home, "missing"), undefined])
+      expect(foreignProcessor(other, "x64")).toBeUndefined();
+  });
+
+  test("R-84 another version: which, of what", () => {
+    const manifest = { version: "2.0.0" };
+    expect(otherVersion("2.0.0", { ...here, manifest })).toBeUndefined();
+    expect(otherVersion("1.0.0", { ...here, manifest: null })).toBeUndefined();
+    expect(otherVersion("1.0.0", { ...here, manifest })).toMatchObject({
+      code: "NATIVE_UNAVAILABLE",
+      retry: "never",
+      message: expect.stringContaining(`is of version 1.0.0, and this package of 2.0.0 (package ${ADDON}`),
+    });
+  });
+
   test("the C library is asked for, and not knowing it is no error", () => {
-    expect(libc(() => ({ header: { glibcVersionRuntime: "2.36" } }))).toBe("gnu");
-    expect(libc(() => ({ header: {} }))).toBe("musl");
+    expect(glibcVersion(() => ({ header: { glibcVersionRuntime: "2.36" } }))).toBe("2.36");
+    expect(glibcVersion(() => ({ header: {} }))).toBeNull();
     const denied = (): never => {
       throw new Error("Requires sys access");
     };
-    expect(libc(denied)).toBe("gnu");
+    expect(glibcVersion(denied)).toBe("");
+  });
+});
+
+// The loader, the C library's and ours, provoked; a package is laid out as npm would, without the addon.
+describe.runIf(process.platform === "linux")("R-84 an installation that is wrong", () => {
+  const own = `linux-${process.arch}-${glibcVersion() === null ? "musl" : "gnu"}`;
+  const other = process.arch === "x64" ? "arm64" : "x64";
+  const built = process.env.ARROW_INGEST_ADDON ?? path.resolve(`dist/generated/arrow-ingest.${own}.node`);
+
+  async function installed(platform: string, put: (file: string) => void, version?: string): Promise<string> {
+    const modules = path.join(fs.mkdtempSync(path.join(home, "app-")), "node_modules");
+    const main = path.join(modules, "arrow-ingest");
+    fs.cpSync(path.resolve("dist"), path.join(main, "dist"), {
+      recursive: true,
+      filter: (file) => !/\.(node|map)$/.test(file),
+    });
+    const manifest = JSON.parse(fs.readFileSync("package.json", "utf8"));
+    const names = [own, `linux-${other}-gnu`].map((name) => [`arrow-ingest-${name}`, manifest.version]);
+    Object.assign(manifest, { optionalDependencies: Object.fromEntries(names) });
+    if (version !== undefined) manifest.version = version;
+    fs.writeFileSync(path.join(main, "package.json"), JSON.stringify(manifest));
+    for (const name of ["apache-arrow", "p-retry"])
+      fs.symlinkSync(path.resolve("node_modules", name), path.join(modules, name));
+    const name = `arrow-ingest.${platform}.node`;
+    const folder = path.join(modules, `arrow-ingest-${platform}`);
+    fs.mkdirSync(folder);
+    fs.writeFileSync(path.join(folder, "package.json"), JSON.stringify({ main: name, version: "0.0.0" }));
+    put(path.join(folder, name));
+    const code = `import { connect } from "arrow-ingest";
+      const error = await connect("discard:").then(() => ({ code: "OPEN" }), (error) => error);
+      console.log(error.code, error.message);`;
+    const program = path.join(modules, "../program.mjs");
+    fs.writeFileSync(program, code);
+    const env = { ...process.env, NODE_OPTIONS: "" };
+    const node = path.resolve("node_modules/.bin/node");
+    return (await promisify(execFile)(node, [program], { timeout: 60_000, env })).stdout.trim();
+  }
+
+  test("for another machine", async () => {
+    const said = await installed(`linux-${other}-gnu`, (file) => fs.writeFileSync(file, ""));
+    expect(said).toMatch(/^NATIVE_UNAVAILABLE .* is installed for another machine/);
+    expect(said).toContain(`(arrow-ingest-linux-${other}-gnu), and this is linux-${process.arch} with `);
+  });
+
+  test("for another processor, under this one's name", async () => {
+    const head = Buffer.alloc(64);
+    Buffer.from("7f454c46020101", "hex").copy(head);
+    head.writeUInt16LE(other === "arm64" ? 183 : 62, 18);
+    const said = await installed(own, (file) => fs.writeFileSync(file, head));
+    expect(said).toContain(`is for another processor (${other})`);
+  });
+
+  test("cut short", async () => {
+    const said = await installed(own, (file) => fs.writeFileSync(file, "\u007fELF"));
+    expect(said).toMatch(/^NATIVE_UNAVAILABLE .* is installed and cannot be loaded on linux-/);
+    expect(said).toMatch(/file too short|not a valid|Exec format/i);
+  });
+
+  test("of another version", async () => {
+    const said = await installed(own, (file) => fs.symlinkSync(built, file), "9.9.9");
+    expect(said).toMatch(/^NATIVE_UNAVAILABLE .* is of version \S+, and this package of 9\.9\.9/);
+  });
+
+  test("for a newer C library than the machine has", async () => {
+    const said = await installed(own, (file) => {
+      fs.copyFileSync(built, file, fs.constants.COPYFILE_FICLONE);
+      const descriptor = fs.openSync(file, "r+");
+      try {
+        // The names of versions lie near the front. The loader compares them, too, and finds none of this name.
+        const front = Buffer.alloc(2 ** 23);
+        fs.readSync(descriptor, front, 0, front.length, 0);
+        const at = front.indexOf("GLIBC_2.");
+        expect(at).toBeGreaterThan(0);
+        const end = front.indexOf(0, at);
+        fs.writeSync(descriptor, `GLIBC_${"9".repeat(end - at - 6)}`, at);
+      } finally {
+        fs.closeSync(descriptor);
+      }
+    });
+    expect(said).toMatch(
+      /^NATIVE_UNAVAILABLE .* was built for a newer C library than this machine has .*GLIBC_9/,
+    );
+    expect(said).toMatch(/this is linux-\S+ with glibc \d/);
   });
 });
 
