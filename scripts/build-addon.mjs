@@ -12,7 +12,11 @@ const target = path.resolve(process.env.CARGO_TARGET_DIR ?? path.join(root, "tar
 
 console.error("\u203a building the arrow-ingest addon with cargo: ten minutes or so");
 const args = ["build", "--release", "--locked", "--lib", "--target-dir", target];
-const built = spawnSync("cargo", args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+const env = { ...process.env };
+// Rust links a program of musl statically, and makes no library that Node could load, unless it is told otherwise.
+if (platform().endsWith("-musl"))
+  env.RUSTFLAGS = `${env.RUSTFLAGS ?? ""} -C target-feature=-crt-static`.trim();
+const built = spawnSync("cargo", args, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] });
 if (built.error?.code === "ENOENT") {
   console.error("\u2717 cargo was not found: install Rust with rustup (see rust-lang.org) and try again.");
   process.exit(1);

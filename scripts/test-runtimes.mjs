@@ -133,7 +133,7 @@ rows.Deno = async (app) => {
   expect(denied.failed, /NATIVE_UNAVAILABLE .*run Deno with --allow-ffi/);
   return stdout.split("\n")[0];
 };
-rows["pnpm"] = async (app) => {
+rows.pnpm = async (app) => {
   await app.npm("pnpm@10");
   app.fresh();
   app.write("package.json", { private: true, dependencies: { "arrow-ingest": "*", "apache-arrow": "*" } });
