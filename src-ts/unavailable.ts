@@ -177,12 +177,14 @@ export function foreignProcessor(file: string | undefined, arch: string): string
   try {
     const head = Buffer.alloc(20);
     const descriptor = fs.openSync(file, "r");
+    let length: number;
     try {
-      fs.readSync(descriptor, head, 0, 20, 0);
+      length = fs.readSync(descriptor, head, 0, head.length, 0);
     } finally {
       fs.closeSync(descriptor);
     }
-    if (head.readUInt32BE(0) !== 0x7f454c46) return undefined;
+    // What is cut short is told by the loader.
+    if (length < head.length || head.readUInt32BE(0) !== 0x7f454c46) return undefined;
     const machine = head.readUInt16LE(18);
     const name = { 3: "ia32", 40: "arm", 62: "x64", 183: "arm64" }[machine] ?? `ELF machine ${machine}`;
     return name === arch ? undefined : name;

@@ -33,13 +33,15 @@ test("versions are ordered by number", () => {
   expect(["2.34", "2.4", "2.28", "2.2.5"].sort(byVersion)).toEqual(["2.2.5", "2.4", "2.28", "2.34"]);
 });
 
-test.runIf(process.platform === "linux")("R-80 readelf tells what this Node needs", () => {
-  const found = needsOf(fs.realpathSync(process.execPath));
+test.runIf(process.platform === "linux")("R-80 readelf tells what a library of this Node needs", () => {
+  const { sharedObjects } = process.report.getReport() as unknown as { sharedObjects: string[] };
+  const library = sharedObjects.find((file) => /libgcc_s|libstdc/.test(file))!;
+  const found = needsOf(library);
   expect(found.libraries.join()).toMatch(/\blibc\./);
-  expect(found.symbols.length).toBeGreaterThan(100);
+  expect(found.symbols.length).toBeGreaterThan(5);
   const [own, other] = process.arch === "x64" ? ["x86_64", "aarch64"] : ["aarch64", "x86_64"];
-  expect(addonFault(process.execPath, `${other}-unknown-linux-gnu`)).toMatch(/^it is for /);
-  expect(addonFault(process.execPath, `${own}-unknown-linux-gnu`) ?? "").not.toMatch(/^it is for /);
+  expect(addonFault(library, `${other}-unknown-linux-gnu`)).toMatch(/^it is for /);
+  expect(addonFault(library, `${own}-unknown-linux-gnu`) ?? "").not.toMatch(/^it is for /);
   expect(() => needsOf(import.meta.filename)).toThrow(/is no shared library/);
 });
 
