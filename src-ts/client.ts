@@ -14,7 +14,7 @@ import { Core } from "./client/core.js";
 import { open } from "./client/open.js";
 import { sendAll } from "./client/send-all.js";
 import { writable } from "./client/writable.js";
-import { Delivery } from "./delivery.js";
+import { Delivery, type UnsettledDelivery } from "./delivery.js";
 import { ConfigError } from "./errors.js";
 import { isSchema } from "./handoff/arrow.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
@@ -205,7 +205,8 @@ export class IngestClient implements AsyncDisposable {
    * signal, if it was aborted before admission. Nothing was sent then.
    */
   async send(batch: BatchInput, options?: SendOptions): Promise<TransmissionResult> {
-    const inFlight = this.#core.prepare(batch, options, "send");
+    const prepared = this.#core.prepare(batch, options, "send");
+    const inFlight = prepared instanceof Promise ? await prepared : prepared;
     const waiting = this.#core.admit([inFlight]);
     if (waiting !== undefined) await waiting;
     return inFlight.promise;
@@ -221,13 +222,18 @@ export class IngestClient implements AsyncDisposable {
   enqueue(batch: BatchInput, options?: SendOptions): Promise<Delivery> {
     // Not an async function: most calls are admitted at once, and need no frame to come back to.
     try {
-      const inFlight = this.#core.prepare(batch, options, "enqueue");
-      const waiting = this.#core.admit([inFlight]);
-      if (waiting === undefined) return Promise.resolve(new Delivery(inFlight));
-      return waiting.then(() => new Delivery(inFlight));
+      const prepared = this.#core.prepare(batch, options, "enqueue");
+      if (prepared instanceof Promise) return prepared.then((inFlight) => this.#enqueued(inFlight));
+      return this.#enqueued(prepared);
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  #enqueued(inFlight: UnsettledDelivery): Promise<Delivery> {
+    const waiting = this.#core.admit([inFlight]);
+    if (waiting === undefined) return Promise.resolve(new Delivery(inFlight));
+    return waiting.then(() => new Delivery(inFlight));
   }
 
   /**

@@ -16,10 +16,34 @@ import * as plans from "./handoff/plan.js";
 import { type ColumnPlan, planOf, type SchemaPlan, sameSchema, sameType } from "./handoff/plan.js";
 import { emptyBatch, writeIpc } from "./handoff/rebuild.js";
 
-/** What one delivery holds: batches of columns, or Arrow IPC bytes, stream or file. */
+/** What one delivery holds: batches of columns, or Arrow IPC bytes, stream or file, or several such streams. */
 export type DeliveryContent =
-  | { readonly batches: readonly ArrowBatch[]; readonly bytes?: undefined }
-  | { readonly bytes: ArrayBufferView; readonly batches?: undefined };
+  | {
+      readonly batches: readonly ArrowBatch[];
+      readonly bytes?: undefined;
+      readonly streams?: undefined;
+      readonly made?: Made | undefined;
+    }
+  | {
+      readonly bytes: ArrayBufferView;
+      readonly batches?: undefined;
+      readonly streams?: undefined;
+      readonly made?: undefined;
+    }
+  | {
+      readonly streams: readonly Uint8Array[];
+      readonly batches?: undefined;
+      readonly bytes?: undefined;
+      readonly made?: Made | undefined;
+    };
+
+/** What was done to something that is no Arrow batch before it could be packed. */
+export interface Made {
+  /** For `handoffReason`. */
+  readonly reason: string;
+  /** Whether all memory is a copy that was made here: then nothing of the user's is lent. */
+  readonly isCopy: boolean;
+}
 
 /** How one delivery was packed. */
 export interface Packing {
@@ -139,10 +163,19 @@ export class Packer {
       callBuffer.room(at + 3);
       callBuffer.call[at] = sequence;
       callBuffer.call[at + 1] = 0;
-      callBuffer.call[at + 2] = content.batches === undefined ? 1 : content.batches.length;
       callBuffer.at = at + 3;
-      if (content.batches === undefined) this.#given(content.bytes);
-      else for (let i = 0; i < content.batches.length; i++) this.#batch(content.batches[i]!);
+      if (content.batches !== undefined) {
+        callBuffer.call[at + 2] = content.batches.length;
+        for (let i = 0; i < content.batches.length; i++) this.#batch(content.batches[i]!);
+        if (content.made !== undefined) this.#wasMade(content.made);
+      } else if (content.streams !== undefined) {
+        callBuffer.call[at + 2] = content.streams.length;
+        for (const stream of content.streams)
+          this.#given(stream, content.made?.reason ?? "the batch was given as Arrow IPC");
+      } else {
+        callBuffer.call[at + 2] = 1;
+        this.#given(content.bytes, "the batch was given as Arrow IPC");
+      }
     } catch (error) {
       callBuffer.undo(mark);
       throw error;
@@ -419,9 +452,18 @@ export class Packer {
     callBuffer.at = callBuffer.slot;
   }
 
-  #given(view: ArrayBufferView): void {
+  /** Memory that was made for this delivery is lent, and is a copy all the same. */
+  #wasMade({ reason, isCopy }: Made): void {
     const callBuffer = this.#callBuffer;
-    callBuffer.because("ipc: the batch was given as Arrow IPC");
+    callBuffer.because(reason);
+    if (!isCopy) return;
+    callBuffer.copied += callBuffer.pinned;
+    callBuffer.pinned = 0;
+  }
+
+  #given(view: ArrayBufferView, why: string): void {
+    const callBuffer = this.#callBuffer;
+    callBuffer.because(`ipc: ${why}`);
     this.#bytesHead(-1);
     const { pinned, copied } = callBuffer;
     callBuffer.put(view, 0, Number.MAX_SAFE_INTEGER, null);
@@ -445,8 +487,11 @@ export class Packer {
 
 /** About as much as packing would take from the budget; nothing is packed. */
 export function measure(content: DeliveryContent): number {
-  if (content.batches === undefined) return DELIVERY_FLOOR + 2 * ENTRY_FLOOR + content.bytes.byteLength;
   let sum = DELIVERY_FLOOR;
+  if (content.batches === undefined) {
+    for (const { byteLength } of content.streams ?? [content.bytes]) sum += 2 * ENTRY_FLOOR + byteLength;
+    return sum;
+  }
   for (const batch of content.batches) {
     sum += ENTRY_FLOOR;
     for (const child of batch.data.children) sum += sizeOf(child);

@@ -48,6 +48,7 @@ export {
   SchemaError,
   SpoolError,
 } from "./errors.js";
+export { type ByteSource, type IpcBatchesOptions, ipcBatches } from "./inputs.js";
 export type {
   BatchingOptions,
   ByteSize,
@@ -121,4 +122,11 @@ export {
   t,
   type WallClockValue,
 } from "./schema.js";
-export type { BatchInput, BatchSource, ForeignBatch, ForeignTable } from "./source.js";
+export type {
+  BatchInput,
+  BatchSource,
+  ColumnsInput,
+  ForeignBatch,
+  ForeignTable,
+  LibraryTable,
+} from "./source.js";

@@ -383,6 +383,11 @@ export interface SendOptions {
   /** For this call alone. Default: the client's. */
   readonly handoff?: HandoffMode;
   /**
+   * What the columns of an object of columns are. Arrow data, and tables of other libraries that know their types, have
+   * a schema of their own. Default: the client's.
+   */
+  readonly schema?: Schema | ForeignSchema;
+  /**
    * Before admission: the call rejects with the signal's reason and nothing is sent. After it: the outcome is
    * `failed` if nothing was written yet, else `unknown` at once, while the delivery goes on.
    */
@@ -396,6 +401,8 @@ export interface SendAllOptions extends SendOptions {}
 export interface WritableOptions {
   /** For all batches of the stream. Default: the client's. */
   readonly handoff?: HandoffMode;
+  /** As of {@link SendOptions}. */
+  readonly schema?: Schema | ForeignSchema;
 }
 
 /** Options of {@link IngestClient.close}. */

@@ -54,10 +54,11 @@ function join(schema: Schema, pieces: readonly RecordBatch[]): RecordBatch {
 }
 
 function batchesOf(content: DeliveryContent): readonly RecordBatch[] {
-  if (content.batches === undefined) {
-    const { buffer, byteOffset, byteLength } = content.bytes;
-    return tableFromIPC(new Uint8Array(buffer, byteOffset, byteLength)).batches;
-  }
+  if (content.batches === undefined)
+    return (content.streams ?? [content.bytes]).flatMap(
+      ({ buffer, byteOffset, byteLength }) =>
+        tableFromIPC(new Uint8Array(buffer, byteOffset, byteLength)).batches,
+    );
   const [first] = content.batches;
   // What stands for a batch whose columns share a name, and for one without rows, cannot be sliced.
   if (first === undefined || content.batches.every((batch) => "slice" in batch))

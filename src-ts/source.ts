@@ -2,9 +2,9 @@
 //
 // Invariants:
 // - Objects are recognised by shape: those of another copy or version of `apache-arrow` count.
-// - What is not understood is refused by name; nothing is guessed, nothing is dropped.
+// - What is not understood is refused by name, with the call that would do; nothing is guessed, nothing is dropped.
 //
-// It reads no data, and it converts none.
+// It reads no data, and it converts none: src-ts/inputs.ts does, of what is no Arrow batch.
 
 import { types } from "node:util";
 import type { RecordBatch, Table } from "apache-arrow";
@@ -12,12 +12,23 @@ import { type IngestError, ingestError } from "./errors.js";
 import { type ArrowBatch, type ArrowTable, isRecordBatch, isTable } from "./handoff/arrow.js";
 import { withColumnTypes } from "./handoff/column-types.js";
 import type { DeliveryContent } from "./handoff.js";
+import {
+  each,
+  gather,
+  hintFor,
+  type Input,
+  inputOf,
+  isPlain,
+  Ready,
+  unreadable,
+  type Wanted,
+} from "./inputs.js";
 import { describe } from "./options/checks.js";
 
 /**
  * What can be sent: an `apache-arrow` `RecordBatch` or `Table` (of this or another copy or version of the
- * library, 15 to 21), or Arrow IPC bytes, stream or file format. A `Table` is one delivery, whatever the
- * number of its batches.
+ * library, 15 to 21), Arrow IPC bytes, stream or file format, an object of columns, or a table of another library.
+ * A `Table` is one delivery, whatever the number of its batches. `specs/inputs.md` has all of it.
  */
 export type BatchInput =
   | RecordBatch
@@ -25,7 +36,26 @@ export type BatchInput =
   | ForeignBatch
   | ForeignTable
   | ArrayBufferView
-  | ArrayBufferLike;
+  | ArrayBufferLike
+  | ColumnsInput
+  | LibraryTable;
+
+/**
+ * Columns by name, all of one length. Typed arrays are handed over as they are where the schema, if there is one, has
+ * their type; the values of other arrays go by the rules of rows, and need a schema.
+ */
+export type ColumnsInput = Readonly<Record<string, readonly unknown[] | Exclude<ArrayBufferView, DataView>>>;
+
+/**
+ * A table of another library, known by its shape: of `@uwdata/flechette`, Arquero, `nodejs-polars`, `parquet-wasm`, or
+ * a result of `@duckdb/node-api`.
+ */
+export type LibraryTable =
+  | { readonly names: readonly unknown[]; readonly children: readonly unknown[]; toColumns(): object }
+  | { columnNames(): string[]; column(name: string): unknown; reify(): object }
+  | { readonly height: number; writeIPCStream(): unknown }
+  | { readonly numBatches: number; recordBatch(index: number): unknown; intoIPCStream(): Uint8Array }
+  | { columnNames(): readonly string[]; columnTypes(): readonly object[]; fetchChunk(): Promise<unknown> };
 
 /** A `RecordBatch` of another copy or version of `apache-arrow`. */
 export interface ForeignBatch {
@@ -42,37 +72,53 @@ export interface ForeignTable {
 /** A source of batches: an array, a generator, a `RecordBatchReader`, a `ReadableStream`, a `Table`, … */
 export type BatchSource = Iterable<BatchInput> | AsyncIterable<BatchInput> | Table | ForeignTable;
 
-/** @throws {IngestError} `BATCH_INVALID` naming what was given. */
-export function toContent(input: unknown): DeliveryContent {
+/**
+ * @returns A promise only of what takes more than a few milliseconds, or has to be waited for.
+ * @throws {IngestError} `BATCH_INVALID` naming what was given, and what inputs have to complain about.
+ */
+export function toContent(input: unknown, wanted: Wanted): DeliveryContent | Promise<DeliveryContent> {
+  try {
+    return recognised(input, wanted);
+  } catch (thrown) {
+    throw unreadable("what was given", wanted.operation, thrown);
+  }
+}
+
+function recognised(input: unknown, wanted: Wanted): DeliveryContent | Promise<DeliveryContent> {
   if (ArrayBuffer.isView(input)) return { bytes: input };
   if (isRecordBatch(input)) return { batches: [withColumnTypes(input)] };
   if (isTable(input)) return { batches: batchesOf(input) };
   if (types.isAnyArrayBuffer(input)) return { bytes: new Uint8Array(input) };
+  if (input instanceof Ready) return input.content;
+  const other = inputOf(input, wanted);
+  if (other !== undefined) return gather(other, wanted);
   throw refused(
-    "send",
-    `a RecordBatch or a Table of apache-arrow, or Arrow IPC bytes can be sent, not ${named(input)}`,
+    wanted.operation,
+    `a RecordBatch or a Table of apache-arrow, columns, a table of another library, or Arrow IPC bytes can be sent, ` +
+      `not ${named(input)}`,
   );
 }
 
 const refused = (operation: string, message: string): IngestError =>
   ingestError({ code: "BATCH_INVALID", operation, message });
 
-/** The batches of a source, one by one. @throws {IngestError} `BATCH_INVALID` if it is none. */
-export function iterate(source: unknown): Iterator<unknown> | AsyncIterator<unknown> {
+/**
+ * The batches of a source, one by one.
+ *
+ * @param wanted What is said about columns, should the source be some.
+ * @throws {IngestError} `BATCH_INVALID` if it is none.
+ */
+export function iterate(source: unknown, wanted: Wanted): Iterator<unknown> | AsyncIterator<unknown> {
   // A table is iterable too, by rows, which nobody means.
   if (isTable(source)) return batchesOf(source)[Symbol.iterator]();
-  const other = otherTable(source);
-  if (other !== undefined)
-    throw refused(
-      "sendAll",
-      `an iterable or a stream of batches is needed, not ${other}, or give that to sendAll() in an array`,
-    );
+  const other = otherInput(source, wanted);
+  if (other !== undefined) return each(other, wanted);
   // Its chunks end anywhere, and each would be refused by itself as bytes that are cut off.
   if (isByteStream(source))
     throw refused(
-      "sendAll",
-      "an iterable or a stream of batches is needed, not a stream of bytes: give sendAll() " +
-        "await RecordBatchReader.from(stream) of apache-arrow, or send() all of the bytes at once",
+      wanted.operation,
+      "an iterable or a stream of batches is needed, not a stream of bytes: give sendAll() ipcBatches(stream), " +
+        "or send() all of the bytes at once",
     );
   if (
     typeof source === "object" &&
@@ -87,10 +133,18 @@ export function iterate(source: unknown): Iterator<unknown> | AsyncIterator<unkn
     if (typeof now === "function") return now.call(source);
   }
   throw refused(
-    "sendAll",
+    wanted.operation,
     `an iterable or a stream of batches is needed, not ${named(source)}` +
       (ArrayBuffer.isView(source) || isRecordBatch(source) ? "; use send() for a single one" : ""),
   );
+}
+
+function otherInput(source: unknown, wanted: Wanted): Input | undefined {
+  try {
+    return inputOf(source, wanted);
+  } catch (thrown) {
+    throw unreadable("what was given", wanted.operation, thrown);
+  }
 }
 
 /** A readable of Node whose chunks are bytes: a file, a socket, a response, the output of a process. */
@@ -109,48 +163,18 @@ function batchesOf(table: ArrowTable): readonly ArrowBatch[] {
 
 /** What it is, and the call that makes something of it that can be sent. */
 function named(value: unknown): string {
-  const table = otherTable(value);
-  if (table !== undefined) return table;
   if (Array.isArray(value)) {
     if (isTable(value[0]) || isRecordBatch(value[0])) return "an array of batches: give it to sendAll()";
-    return isPlain(value[0]) ? `an array of rows: ${ROWS}` : "an array";
+    return isRow(value[0]) ? `an array of rows: ${ROWS}` : "an array";
   }
-  if (typeof value === "string") return `${describe(value)}: of a file, send await readFile(path)`;
-  if (!isPlain(value)) return describe(value);
-  const columns = Object.values(value);
-  const isColumns =
-    columns.length > 0 && columns.every((column) => Array.isArray(column) || ArrayBuffer.isView(column));
-  return isColumns
-    ? "an object of columns: send tableFromArrays(columns) of apache-arrow"
-    : `a plain object: of rows, ${ROWS}`;
+  const hint = hintFor(value);
+  if (hint !== undefined) return hint;
+  return isRow(value)
+    ? `a plain object: of rows, ${ROWS}; of columns, give an array or a typed array for each`
+    : describe(value);
 }
 
 const ROWS = "send the table of tableFromRows(rows, schema)";
 
-/** Tables of other libraries that say how to write themselves as Arrow IPC: method, library. */
-const WRITERS = [
-  ["intoIPCStream", "parquet-wasm"],
-  ["writeIPC", "polars"],
-  ["toArrowIPC", "Arquero"],
-] as const;
-
-function otherTable(value: unknown): string | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  const table = value as Record<string, unknown>;
-  for (const [method, library] of WRITERS)
-    if (typeof table[method] === "function") return `a table of ${library}: send table.${method}()`;
-  // Columns and their names, where apache-arrow has batches.
-  if (Array.isArray(table.children) && Array.isArray(table.names) && typeof table.toColumns === "function")
-    return 'a table of flechette: send tableToIPC(table, { format: "stream" }) of @uwdata/flechette';
-  return undefined;
-}
-
-const isPlain = (value: unknown): value is object =>
-  typeof value === "object" &&
-  value !== null &&
-  !Array.isArray(value) &&
-  isPlainPrototype(Object.getPrototypeOf(value));
-
-/** Of this realm or another one, or none. */
-const isPlainPrototype = (prototype: object | null): boolean =>
-  prototype === null || Object.getPrototypeOf(prototype) === null;
+const isRow = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && isPlain(value);

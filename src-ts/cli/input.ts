@@ -16,7 +16,7 @@ import {
   pieces,
   type Skimmer,
   schemaOfFooter,
-} from "./frames.js";
+} from "../inputs/messages.js";
 import { type Io, Misuse } from "./io.js";
 import { messageOf } from "./text.js";
 

@@ -19,7 +19,8 @@ import type { ClientStats } from "../client.js";
 import { toResult, UnsettledDelivery, unknownResult } from "../delivery.js";
 import { milliseconds } from "../duration.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
-import { measure, Packer } from "../handoff.js";
+import { type DeliveryContent, measure, Packer } from "../handoff.js";
+import type { Wanted } from "../inputs.js";
 import {
   checkNames,
   checkSendOptions,
@@ -45,6 +46,7 @@ import { Ledger } from "./ledger.js";
 import { ListenerDispatcher } from "./listeners.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
+import { Schemas } from "./schemas.js";
 import type { Unread } from "./unread.js";
 
 /** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
@@ -61,6 +63,7 @@ interface Waiter {
 export class Core implements Listener {
   readonly binding: Binding;
   readonly mode: HandoffMode;
+  readonly schemas: Schemas;
   telemetry: Telemetry | undefined;
   /** `inflight.maxBytes`. */
   readonly budgetBytes: number;
@@ -111,6 +114,7 @@ export class Core implements Listener {
     this.#remains = remains;
     remains.binding = binding;
     this.mode = split.mode;
+    this.schemas = new Schemas(split.schema);
     this.#logger = split.logger;
     this.#headers = split.headers;
     this.#retryWhen = split.retry.when;
@@ -132,12 +136,33 @@ export class Core implements Listener {
     batch: unknown,
     options: SendOptions | undefined,
     operation: "send" | "enqueue",
-  ): UnsettledDelivery {
+  ): UnsettledDelivery | Promise<UnsettledDelivery> {
     this.refuseIfClosed(operation);
     checkSendOptions(options, operation);
     const signal = options?.signal;
     signal?.throwIfAborted();
-    const content = toContent(batch);
+    const content = toContent(batch, this.wanted(options, operation));
+    if (!("then" in content)) return this.#prepared(content, options, operation);
+    return content.then((made) => {
+      // It may have taken a while.
+      this.refuseIfClosed(operation);
+      signal?.throwIfAborted();
+      return this.#prepared(made, options, operation);
+    });
+  }
+
+  /** What the call and the client say about columns. */
+  wanted(options: SendOptions | undefined, operation: string): Wanted {
+    const { given, table } = this.schemas;
+    return { operation, schema: options?.schema ?? given ?? table, signal: options?.signal };
+  }
+
+  #prepared(
+    content: DeliveryContent,
+    options: SendOptions | undefined,
+    operation: "send" | "enqueue",
+  ): UnsettledDelivery {
+    const signal = options?.signal;
     const span = this.telemetry?.start(operation) ?? null;
     return new UnsettledDelivery(content, options?.handoff ?? this.mode, signal, span, operation === "send");
   }

@@ -10,6 +10,7 @@
 import { ignoreRejection } from "../callbacks.js";
 import type { UnsettledDelivery } from "../delivery.js";
 import { measure } from "../handoff.js";
+import type { Wanted } from "../inputs.js";
 import { checkSendOptions } from "../options/checks.js";
 import type { SendAllOptions, SendOptions } from "../options.js";
 import type { TransmissionResult } from "../result.js";
@@ -24,10 +25,15 @@ const GROUP_BYTES = 1 << 20;
 const SETTLED_AHEAD = 1_024;
 
 interface Sender {
-  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): UnsettledDelivery;
+  prepare(
+    batch: unknown,
+    options: SendOptions | undefined,
+    operation: "send" | "enqueue",
+  ): UnsettledDelivery | Promise<UnsettledDelivery>;
   admit(group: readonly UnsettledDelivery[]): Promise<void> | undefined;
   withdraw(group: readonly UnsettledDelivery[], reason: unknown): void;
   drop(group: readonly UnsettledDelivery[], reason: unknown): void;
+  wanted(options: SendOptions | undefined, operation: string): Wanted;
   readonly budgetBytes: number;
   operation(start: (operation: number) => void): Promise<void>;
   readonly binding: { flush(operation: number): void };
@@ -89,7 +95,7 @@ class Reader {
   constructor(core: Sender, source: unknown, options: SendAllOptions | undefined) {
     this.#core = core;
     this.#options = options;
-    this.#iterator = iterate(source);
+    this.#iterator = iterate(source, core.wanted(options, "sendAll"));
     // It is let in as a whole, and must not be what is larger than the budget.
     this.#groupBytes = Math.min(GROUP_BYTES, core.budgetBytes / 8);
   }
@@ -190,7 +196,8 @@ class Reader {
         const next = ready instanceof Promise ? await ready : ready;
         if (next === undefined) break;
         if (next.done) return { group, last: true };
-        const delivery = this.#core.prepare(next.value, this.#options, "enqueue");
+        const prepared = this.#core.prepare(next.value, this.#options, "enqueue");
+        const delivery = prepared instanceof Promise ? await prepared : prepared;
         delivery.onSettled = this.#onSettled;
         bytes += measure(delivery.content);
         group.push(delivery);

@@ -13,7 +13,11 @@ import type { SendOptions, WritableOptions } from "../options.js";
 import type { BatchInput } from "../source.js";
 
 interface Sender {
-  prepare(batch: unknown, options: SendOptions | undefined, operation: "send" | "enqueue"): UnsettledDelivery;
+  prepare(
+    batch: unknown,
+    options: SendOptions | undefined,
+    operation: "send" | "enqueue",
+  ): UnsettledDelivery | Promise<UnsettledDelivery>;
   admit(group: readonly UnsettledDelivery[]): Promise<void> | undefined;
   withdraw(group: readonly UnsettledDelivery[], reason: unknown): void;
   operation(start: (operation: number) => void): Promise<void>;
@@ -21,7 +25,7 @@ interface Sender {
 }
 
 export function writable(core: Sender, options: WritableOptions | undefined): WritableStream<BatchInput> {
-  checkNames(options, ["handoff"], "writable");
+  checkNames(options, ["handoff", "schema"], "writable");
   checkSendOptions(options, "writable");
   /** Of the first delivery that was not acknowledged: what the stream fails with. */
   let failure: IngestError | null = null;
@@ -42,7 +46,8 @@ export function writable(core: Sender, options: WritableOptions | undefined): Wr
       },
       async write(batch, controller) {
         try {
-          const delivery = core.prepare(batch, options, "enqueue");
+          const prepared = core.prepare(batch, options, "enqueue");
+          const delivery = prepared instanceof Promise ? await prepared : prepared;
           delivery.onSettled = ({ result }) => {
             if (isOver) return;
             delivery.look();

@@ -196,7 +196,7 @@ export function isSignal(value: unknown): value is AbortSignal {
 /** What one `send`, `enqueue` or `sendAll` may ask for, checked. */
 export function checkSendOptions(options: SendOptions | undefined, operation: string): void {
   if (options == null) return;
-  const issues = unknownOptions(options, ["handoff", "signal"]);
+  const issues = unknownOptions(options, ["handoff", "schema", "signal"]);
   const { handoff, signal } = options;
   if (handoff !== undefined && !isMode(handoff))
     issues.push({

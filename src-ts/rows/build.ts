@@ -44,6 +44,18 @@ export function rootOf(schema: Schema, context: Context, loops: Loops): StructCo
   return root;
 }
 
+/**
+ * A column whose source holds the values themselves: of arrays, and of other tables.
+ *
+ * @throws {IngestError} `SCHEMA_MISMATCH`: as {@link rootOf}.
+ */
+export function columnOfValues(field: Field, context: Context, loops: Loops): Column {
+  const path = member("", field.name);
+  const column = columnOf(field, context, loops, path);
+  column.parent = { rowOfChild: (i) => i, pathOfChild: () => path };
+  return column;
+}
+
 function members(
   fields: readonly Field[],
   context: Context,

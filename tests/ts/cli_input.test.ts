@@ -19,9 +19,9 @@ import {
   vectorFromArray,
 } from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type ByteReader, Malformed, type Piece, pieces } from "../../dist/cli/frames.js";
 import { inspect } from "../../dist/cli/input.js";
 import type { Io } from "../../dist/cli/io.js";
+import { type ByteReader, Malformed, type Piece, pieces } from "../../dist/inputs/messages.js";
 
 /** All of it at hand, or never more than was asked for. */
 class Bytes implements ByteReader {

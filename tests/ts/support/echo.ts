@@ -1,7 +1,8 @@
 // What the native side sees: any input through the real packer and the real import, back as IPC streams.
 import * as addon from "../../../dist/generated/index.js";
-import { Packer, type Packing } from "../../../dist/handoff.js";
+import { type DeliveryContent, Packer, type Packing } from "../../../dist/handoff.js";
 import { toContent } from "../../../dist/source.js";
+import { contentOf } from "./content.js";
 
 export type Mode = "auto" | "pin" | "copy" | "ipc";
 
@@ -26,9 +27,22 @@ export class Echo implements Disposable {
   }
 
   echo(input: unknown, mode: Mode, computed: boolean): Echoed {
+    return this.#echo(contentOf(input), mode, computed);
+  }
+
+  /** Also of what is not ready at once. */
+  async echoOf(input: unknown, mode: Mode, computed: boolean, schema?: unknown): Promise<Echoed> {
+    return this.#echo(
+      await toContent(input, { operation: "send", schema, signal: undefined }),
+      mode,
+      computed,
+    );
+  }
+
+  #echo(content: DeliveryContent, mode: Mode, computed: boolean): Echoed {
     const packer = this.#packer;
     packer.begin(0);
-    const packing = packer.add(1, toContent(input), mode);
+    const packing = packer.add(1, content, mode);
     return { packing, streams: this.#native.echo(packer.finish(), packer.buffers, computed) };
   }
 

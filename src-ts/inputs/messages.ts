@@ -3,8 +3,8 @@
 // Invariants:
 // - What is sent is byte for byte what was read: types and compression that JavaScript cannot decode pass.
 // - Every piece is a stream of its own: the schema, the dictionaries in force, one or more batches.
-// - Memory is bounded by the largest message, or a piece; a length that the input claims is never allocated
-//   before the bytes are there.
+// - Memory is bounded by the largest message, a piece, and the dictionaries in force; a length that the input claims is
+//   never allocated before the bytes are there.
 //
 // It looks at no data, and trusts Rust to validate it.
 
@@ -38,10 +38,15 @@ export class Malformed extends Error {}
 
 /**
  * @param follows Whether another stream may follow the end of one, as after `cat a.arrows b.arrows`.
+ * @param maxDictionaryBytes Of all dictionaries in force, which each piece has to repeat.
  * @throws {Malformed} naming the byte.
  */
-export async function* pieces(reader: ByteReader, follows: boolean): AsyncGenerator<Piece, void, undefined> {
-  const state = new Stream();
+export async function* pieces(
+  reader: ByteReader,
+  follows: boolean,
+  maxDictionaryBytes = Number.POSITIVE_INFINITY,
+): AsyncGenerator<Piece, void, undefined> {
+  const state = new Stream(maxDictionaryBytes);
   for (;;) {
     let message: Awaited<ReturnType<typeof readMessage>>;
     try {
@@ -90,19 +95,31 @@ interface Message {
   readonly header: FlatTable | undefined;
 }
 
+/** What a message costs beside its bytes. */
+const MESSAGE_FLOOR = 512;
+
 /** What of a stream has to be repeated, and what is not yet cut off. */
 class Stream {
   schema: Message | undefined;
   /** By id: one, and the deltas to it. */
   readonly #dictionaries = new Map<bigint, Message[]>();
   #dictionaryBytes = 0;
+  readonly #maxDictionaryBytes: number;
   #parts: Uint8Array[] = [];
   #bytes = 0;
   #batches = 0;
   #rows = 0;
   #firstRow = 0;
 
+  constructor(maxDictionaryBytes: number) {
+    this.#maxDictionaryBytes = maxDictionaryBytes;
+  }
+
   begin(schema: Message): void {
+    if ((schema.header?.int16(0) ?? 0) !== 0)
+      throw new Malformed(
+        `the schema at byte ${schema.at} says big-endian; only little-endian Arrow data can be taken`,
+      );
     this.schema = schema;
     this.#dictionaries.clear();
     this.#dictionaryBytes = 0;
@@ -118,11 +135,17 @@ class Stream {
     const id = message.header?.int64(0) ?? 0n;
     const known = this.#dictionaries.get(id);
     const isDelta = message.header?.flag(2) ?? false;
-    if (isDelta && known !== undefined) known.push(message);
-    else this.#dictionaries.set(id, [message]);
-    this.#dictionaryBytes = 0;
-    for (const one of this.#dictionaries.values())
-      for (const { parts } of one) this.#dictionaryBytes += sizeOf(parts);
+    if (isDelta && known !== undefined) {
+      known.push(message);
+    } else {
+      for (const { parts } of known ?? []) this.#dictionaryBytes -= sizeOf(parts) + MESSAGE_FLOOR;
+      this.#dictionaries.set(id, [message]);
+    }
+    this.#dictionaryBytes += sizeOf(message.parts) + MESSAGE_FLOOR;
+    if (this.#dictionaryBytes > this.#maxDictionaryBytes)
+      throw new Malformed(
+        `with the dictionary at byte ${message.at}, dictionaries take more than ${this.#maxDictionaryBytes} bytes`,
+      );
   }
 
   addBatch(message: Message): void {
@@ -285,6 +308,11 @@ class FlatTable {
 
   flag(field: number): boolean {
     return this.byte(field) !== 0;
+  }
+
+  int16(field: number): number {
+    const at = this.#field(field);
+    return at === 0 ? 0 : this.#view.getInt16(at, true);
   }
 
   int64(field: number): bigint {
