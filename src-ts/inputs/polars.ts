@@ -2,7 +2,7 @@
 //
 // Invariants:
 // - polars writes them itself, from memory that JavaScript cannot see: one copy, in slices that take a few milliseconds.
-// - A column that Arrow cannot hold is named before anything is written.
+// - Where polars cannot write a frame, the column that it cannot write is looked for and named.
 
 import { ingestError } from "../errors.js";
 import { isDue, turn } from "../turn.js";
@@ -14,7 +14,7 @@ const WHAT = "a data frame of polars";
 interface PolarsFrame {
   readonly height: number;
   readonly columns: readonly string[];
-  readonly dtypes: readonly unknown[];
+  select(name: string): PolarsFrame;
   slice(offset: number, length: number): PolarsFrame;
   writeIPCStream(): unknown;
 }
@@ -36,7 +36,6 @@ export function polarsInput(frame: PolarsFrame, { operation }: Wanted): Input {
       const { height } = frame;
       if (!Number.isSafeInteger(height) || height < 0)
         throw invalid(operation, `${WHAT} has no number of rows`);
-      refuseObjects(frame, operation);
       let rows = FIRST_ROWS;
       let row = 0;
       do {
@@ -55,20 +54,31 @@ export function polarsInput(frame: PolarsFrame, { operation }: Wanted): Input {
 }
 
 function written(frame: PolarsFrame, operation: string): Uint8Array {
-  const bytes = viewAs(frame.writeIPCStream(), Uint8Array);
+  let written: unknown;
+  try {
+    written = frame.writeIPCStream();
+  } catch (cause) {
+    throw culprit(frame, operation, cause) ?? cause;
+  }
+  const bytes = viewAs(written, Uint8Array);
   if (bytes === undefined) throw invalid(operation, `${WHAT} wrote itself as something that is no bytes`);
   return bytes;
 }
 
-/** polars would end the write in the midst of it, and name no column. */
-function refuseObjects({ columns, dtypes }: PolarsFrame, operation: string): void {
-  const index = [...dtypes].findIndex((type) => /\bObject\b/.test(String(type)));
-  if (index < 0) return;
-  const name = String(columns[index]);
-  throw ingestError({
-    code: "SCHEMA_MISMATCH",
-    operation,
-    field: name,
-    message: `column ${name} of ${WHAT} holds JavaScript objects, which Arrow cannot: drop it, or cast it to a type of polars`,
-  });
+/** The error that names the first column which cannot be written alone; polars names none. */
+function culprit(frame: PolarsFrame, operation: string, cause: unknown): Error | undefined {
+  for (const name of [...frame.columns].map(String)) {
+    try {
+      frame.select(name).writeIPCStream();
+    } catch {
+      return ingestError({
+        code: "SCHEMA_MISMATCH",
+        operation,
+        field: name,
+        message: `polars cannot write column ${name} as Arrow: drop it, or cast it to another type`,
+        cause,
+      });
+    }
+  }
+  return undefined;
 }

@@ -101,11 +101,13 @@ def main():
     from delta_peer import OPS as delta
     from exotic_peer import OPS as exotic
     from flight_peer import OPS as flight
+    from inputs_peer import OPS as inputs
     from rows_peer import OPS as rows
 
     OPS.update(delta)
     OPS.update(exotic)
     OPS.update(flight)
+    OPS.update(inputs)
     OPS.update(rows)
     print(json.dumps({"ok": pa.__version__}), flush=True)
     for line in sys.stdin:

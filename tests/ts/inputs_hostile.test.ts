@@ -323,8 +323,7 @@ describe("tables that lie", () => {
       writeIPCStream: () => new Uint8Array(0),
       slice: () => ({}),
       height: 1,
-      columns: ["a"],
-      dtypes: [],
+      columns: [],
     },
     arquero: {
       columnNames: () => ["a"],
@@ -369,7 +368,16 @@ describe("tables that lie", () => {
     ["polars throws", { ...shape.polars, writeIPCStream: never }, "BATCH_INVALID"],
     ["polars has no height", { ...shape.polars, height: Number.NaN }, "BATCH_INVALID"],
     ["polars has too much height", { ...shape.polars, height: 1e6 }, "BATCH_INVALID"],
-    ["polars has objects", { ...shape.polars, dtypes: ["DataType(Object)"] }, "SCHEMA_MISMATCH"],
+    [
+      "polars cannot write a column",
+      {
+        ...shape.polars,
+        writeIPCStream: never,
+        columns: ["a", "b"],
+        select: (name: string) => ({ writeIPCStream: () => (name === "b" ? never() : 1) }),
+      },
+      "SCHEMA_MISMATCH",
+    ],
     ["arquero throws", { ...shape.arquero, columnNames: never }, "BATCH_INVALID"],
     ["arquero has no columns", { ...shape.arquero, columnNames: () => [] }, "BATCH_INVALID"],
     ["arquero has a column that is none", { ...shape.arquero, column: () => 5 }, "BATCH_INVALID"],
