@@ -69,7 +69,7 @@ export function* assemble(
     let end = Math.min(length, row + MAX_LENT_ROWS);
     for (const chunks of lent) if (chunks !== undefined) end = Math.min(end, chunks.end);
     if (encoder !== undefined) end = row + (yield* encoder.encode(row, end));
-    const data = encoder?.finish();
+    const data = encoder === undefined ? undefined : yield* encoder.finish();
     let next = 0;
     const children = lent.map((chunks) => (chunks === undefined ? data![next++]! : chunks.take(end - row)));
     yield batchOf(schema, end - row, children);
@@ -147,6 +147,7 @@ export class Encoder implements Context {
   maxUnits = 0;
   maxBytes = 0;
   readonly refusesUnknownKeys = true;
+  owner: object | undefined;
   readonly #names: readonly string[];
   readonly #operation: string;
   readonly #columns: readonly Column[];
@@ -187,10 +188,16 @@ export class Encoder implements Context {
     return size >= MAX_BYTES;
   }
 
-  /** The arrays to go on with, and the number of their first row. */
-  give(values: readonly Values[], first: number): void {
+  /**
+   * The arrays to go on with.
+   *
+   * @param first The number of their first row.
+   * @param owner What owns their memory: it lives as long as they are read.
+   */
+  give(values: readonly Values[], first: number, owner?: object): void {
     this.#values = values;
     this.#first = first;
+    this.owner = owner;
   }
 
   /**
@@ -211,12 +218,17 @@ export class Encoder implements Context {
   }
 
   /** The columns of the batch, and none any more here. */
-  finish(): Data[] {
+  *finish(): Generator<Promise<unknown>, Data[], undefined> {
     this.#ceiling = MAX_CHUNK;
     // What a null takes in a dictionary without values is no part of a chunk.
     this.maxItems = ROW_ITEMS;
     this.maxBytes = ROW_BYTES;
-    return this.#columns.map((column) => column.finish());
+    const finished: Data[] = [];
+    for (const column of this.#columns) {
+      finished.push(column.finish());
+      if (isDue(STRETCH_MS)) yield turn();
+    }
+    return finished;
   }
 
   refuse(row: number, path: string, code: RowRefusalCode, message: string, value: unknown): void {

@@ -14,8 +14,9 @@ import type { ArrowBatch } from "../handoff/arrow.js";
 import { emptyBatch } from "../handoff/rebuild.js";
 import { lengthOfTyped } from "../rows/attend.js";
 import { type AnyColumn, type ColumnType, t } from "../schema.js";
+import { isDue, turn } from "../turn.js";
 import { batchOf, Encoder } from "./assemble.js";
-import { type Input, invalid, type Step, type Wanted } from "./input.js";
+import { type Input, invalid, STRETCH_MS, type Step, type Wanted } from "./input.js";
 import { nameOfTyped } from "./views.js";
 
 const WHAT = "a result of DuckDB";
@@ -80,23 +81,23 @@ export function duckdbInput(result: DuckdbResult, { operation }: Wanted): Input 
         if (chunk === undefined || count === 0) break;
         if (!Number.isInteger(count) || count < 0 || count > MAX_CHUNK_ROWS)
           throw invalid(operation, `${WHAT} has a chunk of ${String(count)} rows`);
-        encoder.give(
-          columns.map((column, index) =>
-            valuesOf(chunk.getColumnVector(index), column, count, (at) =>
-              infinite(names[index]!, rows + at, operation),
-            ),
-          ),
-          rows,
-        );
+        const values: ArrayLike<unknown>[] = [];
+        // A vector is a view of memory that goes with its chunk, and does not keep the chunk.
+        encoder.give(values, rows, chunk);
+        for (const [at, column] of columns.entries()) {
+          const refuse = (row: number): Error => infinite(names[at]!, rows + row, operation);
+          values.push(valuesOf(chunk.getColumnVector(at), column, count, refuse));
+          if (isDue(STRETCH_MS)) yield turn();
+        }
         for (let row = 0; row < count; ) {
           row += yield* encoder.encode(row, count);
           if (row === count && !encoder.isFull) break;
           batches++;
-          yield cut(schema, encoder);
+          yield yield* cut(schema, encoder);
         }
         rows += count;
       }
-      if (encoder.rows > 0) yield cut(schema, encoder);
+      if (encoder.rows > 0) yield yield* cut(schema, encoder);
       else if (batches === 0) yield emptyBatch(schema) as unknown as ArrowBatch;
     },
   };
@@ -127,9 +128,9 @@ function* chunkAt(
   return chunk ?? undefined;
 }
 
-function cut(schema: Schema, encoder: Encoder): ArrowBatch {
+function* cut(schema: Schema, encoder: Encoder): Generator<Promise<unknown>, ArrowBatch, undefined> {
   const { rows } = encoder;
-  return batchOf(schema, rows, encoder.finish());
+  return batchOf(schema, rows, yield* encoder.finish());
 }
 
 interface DuckdbColumn {
