@@ -11,6 +11,7 @@
 mod flight;
 pub(crate) mod group;
 mod quarantine;
+mod spool;
 mod zerobus;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use self::flight::{
 };
 use self::group::{Group, mistakes};
 pub use self::quarantine::{DeadLetterOptions, QuarantineOptions};
+pub use self::spool::SpoolConfig;
 pub use self::zerobus::ZerobusOptions;
 use crate::callbacks::{HeaderProvider, RetryPredicate};
 use crate::error::Result;
@@ -38,6 +40,7 @@ pub struct Config {
     pub retry: RetryOptions,
     pub quarantine: QuarantineOptions,
     pub dead_letter: Option<DeadLetterOptions>,
+    pub spool: Option<SpoolConfig>,
     pub handoff: HandoffOptions,
     pub delta: DeltaOptions,
     pub flight: FlightOptions,
@@ -253,6 +256,7 @@ fn read(mut root: Group<'_>) -> Config {
     });
     let quarantine = quarantine::read(&mut root);
     let dead_letter = quarantine::read_dead_letter(&mut root);
+    let spool = spool::read(&mut root);
     let flight = root.group("flight", flight::read);
     let flight::HeadersOptions {
         given: headers,
@@ -269,6 +273,7 @@ fn read(mut root: Group<'_>) -> Config {
         retry,
         quarantine,
         dead_letter,
+        spool,
         handoff,
         delta,
         flight,

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::outcome::{Outcome, Status};
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// Totals since the client was made, unless said otherwise.
@@ -21,6 +23,7 @@ counters! {
     deliveries_partial,
     deliveries_failed,
     deliveries_unknown,
+    deliveries_spooled,
     rows_admitted,
     rows_accepted,
     rows_rejected,
@@ -51,10 +54,32 @@ counters! {
     window,
     /// Now: failures that still slow the pace down.
     strikes,
+    /// Now: with a spool, 1 while its rows wait for a destination that fails.
+    paused,
+    /// With a spool: bytes that could not be read and were set aside.
+    spool_damaged_bytes,
     /// Buffers that were copied because they were misaligned for their type.
     buffers_realigned,
     /// Buffers that were copied because too much memory was pinned.
     buffers_copied_for_pin_limit,
+}
+
+impl Counters {
+    /// The outcome of a delivery is told.
+    pub fn count(&self, outcome: &Outcome) {
+        self.rows_accepted.add(outcome.accepted_rows);
+        self.rows_rejected.add(outcome.rejections.len());
+        match outcome.status {
+            Status::Acknowledged => {
+                self.deliveries_acknowledged.add(1);
+                self.bytes_accepted.add(outcome.bytes);
+            }
+            Status::Partial => self.deliveries_partial.add(1),
+            Status::Failed => self.deliveries_failed.add(1),
+            Status::Unknown => self.deliveries_unknown.add(1),
+            Status::Spooled => self.deliveries_spooled.add(1),
+        }
+    }
 }
 
 /// One number.

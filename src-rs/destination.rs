@@ -19,6 +19,7 @@ pub mod headers;
 pub mod tls;
 pub mod zerobus;
 
+use std::ops::Range;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, RetryClass};
 use crate::outcome::{Position, Rejection};
 
 /// A place that takes record batches.
@@ -88,8 +89,35 @@ pub struct Opening {
     /// The first write that was never acknowledged, when a session before this one broke: the
     /// destination looks up what of it and of its successors landed after all.
     pub resume_from: Option<u64>,
+    /// Where the producer is a log that outlives processes: what it knows of its own openings.
+    pub epochs: Option<Arc<dyn Epochs>>,
     /// Where acknowledgements go.
     pub acknowledgements: Acknowledgements,
+}
+
+/// Tells a log from a copy of it. Each opening of a log leaves an epoch at the destination, with the rows; an epoch
+/// that this log has not left is that of a copy (a cloned machine, a restored backup), whose rows must not be taken
+/// for the log's own.
+#[async_trait]
+pub trait Epochs: Send + Sync {
+    /// How often the log was opened, this opening included. Durable before it is given.
+    ///
+    /// # Errors
+    /// What the disk says.
+    async fn opening(&self) -> Result<u64>;
+
+    /// Takes the epoch that the destination holds for this producer, if any. Gives the one to leave there; durable
+    /// before it is given. At most 63 bits.
+    ///
+    /// # Errors
+    /// `SPOOL_FOREIGN` for an epoch of somebody else; what the disk says.
+    async fn confirm(&self, found: Option<u64>) -> Result<u64>;
+
+    /// Rows below this position were ever in the log.
+    fn written(&self) -> u64;
+
+    /// The destination has forgotten this producer, though rows of it were acknowledged before.
+    fn forgotten(&self);
 }
 
 pub struct Opened {
@@ -137,6 +165,9 @@ pub struct Write {
     pub batches: Vec<RecordBatch>,
     pub rows: usize,
     pub bytes: usize,
+    /// Where its rows stand in the log that they come from, in order; empty where there is none. The id is the end of
+    /// the last range then, for as long as the write is whole.
+    pub positions: Vec<Range<u64>>,
 }
 
 /// What a session says about its writes.
@@ -164,6 +195,63 @@ pub enum Acknowledgement {
 }
 
 impl Write {
+    /// How many of its rows, from the first, stand below a position of the log.
+    pub fn rows_below(&self, position: u64) -> usize {
+        let below = self.positions.iter().map(|range| {
+            let end = range.end.min(position);
+            end.saturating_sub(range.start) as usize
+        });
+        below.sum()
+    }
+
+    /// The position behind its first `rows` rows; its id where it comes from no log.
+    pub fn position_behind(&self, rows: usize) -> u64 {
+        let mut left = rows as u64;
+        for range in &self.positions {
+            let length = range.end - range.start;
+            if left <= length {
+                return range.start + left;
+            }
+            left -= length;
+        }
+        self.id
+    }
+
+    /// The same write without its first rows.
+    pub fn without_first(&self, rows: usize) -> Write {
+        let mut skip = rows;
+        let mut batches = Vec::with_capacity(self.batches.len());
+        for batch in &self.batches {
+            let skipped = skip.min(batch.num_rows());
+            skip -= skipped;
+            if skipped < batch.num_rows() {
+                batches.push(batch.slice(skipped, batch.num_rows() - skipped));
+            }
+        }
+        let mut left = rows as u64;
+        let mut positions = Vec::with_capacity(self.positions.len());
+        for range in &self.positions {
+            let skipped = left.min(range.end - range.start);
+            left -= skipped;
+            if range.start + skipped < range.end {
+                positions.push(range.start + skipped..range.end);
+            }
+        }
+        let kept = self.rows.saturating_sub(rows);
+        Write {
+            id: self.id,
+            batches,
+            rows: kept,
+            bytes: (self.bytes as u128 * kept as u128 / self.rows.max(1) as u128) as usize,
+            positions,
+        }
+    }
+
+    /// The id of a write that would hold its first row alone.
+    pub fn first_id(&self) -> u64 {
+        self.positions.first().map_or(self.id, |range| range.start + 1)
+    }
+
     /// What a session says before it lets go of rows: as many went on as it was given. A library in between
     /// that loses some would have them acknowledged.
     ///
@@ -226,6 +314,42 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
         _ if flight::answers_to(scheme) => Ok(Arc::new(flight::Flight::connect(target, config).await?)),
         _ if zerobus::answers_to(scheme) => Ok(Arc::new(zerobus::Zerobus::connect(target, config).await?)),
         _ => Err(unanswered(target)),
+    }
+}
+
+/// As [`connect`], for rows that can wait: a destination that is away is given all the same, with the reason.
+///
+/// # Errors
+/// As [`connect`], for what no wait mends.
+pub async fn connect_or_wait(
+    target: &str,
+    config: &Config,
+) -> Result<(Arc<dyn Destination>, Option<Error>)> {
+    let (destination, reached): (Arc<dyn Destination>, _) = match scheme_of(target) {
+        "discard" => (Arc::new(discard::Discard::new(target)?), Ok(())),
+        "delta" => {
+            let delta = delta::Delta::new(target, config)?;
+            let reached = delta.check().await;
+            (Arc::new(delta), reached)
+        }
+        scheme if flight::answers_to(scheme) => {
+            let flight = flight::Flight::new(target, config)?;
+            let reached = flight.check().await;
+            (Arc::new(flight), reached)
+        }
+        scheme if zerobus::answers_to(scheme) => {
+            let zerobus = zerobus::Zerobus::new(target, config)?;
+            let reached = zerobus.reach().await;
+            (Arc::new(zerobus), reached)
+        }
+        _ => return Err(unanswered(target)),
+    };
+    match reached {
+        Ok(()) => Ok((destination, None)),
+        Err(error) => match error.retry_class() {
+            RetryClass::Transient | RetryClass::Throttled => Ok((destination, Some(error))),
+            RetryClass::Reauthenticate | RetryClass::Never => Err(error),
+        },
     }
 }
 

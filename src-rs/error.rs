@@ -58,13 +58,15 @@ pub enum Code {
     SpoolFormat,
     /// The disk below the spool failed.
     SpoolFailed,
+    /// The destination has rows of a copy of the spool.
+    SpoolForeign,
     /// A bug of ours; please report it.
     Internal,
 }
 
 impl Code {
     /// Every code, for the tables in `specs/` and the tests that hold them to the code.
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::ConfigInvalid,
         Code::HandoffUnsafe,
         Code::BatchInvalid,
@@ -87,6 +89,7 @@ impl Code {
         Code::SpoolFull,
         Code::SpoolFormat,
         Code::SpoolFailed,
+        Code::SpoolForeign,
         Code::Internal,
     ];
 
@@ -115,6 +118,7 @@ impl Code {
             Code::SpoolFull => "SPOOL_FULL",
             Code::SpoolFormat => "SPOOL_FORMAT",
             Code::SpoolFailed => "SPOOL_FAILED",
+            Code::SpoolForeign => "SPOOL_FOREIGN",
             Code::Internal => "INTERNAL",
         }
     }
@@ -141,6 +145,7 @@ impl Code {
             | Code::Undelivered
             | Code::SpoolLocked
             | Code::SpoolFormat
+            | Code::SpoolForeign
             | Code::Internal => RetryClass::Never,
         }
     }
@@ -302,6 +307,16 @@ impl Error {
     /// Without the errors that `with_others` added.
     pub fn alone(mut self) -> Self {
         self.0.others.clear();
+        self
+    }
+
+    /// Its rows, and those of the others, counted from so many rows before.
+    pub fn rows_moved(mut self, by: u64) -> Self {
+        if by > 0 {
+            self.0.row = self.0.row.map(|row| row + by);
+            let others = std::mem::take(&mut self.0.others);
+            self.0.others = others.into_iter().map(|other| other.rows_moved(by)).collect();
+        }
         self
     }
 

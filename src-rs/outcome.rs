@@ -36,6 +36,8 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
     Acknowledged,
+    /// Left in the spool: a later client on it goes on. Some of its rows may have landed.
+    Spooled,
     Partial,
     Failed,
     /// Possibly persisted.
@@ -230,6 +232,19 @@ impl Ledger {
             rows,
         };
         self.fail(&range, error, now)
+    }
+
+    /// Takes out a delivery that stays in the spool. Its open rows are settled by nobody.
+    pub fn leave(&mut self, sequence: u64, now: Instant) -> Option<SettledDelivery> {
+        let entry = self.entries.remove(&sequence)?;
+        let mut outcome = entry.outcome(now);
+        outcome.status = Status::Spooled;
+        outcome.error = None;
+        Some(SettledDelivery {
+            outcome,
+            silent: entry.told,
+            charge: entry.admitted_delivery.charge,
+        })
     }
 
     /// Tells the caller at once that the outcome is unknown while the delivery goes on.

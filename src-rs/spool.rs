@@ -32,7 +32,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Instant;
@@ -172,7 +172,7 @@ pub struct Spool {
     when_full: WhenFull,
     target_bytes: u64,
     segment_bytes: u64,
-    writer: Option<thread::JoinHandle<()>>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 /// Deliveries below this are encoded on the caller's thread: handing them to another would cost more.
@@ -185,14 +185,14 @@ impl Spool {
     /// `SPOOL_LOCKED` naming who has it open, `SPOOL_FORMAT`, `CONFIG_INVALID` if rows for another target are
     /// unsettled, and what the disk says.
     pub fn open(disk: Arc<dyn Disk>, options: &SpoolOptions) -> Result<(Spool, Recovered)> {
-        let (mut spool, recovered, writer) = Spool::open_undriven(disk, options)?;
+        let (spool, recovered, writer) = Spool::open_undriven(disk, options)?;
         let named = thread::Builder::new().name("arrow-spool".into());
         let thread = named.spawn(move || writer.run()).map_err(|error| {
             Error::new(Code::ResourceExhausted, "no thread can be started for the spool")
                 .caused_by(&error)
                 .during("spool")
         })?;
-        spool.writer = Some(thread);
+        *spool.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok((spool, recovered))
     }
 
@@ -276,6 +276,7 @@ impl Spool {
             written: found.next,
             used: used + aside.bytes,
             aside: aside.bytes,
+            beside: 0,
             free,
             wants_room: false,
             wants_sync: false,
@@ -316,7 +317,7 @@ impl Spool {
             when_full: options.when_full,
             target_bytes: target.len() as u64,
             segment_bytes,
-            writer: None,
+            writer: Mutex::new(None),
         };
         Ok((spool, recovered, writer))
     }
@@ -417,10 +418,10 @@ impl Spool {
         let around = head.saturating_mul(segments);
         if let Some(max) = self.max_bytes {
             // With all settled, one empty segment is left.
-            if size + 2 * head + state.aside > max {
+            if size + 2 * head + state.aside + state.beside > max {
                 return Err(self.full(state, size));
             }
-            if state.used + state.queued_bytes + size + around > max {
+            if state.used + state.beside + state.queued_bytes + size + around > max {
                 return Ok(false);
             }
         }
@@ -432,10 +433,10 @@ impl Spool {
 
     fn full(&self, state: &SpoolState, size: u64) -> Error {
         let message = match self.max_bytes {
-            Some(max) if self.min_free_bytes == 0 || state.used + state.queued_bytes + size > max => format!(
+            Some(max) if self.min_free_bytes == 0 || state.used + state.beside + state.queued_bytes + size > max => format!(
                 "the spool {} has {} of {max} bytes, and {size} more do not fit",
                 self.shared.directory.display(),
-                state.used + state.queued_bytes
+                state.used + state.beside + state.queued_bytes
             ),
             _ => format!(
                 "the disk of {} has {} bytes left, and {} are to stay free",
@@ -506,35 +507,68 @@ impl Spool {
         self.shared.state().settled.clone()
     }
 
-    /// What the files take on the disk.
+    /// All rows below this position are settled.
+    pub fn settled_through(&self) -> u64 {
+        self.shared.state().settled.through()
+    }
+
+    /// The position of the next row that is appended.
+    pub fn next_position(&self) -> u64 {
+        self.shared.state().next
+    }
+
+    /// Rows that are not settled.
+    pub fn unsettled_rows(&self) -> u64 {
+        let state = self.shared.state();
+        let between: u64 = state.settled.count_between(state.next);
+        (state.next - state.settled.through().min(state.next)) - between
+    }
+
+    /// Where the spool is.
+    pub fn directory(&self) -> &Path {
+        &self.shared.directory
+    }
+
+    /// What the files take on the disk, those beside the log included.
     pub fn bytes(&self) -> u64 {
-        self.shared.state().used
+        let state = self.shared.state();
+        state.used + state.beside
     }
 
-    /// Writes and syncs all that was taken, saves the cursor, and lets others open the spool. Waits for the disk.
-    pub fn close(mut self) {
-        self.end();
+    /// Files that are not the log's take so much of [`SpoolOptions::max_bytes`].
+    pub fn set_beside(&self, bytes: u64) {
+        self.shared.state().beside = bytes;
+        self.shared.room.notify_waiters();
     }
 
-    fn end(&mut self) {
+    /// As [`Spool::close`], without waiting.
+    pub fn abandon(&self) {
         let mut state = self.shared.state();
         state.closed = true;
         self.shared.wake_writer(state);
         self.shared.room.notify_waiters();
-        if let Some(writer) = self.writer.take() {
+    }
+
+    /// As [`Spool::close`], for one of several who have it: what the others call then is refused.
+    pub fn end_and_wait(&self) {
+        self.abandon();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
             // It catches nothing, and what it had to answer was answered when it ended.
             let _ = writer.join();
         }
+    }
+
+    /// Writes and syncs all that was taken, saves the cursor, and lets others open the spool. Waits for the disk.
+    pub fn close(self) {
+        self.end_and_wait();
     }
 }
 
 impl Drop for Spool {
     /// As [`Spool::close`], without waiting.
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        state.closed = true;
-        self.shared.wake_writer(state);
-        self.shared.room.notify_waiters();
+        self.abandon();
     }
 }
 
@@ -553,7 +587,7 @@ fn directory(options: &SpoolOptions) -> Result<PathBuf> {
 }
 
 /// A URL without user, password, query and fragment, which may hold keys; other text as it is.
-fn without_secrets(target: &str) -> String {
+pub fn without_secrets(target: &str) -> String {
     let Ok(mut url) = url::Url::parse(target) else {
         return target.split(['?', '#']).next().unwrap_or_default().to_string();
     };

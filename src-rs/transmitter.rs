@@ -9,6 +9,9 @@
 //!    `sessions` has the destination and retries, `deliveries` settles every delivery exactly once through
 //!    the [`Observer`].
 //!
+//! With a spool, `spooling` stands between `intake` and `engine`: a delivery goes to the disk, and what is delivered
+//! comes from there.
+//!
 //! It does not wait on the caller's thread, reorder or drop. A delivery that was admitted ends in an
 //! [`Outcome`], whatever happens.
 
@@ -21,6 +24,7 @@ mod intake;
 mod rows;
 mod schema;
 mod sessions;
+mod spooling;
 mod writes;
 
 use std::sync::Arc;
@@ -30,19 +34,21 @@ use arrow::datatypes::SchemaRef;
 use tokio::sync::mpsc::{self, UnboundedSender, error::SendError};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
-use uuid::Uuid;
 
 pub use admission::Admit;
+pub use spooling::{OpenedSpool, SpoolStats};
 
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{HandoffBatch, Pool};
-use crate::outcome::{AdmittedDelivery, Ledger, Outcome};
+use crate::outcome::{AdmittedDelivery, Ledger, Outcome, RowRange};
+use crate::spool::Recovered;
 use admission::Admission;
-use engine::{Control, Engine};
+use engine::{Control, Engine, RowSource};
 use intake::{Inbound, Intake};
+use spooling::{SpoolView, StageChannels};
 
 /// Groups of imported deliveries that may wait for the engine.
 const ARRIVALS: usize = 64;
@@ -55,16 +61,35 @@ pub struct Transmitter {
     /// Notified when somebody waits for deliveries that the intake holds.
     urgent: Arc<Notify>,
     control: UnboundedSender<Control>,
-    tasks: [AbortHandle; 2],
+    tasks: Vec<AbortHandle>,
     observer: Observer,
+    spool: Option<SpoolView>,
+    /// The budget of what the engine holds, where a spool stands before it.
+    behind: Option<Arc<Admission>>,
 }
 
 /// Receives the transmitter's events. The transmitter calls it on its own threads; it must not block.
 pub type Observer = Arc<dyn Fn(Event) + Send + Sync>;
 
+/// Hears, in place of the callers, what becomes of rows that a log keeps. It must not block.
+///
+/// Rows are counted within their delivery, whose sequence is the position of its first row in the log.
+pub trait Settlements: Send + Sync {
+    /// These rows are durable at the destination.
+    fn accepted(&self, range: &RowRange);
+    /// No row of the delivery is left to wait for. `told`: its caller has been told of it by `given_up`.
+    fn settled(&self, outcome: Outcome, told: bool);
+    /// Its caller waits no longer, while the delivery goes on.
+    fn given_up(&self, outcome: Outcome);
+}
+
 #[derive(Debug)]
 pub enum Event {
     Settled(Box<Outcome>),
+    /// With a spool: this delivery is as durable as `spool.durability` says.
+    Spooled(u64),
+    /// With a spool: the outcome of a delivery that an earlier client left, or whose caller waits no longer.
+    Recovered(Box<Outcome>),
     /// This ticket may be redeemed now.
     Granted(u64),
     Log(Log),
@@ -145,8 +170,15 @@ impl Transmitter {
         pool: Arc<Pool>,
         counters: Arc<Counters>,
         observer: Observer,
+        spool: Option<OpenedSpool>,
     ) -> Transmitter {
-        let admission = Arc::new(Admission::new(config.inflight.max_bytes));
+        // One half on its way to the disk, the other on its way from there: what waits for the disk to have room
+        // must not keep out what would make some.
+        let budget = match spool {
+            Some(_) => (config.inflight.max_bytes / 2).max(1),
+            None => config.inflight.max_bytes,
+        };
+        let admission = Arc::new(Admission::new(budget));
         let (inbound, inbound_receiver) = mpsc::unbounded_channel();
         let (control, control_receiver) = mpsc::unbounded_channel();
         let (arrivals, arrivals_receiver) = mpsc::channel(ARRIVALS);
@@ -159,18 +191,59 @@ impl Transmitter {
             batching: config.batching.clone(),
             urgent: urgent.clone(),
         };
-        let engine = Engine::new(
-            destination,
-            config,
-            Uuid::new_v4(),
+        let mut tasks = vec![tokio::spawn(intake.run(inbound_receiver, arrivals, end)).abort_handle()];
+        let Some(spool) = spool else {
+            let engine = Engine::new(
+                destination,
+                config,
+                RowSource::callers(),
+                admission.clone(),
+                counters.clone(),
+                observer.clone(),
+            );
+            tasks.push(tokio::spawn(engine.run(arrivals_receiver, control_receiver, over)).abort_handle());
+            return Transmitter {
+                admission,
+                counters,
+                inbound,
+                urgent,
+                control,
+                tasks,
+                observer,
+                spool: None,
+                behind: None,
+            };
+        };
+        let (to_engine, from_stage) = mpsc::channel(ARRIVALS);
+        let (engine_control, engine_orders) = mpsc::unbounded_channel();
+        let channels = StageChannels {
+            arrivals: arrivals_receiver,
+            over,
+            control: control_receiver,
+            engine: to_engine,
+            engine_control,
+        };
+        let stage = spooling::start(
+            spool,
             admission.clone(),
+            budget,
+            channels,
             counters.clone(),
             observer.clone(),
         );
-        let tasks = [
-            tokio::spawn(intake.run(inbound_receiver, arrivals, end)).abort_handle(),
-            tokio::spawn(engine.run(arrivals_receiver, control_receiver, over)).abort_handle(),
-        ];
+        let behind = stage.admission.clone();
+        let engine = Engine::new(
+            destination,
+            config,
+            stage.source,
+            stage.admission,
+            counters.clone(),
+            stage.observer,
+        );
+        // The stage ends the intake; nobody imports for the engine.
+        let (over, _) = oneshot::channel();
+        tasks.push(tokio::spawn(engine.run(from_stage, engine_orders, over)).abort_handle());
+        tasks.extend(stage.tasks);
         Transmitter {
             admission,
             counters,
@@ -179,7 +252,19 @@ impl Transmitter {
             control,
             tasks,
             observer,
+            spool: Some(stage.view),
+            behind: Some(behind),
         }
+    }
+
+    /// Of the spool, if there is one.
+    pub fn spool(&self) -> Option<SpoolStats> {
+        self.spool.as_ref().map(SpoolView::stats)
+    }
+
+    /// What was in the spool when it was opened.
+    pub fn recovered(&self) -> Option<&Recovered> {
+        self.spool.as_ref().map(|spool| &spool.recovered)
     }
 
     /// Asks for the admission of `bytes`.
@@ -227,7 +312,9 @@ impl Transmitter {
         self.counters.deliveries_admitted.add(1);
         self.counters.bytes_admitted.add(delivery.bytes);
         self.counters.unsettled.add(1);
-        self.counters.arriving.add(1);
+        if self.spool.is_none() {
+            self.counters.arriving.add(1);
+        }
         if let Err(SendError(Inbound::Deliver(delivery))) = self.inbound.send(Inbound::Deliver(delivery)) {
             self.turn_away(&delivery);
         }
@@ -256,7 +343,9 @@ impl Transmitter {
         let error = Error::new(Code::Closed, "the client is closed").during("send");
         let mut ledger = Ledger::default();
         ledger.enter(delivery.entry());
-        self.counters.arriving.sub(1);
+        if self.spool.is_none() {
+            self.counters.arriving.sub(1);
+        }
         self.counters.unsettled.sub(1);
         self.counters.deliveries_failed.add(1);
         if let Some(settled) = ledger.fail_rest(delivery.sequence, &error, Instant::now()) {
@@ -290,16 +379,26 @@ impl Transmitter {
         let _ = self.control.send(Control::Abort(sequence));
     }
 
-    /// Drops everything at once, without outcomes: the environment that would receive them ends.
+    /// The caller no longer waits for this delivery, and wants it delivered. Only with a spool.
+    pub fn leave(&self, sequence: u64) {
+        let _ = self.control.send(Control::Leave(sequence));
+    }
+
+    /// Drops everything at once, without outcomes: the environment that would receive them ends. What is in the
+    /// spool stays there.
     pub fn terminate(&self) {
         self.admission.close();
         for task in &self.tasks {
             task.abort();
         }
+        if let Some(spool) = &self.spool {
+            spool.abandon();
+        }
     }
 
     pub fn in_flight_bytes(&self) -> usize {
-        self.admission.in_flight_bytes()
+        let behind = self.behind.as_ref().map_or(0, |behind| behind.in_flight_bytes());
+        self.admission.in_flight_bytes() + behind
     }
 
     /// Tickets that are not redeemed.

@@ -66,7 +66,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
         let _ = told.send(event);
     });
     let counters: Arc<Counters> = Arc::default();
-    let transmitter = Transmitter::start(destination, config, Pool::new(64 << 20), counters, observer);
+    let transmitter = Transmitter::start(destination, config, Pool::new(64 << 20), counters, observer, None);
     let bytes = handoff_batch(&ring[0]).bytes();
     let (start, cpu) = (Instant::now(), cpu());
     let mut open = batches;
@@ -121,6 +121,7 @@ async fn write(target: &str, config: &Config, ring: &[RecordBatch], batches: u64
         .expect("a server");
     let (acknowledgements, _heard) = Acknowledgements::channel();
     let opening = Opening {
+        epochs: None,
         schema: ring[0].schema(),
         producer: uuid::Uuid::new_v4(),
         resume_from: None,
@@ -135,6 +136,7 @@ async fn write(target: &str, config: &Config, ring: &[RecordBatch], batches: u64
         let count = together.min(left);
         left -= count;
         let write = Write {
+            positions: Vec::new(),
             id,
             batches: turns.by_ref().take(count as usize).cloned().collect(),
             rows: rows * count as usize,

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::SchemaRef;
 use napi::bindgen_prelude::{Array, FnArgs, Function, Uint8Array, Unknown};
@@ -21,9 +21,12 @@ use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::destination::{self, Destination};
+use crate::disk;
+use crate::file_system::RealDisk;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{PayloadUse, Pins, Pool, decode_schema};
-use crate::transmitter::{Event, Reply, Transmitter};
+use crate::spool::{self, Recovered, Spool};
+use crate::transmitter::{Event, Log, Observer, OpenedSpool, Reply, Transmitter};
 
 /// Longer than any copy of a batch takes. After it, going on is all that is left.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -60,6 +63,8 @@ pub struct ClientCore {
 struct ClientLifecycle {
     destination: Option<Arc<dyn Destination>>,
     transmitter: Option<Arc<Transmitter>>,
+    /// Opened by a try to open the client that failed after it.
+    spool: Option<(Spool, Recovered)>,
     ended: bool,
 }
 
@@ -296,6 +301,14 @@ impl NativeClient {
         }
     }
 
+    /// The caller no longer waits for this delivery, and wants it delivered. Only with a spool.
+    #[napi(catch_unwind)]
+    pub fn leave(&self, sequence: f64) {
+        if let Ok(transmitter) = self.core.transmitter() {
+            transmitter.leave(sequence as u64);
+        }
+    }
+
     /// The answer to an event *headers wanted*, as JSON; one that comes too late does nothing.
     #[napi(catch_unwind)]
     pub fn answer_headers(&self, request: f64, answer: String) {
@@ -321,6 +334,23 @@ impl NativeClient {
             .as_ref()
             .map_or(0, |transmitter| transmitter.waiting());
         let pool = core.pool.stats();
+        let spool = transmitter.as_ref().and_then(|transmitter| {
+            let (stats, recovered) = (transmitter.spool()?, transmitter.recovered()?);
+            let age = |since: Option<u64>| since.map(|since| now_ms().saturating_sub(since));
+            Some(json!({
+                "bytes": stats.bytes,
+                "rows": stats.rows,
+                "oldestMs": age(stats.oldest_ms),
+                "paused": counters.paused.get() == 1,
+                "damagedBytes": counters.spool_damaged_bytes.get(),
+                "recovered": {
+                    "deliveries": recovered.left.deliveries,
+                    "rows": recovered.left.rows,
+                    "bytes": recovered.left.bytes,
+                    "oldestMs": age(recovered.left.oldest_ms),
+                },
+            }))
+        });
         json!({
             "deliveries": {
                 "admitted": counters.deliveries_admitted.get(),
@@ -330,6 +360,7 @@ impl NativeClient {
                 "partial": counters.deliveries_partial.get(),
                 "failed": counters.deliveries_failed.get(),
                 "unknown": counters.deliveries_unknown.get(),
+                "spooled": counters.deliveries_spooled.get(),
             },
             "rows": {
                 "admitted": counters.rows_admitted.get(),
@@ -375,6 +406,7 @@ impl NativeClient {
                 "filesDamaged": counters.dead_letter_files_damaged.get(),
             },
             "retry": { "strikes": counters.strikes.get() },
+            "spool": spool,
         })
         .to_string()
     }
@@ -408,14 +440,42 @@ impl NativeClient {
 
 impl ClientCore {
     async fn open(&self) -> Result<()> {
-        let destination = destination::connect(&self.target, &self.config).await?;
+        let spool = self.open_spool().await?;
+        let reached = match spool {
+            Some(_) => destination::connect_or_wait(&self.target, &self.config).await,
+            None => {
+                let connected = destination::connect(&self.target, &self.config).await;
+                connected.map(|destination| (destination, None))
+            }
+        };
+        let (destination, away) = match reached {
+            Ok(reached) => reached,
+            Err(error) => {
+                // The next try finds it open, and would be told that somebody has it.
+                self.keep_spool(spool);
+                return Err(error);
+            }
+        };
         let queue = self.queue.clone();
+        let observer: Observer = Arc::new(move |event: Event| queue.post(JsEvent::Transmitter(event)));
+        if let Some(error) = away {
+            observer(Event::Log(Log {
+                level: "warn",
+                message: "the destination is away: rows wait in the spool".into(),
+                fields: json!({ "error": error.to_json() }),
+            }));
+        }
         let transmitter = Arc::new(Transmitter::start(
             destination.clone(),
             &self.config,
             self.pool.clone(),
             self.counters.clone(),
-            Arc::new(move |event: Event| queue.post(JsEvent::Transmitter(event))),
+            observer,
+            spool.map(|(spool, recovered)| OpenedSpool {
+                spool,
+                recovered,
+                dead_letter: self.config.dead_letter.clone(),
+            }),
         ));
         let expected = self
             .expected
@@ -444,12 +504,36 @@ impl ClientCore {
         Ok(())
     }
 
+    /// Opens the spool, if there is to be one, or gives the one that an earlier try has opened.
+    async fn open_spool(&self) -> Result<Option<(Spool, Recovered)>> {
+        let Some(config) = &self.config.spool else {
+            return Ok(None);
+        };
+        if let Some(spool) = self.lifecycle().spool.take() {
+            return Ok(Some(spool));
+        }
+        let owner = format!("a client for {}", spool::without_secrets(&self.target));
+        let options = config.to_options(&self.target, &owner, self.config.inflight.max_bytes / 2);
+        let opened = disk::spawn(move || Spool::open(Arc::new(RealDisk), &options)).await;
+        opened
+            .unwrap_or_else(|_| Err(Error::new(Code::Internal, "opening the spool panicked").during("spool")))
+            .map(Some)
+    }
+
+    fn keep_spool(&self, spool: Option<(Spool, Recovered)>) {
+        let mut lifecycle = self.lifecycle();
+        if !lifecycle.ended {
+            lifecycle.spool = spool;
+        }
+    }
+
     /// Drops everything and waits until no thread reads pinned memory. Returns whether this call was
     /// the one that ended it.
     fn end_within(&self, limit: Duration) -> bool {
         let (first, transmitter) = {
             let mut lifecycle = self.lifecycle();
             lifecycle.destination = None;
+            lifecycle.spool = None;
             (
                 !std::mem::replace(&mut lifecycle.ended, true),
                 lifecycle.transmitter.take(),
@@ -479,6 +563,11 @@ impl Ends for ClientCore {
     fn end(&self) {
         self.end_within(END_LIMIT);
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn not_open() -> Error {

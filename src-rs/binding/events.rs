@@ -55,7 +55,7 @@ impl JsEvent {
     /// The part in words, beside the numbers, as JSON.
     pub fn detail(&self) -> Option<String> {
         match self {
-            JsEvent::Transmitter(Event::Settled(outcome)) => {
+            JsEvent::Transmitter(Event::Settled(outcome) | Event::Recovered(outcome)) => {
                 let has_any = outcome.error.is_some() || !outcome.rejections.is_empty();
                 has_any.then(|| {
                     let error = outcome.error.as_ref().map(Error::to_json);
@@ -71,7 +71,9 @@ impl JsEvent {
             JsEvent::RetryAsked { error, .. } => Some(error.to_json().to_string()),
             #[cfg(feature = "emulator")]
             JsEvent::Replied { value, .. } | JsEvent::Happened(value) => Some(value.to_string()),
-            JsEvent::Transmitter(Event::Granted(_)) | JsEvent::HeadersWanted { .. } => None,
+            JsEvent::Transmitter(Event::Granted(_) | Event::Spooled(_)) | JsEvent::HeadersWanted { .. } => {
+                None
+            }
         }
     }
 }
@@ -128,7 +130,14 @@ impl EventBlock {
         match event {
             JsEvent::Transmitter(Event::Settled(outcome)) => {
                 self.awaited += 1;
-                self.numbers.extend(settled(outcome, index));
+                self.numbers.extend(settled(outcome, index, 1.0));
+            }
+            // Nobody waits for it.
+            JsEvent::Transmitter(Event::Recovered(outcome)) => {
+                self.numbers.extend(settled(outcome, index, 11.0));
+            }
+            JsEvent::Transmitter(Event::Spooled(sequence)) => {
+                self.numbers.extend([10.0, 3.0, *sequence as f64]);
             }
             // A granted ticket stays open until it is redeemed or cancelled.
             JsEvent::Transmitter(Event::Granted(ticket)) => self.numbers.extend([2.0, 3.0, *ticket as f64]),
@@ -158,7 +167,7 @@ impl EventBlock {
     }
 }
 
-fn settled(outcome: &Outcome, detail: f64) -> [f64; 24] {
+fn settled(outcome: &Outcome, detail: f64, kind_of_event: f64) -> [f64; 24] {
     let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     let (kind, position) = match outcome.position {
         Position::None => (0.0, 0.0),
@@ -170,9 +179,10 @@ fn settled(outcome: &Outcome, detail: f64) -> [f64; 24] {
         Status::Partial => 1.0,
         Status::Failed => 2.0,
         Status::Unknown => 3.0,
+        Status::Spooled => 4.0,
     };
     [
-        1.0,
+        kind_of_event,
         24.0,
         outcome.sequence as f64,
         status,

@@ -94,11 +94,19 @@ impl Delta {
     /// table and none is to be made, `UNSUPPORTED` naming what the table asks of writers,
     /// `TABLE_CORRUPT`, `PERMISSION_DENIED`, `UNAUTHENTICATED`, `UNAVAILABLE`.
     pub async fn connect(target: &str, config: &Config) -> Result<Delta> {
-        super::install_crypto();
-        let location = Location::parse(target, &config.delta.storage)?;
-        let delta = Delta::over(location, config.clone());
+        let delta = Delta::new(target, config)?;
         delta.check().await?;
         Ok(delta)
+    }
+
+    /// Reaches for nothing.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`.
+    pub fn new(target: &str, config: &Config) -> Result<Delta> {
+        super::install_crypto();
+        let location = Location::parse(target, &config.delta.storage)?;
+        Ok(Delta::over(location, config.clone()))
     }
 
     /// A table in a store that the caller has built, at the path of `url` in it. Reaches for nothing.
@@ -224,6 +232,15 @@ impl Delta {
         let producer = self.producer(&opening);
         let mut view = producer.lock().await;
         let (table, plan) = self.prepare(&opening, &mut view, &app).await?;
+        if let Some(epochs) = &opening.epochs {
+            let found = view.own_epochs.map_or(view.epoch, |(found, _)| found);
+            let own = epochs.confirm(view.epoch).await?;
+            view.own_epochs = Some((found, own));
+            if view.last.is_none() {
+                epochs.forgotten();
+            }
+        }
+        let known = view.last.filter(|_| opening.epochs.is_some());
         let landed = opening.resume_from.and_then(|first| {
             let landed = view.last.filter(|landed| landed.id >= first)?;
             Some(landed.acknowledged())
@@ -265,6 +282,7 @@ impl Delta {
             splitter,
             app,
             landed: None,
+            known,
             acknowledgements: opening.acknowledgements,
             pending: None,
             commit_interval: self.config.delta.commit_interval,
@@ -356,6 +374,8 @@ struct DeltaSession {
     app: String,
     /// The last write that an earlier session has landed, as far as this one had to find out.
     landed: Option<u64>,
+    /// What of a log the table has, whichever process put it there.
+    known: Option<AppTransaction>,
     acknowledgements: Acknowledgements,
     pending: Option<UncommittedRows>,
     commit_interval: Duration,
@@ -382,16 +402,30 @@ impl Session for DeltaSession {
             return Ok(());
         }
         self.encoders.check()?;
+        let there = self.known.map_or(0, |known| write.rows_below(known.id));
+        if there == write.rows {
+            // Writes come in order, so nothing before it is still to be committed.
+            self.acknowledgements.send(Acknowledgement::Through {
+                id: write.id,
+                position: self.known.and_then(|known| known.version).map_or(Position::None, Position::Version),
+            });
+            return Ok(());
+        }
+        let write = match there {
+            0 => write,
+            _ => Arc::new(write.without_first(there)),
+        };
         let (plan, splitter, given) = (Arc::clone(&self.plan), self.splitter.clone(), Arc::clone(&write));
         let part = over(compute::spawn(move || {
             part_of(&plan, splitter.as_deref(), &given)
         }))
-        .await?;
+        .await
+        .map_err(|error| error.rows_moved(there as u64))?;
         write.counted(part.rows())?;
         self.encoders.write(part).await?;
         let pending = self.pending.get_or_insert_with(|| UncommittedRows {
             since: Instant::now(),
-            first: write.id,
+            first: write.first_id(),
             last: write.id,
             bytes: 0,
             rows: 0,

@@ -38,7 +38,7 @@ pub(in crate::destination) mod target;
 mod tests;
 mod views;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -92,8 +92,18 @@ impl Flight {
     /// `CONFIG_INVALID` for a target or certificates that mean nothing; `UNAVAILABLE`,
     /// `UNAUTHENTICATED`, `PERMISSION_DENIED` as the server says.
     pub async fn connect(target: &str, config: &Config) -> Result<Flight> {
+        let flight = Flight::new(target, config)?;
+        flight.check().await?;
+        Ok(flight)
+    }
+
+    /// Reaches for nothing.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`.
+    pub fn new(target: &str, config: &Config) -> Result<Flight> {
         let target = FlightTarget::parse(target, config)?;
-        let flight = Flight {
+        Ok(Flight {
             connector: Arc::new(Connector::new(target.address.clone(), config)),
             target,
             config: config.clone(),
@@ -102,9 +112,7 @@ impl Flight {
             made: Arc::default(),
             rollbacks: Arc::default(),
             refusing: Arc::default(),
-        };
-        flight.check().await?;
-        Ok(flight)
+        })
     }
 
     /// Whether a refusal leaves nothing behind that was not acknowledged. A second stream may have
@@ -128,8 +136,21 @@ impl Flight {
                 "a dictionary of dictionaries cannot be sent as one: use flight.dictionaries \"hydrate\"";
             return Err(Error::new(Code::SchemaMismatch, text).during("open"));
         }
-        let connection = self.connector.connect().await?;
         let cumulative = flight.acknowledgement == FlightAcknowledgement::Cumulative;
+        let epochs = opening.epochs.clone().filter(|_| cumulative);
+        if epochs.is_some() && flight.streams > 1 {
+            let text = "with a spool, flight.acknowledgement \"cumulative\" takes one stream: rows of a later process may come to another one";
+            return Err(Error::new(Code::ConfigInvalid, text).during("open"));
+        }
+        let connection = self.connector.connect().await?;
+        let first_epoch = match &epochs {
+            // Above those of earlier processes, whatever the clock says.
+            Some(epochs) => {
+                self.given.fetch_max(epochs.written(), Ordering::AcqRel);
+                epochs.opening().await? << 32
+            }
+            None => 0,
+        };
         let shape = Arc::new(SessionSettings {
             what: match &self.target.what {
                 What::Put(descriptor) => Put::Stream(on_the_wire(descriptor)),
@@ -150,10 +171,11 @@ impl Flight {
             producer: opening.producer,
             // Zero is no epoch: only a server that was promised one is told.
             epoch: if cumulative {
-                self.epoch.fetch_add(1, Ordering::AcqRel) + 1
+                first_epoch + self.epoch.fetch_add(1, Ordering::AcqRel) + 1
             } else {
                 0
             },
+            opening: Mutex::new(None),
             given: Arc::clone(&self.given),
             patience: flight.connect_timeout,
             acknowledgement_timeout: flight.acknowledgement_timeout,
@@ -175,8 +197,19 @@ impl Flight {
                 .map(|lane| lane.greet(&connection, &shape, &shared));
             try_join_all(greetings).await?;
         }
+        if let Some(epochs) = &epochs {
+            let known = lanes.first().map(Lane::known).unwrap_or_default();
+            if known.sequence > 0 {
+                let own = epochs.confirm(known.opening).await?;
+                *shape.opening.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
+            } else {
+                epochs.forgotten();
+                let own = epochs.confirm(None).await?;
+                *shape.opening.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
+            }
+        }
         // A write of which half is there is not among these; `write` sends its other half.
-        let landed = resume_from.filter(|_| cumulative).and_then(|first| {
+        let landed = resume_from.filter(|_| cumulative && epochs.is_none()).and_then(|first| {
             let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
             let last = complete.min().map(|last| self.refusing.before(last));
             last.filter(|last| *last >= first)

@@ -61,6 +61,8 @@ use crate::handoff::can_own;
 const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 pub struct Zerobus {
+    /// No proxy of the environment stands before the server.
+    direct: bool,
     target: ZerobusTarget,
     config: Config,
     sdk: ZerobusSdk,
@@ -121,11 +123,30 @@ impl Zerobus {
         config: &Config,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Zerobus> {
+        let zerobus = Zerobus::new_in(target, config, environment)?;
+        zerobus.reach().await?;
+        Ok(zerobus)
+    }
+
+    /// Reaches for nothing.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID`.
+    pub fn new(target: &str, config: &Config) -> Result<Zerobus> {
+        Zerobus::new_in(target, config, |name| std::env::var(name).ok())
+    }
+
+    fn new_in(
+        target: &str,
+        config: &Config,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Zerobus> {
         let target = ZerobusTarget::parse(target, config)?;
         let is_set = |name: &&str| environment(name).is_some_and(|value| !value.is_empty());
         let direct = target.loopback || !PROXIES.iter().any(is_set);
         let (credentials, catalog) = Credentials::new(&target, config, environment)?;
-        let zerobus = Zerobus {
+        Ok(Zerobus {
+            direct,
             sdk: sdk(&target, config)?,
             target,
             config: config.clone(),
@@ -135,15 +156,22 @@ impl Zerobus {
             told: Mutex::default(),
             rotations: Arc::default(),
             met: AtomicBool::default(),
-        };
-        zerobus.credentials.ask(TokenScope::Write).await?;
-        zerobus.ask_catalog().await?;
-        if direct {
-            let patience = config.zerobus.connect_timeout;
-            connection::meet(&zerobus.target.address, &config.tls, patience).await?;
-            zerobus.met.store(true, Ordering::Release);
+        })
+    }
+
+    /// Tries the credentials, the catalog and the server once.
+    ///
+    /// # Errors
+    /// As [`Zerobus::connect`].
+    pub async fn reach(&self) -> Result<()> {
+        self.credentials.ask(TokenScope::Write).await?;
+        self.ask_catalog().await?;
+        if self.direct {
+            let patience = self.config.zerobus.connect_timeout;
+            connection::meet(&self.target.address, &self.config.tls, patience).await?;
+            self.met.store(true, Ordering::Release);
         }
-        Ok(zerobus)
+        Ok(())
     }
 
     async fn ask_catalog(&self) -> Result<Option<SchemaAnswer>> {

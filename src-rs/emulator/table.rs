@@ -306,6 +306,7 @@ impl Writer {
             let opened = self
                 .destination
                 .open(Opening {
+                    epochs: None,
                     schema: self.table.stored.clone(),
                     producer: self.producer,
                     resume_from: None,
@@ -325,6 +326,7 @@ impl Writer {
     async fn write(&mut self, batch: RecordBatch, done: oneshot::Sender<Result<()>>) {
         let (rows, bytes) = (batch.num_rows(), batch.get_array_memory_size());
         let write = Arc::new(Write {
+            positions: Vec::new(),
             id: self.next,
             batches: vec![batch],
             rows,

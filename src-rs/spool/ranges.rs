@@ -33,6 +33,12 @@ impl SettledPositions {
         self.ranges.iter().map(|(first, end)| *first..*end).collect()
     }
 
+    /// Settled positions above `through` and below `end`.
+    pub fn count_between(&self, end: u64) -> u64 {
+        let lengths = self.ranges.range(..end).map(|(first, last)| (*last).min(end) - first);
+        lengths.sum()
+    }
+
     pub fn ranges_count(&self) -> usize {
         self.ranges.len()
     }

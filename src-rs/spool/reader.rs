@@ -41,6 +41,8 @@ pub struct SpoolRows {
     /// When it was appended, in milliseconds since 1970.
     pub time_ms: u64,
     pub batches: Vec<RecordBatch>,
+    /// What they take in memory.
+    pub bytes: usize,
 }
 
 /// Bytes that could not be read.
@@ -253,6 +255,7 @@ impl Reader {
                                 hole.start - positions.start,
                                 hole.end - positions.start,
                             ),
+                            bytes: share(&hole, &positions, record.payload.len()),
                             positions: hole,
                             delivery: positions.clone(),
                             identity: record.header.identity,
@@ -329,6 +332,12 @@ fn schema(open: &mut OpenSegment, offset: u64) -> io::Result<Option<Buffer>> {
     let schema = record.filter(|record| RecordKind::of(record.header.kind) == Some(RecordKind::Schema));
     open.schema = schema.map(|record| (offset, record.payload));
     Ok(open.schema.as_ref().map(|(_, schema)| schema.clone()))
+}
+
+/// The bytes of some rows of a delivery, by their number.
+fn share(rows: &Range<u64>, all: &Range<u64>, bytes: usize) -> usize {
+    let (some, all) = (rows.end - rows.start, (all.end - all.start).max(1));
+    (bytes as u128 * u128::from(some) / u128::from(all)) as usize
 }
 
 /// Some rows of all batches together.

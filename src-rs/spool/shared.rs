@@ -143,6 +143,8 @@ pub struct SpoolState {
     pub used: u64,
     /// Bytes that were set aside.
     pub aside: u64,
+    /// Bytes of other files that count, too: rows that were put aside for their data.
+    pub beside: u64,
     /// What the disk has left, if that matters.
     pub free: Option<u64>,
     /// Somebody waits for room on the disk.

@@ -21,7 +21,7 @@ use super::admission::Admission;
 use super::batch_slice::BatchSlice;
 use super::intake::ImportedDelivery;
 use super::rows::{FailedRanges, RefusedRanges};
-use super::{Event, Observer, PayloadDigest, Reply};
+use super::{Event, Observer, PayloadDigest, Reply, Settlements};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Code, Error};
@@ -38,6 +38,8 @@ pub struct Deliveries {
     /// Why deliveries are refused that arrive from now on.
     stopped: Option<Error>,
     flushes: VecDeque<Flush>,
+    /// Rows come from a log that keeps them, and that hears what becomes of them.
+    log: Option<Arc<dyn Settlements>>,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
     observer: Observer,
@@ -52,6 +54,7 @@ struct Flush {
 impl Deliveries {
     pub fn new(
         dead_letters: Option<DeadLetters>,
+        log: Option<Arc<dyn Settlements>>,
         admission: Arc<Admission>,
         counters: Arc<Counters>,
         observer: Observer,
@@ -64,6 +67,7 @@ impl Deliveries {
             last_arrived: 0,
             stopped: None,
             flushes: VecDeque::new(),
+            log,
             admission,
             counters,
             observer,
@@ -92,7 +96,10 @@ impl Deliveries {
                 // The memory goes before the budget that stood for it.
                 drop(slices);
                 self.ledger.enter(entry);
-                self.fail_rest(sequence, &error, now);
+                match self.log.is_some() && self.stopped.is_some() {
+                    true => self.leave(sequence, now),
+                    false => self.fail_rest(sequence, &error, now),
+                }
                 return None;
             }
             (None, Err(error)) => {
@@ -101,11 +108,14 @@ impl Deliveries {
                 return None;
             }
         };
-        self.counters.rows_admitted.add(rows);
-        self.counters.buffers_realigned.add(entry.buffers_realigned);
-        self.counters
-            .buffers_copied_for_pin_limit
-            .add(entry.buffers_copied_for_pin_limit);
+        // What comes from a log was counted when it went there.
+        if self.log.is_none() {
+            self.counters.rows_admitted.add(rows);
+            self.counters.buffers_realigned.add(entry.buffers_realigned);
+            self.counters
+                .buffers_copied_for_pin_limit
+                .add(entry.buffers_copied_for_pin_limit);
+        }
         self.ledger.enter(entry);
         if let Some(payload_digest) = payload_digest {
             self.payload_digests.insert(sequence, payload_digest);
@@ -158,6 +168,9 @@ impl Deliveries {
     }
 
     pub fn accept(&mut self, range: &RowRange, position: Position, now: Instant) {
+        if let Some(log) = &self.log {
+            log.accepted(range);
+        }
         let settled = self.ledger.accept(range, position, now);
         self.finish(settled);
     }
@@ -184,11 +197,20 @@ impl Deliveries {
         }
     }
 
-    /// Settles all that is unsettled: each delivery with the error that `error_of` has for its sequence.
+    /// Settles all that is unsettled: each delivery with the error that `error_of` has for its sequence. What a log
+    /// keeps stays there.
     pub fn fail_all<'a>(&mut self, now: Instant, error_of: impl Fn(u64) -> &'a Error) {
         for sequence in self.ledger.sequences() {
-            self.fail_rest(sequence, error_of(sequence), now);
+            match self.log {
+                Some(_) => self.leave(sequence, now),
+                None => self.fail_rest(sequence, error_of(sequence), now),
+            }
         }
+    }
+
+    fn leave(&mut self, sequence: u64, now: Instant) {
+        let settled = self.ledger.leave(sequence, now);
+        self.finish(settled);
     }
 
     fn fail_rest(&mut self, sequence: u64, error: &Error, now: Instant) {
@@ -219,7 +241,10 @@ impl Deliveries {
         };
         self.fail(&failed, now);
         if let Some(outcome) = self.ledger.give_up_waiting(sequence, &failed.error, now) {
-            self.tell(outcome);
+            match &self.log {
+                Some(log) => log.given_up(outcome),
+                None => self.tell(outcome),
+            }
         }
     }
 
@@ -276,10 +301,9 @@ impl Deliveries {
     pub fn answer_flushes(&mut self) {
         let untold = self.refused.oldest();
         let oldest = self.ledger.oldest().into_iter().chain(untold).min();
-        let settled_through = oldest.map_or(u64::MAX, |oldest| oldest - 1);
         while let Some(flush) = self
             .flushes
-            .pop_front_if(|flush| flush.barrier <= settled_through)
+            .pop_front_if(|flush| oldest.is_none_or(|oldest| flush.barrier < oldest))
         {
             flush.reply.answer(Ok(()));
         }
@@ -354,9 +378,14 @@ impl Deliveries {
                 outcome.status = Status::Unknown;
             }
         }
-        self.counters.unsettled.sub(1);
-        if !silent {
-            self.tell(outcome);
+        match &self.log {
+            Some(log) => log.settled(outcome, silent),
+            None => {
+                self.counters.unsettled.sub(1);
+                if !silent {
+                    self.tell(outcome);
+                }
+            }
         }
         for ticket in self.admission.release(charge) {
             (self.observer)(Event::Granted(ticket));
@@ -364,18 +393,7 @@ impl Deliveries {
     }
 
     fn tell(&mut self, outcome: Outcome) {
-        let counters = &self.counters;
-        counters.rows_accepted.add(outcome.accepted_rows);
-        counters.rows_rejected.add(outcome.rejections.len());
-        match outcome.status {
-            Status::Acknowledged => {
-                counters.deliveries_acknowledged.add(1);
-                counters.bytes_accepted.add(outcome.bytes);
-            }
-            Status::Partial => counters.deliveries_partial.add(1),
-            Status::Failed => counters.deliveries_failed.add(1),
-            Status::Unknown => counters.deliveries_unknown.add(1),
-        }
+        self.counters.count(&outcome);
         (self.observer)(Event::Settled(Box::new(outcome)));
     }
 }

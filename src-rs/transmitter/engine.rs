@@ -7,9 +7,8 @@
 //! | [`sessions`](super::sessions) | the session with the destination, retry delays, questions to the user's program |
 //!
 //! The parts do not know each other. A single task owns them; whatever happens arrives as an event, and after
-//! each event `advance` does all that can be done. The spool is to be a fourth part beside these three: it takes
-//! the rows between `Deliveries::enter` and `Writes::push` (in `on_delivery`), where they have a sequence and are
-//! not in a write yet.
+//! each event `advance` does all that can be done. With a spool the deliveries come from
+//! [`spooling`](super::spooling), which hears in place of the callers what became of them.
 //!
 //! Invariants:
 //! - Rows of a delivery enter `deliveries` before `writes`, and leave `writes` before they are settled there.
@@ -38,11 +37,11 @@ use super::intake::{Arrival, ImportedDelivery};
 use super::rows::FailedRanges;
 use super::sessions::{Operation, SessionEventKind, Sessions};
 use super::writes::{Demand, Probe, Writes};
-use super::{Event, Log, Observer};
+use super::{Event, Log, Observer, Settlements};
 use crate::config::{Config, OnExhausted};
 use crate::counters::Counters;
 use crate::dead_letter::{DeadLetters, Warn};
-use crate::destination::{Acknowledgement, Destination};
+use crate::destination::{Acknowledgement, Destination, Epochs};
 use crate::error::{Code, Error};
 use crate::outcome::Position;
 
@@ -52,9 +51,31 @@ const TURN: usize = 256;
 /// What does not queue behind deliveries.
 pub enum Control {
     Abort(u64),
+    /// The caller of this delivery waits no longer, and wants it delivered.
+    Leave(u64),
     CloseBy(Duration),
     /// Somebody waits for budget that perhaps only a flush frees.
     Waiting,
+}
+
+/// Where the rows come from that the engine is given.
+pub struct RowSource {
+    /// Names them towards the destination.
+    pub producer: Uuid,
+    /// What keeps them, if something does.
+    pub log: Option<Arc<dyn Settlements>>,
+    pub epochs: Option<Arc<dyn Epochs>>,
+}
+
+impl RowSource {
+    /// Callers alone, for as long as they live.
+    pub fn callers() -> RowSource {
+        RowSource {
+            producer: Uuid::new_v4(),
+            log: None,
+            epochs: None,
+        }
+    }
 }
 
 pub struct Engine {
@@ -65,6 +86,8 @@ pub struct Engine {
     /// Tries of a write.
     max_attempts: u32,
     on_exhausted: OnExhausted,
+    /// Rows come from a log that keeps them: only a refusal of their own data ends a delivery.
+    never_gives_up: bool,
     closing: Option<Closing>,
     counters: Arc<Counters>,
     observer: Observer,
@@ -85,25 +108,35 @@ impl Engine {
     pub fn new(
         destination: Arc<dyn Destination>,
         config: &Config,
-        producer: Uuid,
+        source: RowSource,
         admission: Arc<Admission>,
         counters: Arc<Counters>,
         observer: Observer,
     ) -> Engine {
+        // Who keeps the rows keeps those that are refused, too.
         let dead_letters = config
             .dead_letter
             .clone()
+            .filter(|_| source.log.is_none())
             .map(|options| DeadLetters::open(options, counters.clone(), warn(observer.clone())));
         Engine {
-            deliveries: Deliveries::new(dead_letters, admission, counters.clone(), observer.clone()),
+            never_gives_up: source.log.is_some(),
+            deliveries: Deliveries::new(
+                dead_letters,
+                source.log.clone(),
+                admission,
+                counters.clone(),
+                observer.clone(),
+            ),
             writes: Writes::new(
                 &config.batching,
                 config.inflight.max_writes,
                 &config.quarantine,
                 destination.capabilities(),
                 destination.commit_interval(),
+                source.log.is_some(),
             ),
-            sessions: Sessions::new(destination.clone(), config.retry.clone(), producer),
+            sessions: Sessions::new(destination.clone(), config.retry.clone(), source.producer, source.epochs),
             destination,
             max_attempts: config.retry.attempts,
             on_exhausted: config.retry.on_exhausted,
@@ -219,8 +252,8 @@ impl Engine {
             Control::CloseBy(deadline) => {
                 self.close_by(deadline);
             }
-            // What it asks for is done after every event.
-            Control::Waiting => {}
+            // What it asks for is done after every event. Only a spool can be left with a delivery.
+            Control::Waiting | Control::Leave(_) => {}
         }
     }
 
@@ -272,6 +305,9 @@ impl Engine {
     fn on_acknowledged(&mut self, acknowledgement: Acknowledgement) {
         let now = now();
         if !matches!(acknowledgement, Acknowledgement::Broken { .. }) {
+            if self.never_gives_up && self.sessions.outage().is_some() {
+                self.note("info", "the spool goes on: the destination takes rows again");
+            }
             self.sessions.acknowledged(now);
             self.writes.committed(now);
         }
@@ -421,6 +457,16 @@ impl Engine {
     fn publish(&self) {
         self.counters.window.set(self.writes.len());
         self.counters.strikes.set(self.sessions.strikes() as usize);
+        let paused = self.never_gives_up && self.sessions.outage().is_some();
+        self.counters.paused.set(usize::from(paused));
+    }
+
+    fn note(&self, level: &'static str, message: &str) {
+        (self.observer)(Event::Log(Log {
+            level,
+            message: message.to_string(),
+            fields: json!({ "destination": self.destination.capabilities().name }),
+        }));
     }
 
     fn log(&self, level: &'static str, message: &str, error: &Error, delay: Duration) {

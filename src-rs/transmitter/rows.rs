@@ -56,6 +56,41 @@ pub fn runs(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
     runs
 }
 
+/// Some of the positions of a write's rows, by ascending ranges of rows.
+pub fn pick_positions(
+    positions: &[Range<u64>],
+    ranges: impl IntoIterator<Item = Range<usize>>,
+) -> Vec<Range<u64>> {
+    let mut found: Vec<Range<u64>> = Vec::new();
+    let mut positions = positions.iter();
+    let mut current = positions.next();
+    // The row at which `current` begins.
+    let mut start = 0;
+    for range in ranges {
+        let mut row = range.start as u64;
+        let end = range.end as u64;
+        while row < end
+            && let Some(place) = current
+        {
+            let last = start + (place.end - place.start);
+            if row < last {
+                let until = last.min(end);
+                let picked = place.start + (row - start)..place.start + (until - start);
+                match found.last_mut() {
+                    Some(before) if before.end == picked.start => before.end = picked.end,
+                    _ => found.push(picked),
+                }
+                row = until;
+            }
+            if row >= last {
+                start = last;
+                current = positions.next();
+            }
+        }
+    }
+    found
+}
+
 /// Some rows of a row of batches, by ascending ranges, not copied.
 pub fn pick(batches: &[RecordBatch], ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<RecordBatch> {
     let mut found = Vec::new();

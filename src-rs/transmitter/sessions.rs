@@ -29,13 +29,14 @@ use self::task::{SessionCall, SessionEvent, SessionHandle};
 use super::Reply;
 use super::rows::EquallyTried;
 use crate::config::RetryOptions;
-use crate::destination::{Destination, Opening, Write};
+use crate::destination::{Destination, Epochs, Opening, Write};
 use crate::error::{Error, Result};
 
 pub struct Sessions {
     destination: Arc<dyn Destination>,
     retry: RetryOptions,
     producer: Uuid,
+    epochs: Option<Arc<dyn Epochs>>,
     phase: Phase,
     /// Of the session whose events count.
     number: u64,
@@ -83,13 +84,21 @@ pub struct BrokenSession {
 }
 
 impl Sessions {
-    pub fn new(destination: Arc<dyn Destination>, retry: RetryOptions, producer: Uuid) -> Sessions {
+    /// `epochs`: the producer is a log, of which an earlier process may have landed rows unseen.
+    pub fn new(
+        destination: Arc<dyn Destination>,
+        retry: RetryOptions,
+        producer: Uuid,
+        epochs: Option<Arc<dyn Epochs>>,
+    ) -> Sessions {
         let (events, inbox) = unbounded_channel();
         Sessions {
             destination,
             backoff: Backoff::new(&retry),
             retry,
             producer,
+            resume_from: epochs.as_ref().map(|_| 0),
+            epochs,
             phase: Phase::Closed,
             number: 0,
             schema: None,
@@ -97,7 +106,6 @@ impl Sessions {
             events,
             inbox,
             flushed_through: 0,
-            resume_from: None,
             dice: fastrand::Rng::new(),
             alive: None,
             outage: None,
@@ -124,6 +132,7 @@ impl Sessions {
         self.schema = Some(schema.clone());
         let producer = self.producer;
         let resume_from = self.resume_from;
+        let epochs = self.epochs.clone();
         let handle = SessionHandle::start(
             self.number,
             self.destination.clone(),
@@ -131,6 +140,7 @@ impl Sessions {
                 schema,
                 producer,
                 resume_from,
+                epochs,
                 acknowledgements,
             },
             self.events.clone(),

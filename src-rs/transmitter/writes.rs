@@ -71,22 +71,21 @@ pub enum Failing<'a> {
 }
 
 impl Writes {
-    /// `commit_interval`: as the destination has it.
+    /// `commit_interval`: as the destination has it. `positioned`: the sequence of a delivery is the position of its
+    /// first row in a log.
     pub fn new(
         batching: &BatchingOptions,
         max_writes: usize,
         quarantine: &QuarantineOptions,
         capabilities: Capabilities,
         commit_interval: Option<Duration>,
+        positioned: bool,
     ) -> Writes {
         let searches = quarantine.enabled && capabilities.refusals_are_atomic;
         Writes {
             batcher: Batcher::new(batching.clone(), !capabilities.joins),
             urgency: Urgency::new(commit_interval, batching.linger),
-            window: match searches {
-                true => Window::divisible(),
-                false => Window::default(),
-            },
+            window: Window::new(searches, positioned),
             max_writes,
             quarantine: searches.then(|| quarantine.clone()),
             search: None,

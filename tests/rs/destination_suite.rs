@@ -169,6 +169,7 @@ impl Fixture {
     async fn open(&self, producer: Uuid, resume_from: Option<u64>) -> Talk {
         let (acknowledgements, said) = Acknowledgements::channel();
         let opening = Opening {
+            epochs: None,
             schema: schema("n"),
             producer,
             resume_from,
@@ -221,6 +222,7 @@ fn write_of(id: u64, schema: &SchemaRef) -> Arc<Write> {
         batch(schema, rows[2..].iter().copied()),
     ];
     Arc::new(Write {
+        positions: Vec::new(),
         id,
         batches,
         rows: 5,
@@ -427,6 +429,7 @@ async fn a_write_that_lost_a_row_is_not_acknowledged() {
             id, batches, bytes, ..
         } = Arc::into_inner(write(2)).unwrap();
         let lost = Write {
+            positions: Vec::new(),
             id,
             batches,
             bytes,

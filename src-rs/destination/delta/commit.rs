@@ -53,6 +53,10 @@ pub struct View {
     pub doubt: Option<u64>,
     /// Whether `last` covers all that the log holds, up to the table's version.
     pub looked: bool,
+    /// The epoch of its transaction that came last, whatever that one's id.
+    pub epoch: Option<u64>,
+    /// The epochs that its own openings have left: the one that this opening found, and its own.
+    pub own_epochs: Option<(Option<u64>, u64)>,
 }
 
 impl View {
@@ -79,6 +83,7 @@ impl View {
             self.table = None;
             return Ok(None);
         };
+        self.epoch = own.and_then(|own| own.epoch).or(self.epoch);
         self.last = own.max_by_id(self.last);
         // A request that this process knows nothing of can only be at the next version. On a disk there is none:
         // who made it is gone.
@@ -102,6 +107,7 @@ impl View {
             },
             None => match TableVersion::read(location, Some(app)).await? {
                 Some((table, own)) => {
+                    self.epoch = own.and_then(|own| own.epoch).or(self.epoch);
                     self.last = own.max_by_id(self.last);
                     (Some(table), None)
                 }
@@ -110,9 +116,23 @@ impl View {
         };
         self.table = found;
         let news = news.unwrap_or_default();
+        self.epoch = news.own.and_then(|own| own.epoch).or(self.epoch);
         self.last = news.own.max_by_id(self.last);
         self.settle_doubt();
         Ok(news.ours)
+    }
+
+    /// # Errors
+    /// `SPOOL_FOREIGN` if a copy of this producer has committed.
+    fn check_epoch(&self) -> Result<()> {
+        let Some((found, own)) = self.own_epochs else {
+            return Ok(());
+        };
+        if self.epoch.is_none() || self.epoch == found || self.epoch == Some(own) {
+            return Ok(());
+        }
+        let text = "a copy of this spool has committed to the table: rows of the two cannot be told apart";
+        Err(Error::new(Code::SpoolForeign, text))
     }
 
     /// A version that is there can be taken by nobody any more.
@@ -231,7 +251,8 @@ pub struct Append<'a> {
     pub by: &'a [String],
     pub adds: Vec<Add>,
     pub app: &'a str,
-    /// The first and the last write that the files hold.
+    /// The first and the last write that the files hold. Of rows from a log, what an earlier commit has to reach to
+    /// hold the first of them.
     pub first: u64,
     pub last: u64,
 }
@@ -278,7 +299,12 @@ pub async fn commit(
         partition_by: Some(append.by.to_vec()).filter(|by| !by.is_empty()),
         predicate: None,
     };
-    let actions = append.adds.into_iter().map(Action::Add).chain([Action::Txn(txn)]);
+    let epoch = view.own_epochs.map(|(_, own)| {
+        let version = own.cast_signed();
+        Action::Txn(Txn::new_with_last_update(log::epoch_app(append.app), version, now()))
+    });
+    let actions = append.adds.into_iter().map(Action::Add);
+    let actions = actions.chain([Action::Txn(txn)]).chain(epoch);
     let entry = entry(actions.collect(), operation).map_err(Failed::sure)?;
     let current = match &mut view.table {
         Some(table) => table.is_current(location).await.map_err(Failed::sure)?,
@@ -293,6 +319,8 @@ pub async fn commit(
     // Whether a request of this commit for the next version was not answered.
     let mut unanswered = false;
     for _ in 0..ROUNDS {
+        // Its transactions would be taken for this one's, and rows that never came for rows that are there.
+        view.check_epoch().map_err(Failed::sure)?;
         if let Some(landed) = view.last.filter(|last| last.id >= append.first) {
             return Ok(CommitOutcome::Earlier(landed));
         }
@@ -303,9 +331,12 @@ pub async fn commit(
         let version = table.version() + 1;
         if take(location, view, version, &entry, &mut unanswered).await? {
             view.table = Some(table.later(entry.len()));
+            let epoch = view.own_epochs.map(|(_, own)| own);
+            view.epoch = epoch.or(view.epoch);
             view.last = Some(AppTransaction {
                 id: append.last,
                 version: Some(version),
+                epoch,
             });
             view.settle_doubt();
             return Ok(CommitOutcome::Landed(version));

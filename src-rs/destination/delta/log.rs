@@ -46,6 +46,8 @@ pub struct Actions {
     pub metadata: Option<Metadata>,
     /// The last transaction of the producer that was asked about.
     pub own: Option<u64>,
+    /// What the producer left beside it.
+    pub epoch: Option<u64>,
 }
 
 /// A transaction of the producer that was asked about.
@@ -54,6 +56,19 @@ pub struct AppTransaction {
     pub id: u64,
     /// The version that holds it, unless it was found in a checkpoint.
     pub version: Option<u64>,
+    /// Of a producer that outlives processes: of the opening that committed it.
+    pub epoch: Option<u64>,
+}
+
+/// The application whose transactions have the epochs of a producer as their versions.
+pub fn epoch_app(app: &str) -> String {
+    format!("{app}{EPOCH}")
+}
+
+const EPOCH: &str = "-epoch";
+
+fn is_epoch_of(found: &str, app: Option<&str>) -> bool {
+    found.strip_suffix(EPOCH).is_some_and(|found| Some(found) == app)
 }
 
 /// What the log says at its newest version.
@@ -178,8 +193,11 @@ fn parse(name: &str, bytes: &[u8], app: Option<&str>) -> Result<Actions> {
             .map_err(|error| corrupt(&format!("_delta_log/{name}, line {number},"), &error))?;
         found.protocol = line.protocol.or(found.protocol);
         found.metadata = line.meta_data.or(found.metadata);
-        if let Some(txn) = line.txn.filter(|txn| Some(txn.app_id.as_ref()) == app) {
+        let Some(txn) = line.txn else { continue };
+        if Some(txn.app_id.as_ref()) == app {
             found.own = u64::try_from(txn.version).ok();
+        } else if is_epoch_of(&txn.app_id, app) {
+            found.epoch = u64::try_from(txn.version).ok();
         }
     }
     Ok(found)
@@ -370,11 +388,16 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
         own = own.or(actions.own.map(|id| AppTransaction {
             id,
             version: Some(version),
+            epoch: actions.epoch,
         }));
     }
     drop(reads);
+    let in_log = own.is_some();
+    let mut epoch = None;
     for part in checkpoint.into_iter().flat_map(|(_, parts)| parts) {
-        if enough(&protocol, &metadata, &own) {
+        // Of a transaction in a checkpoint the epoch may stand in another part.
+        let has_epoch = in_log || own.is_none_or(|own| own.epoch.is_some());
+        if enough(&protocol, &metadata, &own) && has_epoch {
             break;
         }
         let is_json = part.location.extension() == Some("json");
@@ -391,7 +414,15 @@ async fn replay(location: &Location, files: Files, app: Option<&str>) -> Result<
         };
         protocol = protocol.or(found.protocol);
         metadata = metadata.or(found.metadata);
-        own = own.or(found.own.map(|id| AppTransaction { id, version: None }));
+        own = own.or(found.own.map(|id| AppTransaction {
+            id,
+            version: None,
+            epoch: None,
+        }));
+        epoch = epoch.or(found.epoch);
+        if let Some(own) = own.as_mut().filter(|_| !in_log) {
+            own.epoch = epoch;
+        }
     }
     let lacks = |what: &str| {
         let text = format!("the log up to _delta_log/{} holds no {what}", name(newest));
@@ -496,11 +527,14 @@ async fn columns(
         }
         for value in rows(&batch, TXN) {
             let value = value?;
-            if value["appId"].as_str() == app && app.is_some() {
+            let id = value["appId"].as_str();
+            if id == app && app.is_some() {
                 found.own = value["version"].as_u64();
+            } else if id.is_some_and(|id| is_epoch_of(id, app)) {
+                found.epoch = value["version"].as_u64();
             }
         }
-        if found.protocol.is_some() && found.metadata.is_some() && (found.own.is_some() || app.is_none()) {
+        if found.protocol.is_some() && found.metadata.is_some() && app.is_none() {
             break;
         }
         // Decoding alone never waits, and others have work for this thread.

@@ -186,6 +186,7 @@ impl TableVersion {
                 news.own = Some(AppTransaction {
                     id,
                     version: Some(version),
+                    epoch: actions.epoch,
                 });
             }
             self = self.with(version, size, actions)?;
@@ -217,7 +218,7 @@ impl TableVersion {
         let actions = Actions {
             protocol,
             metadata,
-            own: None,
+            ..Actions::default()
         };
         self.clone().with(self.version + 1, size, actions)
     }

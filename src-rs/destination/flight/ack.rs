@@ -20,6 +20,10 @@ pub struct PartMetadata {
     epoch: u64,
     sequence: u64,
     through: u64,
+    /// Of a producer that outlives processes: what it leaves with the rows, to be told from a copy of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(default))]
+    opening: Option<u64>,
 }
 
 /// How far the server got.
@@ -31,6 +35,9 @@ pub struct ServerProgress {
     pub sequence: u64,
     /// and so many rows of it, from its first.
     pub through: u64,
+    /// What was left with the rows that came last.
+    #[serde(default)]
+    pub opening: Option<u64>,
 }
 
 impl ServerProgress {
@@ -51,11 +58,17 @@ impl ServerProgress {
 
 /// A part without rows that asks how far the server got.
 pub fn hello(producer: Uuid, lane: usize, epoch: u64) -> Vec<u8> {
-    part(producer, lane, epoch, (0, 0))
+    part(producer, lane, epoch, (0, 0), None)
 }
 
 /// A part after which everything before this row of this write is there.
-pub fn part(producer: Uuid, lane: usize, epoch: u64, cursor: StreamCursor) -> Vec<u8> {
+pub fn part(
+    producer: Uuid,
+    lane: usize,
+    epoch: u64,
+    cursor: StreamCursor,
+    opening: Option<u64>,
+) -> Vec<u8> {
     // Streams run side by side, so each has a count of its own.
     let producer = format!("{producer}/{lane}");
     let said = PartMetadata {
@@ -64,6 +77,7 @@ pub fn part(producer: Uuid, lane: usize, epoch: u64, cursor: StreamCursor) -> Ve
         epoch,
         sequence: cursor.0,
         through: cursor.1 as u64,
+        opening,
     };
     serde_json::to_vec(&said).unwrap_or_default()
 }
@@ -95,7 +109,7 @@ mod tests {
     #[test]
     fn what_goes_out_and_comes_back_is_as_specified() {
         let producer = Uuid::from_u128(7);
-        let said: PartMetadata = serde_json::from_slice(&part(producer, 1, 3, (8, 30))).unwrap();
+        let said: PartMetadata = serde_json::from_slice(&part(producer, 1, 3, (8, 30), None)).unwrap();
         assert_eq!((said.v, said.epoch, said.sequence, said.through), (1, 3, 8, 30));
         assert_eq!(said.producer, "00000000-0000-0000-0000-000000000007/1");
         let hello: PartMetadata = serde_json::from_slice(&hello(producer, 0, 1)).unwrap();

@@ -38,6 +38,12 @@ struct SentPart {
 /// How far a stream is: all writes before this one, and so many rows of it.
 pub type StreamCursor = (u64, usize);
 
+/// Where a stream is after a part of rows that come from a log: past this position. What it says is true for writes
+/// that are put together otherwise by a later process.
+pub fn cursor_at(position: u64) -> StreamCursor {
+    (position + 1, 0)
+}
+
 /// Where a stream is after a part: past the write, if that was the last of it.
 pub fn cursor(id: u64, through: usize, last: bool) -> StreamCursor {
     if last { (id + 1, 0) } else { (id, through) }
@@ -64,12 +70,9 @@ impl FlightProgress {
     }
 
     /// A part of it is about to be sent; once it is durable, `through` rows of the write are settled.
-    pub fn sent(&mut self, lane: usize, id: u64, through: usize, last: bool) {
-        self.lanes[lane].push_back(SentPart {
-            id,
-            through,
-            cursor: cursor(id, through, last),
-        });
+    /// `cursor`: where the stream is then.
+    pub fn sent(&mut self, lane: usize, id: u64, through: usize, cursor: StreamCursor) {
+        self.lanes[lane].push_back(SentPart { id, through, cursor });
     }
 
     /// The oldest part of a stream is durable. Returns false if there is none.
@@ -196,10 +199,10 @@ mod tests {
     fn parts_are_acknowledged_in_order_and_a_write_with_its_last() {
         let mut progress = FlightProgress::new(1, true);
         progress.begin(1, 10, 0, Vec::new());
-        progress.sent(0, 1, 4, false);
-        progress.sent(0, 1, 10, true);
+        progress.sent(0, 1, 4, super::cursor(1, 4, false));
+        progress.sent(0, 1, 10, super::cursor(1, 10, true));
         progress.begin(2, 5, 0, Vec::new());
-        progress.sent(0, 2, 5, true);
+        progress.sent(0, 2, 5, super::cursor(2, 5, true));
         assert!(progress.is_in_doubt());
         assert!(said(&mut progress).is_empty());
         assert!(progress.part(0));
@@ -217,7 +220,7 @@ mod tests {
         let mut progress = FlightProgress::new(2, false);
         for id in 1..=4 {
             progress.begin(id, 1, 0, Vec::new());
-            progress.sent(id as usize % 2, id, 1, true);
+            progress.sent(id as usize % 2, id, 1, super::cursor(id, 1, true));
         }
         progress.all(0);
         assert!(said(&mut progress).is_empty());
@@ -233,10 +236,10 @@ mod tests {
     fn refused_rows_are_told_when_the_rest_of_their_write_is_durable() {
         let mut progress = FlightProgress::new(1, true);
         progress.begin(1, 1, 0, Vec::new());
-        progress.sent(0, 1, 1, true);
+        progress.sent(0, 1, 1, super::cursor(1, 1, true));
         progress.begin(2, 9, 0, vec![refusal()]);
-        progress.sent(0, 2, 4, false);
-        progress.sent(0, 2, 9, true);
+        progress.sent(0, 2, 4, super::cursor(2, 4, false));
+        progress.sent(0, 2, 9, super::cursor(2, 9, true));
         progress.begin(3, 1, 1, Vec::new());
         progress.up_to(0, (2, 4));
         assert_eq!(said(&mut progress), ["through 1"]);

@@ -28,7 +28,7 @@ use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::farewell::Farewell;
 use super::plan::{Limits, MessagePart, plan};
-use super::progress::{FlightProgress, cursor};
+use super::progress::{FlightProgress, StreamCursor, cursor, cursor_at};
 use super::sql::{self, Rollbacks, Transaction};
 use super::status::{self, Secrets};
 use super::stream::{Failure, Listener, PutStream, ended_early};
@@ -60,6 +60,8 @@ pub(super) struct SessionSettings {
     pub limits: Limits,
     pub producer: Uuid,
     pub epoch: u64,
+    /// With rows from a log, and cumulative acknowledgements: what is left with them at the server.
+    pub opening: Mutex<Option<u64>>,
     /// The last write that a session of this client was given.
     pub given: Arc<AtomicU64>,
     /// For what is answered at once, such as the beginning of a transaction.
@@ -377,6 +379,11 @@ impl Lane {
         Ok(())
     }
 
+    /// What the server has of this lane.
+    pub fn known(&self) -> ServerProgress {
+        self.known
+    }
+
     /// The last write up to which the server has everything of this lane.
     pub fn complete(&self, from: u64, lanes: usize) -> u64 {
         self.known.complete(from, self.index, lanes)
@@ -401,7 +408,10 @@ impl Session for FlightSession {
         self.shape.given.fetch_max(write.id, Ordering::AcqRel);
         let index = (write.id % self.lanes.len() as u64) as usize;
         let lane = &mut self.lanes[index];
-        let skip = lane.known_rows(write.id, write.rows);
+        let skip = match write.positions.is_empty() || self.shape.epoch == 0 {
+            true => lane.known_rows(write.id, write.rows),
+            false => write.rows_below(lane.known.sequence.saturating_sub(1)),
+        };
         let mut plan = plan(&write.batches, skip, self.shape.limits);
         if skip > 0 {
             // Rows that were refused before the ones that the server has are refused still.
@@ -440,7 +450,7 @@ impl Session for FlightSession {
                 if nth == last {
                     self.shared
                         .progress()
-                        .sent(index, write.id, part.through, part.last);
+                        .sent(index, write.id, part.through, cursor_of(&write, &part));
                 }
                 let stream = lane.stream(&self.connection, &self.shape, &self.shared).await?;
                 stream.send(message).await?;
@@ -518,6 +528,14 @@ fn fits(batch: &RecordBatch, schema: &SchemaRef) -> Result<()> {
     Err(Error::new(Code::SchemaMismatch, text).during("write"))
 }
 
+/// Where the stream is after a part.
+fn cursor_of(write: &Write, part: &MessagePart) -> StreamCursor {
+    match write.positions.is_empty() {
+        true => cursor(write.id, part.through, part.last),
+        false => cursor_at(write.position_behind(part.through)),
+    }
+}
+
 /// The messages of one part, made where they are in nobody's way.
 async fn encode(
     encoder: &Arc<Mutex<Encoder>>,
@@ -529,8 +547,8 @@ async fn encode(
     let metadata = match shape.epoch {
         0 => Vec::new(),
         epoch => {
-            let cursor = cursor(write.id, part.through, part.last);
-            ack::part(shape.producer, lane, epoch, cursor)
+            let opening = *shape.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            ack::part(shape.producer, lane, epoch, cursor_of(write, part), opening)
         }
     };
     if shape.compression == Compression::None && shape.hydrated.is_none() {

@@ -52,7 +52,7 @@ impl Engine {
         if self.look_for_rows(&error, operation, now) {
             return;
         }
-        if error.retry_class() == RetryClass::Never {
+        if error.retry_class() == RetryClass::Never && !self.outlasts(&error, operation) {
             return self.refused_for_good(error, operation, broken.schema, now);
         }
         // Asked for before the window forgets what was given.
@@ -65,11 +65,20 @@ impl Engine {
         let ended = self.end_what_may_not_be_tried(now + delay, &error, now);
         let level = if ended { "error" } else { "warn" };
         self.log(level, "a session broke", &error, delay);
-        let tried = match tried.filter(|_| self.sessions.has_predicate()) {
+        let tried = match tried.filter(|_| self.sessions.has_predicate() && !self.never_gives_up) {
             Some(through) => self.writes.equally_tried(through, &error, now),
             None => Vec::new(),
         };
         self.sessions.wait(now + delay, error, tried, now);
+    }
+
+    /// Whether rows that a log keeps wait for an error to be mended. What a server says of rows, or of what they hold,
+    /// ends them; what it says of credentials, tables and schemas is mended by somebody some day.
+    fn outlasts(&self, error: &Error, operation: Operation) -> bool {
+        let of_rows = error.is_of_the_data()
+            || error.row().is_some()
+            || matches!(error.code(), Code::BatchInvalid | Code::PayloadChanged);
+        self.never_gives_up && (operation == Operation::Open || !of_rows)
     }
 
     /// Everything is to be sent again; `counts` says that the end of the session was a failed try.
@@ -149,6 +158,9 @@ impl Engine {
     /// Ends what may not be tried again: too many attempts, or too late for another one at `next_try`.
     /// Returns whether there was any.
     fn end_what_may_not_be_tried(&mut self, next_try: Instant, error: &Error, now: Instant) -> bool {
+        if self.never_gives_up {
+            return false;
+        }
         let exhausted = self
             .writes
             .fail(&Failing::Exhausted(self.max_attempts), error, now);
@@ -175,7 +187,7 @@ impl Engine {
 
     /// Nobody has to wait for a session past its deadline, whatever it is that takes so long.
     pub(super) fn end_what_waits_in_vain(&mut self, now: Instant) {
-        if !self.sessions.is_between() {
+        if !self.sessions.is_between() || self.never_gives_up {
             return;
         }
         let late = self.too_late(now);
@@ -208,7 +220,7 @@ impl Engine {
     /// After something failed for good: under `onExhausted: "stop"`, everything that is and everything that
     /// will come fails too.
     fn stop_if_asked(&mut self, error: &Error, now: Instant) {
-        if self.on_exhausted != OnExhausted::Stop || self.deliveries.is_stopped() {
+        if self.on_exhausted != OnExhausted::Stop || self.deliveries.is_stopped() || self.never_gives_up {
             return;
         }
         let text = format!(

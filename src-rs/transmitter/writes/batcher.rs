@@ -7,6 +7,7 @@
 //! - The slice at the front is never one that was taken back; behind it those are no more than the others.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,6 +53,22 @@ pub struct WriteDraft {
     pub ranges: Vec<RowRange>,
     pub rows: usize,
     pub bytes: usize,
+}
+
+impl WriteDraft {
+    /// Where its rows stand in the log whose positions are the sequences of their deliveries.
+    pub fn positions(&self) -> Vec<Range<u64>> {
+        let mut positions: Vec<Range<u64>> = Vec::new();
+        for range in &self.ranges {
+            let start = range.sequence + range.first_row as u64;
+            let end = start + range.rows as u64;
+            match positions.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => positions.push(start..end),
+            }
+        }
+        positions
+    }
 }
 
 struct QueuedSlice {

@@ -6,7 +6,8 @@
 //!   and rows of a delivery that was aborted, refused or too late, while no session holds them.
 //! - Where writes may be cut in two, an id is the number of rows up to the end of its write, so that any
 //!   part of it has an id of its own between those of its neighbours, and the last part keeps the id of
-//!   the whole: an id names a last row, whatever was cut before it.
+//!   the whole: an id names a last row, whatever was cut before it. Where rows come from a log, that row's place in
+//!   the log is the id, so that it means the same to a later process.
 //! - Ids and sequences grow together, so a write is found by either without looking at the others.
 //! - A write of which everything is settled is not here.
 //!
@@ -40,6 +41,8 @@ pub struct Window {
     last_id: u64,
     /// Whether writes may be cut in two.
     divisible: bool,
+    /// Whether an id is the position in a log that comes behind the write's last row.
+    positioned: bool,
 }
 
 /// What a session is given.
@@ -50,17 +53,22 @@ pub struct SentWrite<'a> {
 }
 
 impl Window {
-    /// A window whose writes may be cut in two.
-    pub fn divisible() -> Window {
+    /// `divisible`: its writes may be cut in two. `positioned`: their ids are positions in a log.
+    pub fn new(divisible: bool, positioned: bool) -> Window {
         Window {
-            divisible: true,
+            divisible,
+            positioned,
             ..Window::default()
         }
     }
 
     pub fn push(&mut self, draft: WriteDraft) {
-        self.last_id += if self.divisible { draft.rows as u64 } else { 1 };
-        self.insert(WindowWrite::new(self.last_id, draft));
+        self.last_id = match (self.positioned, draft.ranges.last()) {
+            (true, Some(last)) => last.sequence + (last.first_row + last.rows) as u64,
+            _ if self.divisible => self.last_id + draft.rows as u64,
+            _ => self.last_id + 1,
+        };
+        self.insert(WindowWrite::new(self.last_id, draft, self.positioned));
     }
 
     // ---- the session --------------------------------------------------------------------------
@@ -231,7 +239,11 @@ impl Window {
         if !self.divisible || rows == 0 || left == 0 {
             return;
         }
-        let front = entry.split_front(id - left as u64, rows);
+        let front_id = match entry.write.positions.is_empty() {
+            true => id - left as u64,
+            false => entry.write.position_behind(rows),
+        };
+        let front = entry.split_front(front_id, rows);
         for half in [front.id(), id] {
             self.remove_settled(half);
         }

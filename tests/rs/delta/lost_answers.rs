@@ -183,6 +183,7 @@ async fn a_commit_that_lands_late_is_not_written_again() {
     let last = AppTransaction {
         id: 14,
         version: Some(2),
+        epoch: None,
     };
     assert_eq!(bench.view.last, Some(last));
 }

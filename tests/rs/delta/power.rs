@@ -120,6 +120,7 @@ fn row(id: i64) -> RecordBatch {
 
 fn opening(acknowledgements: Acknowledgements) -> Opening {
     Opening {
+        epochs: None,
         schema: row(0).schema(),
         producer: Uuid::new_v4(),
         resume_from: None,
@@ -130,6 +131,7 @@ fn opening(acknowledgements: Acknowledgements) -> Opening {
 fn write(id: i64) -> Arc<Write> {
     let batch = row(id);
     Arc::new(Write {
+        positions: Vec::new(),
         id: id as u64,
         rows: 1,
         bytes: batch.get_array_memory_size(),

@@ -44,6 +44,7 @@ async fn open(
 ) {
     let (acknowledgements, heard) = Acknowledgements::channel();
     let opening = Opening {
+        epochs: None,
         schema: rows(0, 1).schema(),
         producer: Uuid::new_v4(),
         resume_from: None,
@@ -54,6 +55,7 @@ async fn open(
 
 async fn write(session: &mut dyn Session, id: u64, batch: RecordBatch) {
     let write = Write {
+        positions: Vec::new(),
         id,
         rows: batch.num_rows(),
         bytes: batch.get_array_memory_size(),
@@ -230,6 +232,7 @@ async fn a_commit_that_lost_a_row_is_none() {
         let delta = delta(&store, options, false);
         let (acknowledgements, mut heard) = Acknowledgements::channel();
         let opening = Opening {
+            epochs: None,
             schema: rows(0, 1).schema(),
             producer: Uuid::new_v4(),
             resume_from: None,

@@ -218,6 +218,7 @@ impl Writer {
     ) -> Result<Writer> {
         let (acknowledgements, heard) = Acknowledgements::channel();
         let opening = Opening {
+            epochs: None,
             schema: batch.schema(),
             producer,
             resume_from,
@@ -240,6 +241,7 @@ impl Writer {
 
     pub async fn write_all(&mut self, id: u64, batches: &[RecordBatch]) -> Result<()> {
         let write = Write {
+            positions: Vec::new(),
             id,
             rows: batches.iter().map(RecordBatch::num_rows).sum(),
             bytes: batches.iter().map(RecordBatch::get_array_memory_size).sum(),

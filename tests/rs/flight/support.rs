@@ -189,6 +189,7 @@ impl Writer {
         let (acknowledgements, heard) = Acknowledgements::channel();
         let opened = flight
             .open(Opening {
+                epochs: None,
                 schema,
                 producer,
                 resume_from,
@@ -238,6 +239,7 @@ impl Writer {
 
 pub fn write(id: u64, batches: Vec<RecordBatch>) -> Arc<Write> {
     Arc::new(Write {
+        positions: Vec::new(),
         id,
         rows: batches.iter().map(RecordBatch::num_rows).sum(),
         bytes: batches.iter().map(RecordBatch::get_array_memory_size).sum(),

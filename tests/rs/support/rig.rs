@@ -14,7 +14,9 @@ use arrow_ingest::destination::Destination;
 use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::Outcome;
-use arrow_ingest::transmitter::{Admit, Delivery, Event, Log, PayloadDigest, Reply, Transmitter};
+use arrow_ingest::transmitter::{
+    Admit, Delivery, Event, Log, OpenedSpool, PayloadDigest, Reply, Transmitter,
+};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -37,6 +39,8 @@ pub struct Rig {
 pub struct Heard {
     pub outcomes: Vec<Outcome>,
     pub granted: Vec<u64>,
+    pub spooled: Vec<u64>,
+    pub recovered: Vec<Outcome>,
     queued: Vec<u64>,
     pub logs: Vec<Log>,
     times: HashMap<u64, usize>,
@@ -55,16 +59,21 @@ impl Rig {
         let scripted = Arc::new(scripted);
         let mut config = Config::from_json(&options).unwrap();
         config.retry.predicate = Some(predicate);
-        let mut rig = Rig::start(scripted.clone(), &config);
+        let mut rig = Rig::start(scripted.clone(), &config, None);
         rig.scripted = Some(scripted);
         rig
     }
 
     pub fn over(destination: Arc<dyn Destination>, options: Value) -> Rig {
-        Rig::start(destination, &Config::from_json(&options).unwrap())
+        Rig::start(destination, &Config::from_json(&options).unwrap(), None)
     }
 
-    fn start(destination: Arc<dyn Destination>, config: &Config) -> Rig {
+    /// With a spool that was opened.
+    pub fn spooled(destination: Arc<dyn Destination>, options: Value, spool: OpenedSpool) -> Rig {
+        Rig::start(destination, &Config::from_json(&options).unwrap(), Some(spool))
+    }
+
+    fn start(destination: Arc<dyn Destination>, config: &Config, spool: Option<OpenedSpool>) -> Rig {
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let news: Arc<Notify> = Arc::default();
         let counters: Arc<Counters> = Arc::default();
@@ -76,6 +85,8 @@ impl Rig {
                     *heard.times.entry(outcome.sequence).or_default() += 1;
                     heard.outcomes.push(*outcome);
                 }
+                Event::Spooled(sequence) => heard.spooled.push(sequence),
+                Event::Recovered(outcome) => heard.recovered.push(*outcome),
                 Event::Granted(ticket) => heard.granted.push(ticket),
                 Event::Log(log) => heard.logs.push(log),
             }
@@ -88,6 +99,7 @@ impl Rig {
                 Pool::new(1 << 20),
                 counters.clone(),
                 observer,
+                spool,
             ),
             counters,
             heard,

@@ -133,6 +133,7 @@ async fn on_the_thread_of_dead_letters() {
             }
             _ => {}
         }),
+        None,
     );
     for sequence in 1..=3 {
         let handoff_batch = columns(&batch(&schema("n"), 0..3));

@@ -428,6 +428,7 @@ fn every_type_has_its_wire_type_or_is_refused() {
 
 fn write_of(batches: Vec<RecordBatch>) -> Write {
     Write {
+        positions: Vec::new(),
         id: 1,
         rows: batches.iter().map(RecordBatch::num_rows).sum(),
         bytes: 0,
@@ -585,6 +586,7 @@ fn a_slice_of_a_large_batch_is_not_cut_into_crumbs() {
     let slice = whole.slice(1_000, 60_000);
     let plan = StreamConversion::new(&whole.schema(), &whole.schema()).unwrap();
     let write = Write {
+        positions: Vec::new(),
         id: 1,
         rows: slice.num_rows(),
         bytes: 480_000,

@@ -18,7 +18,7 @@ use super::state::{Attempts, History, WriteState};
 use crate::destination::Write;
 use crate::error::Error;
 use crate::outcome::RowRange;
-use crate::transmitter::rows::{FailedRanges, pick, runs};
+use crate::transmitter::rows::{FailedRanges, pick, pick_positions, runs};
 use crate::transmitter::writes::batcher::WriteDraft;
 
 /// Rows of one delivery in a write, in their place.
@@ -43,10 +43,15 @@ pub struct WindowWrite {
 }
 
 impl WindowWrite {
-    pub fn new(id: u64, draft: WriteDraft) -> WindowWrite {
+    /// `positioned`: the sequence of a delivery is the position of its first row in a log.
+    pub fn new(id: u64, draft: WriteDraft, positioned: bool) -> WindowWrite {
         let slice = |range| WriteSlice {
             range,
             settled: false,
+        };
+        let positions = match positioned {
+            true => draft.positions(),
+            false => Vec::new(),
         };
         WindowWrite {
             write: Arc::new(Write {
@@ -54,6 +59,7 @@ impl WindowWrite {
                 batches: draft.batches,
                 rows: draft.rows,
                 bytes: draft.bytes,
+                positions,
             }),
             schema: draft.schema,
             began: draft.ranges.first().map_or(0, |range| range.sequence),
@@ -224,7 +230,7 @@ impl WindowWrite {
             return;
         }
         let kept = self.runs(|slice| !slice.settled);
-        self.write = Arc::new(rest_of(&self.write, pick(&self.write.batches, kept)));
+        self.write = Arc::new(rest_of(&self.write, &kept));
         self.slices.retain(|slice| !slice.settled);
         self.settled_rows = 0;
     }
@@ -234,8 +240,8 @@ impl WindowWrite {
     pub(super) fn take_out(&mut self, own: impl Fn(u64) -> bool) -> Vec<WriteSlice> {
         let done = self.done_rows();
         let kept = self.runs(|slice| !own(slice.range.sequence));
-        let kept = std::iter::once(0..done).chain(kept);
-        self.write = Arc::new(rest_of(&self.write, pick(&self.write.batches, kept)));
+        let kept: Vec<Range<usize>> = std::iter::once(0..done).chain(kept).collect();
+        self.write = Arc::new(rest_of(&self.write, &kept));
         let (out, kept): (Vec<WriteSlice>, Vec<WriteSlice>) = std::mem::take(&mut self.slices)
             .into_iter()
             .partition(|slice| own(slice.range.sequence));
@@ -249,7 +255,7 @@ impl WindowWrite {
         let mut front = WindowWrite {
             write: Arc::new(Write {
                 id,
-                ..rest_of(&self.write, pick(&self.write.batches, std::iter::once(0..rows)))
+                ..rest_of(&self.write, std::slice::from_ref(&(0..rows)))
             }),
             schema: Arc::clone(&self.schema),
             slices: self.take_rows(rows),
@@ -285,8 +291,8 @@ impl WindowWrite {
     /// Cuts rows off the batches; the slices are cut by `take_rows`.
     fn cut_front(&mut self, rows: usize) {
         if rows > 0 {
-            let left = pick(&self.write.batches, std::iter::once(rows..self.write.rows));
-            self.write = Arc::new(rest_of(&self.write, left));
+            let left = rows..self.write.rows;
+            self.write = Arc::new(rest_of(&self.write, std::slice::from_ref(&left)));
         }
     }
 
@@ -322,13 +328,15 @@ impl WindowWrite {
     }
 }
 
-/// The same write with fewer rows.
-fn rest_of(write: &Write, batches: Vec<RecordBatch>) -> Write {
+/// The same write with these rows alone.
+fn rest_of(write: &Write, kept: &[Range<usize>]) -> Write {
+    let batches = pick(&write.batches, kept.iter().cloned());
     let rows = batches.iter().map(RecordBatch::num_rows).sum();
     Write {
         id: write.id,
         batches,
         rows,
         bytes: (write.bytes as u128 * rows as u128 / write.rows.max(1) as u128) as usize,
+        positions: pick_positions(&write.positions, kept.iter().cloned()),
     }
 }

@@ -29,7 +29,7 @@ fn fixture(dead_letters: Option<DeadLetters>) -> Fixture {
     let admission = Arc::new(Admission::new(BUDGET));
     let counters: Arc<Counters> = Arc::default();
     Fixture {
-        deliveries: Deliveries::new(dead_letters, admission.clone(), counters.clone(), observer),
+        deliveries: Deliveries::new(dead_letters, None, admission.clone(), counters.clone(), observer),
         admission,
         counters,
         events,
@@ -104,6 +104,7 @@ fn rejection(row: u64) -> Rejection {
 fn second_row_refused(sequence: u64, rows: usize) -> RefusedRanges {
     RefusedRanges {
         write: Arc::new(Write {
+            positions: Vec::new(),
             id: 1,
             batches: vec![batch(rows)],
             rows,

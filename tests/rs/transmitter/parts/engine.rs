@@ -20,7 +20,7 @@ async fn what_is_here_is_settled_when_nothing_more_can_come() {
     let engine = Engine::new(
         Arc::new(Discard::new("discard:").unwrap()),
         &config,
-        Uuid::new_v4(),
+        RowSource::callers(),
         Arc::new(Admission::new(1_000)),
         Arc::default(),
         Arc::new(move |event| {

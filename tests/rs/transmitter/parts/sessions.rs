@@ -55,6 +55,7 @@ fn schema() -> SchemaRef {
 fn write(id: u64) -> Arc<Write> {
     let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     Arc::new(Write {
+        positions: Vec::new(),
         id,
         batches: vec![RecordBatch::try_new(schema(), vec![column]).unwrap()],
         rows: 1,
@@ -63,7 +64,7 @@ fn write(id: u64) -> Arc<Write> {
 }
 
 fn sessions(destination: &Arc<Noting>, retry: RetryOptions) -> Sessions {
-    Sessions::new(destination.clone(), retry, Uuid::new_v4())
+    Sessions::new(destination.clone(), retry, Uuid::new_v4(), None)
 }
 
 fn retry() -> RetryOptions {

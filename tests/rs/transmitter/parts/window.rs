@@ -109,7 +109,7 @@ proptest! {
     #[test]
     fn every_row_leaves_once(steps in prop::collection::vec(step(), 1..60)) {
         let now = Instant::now();
-        let mut window = Window::divisible();
+        let mut window = Window::new(true, false);
         let mut sequence = 0;
         let (mut admitted_delivery, mut left) = (Vec::new(), Vec::new());
         for step in steps {

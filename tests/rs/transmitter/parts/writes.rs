@@ -38,7 +38,7 @@ fn fixture() -> Fixture {
     };
     let interval = Some(Duration::from_secs(1));
     Fixture {
-        writes: Writes::new(&batching, 3, &quarantine, capabilities, interval),
+        writes: Writes::new(&batching, 3, &quarantine, capabilities, interval, false),
         sequence: 0,
         next_row: 0,
         now: Instant::now(),
@@ -508,7 +508,7 @@ fn a_search_past_its_time_leaves_rows_undecided() {
         max_bytes: 1 << 20,
         linger: Duration::ZERO,
     };
-    fixture.writes = Writes::new(&batching, 3, &without, Discard.capabilities(), None);
+    fixture.writes = Writes::new(&batching, 3, &without, Discard.capabilities(), None, false);
     fixture.push(1);
     fixture.fill(&nobody());
     fixture.send();

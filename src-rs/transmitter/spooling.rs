@@ -1,0 +1,927 @@
+//! The stage between intake and engine where a delivery goes to the disk, and from where it is delivered.
+//!
+//! ```text
+//! intake ─► appending ─► spool ─► feeding ─► engine
+//!               │                              │
+//!               └────────► spooling ◄──────────┘
+//! ```
+//!
+//! What is delivered is what was read back from the disk, of this process or of an earlier one, in the order of the
+//! positions. To the engine the sequence of a delivery is the position of its first row; callers keep their numbers.
+//!
+//! Invariants:
+//! - A caller is told that its delivery is durable once, and its outcome once, in this order.
+//! - Rows are settled in the spool after the destination has them, or after the disk has them as failed or refused
+//!   rows. What neither is true of stays.
+//! - An aborted delivery that was not given to the engine never is.
+//! - Memory does not grow with what is on the disk, but for [`CALLER_BYTES`] of the budget for each delivery whose
+//!   caller waits.
+//!
+//! The engine's other stages know no file. This one knows no write and no session.
+
+mod appending;
+mod epochs;
+mod feeding;
+mod moving;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use serde_json::json;
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
+use uuid::Uuid;
+
+use self::appending::Appender;
+use self::epochs::SpoolEpochs;
+use self::feeding::{Feeder, FeedState};
+use self::moving::Mover;
+use super::admission::Admission;
+use super::clock::{LONGEST, now, until};
+use super::engine::{Control, RowSource};
+use super::intake::Arrival;
+use super::{Event, Log, Observer, Reply, Settlements};
+use crate::config::DeadLetterOptions;
+use crate::counters::Counters;
+use crate::disk;
+use crate::error::{Code, Error, Result, RetryClass};
+use crate::outcome::{AdmittedDelivery, Outcome, Position, RowRange, Status, Timings};
+use crate::spool::{Damage, Durable, Recovered, Spool};
+
+/// What a delivery on the disk takes of the memory budget for as long as its caller waits.
+pub const CALLER_BYTES: usize = 2_048;
+/// How long the end of a client waits for a disk that does not answer.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at whether a flush is over, while one waits.
+const FLUSH_TICK: Duration = Duration::from_millis(10);
+/// Until rows are put aside again that a disk did not take.
+const MOVE_AGAIN: Duration = Duration::from_secs(1);
+const TURN: usize = 1_024;
+
+/// A spool that was opened, for a transmitter to deliver.
+pub struct OpenedSpool {
+    pub spool: Spool,
+    pub recovered: Recovered,
+    /// Where refused rows go, if not to the spool's own directory.
+    pub dead_letter: Option<DeadLetterOptions>,
+}
+
+/// What others may ask of a stage that runs.
+pub struct SpoolView {
+    spool: Arc<Spool>,
+    feed: Arc<Mutex<FeedState>>,
+    pub recovered: Recovered,
+}
+
+/// What the stage says of itself, for `stats`.
+#[derive(Debug, Clone, Copy)]
+pub struct SpoolStats {
+    /// On the disk, failed and refused rows included.
+    pub bytes: u64,
+    /// Rows that are not settled.
+    pub rows: u64,
+    /// When the oldest of them was appended, in milliseconds since 1970, as far as it was read.
+    pub oldest_ms: Option<u64>,
+}
+
+impl SpoolView {
+    pub fn stats(&self) -> SpoolStats {
+        SpoolStats {
+            bytes: self.spool.bytes(),
+            rows: self.spool.unsettled_rows(),
+            oldest_ms: held(&self.feed).oldest_ms(),
+        }
+    }
+
+    /// Lets others open the spool once its writer has ended, without waiting for it.
+    pub fn abandon(&self) {
+        self.spool.abandon();
+    }
+}
+
+/// What the parts of the stage tell [`Spooling`].
+enum StageEvent {
+    Appended(AppendedDelivery),
+    /// It is not in the spool, and never will be.
+    Refused(AdmittedDelivery, Error),
+    /// It has no row, so there is nothing to keep.
+    Empty(AdmittedDelivery),
+    Prepare(SchemaRef, Reply),
+    Hurry(u64),
+    Flush(u64, Reply),
+    Close(Reply),
+    /// The intake is gone.
+    NothingMore,
+    Accepted(Range<u64>),
+    Settled(Outcome, bool),
+    GivenUp(Outcome),
+    Damaged(Damage),
+    Unreadable(Error),
+}
+
+struct AppendedDelivery {
+    entry: AdmittedDelivery,
+    positions: Range<u64>,
+    durable: Durable,
+    /// Its memory was written to between the handoff and the copy on the disk.
+    changed: bool,
+}
+
+/// Somebody who waits for the outcome of a delivery.
+struct Caller {
+    entry: AdmittedDelivery,
+    positions: Range<u64>,
+    durable: bool,
+    /// Waits no longer than until it is durable.
+    leaves: bool,
+}
+
+/// The memory of somebody's abort, before the delivery is in the spool.
+#[derive(Default)]
+struct Early {
+    aborted: HashSet<u64>,
+    left: HashSet<u64>,
+}
+
+type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The parts of the stage that run.
+pub struct Started {
+    pub source: RowSource,
+    /// The budget of what the engine holds.
+    pub admission: Arc<Admission>,
+    /// What the engine tells: grants and lines for the log.
+    pub observer: Observer,
+    pub view: SpoolView,
+    pub tasks: Vec<AbortHandle>,
+}
+
+/// The ends of the channels that a stage sits between.
+pub struct StageChannels {
+    /// From the intake.
+    pub arrivals: Receiver<Vec<Arrival>>,
+    /// Dropped when the intake is to import no more.
+    pub over: oneshot::Sender<()>,
+    pub control: UnboundedReceiver<Control>,
+    /// To the engine.
+    pub engine: Sender<Vec<Arrival>>,
+    pub engine_control: UnboundedSender<Control>,
+}
+
+/// Starts the stage on the current tokio runtime. `front` is the budget of what is on its way to the disk, `behind`
+/// how much of the disk may be in memory to be delivered.
+pub fn start(
+    opened: OpenedSpool,
+    front: Arc<Admission>,
+    behind_bytes: usize,
+    channels: StageChannels,
+    counters: Arc<Counters>,
+    observer: Observer,
+) -> Started {
+    let OpenedSpool {
+        spool,
+        recovered,
+        dead_letter,
+    } = opened;
+    let spool = Arc::new(spool);
+    let behind = Arc::new(Admission::new(behind_bytes));
+    let (events, inbox) = tokio::sync::mpsc::unbounded_channel();
+    let feed = Arc::new(Mutex::new(FeedState::default()));
+    let wanted = Arc::new(Notify::new());
+    let granted = Arc::new(Notify::new());
+    let early: Arc<Mutex<Early>> = Arc::default();
+    let (stop, stopped) = watch::channel(false);
+    let mover = Mover::new(&spool, dead_letter, counters.clone(), observer.clone());
+    spool.set_beside(mover.bytes());
+    let epochs = SpoolEpochs::new(&spool, &recovered, observer.clone());
+    let StageChannels {
+        arrivals,
+        over,
+        control,
+        engine,
+        engine_control,
+    } = channels;
+    let feeder = Feeder {
+        spool: spool.clone(),
+        admission: behind.clone(),
+        state: feed.clone(),
+        wanted: wanted.clone(),
+        granted: granted.clone(),
+        engine: engine.clone(),
+        control: engine_control.clone(),
+        events: events.clone(),
+        counters: counters.clone(),
+    };
+    let appender = Appender {
+        spool: spool.clone(),
+        early: early.clone(),
+        events: events.clone(),
+        stopped,
+        measure: mover.measure(),
+    };
+    let own = spool.next_position();
+    let feeding = tokio::spawn(feeder.run(recovered.position));
+    let appending = tokio::spawn(appender.run(arrivals));
+    let stage = Spooling {
+        spool: spool.clone(),
+        own,
+        callers: HashMap::new(),
+        by_sequence: HashMap::new(),
+        unmatched: HashMap::new(),
+        left: HashSet::new(),
+        early,
+        last_sequence: 0,
+        front,
+        feed: feed.clone(),
+        wanted,
+        flushes: VecDeque::new(),
+        durables: FuturesUnordered::new(),
+        cancels: FuturesUnordered::new(),
+        mover,
+        moves: VecDeque::new(),
+        moving: None,
+        closing: None,
+        engine: Some(engine),
+        engine_control,
+        counters,
+        observer: observer.clone(),
+        finished: false,
+    };
+    let tasks = vec![feeding.abort_handle(), appending.abort_handle()];
+    let settlements = Arc::new(ToStage(events));
+    let run = stage.run(inbox, control, Ends { feeding, appending, stop, over });
+    let mut all = vec![tokio::spawn(run).abort_handle()];
+    all.extend(tasks);
+    let engine_observer: Observer = Arc::new(move |event| match event {
+        Event::Granted(_) => granted.notify_one(),
+        event => observer(event),
+    });
+    Started {
+        source: RowSource {
+            producer: Uuid::from_bytes(spool.id()),
+            log: Some(settlements),
+            epochs: Some(Arc::new(epochs)),
+        },
+        admission: behind,
+        observer: engine_observer,
+        view: SpoolView { spool, feed, recovered },
+        tasks: all,
+    }
+}
+
+/// The engine's words, passed on.
+struct ToStage(UnboundedSender<StageEvent>);
+
+impl Settlements for ToStage {
+    fn accepted(&self, range: &RowRange) {
+        let first = range.sequence + range.first_row as u64;
+        let _ = self.0.send(StageEvent::Accepted(first..first + range.rows as u64));
+    }
+
+    fn settled(&self, outcome: Outcome, told: bool) {
+        let _ = self.0.send(StageEvent::Settled(outcome, told));
+    }
+
+    fn given_up(&self, outcome: Outcome) {
+        let _ = self.0.send(StageEvent::GivenUp(outcome));
+    }
+}
+
+/// What is to be ended with the stage.
+struct Ends {
+    feeding: JoinHandle<()>,
+    appending: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    over: oneshot::Sender<()>,
+}
+
+struct Closing {
+    deadline: Instant,
+    arrived: bool,
+    replies: Vec<Reply>,
+}
+
+struct Spooling {
+    spool: Arc<Spool>,
+    /// Positions from here on were given by this process.
+    own: u64,
+    /// By the position of their first row.
+    callers: HashMap<u64, Caller>,
+    by_sequence: HashMap<u64, u64>,
+    /// Outcomes that came before word of their delivery's place.
+    unmatched: HashMap<u64, (Outcome, bool)>,
+    /// Deliveries of this process whose callers have an outcome, and which go on.
+    left: HashSet<u64>,
+    early: Arc<Mutex<Early>>,
+    /// The last delivery that came as far as the disk.
+    last_sequence: u64,
+    front: Arc<Admission>,
+    feed: Arc<Mutex<FeedState>>,
+    /// Tells the feeder that there is something new in `feed` or on the disk.
+    wanted: Arc<Notify>,
+    flushes: VecDeque<(u64, Reply)>,
+    durables: FuturesUnordered<Task<(u64, Result<()>)>>,
+    /// Cancelled deliveries, told once that is durable.
+    cancels: FuturesUnordered<Task<(u64, Option<Outcome>, Result<()>)>>,
+    mover: Mover,
+    moves: VecDeque<(Outcome, bool)>,
+    moving: Option<Task<(Outcome, bool, Result<()>)>>,
+    closing: Option<Closing>,
+    engine: Option<Sender<Vec<Arrival>>>,
+    engine_control: UnboundedSender<Control>,
+    counters: Arc<Counters>,
+    observer: Observer,
+    finished: bool,
+}
+
+impl Spooling {
+    async fn run(
+        mut self,
+        mut inbox: UnboundedReceiver<StageEvent>,
+        mut control: UnboundedReceiver<Control>,
+        ends: Ends,
+    ) {
+        let mut turn = Vec::with_capacity(TURN);
+        while !self.finished {
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                Some(control) = control.recv() => self.on_control(control),
+                Some((position, result)) = self.durables.next(), if !self.durables.is_empty() => {
+                    self.on_durable(position, result);
+                }
+                Some((position, outcome, result)) = self.cancels.next(), if !self.cancels.is_empty() => {
+                    self.on_cancelled(position, outcome, result);
+                }
+                (outcome, told, result) = moved(&mut self.moving), if self.moving.is_some() => {
+                    self.moving = None;
+                    self.on_moved(outcome, told, result);
+                }
+                count = inbox.recv_many(&mut turn, TURN) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.on_events(&mut turn);
+                }
+                () = until(wake) => {}
+            }
+            self.advance();
+        }
+        self.end(inbox, ends).await;
+    }
+
+    // ---- what happens -------------------------------------------------------------------------
+
+    fn on_events(&mut self, turn: &mut Vec<StageEvent>) {
+        // One settling for neighbours: thousands of small deliveries are accepted in one acknowledgement.
+        let mut accepted: Option<Range<u64>> = None;
+        for event in turn.drain(..) {
+            if let StageEvent::Accepted(range) = event {
+                match &mut accepted {
+                    Some(before) if before.end == range.start => before.end = range.end,
+                    _ => {
+                        if let Some(before) = accepted.replace(range) {
+                            self.spool.settle(before);
+                        }
+                    }
+                }
+                continue;
+            }
+            self.on_event(event);
+        }
+        if let Some(range) = accepted {
+            self.spool.settle(range);
+        }
+    }
+
+    fn on_event(&mut self, event: StageEvent) {
+        match event {
+            StageEvent::Appended(appended) => self.on_appended(appended),
+            StageEvent::Refused(entry, error) => self.end_unspooled(&entry, Status::Failed, Some(error)),
+            StageEvent::Empty(entry) => self.end_unspooled(&entry, Status::Acknowledged, None),
+            StageEvent::Prepare(schema, reply) => self.prepare(schema, reply),
+            StageEvent::Hurry(through) => self.order(|feed| feed.hurry = feed.hurry.max(through)),
+            StageEvent::Flush(through, reply) => {
+                self.flushes.push_back((through, reply));
+                self.order(|feed| feed.flush = feed.flush.max(through));
+            }
+            StageEvent::Close(reply) => {
+                let closing = self.close_by(LONGEST);
+                closing.arrived = true;
+                closing.replies.push(reply);
+                let through = self.spool.next_position();
+                self.order(|feed| feed.flush = feed.flush.max(through));
+            }
+            StageEvent::NothingMore => {
+                self.close_by(Duration::ZERO).arrived = true;
+            }
+            StageEvent::Accepted(range) => self.spool.settle(range),
+            StageEvent::Settled(outcome, told) => self.on_settled(outcome, told),
+            StageEvent::GivenUp(outcome) => {
+                if let Some(caller) = self.release(outcome.sequence) {
+                    self.left.insert(caller.positions.start);
+                    self.tell(&caller, outcome);
+                }
+            }
+            StageEvent::Damaged(damage) => self.on_damage(&damage),
+            StageEvent::Unreadable(error) => {
+                self.warn("the spool cannot be read; it is tried again", json!({ "error": error.to_json() }));
+            }
+        }
+    }
+
+    fn on_appended(&mut self, appended: AppendedDelivery) {
+        let AppendedDelivery {
+            entry,
+            positions,
+            durable,
+            changed,
+        } = appended;
+        let (sequence, position) = (entry.sequence, positions.start);
+        self.last_sequence = sequence;
+        self.counters.rows_admitted.add(entry.rows);
+        self.counters.buffers_realigned.add(entry.buffers_realigned);
+        self.counters
+            .buffers_copied_for_pin_limit
+            .add(entry.buffers_copied_for_pin_limit);
+        let (aborted, leaves) = {
+            let mut early = held(&self.early);
+            (early.aborted.remove(&sequence), early.left.remove(&sequence))
+        };
+        self.by_sequence.insert(sequence, position);
+        self.callers.insert(
+            position,
+            Caller {
+                entry,
+                positions,
+                durable: false,
+                leaves,
+            },
+        );
+        self.durables.push(Box::pin(async move { (position, durable.await) }));
+        if let Some((outcome, told)) = self.unmatched.remove(&position) {
+            self.on_settled(outcome, told);
+        } else if changed {
+            let text = "the memory of this batch was written to between handoff and the copy on the disk";
+            let error = Error::new(Code::PayloadChanged, text).during("send");
+            self.cancel(position, error);
+        } else if aborted {
+            self.cancel(position, aborted_error());
+        }
+    }
+
+    fn on_durable(&mut self, position: u64, result: Result<()>) {
+        match result {
+            Ok(()) => self.durable(position),
+            Err(error) => {
+                if let Some(caller) = self.release(position) {
+                    let outcome = ended(&caller.entry, Status::Failed, Some(error));
+                    self.tell(&caller, outcome);
+                }
+            }
+        }
+        // What was written may be read once it is synced, and somebody has to ask for that.
+        self.wanted.notify_one();
+    }
+
+    /// The caller's delivery is on the disk: only a trace of it is left in memory.
+    fn durable(&mut self, position: u64) {
+        let Some(caller) = self.callers.get_mut(&position) else {
+            return;
+        };
+        if std::mem::replace(&mut caller.durable, true) {
+            return;
+        }
+        let (sequence, leaves) = (caller.entry.sequence, caller.leaves);
+        let freed = caller.entry.charge.saturating_sub(CALLER_BYTES);
+        caller.entry.charge -= freed;
+        (self.observer)(Event::Spooled(sequence));
+        self.give_back(freed);
+        if leaves {
+            self.leave(position);
+        }
+    }
+
+    fn on_settled(&mut self, outcome: Outcome, told: bool) {
+        let position = outcome.sequence;
+        if position >= self.own && !told && !self.callers.contains_key(&position) && !self.left.contains(&position)
+        {
+            self.unmatched.insert(position, (outcome, told));
+            return;
+        }
+        // It was read from the disk.
+        self.durable(position);
+        held(&self.feed).forget(position);
+        let rows = position..position + outcome.rows as u64;
+        match outcome.status {
+            Status::Spooled => self.conclude(outcome, told),
+            Status::Acknowledged => {
+                self.spool.settle(rows);
+                self.conclude(outcome, told);
+            }
+            Status::Failed | Status::Unknown | Status::Partial if is_abort(&outcome) => {
+                let durable = self.spool.cancel(rows);
+                self.cancels
+                    .push(Box::pin(async move { (position, Some(outcome), durable.await) }));
+            }
+            Status::Failed | Status::Unknown | Status::Partial => {
+                self.moves.push_back((outcome, told));
+            }
+        }
+    }
+
+    fn on_moved(&mut self, outcome: Outcome, told: bool, result: Result<()>) {
+        let position = outcome.sequence;
+        if let Err(error) = result {
+            self.warn(
+                "rows that the destination refused cannot be put aside; it is tried again",
+                json!({ "error": error.to_json() }),
+            );
+            self.moving = Some(self.mover.begin(outcome, told, MOVE_AGAIN));
+            return;
+        }
+        self.spool.set_beside(self.mover.bytes());
+        self.spool.settle(position..position + outcome.rows as u64);
+        self.conclude(outcome, told);
+    }
+
+    fn on_cancelled(&mut self, position: u64, outcome: Option<Outcome>, result: Result<()>) {
+        let outcome = match (outcome, result) {
+            (Some(outcome), Ok(())) => outcome,
+            // Nobody knows whether the next process finds it.
+            (Some(mut outcome), Err(error)) => {
+                outcome.status = Status::Unknown;
+                outcome.error = Some(error.ambiguous());
+                outcome
+            }
+            (None, _) => return,
+        };
+        if let Some(caller) = self.release(position) {
+            self.tell(&caller, outcome);
+        }
+        self.left.remove(&position);
+    }
+
+    fn on_damage(&mut self, damage: &Damage) {
+        self.counters.spool_damaged_bytes.add(damage.bytes as usize);
+        self.warn(
+            "a part of the spool cannot be read, and was set aside: what it held is not delivered",
+            json!({
+                "segment": damage.segment.display().to_string(),
+                "offset": damage.offset,
+                "bytes": damage.bytes,
+                "setAside": damage.set_aside.as_ref().map(|path| path.display().to_string()),
+                "reason": damage.reason,
+            }),
+        );
+    }
+
+    fn on_control(&mut self, control: Control) {
+        match control {
+            Control::Abort(sequence) => self.abort(sequence),
+            Control::Leave(sequence) => match self.by_sequence.get(&sequence).copied() {
+                Some(position) => self.leave(position),
+                None if sequence <= self.last_sequence => {}
+                None => {
+                    held(&self.early).left.insert(sequence);
+                }
+            },
+            Control::CloseBy(deadline) => {
+                self.close_by(deadline);
+                let _ = self.engine_control.send(Control::CloseBy(deadline));
+            }
+            // Only the disk frees what callers wait for, and it is not told to.
+            Control::Waiting => {}
+        }
+    }
+
+    /// The caller does not want it delivered any more.
+    fn abort(&mut self, sequence: u64) {
+        match self.by_sequence.get(&sequence).copied() {
+            Some(position) => self.cancel(position, aborted_error()),
+            // It has its outcome.
+            None if sequence <= self.last_sequence => {}
+            None => {
+                held(&self.early).aborted.insert(sequence);
+            }
+        }
+    }
+
+    /// Takes a delivery out of the spool, or out of the engine, if that has it.
+    fn cancel(&mut self, position: u64, error: Error) {
+        let Some(caller) = self.callers.get(&position) else {
+            return;
+        };
+        let fed = {
+            let mut feed = held(&self.feed);
+            let fed = position < feed.through;
+            if !fed {
+                feed.cancelled.insert(position);
+            }
+            fed
+        };
+        if fed {
+            let _ = self.engine_control.send(Control::Abort(position));
+            return;
+        }
+        let outcome = ended(&caller.entry, Status::Failed, Some(error));
+        let durable = self.spool.cancel(caller.positions.clone());
+        self.cancels
+            .push(Box::pin(async move { (position, Some(outcome), durable.await) }));
+    }
+
+    /// The caller waits no longer, and the delivery goes on.
+    fn leave(&mut self, position: u64) {
+        let Some(caller) = self.callers.get_mut(&position) else {
+            return;
+        };
+        if !caller.durable {
+            caller.leaves = true;
+            return;
+        }
+        if let Some(caller) = self.release(position) {
+            self.left.insert(position);
+            let outcome = ended(&caller.entry, Status::Spooled, None);
+            self.tell(&caller, outcome);
+        }
+    }
+
+    fn prepare(&self, schema: SchemaRef, reply: Reply) {
+        let Some(engine) = self.engine.clone() else {
+            return;
+        };
+        // A destination that is away is no reason not to take rows for it.
+        let answer = Reply::new(move |result| match result {
+            Err(error) if error.retry_class() != RetryClass::Never => reply.answer(Ok(())),
+            result => reply.answer(result),
+        });
+        tokio::spawn(async move {
+            let _ = engine.send(vec![Arrival::Prepare { schema, reply: answer }]).await;
+        });
+    }
+
+    fn close_by(&mut self, deadline: Duration) -> &mut Closing {
+        let by = now() + deadline.min(LONGEST);
+        let closing = self.closing.get_or_insert(Closing {
+            deadline: by,
+            arrived: false,
+            replies: Vec::new(),
+        });
+        closing.deadline = closing.deadline.min(by);
+        closing
+    }
+
+    // ---- what can be done ---------------------------------------------------------------------
+
+    fn advance(&mut self) {
+        if self.moving.is_none()
+            && let Some((outcome, told)) = self.moves.pop_front()
+        {
+            self.moving = Some(self.mover.begin(outcome, told, Duration::ZERO));
+        }
+        if !self.flushes.is_empty() {
+            let through = self.spool.settled_through();
+            while let Some((_, reply)) = self.flushes.pop_front_if(|(barrier, _)| *barrier <= through) {
+                reply.answer(Ok(()));
+            }
+        }
+        if let Some(closing) = &self.closing {
+            let all_done = closing.arrived
+                && self.moving.is_none()
+                && self.moves.is_empty()
+                && self.cancels.is_empty()
+                && self.spool.settled_through() >= self.spool.next_position();
+            self.finished = all_done || closing.deadline <= now();
+        }
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let waits = !self.flushes.is_empty() || self.closing.is_some();
+        let tick = waits.then(|| now() + FLUSH_TICK);
+        let deadline = self.closing.as_ref().map(|closing| closing.deadline);
+        [tick, deadline].into_iter().flatten().min()
+    }
+
+    fn order(&mut self, change: impl FnOnce(&mut FeedState)) {
+        change(&mut held(&self.feed));
+        self.wanted.notify_one();
+    }
+
+    /// The outcome of a delivery that is settled, or stays.
+    fn conclude(&mut self, outcome: Outcome, told: bool) {
+        let position = outcome.sequence;
+        match self.release(position) {
+            Some(caller) => self.tell(&caller, outcome),
+            None if told => {
+                self.left.remove(&position);
+            }
+            None => {
+                self.left.remove(&position);
+                // What stays is told of when it ends.
+                if outcome.status != Status::Spooled {
+                    self.counters.count(&outcome);
+                    (self.observer)(Event::Recovered(Box::new(outcome)));
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, position: u64) -> Option<Caller> {
+        let caller = self.callers.remove(&position)?;
+        self.by_sequence.remove(&caller.entry.sequence);
+        Some(caller)
+    }
+
+    fn tell(&mut self, caller: &Caller, mut outcome: Outcome) {
+        let entry = &caller.entry;
+        outcome.sequence = entry.sequence;
+        outcome.bytes = entry.bytes;
+        outcome.buffers_copied_for_pin_limit = entry.buffers_copied_for_pin_limit;
+        outcome.buffers_realigned = entry.buffers_realigned;
+        let latency = now().saturating_duration_since(entry.admitted);
+        let timings = &mut outcome.timings;
+        timings.handoff = entry.handoff;
+        timings.latency = latency;
+        timings.queue = latency.saturating_sub(timings.transmit + timings.acknowledge);
+        self.publish(outcome, entry.charge);
+    }
+
+    /// Of a delivery that never came to the spool.
+    fn end_unspooled(&mut self, entry: &AdmittedDelivery, status: Status, error: Option<Error>) {
+        self.last_sequence = entry.sequence;
+        let mut early = held(&self.early);
+        early.aborted.remove(&entry.sequence);
+        early.left.remove(&entry.sequence);
+        drop(early);
+        self.publish(ended(entry, status, error), entry.charge);
+    }
+
+    fn publish(&mut self, outcome: Outcome, charge: usize) {
+        self.counters.unsettled.sub(1);
+        self.counters.count(&outcome);
+        (self.observer)(Event::Settled(Box::new(outcome)));
+        self.give_back(charge);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        for ticket in self.front.release(bytes) {
+            (self.observer)(Event::Granted(ticket));
+        }
+    }
+
+    fn warn(&self, message: &str, fields: serde_json::Value) {
+        (self.observer)(Event::Log(Log {
+            level: "warn",
+            message: message.to_string(),
+            fields,
+        }));
+    }
+
+    // ---- the end ------------------------------------------------------------------------------
+
+    /// Everything that is not settled stays in the spool, and whoever waits is told so.
+    async fn end(mut self, mut inbox: UnboundedReceiver<StageEvent>, ends: Ends) {
+        let Ends {
+            feeding,
+            appending,
+            stop,
+            over,
+        } = ends;
+        // What is not on the disk by now is refused.
+        let _ = stop.send(true);
+        drop(over);
+        feeding.abort();
+        let _ = feeding.await;
+        let left = self
+            .closing
+            .as_ref()
+            .map_or(Duration::ZERO, |closing| closing.deadline.saturating_duration_since(now()));
+        if let Some(engine) = self.engine.take() {
+            let (done, engine_ended) = oneshot::channel();
+            let reply = Reply::new(move |_| {
+                let _ = done.send(());
+            });
+            let close = Arrival::Close {
+                deadline: left,
+                reply,
+            };
+            let _ = self.engine_control.send(Control::CloseBy(left));
+            let ended = async move {
+                let _ = engine.send(vec![close]).await;
+                drop(engine);
+                let _ = engine_ended.await;
+            };
+            let _ = tokio::time::timeout(left + DISK_PATIENCE, ended).await;
+        }
+        let _ = tokio::time::timeout(DISK_PATIENCE, appending).await;
+        let mut turn = Vec::new();
+        while let Ok(event) = inbox.try_recv() {
+            turn.push(event);
+        }
+        self.on_events(&mut turn);
+        // All that was taken is brought to the disk, as far as that answers in time.
+        let _ = tokio::time::timeout(DISK_PATIENCE, self.finish_disk()).await;
+        self.mover.close(DISK_PATIENCE).await;
+        let spool = Arc::clone(&self.spool);
+        let closed = disk::spawn(move || spool.end_and_wait());
+        let _ = tokio::time::timeout(DISK_PATIENCE, closed).await;
+        for (_, caller) in std::mem::take(&mut self.callers) {
+            let outcome = match caller.durable {
+                true => ended(&caller.entry, Status::Spooled, None),
+                false => {
+                    let text = "the client was closed, and the disk has not said whether it has this";
+                    let error = Error::new(Code::DeadlineExceeded, text).during("close").ambiguous();
+                    ended(&caller.entry, Status::Unknown, Some(error))
+                }
+            };
+            self.tell(&caller, outcome);
+        }
+        self.by_sequence.clear();
+        if let Some(closing) = self.closing.take() {
+            for reply in closing.replies {
+                reply.answer(Ok(()));
+            }
+        }
+    }
+
+    /// Waits for what is on its way to the disk.
+    async fn finish_disk(&mut self) {
+        loop {
+            if self.moving.is_none()
+                && let Some((outcome, told)) = self.moves.pop_front()
+            {
+                self.moving = Some(self.mover.begin(outcome, told, Duration::ZERO));
+            }
+            if self.durables.is_empty() && self.cancels.is_empty() && self.moving.is_none() {
+                return;
+            }
+            tokio::select! {
+                Some((position, result)) = self.durables.next(), if !self.durables.is_empty() => {
+                    self.on_durable(position, result);
+                }
+                Some((position, outcome, result)) = self.cancels.next(), if !self.cancels.is_empty() => {
+                    self.on_cancelled(position, outcome, result);
+                }
+                (outcome, told, result) = moved(&mut self.moving), if self.moving.is_some() => {
+                    self.moving = None;
+                    self.on_moved(outcome, told, result);
+                }
+            }
+        }
+    }
+}
+
+async fn moved(moving: &mut Option<Task<(Outcome, bool, Result<()>)>>) -> (Outcome, bool, Result<()>) {
+    match moving {
+        Some(moving) => moving.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An outcome that no destination has to do with.
+fn ended(entry: &AdmittedDelivery, status: Status, error: Option<Error>) -> Outcome {
+    let latency = now().saturating_duration_since(entry.admitted);
+    Outcome {
+        sequence: entry.sequence,
+        status,
+        rows: entry.rows,
+        accepted_rows: 0,
+        rejections: Vec::new(),
+        attempts: 0,
+        retries: 0,
+        writes: 0,
+        bytes: entry.bytes,
+        buffers_copied_for_pin_limit: entry.buffers_copied_for_pin_limit,
+        buffers_realigned: entry.buffers_realigned,
+        payload_changed: error.as_ref().is_some_and(|error| error.code() == Code::PayloadChanged),
+        position: Position::None,
+        timings: Timings {
+            handoff: entry.handoff,
+            queue: latency,
+            latency,
+            ..Timings::default()
+        },
+        error,
+    }
+}
+
+fn is_abort(outcome: &Outcome) -> bool {
+    outcome.error.as_ref().is_some_and(|error| error.code() == Code::Aborted)
+}
+
+fn aborted_error() -> Error {
+    Error::new(Code::Aborted, "the send was aborted").during("send")
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is done under these locks does not panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,245 @@
+//! Rows that a destination refused for their data, from the log to files of their own: a delivery that failed whole to
+//! `failed`, refused rows of another to the dead letters.
+//!
+//! Invariants:
+//! - One move at a time. It has succeeded when as many rows are on the disk as were to be moved.
+//! - Nothing is removed to make room in the spool's own directories.
+//!
+//! The files are those of `dead_letter`. It settles nothing: who asked for the move does.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{Mutex, oneshot};
+
+use super::Task;
+use crate::config::DeadLetterOptions;
+use crate::counters::Counters;
+use crate::dead_letter::{DeadLetterRows, DeadLetters, Warn};
+use crate::disk;
+use crate::error::{Code, Error, Result};
+use crate::outcome::{Outcome, Rejection};
+use crate::spool::{Spool, SpoolEntry};
+use crate::transmitter::rows::{pick, runs};
+use crate::transmitter::{Event, Log, Observer};
+
+const FAILED: &str = "failed";
+const DEAD_LETTERS: &str = "dead-letters";
+const FILE_BYTES: usize = 64 << 20;
+
+pub struct Mover {
+    spool: Arc<Spool>,
+    failed: Arc<Files>,
+    refused: Arc<Files>,
+    measure: Measure,
+}
+
+/// What the rows take that were put aside.
+#[derive(Clone)]
+pub struct Measure(Vec<PathBuf>);
+
+impl Measure {
+    /// As the disk has it. Waits for the disk.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|directory| bytes_in(directory)).sum()
+    }
+}
+
+/// Files of one directory, made when they are needed.
+struct Files {
+    options: DeadLetterOptions,
+    counters: Arc<Counters>,
+    observer: Observer,
+    /// With the counters of this directory alone.
+    open: Mutex<Option<(DeadLetters, Arc<Counters>)>>,
+}
+
+impl Mover {
+    pub fn new(
+        spool: &Arc<Spool>,
+        dead_letter: Option<DeadLetterOptions>,
+        counters: Arc<Counters>,
+        observer: Observer,
+    ) -> Mover {
+        let failed = spool.directory().join(FAILED);
+        let own = spool.directory().join(DEAD_LETTERS);
+        let refused = dead_letter.unwrap_or_else(|| kept_for_ever(own.clone()));
+        let files = |options| {
+            Arc::new(Files {
+                options,
+                counters: counters.clone(),
+                observer: observer.clone(),
+                open: Mutex::new(None),
+            })
+        };
+        Mover {
+            spool: Arc::clone(spool),
+            measure: Measure(vec![failed.clone(), own]),
+            failed: files(kept_for_ever(failed)),
+            refused: files(refused),
+        }
+    }
+
+    pub fn measure(&self) -> Measure {
+        self.measure.clone()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.measure.bytes()
+    }
+
+    /// Moves what the outcome says was refused, or is not settled of a delivery that failed.
+    pub fn begin(&self, outcome: Outcome, told: bool, delay: Duration) -> Task<(Outcome, bool, Result<()>)> {
+        let spool = Arc::clone(&self.spool);
+        // Of a delivery that failed beside its refused rows, all that is left goes together.
+        let whole = outcome.rejections.is_empty() || outcome.rejections.len() == outcome.rows;
+        let files = Arc::clone(if whole { &self.failed } else { &self.refused });
+        Box::pin(async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            let result = move_rows(&spool, &files, &outcome).await;
+            (outcome, told, result)
+        })
+    }
+
+    /// Every file gets its final name, if the disk is fast enough.
+    pub async fn close(&self, patience: Duration) {
+        for files in [&self.failed, &self.refused] {
+            let Some((letters, _)) = files.open.lock().await.take() else {
+                continue;
+            };
+            let (done, closed) = oneshot::channel();
+            letters.close(move || {
+                let _ = done.send(());
+            });
+            let _ = tokio::time::timeout(patience, closed).await;
+        }
+    }
+}
+
+async fn move_rows(spool: &Arc<Spool>, files: &Files, outcome: &Outcome) -> Result<()> {
+    let range = outcome.sequence..outcome.sequence + outcome.rows as u64;
+    let reader = Arc::clone(spool);
+    let (rejections, error) = (outcome.rejections.clone(), outcome.error.clone());
+    let found = disk::spawn(move || rows_of(&reader, range, &rejections, error.as_ref())).await;
+    let found = found.map_err(|_| Error::new(Code::Internal, "reading the spool panicked").during("spool"))??;
+    files.keep(found).await
+}
+
+/// The rows to be moved, as they are in the log.
+fn rows_of(
+    spool: &Spool,
+    range: Range<u64>,
+    rejections: &[Rejection],
+    error: Option<&Error>,
+) -> Result<Vec<DeadLetterRows>> {
+    let mut found = Vec::new();
+    let mut reader = spool.read_from(range.start);
+    while reader.position() < range.end
+        && let Some(entry) = reader.next()?
+    {
+        // Damage was told of by the reader that delivers.
+        let SpoolEntry::Rows(rows) = entry else { continue };
+        if rows.positions.start >= range.end {
+            break;
+        }
+        let first = rows.positions.start - range.start;
+        let end = rows.positions.end.min(range.end) - range.start;
+        let refused: Vec<Rejection> = match error.filter(|_| rejections.len() < (range.end - range.start) as usize) {
+            Some(error) if rejections.is_empty() => (first..end).map(|row| failed(row, error)).collect(),
+            _ => {
+                let inside = rejections.iter().filter(|rejection| (first..end).contains(&rejection.row));
+                inside.cloned().collect()
+            }
+        };
+        let Some(batch) = rows.batches.first().filter(|_| !refused.is_empty()) else {
+            continue;
+        };
+        let places = refused.iter().map(|rejection| {
+            let row = (rejection.row - first) as usize;
+            row..row + 1
+        });
+        found.push(DeadLetterRows {
+            schema: batch.schema(),
+            batches: pick(&rows.batches, runs(places)),
+            sequence: range.start,
+            rejections: refused,
+        });
+    }
+    Ok(found)
+}
+
+fn failed(row: u64, error: &Error) -> Rejection {
+    Rejection {
+        row,
+        code: error.code().as_str().to_string(),
+        message: error.message().to_string(),
+    }
+}
+
+impl Files {
+    async fn keep(&self, found: Vec<DeadLetterRows>) -> Result<()> {
+        let mut open = self.open.lock().await;
+        let (letters, own) = open.get_or_insert_with(|| {
+            let own: Arc<Counters> = Arc::default();
+            let letters = DeadLetters::open(self.options.clone(), own.clone(), warn(self.observer.clone()));
+            (letters, own)
+        });
+        let before = own.dead_letters_kept.get();
+        let mut rows = 0;
+        for refused in found {
+            rows += refused.rejections.len() as u64;
+            letters.keep(refused);
+        }
+        let (done, synced) = oneshot::channel();
+        letters.sync(move || {
+            let _ = done.send(());
+        });
+        let _ = synced.await;
+        let kept = own.dead_letters_kept.get() - before;
+        self.counters.dead_letters_kept.add(kept as usize);
+        if kept >= rows {
+            return Ok(());
+        }
+        self.counters.dead_letters_failed.add((rows - kept) as usize);
+        // The thread may have ended: the next try begins with another.
+        *open = None;
+        let text = format!(
+            "{kept} of {rows} rows could be put into {}",
+            self.options.directory.display()
+        );
+        Err(Error::new(Code::SpoolFailed, text).during("spool"))
+    }
+}
+
+fn warn(observer: Observer) -> Warn {
+    Box::new(move |message: &str, fields: Value| {
+        observer(Event::Log(Log {
+            level: "warn",
+            message: message.to_string(),
+            fields,
+        }));
+    })
+}
+
+fn kept_for_ever(directory: PathBuf) -> DeadLetterOptions {
+    DeadLetterOptions {
+        directory,
+        max_file_bytes: FILE_BYTES,
+        max_bytes: usize::MAX,
+        max_files: usize::MAX,
+        max_age: None,
+    }
+}
+
+fn bytes_in(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
+    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
+    sizes.map(|meta| meta.len()).sum()
+}
