@@ -321,7 +321,7 @@ async fn play(run: Run) {
             Status::Acknowledged => assert_eq!(there, times.len(), "lost: {outcome:?} {times:?}"),
             Status::Failed => assert_eq!(there, outcome.accepted_rows, "there: {outcome:?} {times:?}"),
             Status::Unknown => assert!(there >= outcome.accepted_rows, "{outcome:?} {times:?}"),
-            Status::Partial => panic!("{outcome:?}"),
+            Status::Partial | Status::Spooled => panic!("{outcome:?}"),
         }
     }
 }
