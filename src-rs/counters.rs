@@ -5,8 +5,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::outcome::{Outcome, Status};
-
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// Totals since the client was made, unless said otherwise.
@@ -62,24 +60,6 @@ counters! {
     buffers_realigned,
     /// Buffers that were copied because too much memory was pinned.
     buffers_copied_for_pin_limit,
-}
-
-impl Counters {
-    /// The outcome of a delivery is told.
-    pub fn count(&self, outcome: &Outcome) {
-        self.rows_accepted.add(outcome.accepted_rows);
-        self.rows_rejected.add(outcome.rejections.len());
-        match outcome.status {
-            Status::Acknowledged => {
-                self.deliveries_acknowledged.add(1);
-                self.bytes_accepted.add(outcome.bytes);
-            }
-            Status::Partial => self.deliveries_partial.add(1),
-            Status::Failed => self.deliveries_failed.add(1),
-            Status::Unknown => self.deliveries_unknown.add(1),
-            Status::Spooled => self.deliveries_spooled.add(1),
-        }
-    }
 }
 
 /// One number.

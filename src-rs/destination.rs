@@ -321,10 +321,7 @@ pub async fn connect(target: &str, config: &Config) -> Result<Arc<dyn Destinatio
 ///
 /// # Errors
 /// As [`connect`], for what no wait mends.
-pub async fn connect_or_wait(
-    target: &str,
-    config: &Config,
-) -> Result<(Arc<dyn Destination>, Option<Error>)> {
+pub async fn connect_or_wait(target: &str, config: &Config) -> Result<(Arc<dyn Destination>, Option<Error>)> {
     let (destination, reached): (Arc<dyn Destination>, _) = match scheme_of(target) {
         "discard" => (Arc::new(discard::Discard::new(target)?), Ok(())),
         "delta" => {

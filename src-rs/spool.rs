@@ -433,11 +433,16 @@ impl Spool {
 
     fn full(&self, state: &SpoolState, size: u64) -> Error {
         let message = match self.max_bytes {
-            Some(max) if self.min_free_bytes == 0 || state.used + state.beside + state.queued_bytes + size > max => format!(
-                "the spool {} has {} of {max} bytes, and {size} more do not fit",
-                self.shared.directory.display(),
-                state.used + state.beside + state.queued_bytes
-            ),
+            Some(max)
+                if self.min_free_bytes == 0
+                    || state.used + state.beside + state.queued_bytes + size > max =>
+            {
+                format!(
+                    "the spool {} has {} of {max} bytes, and {size} more do not fit",
+                    self.shared.directory.display(),
+                    state.used + state.beside + state.queued_bytes
+                )
+            }
             _ => format!(
                 "the disk of {} has {} bytes left, and {} are to stay free",
                 self.shared.directory.display(),

@@ -36,14 +36,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 pub use admission::Admit;
-pub use spooling::{OpenedSpool, SpoolStats};
+pub use spooling::{OpenedSpool, SpoolStats, open_spool};
 
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::destination::Destination;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{HandoffBatch, Pool};
-use crate::outcome::{AdmittedDelivery, Ledger, Outcome, RowRange};
+use crate::outcome::{AdmittedDelivery, Ledger, Outcome, RowRange, Status};
 use crate::spool::Recovered;
 use admission::Admission;
 use engine::{Control, Engine, RowSource};
@@ -159,6 +159,22 @@ impl Delivery {
             buffers_copied_for_pin_limit: self.buffers_copied_for_pin_limit,
             buffers_realigned: 0,
         }
+    }
+}
+
+/// The outcome of a delivery is told.
+fn count(counters: &Counters, outcome: &Outcome) {
+    counters.rows_accepted.add(outcome.accepted_rows);
+    counters.rows_rejected.add(outcome.rejections.len());
+    match outcome.status {
+        Status::Acknowledged => {
+            counters.deliveries_acknowledged.add(1);
+            counters.bytes_accepted.add(outcome.bytes);
+        }
+        Status::Partial => counters.deliveries_partial.add(1),
+        Status::Failed => counters.deliveries_failed.add(1),
+        Status::Unknown => counters.deliveries_unknown.add(1),
+        Status::Spooled => counters.deliveries_spooled.add(1),
     }
 }
 

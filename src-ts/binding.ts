@@ -23,6 +23,7 @@ interface NativeClient {
   submit(call: Float64Array, buffers: ArrayBuffer[]): number;
   cancel(ticket: number): boolean;
   abort(sequence: number): void;
+  leave(sequence: number): void;
   answerHeaders(request: number, answer: string): void;
   answerRetry(request: number, answer: string): void;
   stats(): string;
@@ -55,7 +56,7 @@ interface Addon {
 /** What became of a delivery, as it arrives. Durations in milliseconds. */
 export interface Outcome {
   readonly sequence: number;
-  readonly status: "acknowledged" | "partial" | "failed" | "unknown";
+  readonly status: (typeof STATUSES)[number];
   readonly rows: number;
   readonly acceptedRows: number;
   readonly rejectedRows: number;
@@ -80,6 +81,10 @@ export interface Outcome {
 /** Gets the events of a client. */
 export interface Listener {
   settled(outcome: Outcome): void;
+  /** With a spool: a delivery is on the disk. */
+  spooled(sequence: number): void;
+  /** With a spool: what became of a delivery that nobody waits for. Its sequence is its position in the spool. */
+  recovered(outcome: Outcome): void;
   granted(ticket: number): void;
   answered(operation: number, error: IngestError | null): void;
   log(level: string, message: string, fields: Record<string, unknown>): void;
@@ -173,6 +178,10 @@ export class Binding {
   }
   cancel(ticket: number): boolean {
     return ours(() => this.#native.cancel(ticket));
+  }
+  /** The caller waits no longer, and wants the delivery to go on. Only with a spool. */
+  leave(sequence: number): void {
+    ours(() => this.#native.leave(sequence));
   }
   abort(sequence: number): void {
     ours(() => this.#native.abort(sequence));
@@ -318,7 +327,7 @@ export function fromNative(error: unknown): IngestError {
   }
 }
 
-const STATUSES = ["acknowledged", "partial", "failed", "unknown"] as const;
+const STATUSES = ["acknowledged", "partial", "failed", "unknown", "spooled"] as const;
 const NO_REJECTIONS: Outcome["rejections"] = Object.freeze([]);
 
 /** Exported for its test. */
@@ -364,39 +373,48 @@ interface Ending {
   ours?: IngestError;
 }
 
+function outcomeOf(numbers: Float64Array, at: number, details: readonly unknown[]): Outcome {
+  const index = numbers[at + 19]!;
+  const detail = index < 0 ? undefined : (details[index] as Ending);
+  if (detail?.error != null) detail.ours ??= errorFromNative(detail.error);
+  const kind = numbers[at + 11]!;
+  return {
+    sequence: numbers[at + 2]!,
+    status: STATUSES[numbers[at + 3]!]!,
+    rows: numbers[at + 4]!,
+    acceptedRows: numbers[at + 5]!,
+    rejectedRows: numbers[at + 6]!,
+    attempts: numbers[at + 7]!,
+    batchBytes: numbers[at + 8]!,
+    buffersCopiedForPinLimit: numbers[at + 9]!,
+    buffersRealigned: numbers[at + 10]!,
+    position:
+      kind === 0 ? null : { kind: kind === 1 ? "version" : "offset", value: BigInt(numbers[at + 12]!) },
+    handoffMs: numbers[at + 13]!,
+    queueMs: numbers[at + 14]!,
+    encodeMs: numbers[at + 15]!,
+    transmitMs: numbers[at + 16]!,
+    acknowledgeMs: numbers[at + 17]!,
+    latencyMs: numbers[at + 18]!,
+    retries: numbers[at + 20]!,
+    writes: numbers[at + 21]!,
+    payloadChanged: numbers[at + 22] === 1,
+    error: detail?.ours ?? null,
+    rejections: detail?.rejections ?? NO_REJECTIONS,
+  };
+}
+
 function record(listener: Listener, numbers: Float64Array, at: number, details: readonly unknown[]): void {
   switch (numbers[at]) {
-    case 1: {
-      const index = numbers[at + 19]!;
-      const detail = index < 0 ? undefined : (details[index] as Ending);
-      if (detail?.error != null) detail.ours ??= errorFromNative(detail.error);
-      const kind = numbers[at + 11]!;
-      listener.settled({
-        sequence: numbers[at + 2]!,
-        status: STATUSES[numbers[at + 3]!]!,
-        rows: numbers[at + 4]!,
-        acceptedRows: numbers[at + 5]!,
-        rejectedRows: numbers[at + 6]!,
-        attempts: numbers[at + 7]!,
-        batchBytes: numbers[at + 8]!,
-        buffersCopiedForPinLimit: numbers[at + 9]!,
-        buffersRealigned: numbers[at + 10]!,
-        position:
-          kind === 0 ? null : { kind: kind === 1 ? "version" : "offset", value: BigInt(numbers[at + 12]!) },
-        handoffMs: numbers[at + 13]!,
-        queueMs: numbers[at + 14]!,
-        encodeMs: numbers[at + 15]!,
-        transmitMs: numbers[at + 16]!,
-        acknowledgeMs: numbers[at + 17]!,
-        latencyMs: numbers[at + 18]!,
-        retries: numbers[at + 20]!,
-        writes: numbers[at + 21]!,
-        payloadChanged: numbers[at + 22] === 1,
-        error: detail?.ours ?? null,
-        rejections: detail?.rejections ?? NO_REJECTIONS,
-      });
+    case 1:
+      listener.settled(outcomeOf(numbers, at, details));
       return;
-    }
+    case 10:
+      listener.spooled(numbers[at + 2]!);
+      return;
+    case 11:
+      listener.recovered(outcomeOf(numbers, at, details));
+      return;
     case 2:
       listener.granted(numbers[at + 2]!);
       return;

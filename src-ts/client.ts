@@ -30,6 +30,7 @@ import {
 import type {
   CloseOptions,
   ConnectOptions,
+  RetryOptions,
   SendAllOptions,
   SendOptions,
   WritableOptions,
@@ -50,6 +51,8 @@ export interface ClientStats {
     readonly partial: number;
     readonly failed: number;
     readonly unknown: number;
+    /** With a spool: left in it, without an outcome. */
+    readonly spooled: number;
   };
   readonly rows: { readonly admitted: number; readonly accepted: number; readonly rejected: number };
   readonly bytes: {
@@ -98,6 +101,33 @@ export interface ClientStats {
     /** Now: failures that still slow the pace down. */
     readonly strikes: number;
   };
+  /** Null without a spool. */
+  readonly spool: SpoolStats | null;
+}
+
+/** The spool, in {@link ClientStats}. Now, unless said otherwise. */
+export interface SpoolStats {
+  /** On the disk: the log, failed deliveries and dead letters. */
+  readonly bytes: number;
+  /** Rows that are not delivered. */
+  readonly rows: number;
+  /** Milliseconds since the oldest of them came, as far as they are being delivered; null if none is. */
+  readonly oldestMs: number | null;
+  /** Nothing is delivered, because the destination fails; it is tried again and again. */
+  readonly paused: boolean;
+  /** Since `connect`: bytes that could not be read, and were set aside. */
+  readonly damagedBytes: number;
+  /** What an earlier client had left when this one was opened. */
+  readonly recovered: RecoveredSpool;
+}
+
+/** What was in the spool when it was opened. */
+export interface RecoveredSpool {
+  readonly deliveries: number;
+  readonly rows: number;
+  readonly bytes: number;
+  /** Milliseconds since the oldest of them came; null if there were none. */
+  readonly oldestMs: number | null;
 }
 
 /** What {@link IngestClient.version} says. */
@@ -137,6 +167,11 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
     const others = groupsOfOthers(String(url), options);
     if (others.length > 0)
       core.log("warn", "options of another destination have no effect", { options: others });
+    const endless = split.spooled ? retryLimits(split.retry) : [];
+    if (endless.length > 0)
+      core.log("warn", "with a spool, deliveries are tried until they pass: these have no effect on them", {
+        options: endless,
+      });
     if (split.schema !== undefined) core.expect(split.schema);
     await open((operation) => core.binding.open(operation), core, split.retry, signal);
     const telemetry = split.telemetry ? await loadApi() : undefined;
@@ -147,6 +182,12 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
     core.abandon();
     throw error;
   }
+}
+
+/** The options that end a delivery which is in no spool. */
+function retryLimits(retry: RetryOptions): string[] {
+  const names = ["attempts", "deadline", "onExhausted", "when"] as const;
+  return names.filter((name) => retry[name] !== undefined).map((name) => `retry.${name}`);
 }
 
 async function prepare(url: unknown, split: SplitOptions): Promise<[Core, NativeVersion]> {
@@ -213,11 +254,12 @@ export class IngestClient implements AsyncDisposable {
   }
 
   /**
-   * Sends one batch or table and waits until it is admitted: that wait is the back-pressure.
+   * Sends one batch or table and waits until it is admitted, or, with a spool, until it is on the disk: that wait is
+   * the back-pressure.
    *
    * @returns Its number, and the promise of its outcome. The failure of a delivery whose result nobody reads
    * makes {@link close} reject.
-   * @throws {IngestError} As {@link send}.
+   * @throws {IngestError} As {@link send}; with a spool also what the disk says, such as `SPOOL_FULL`.
    */
   enqueue(batch: BatchInput, options?: SendOptions): Promise<Delivery> {
     // Not an async function: most calls are admitted at once, and need no frame to come back to.
@@ -232,8 +274,18 @@ export class IngestClient implements AsyncDisposable {
 
   #enqueued(inFlight: UnsettledDelivery): Promise<Delivery> {
     const waiting = this.#core.admit([inFlight]);
+    if (this.#core.isSpooled) return this.#durable(inFlight, waiting);
     if (waiting === undefined) return Promise.resolve(new Delivery(inFlight));
     return waiting.then(() => new Delivery(inFlight));
+  }
+
+  async #durable(inFlight: UnsettledDelivery, waiting: Promise<void> | undefined): Promise<Delivery> {
+    // Asked for before it can settle: nobody tells who comes later.
+    const { durable } = inFlight;
+    durable.catch(() => {});
+    if (waiting !== undefined) await waiting;
+    await durable;
+    return new Delivery(inFlight);
   }
 
   /**
@@ -277,6 +329,19 @@ export class IngestClient implements AsyncDisposable {
     checkNames(arguments[0], [], "check");
     this.#core.refuseIfClosed("check");
     await this.#core.operation((operation) => this.#core.binding.check(operation));
+  }
+
+  /** What an earlier client had left in the spool when this one was opened; null without a spool. */
+  get recovered(): RecoveredSpool | null {
+    return this.stats().spool?.recovered ?? null;
+  }
+
+  /**
+   * For a readiness probe: whether the client is open and takes rows to its destination. With a spool false while that
+   * fails and rows wait on the disk.
+   */
+  get ready(): boolean {
+    return this.#core.closing === undefined && this.stats().spool?.paused !== true;
   }
 
   /** A snapshot of all numbers: cheap and synchronous. After `close`, the last one. */

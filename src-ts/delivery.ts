@@ -12,7 +12,8 @@ import type { HandoffMode } from "./options.js";
 import { type HandoffWay, TransmissionResult } from "./result.js";
 
 export class UnsettledDelivery {
-  readonly content: DeliveryContent;
+  /** What was given; null once it is in the spool, or a long outage would fill the memory. */
+  content: DeliveryContent | null;
   readonly mode: HandoffMode;
   readonly signal: AbortSignal | undefined;
   /** Its sender waits for the outcome. */
@@ -33,6 +34,9 @@ export class UnsettledDelivery {
   /** Called when it is first looked at after it was settled unseen. */
   onObserved: (() => void) | undefined;
   onAbort: (() => void) | undefined;
+  /** With a spool, until it is on the disk: for who waits for that. */
+  #durable: PromiseWithResolvers<void> | undefined;
+  #isSpooled = false;
   #promise: Promise<TransmissionResult> | undefined;
   #resolve: ((result: TransmissionResult) => void) | undefined;
 
@@ -64,10 +68,35 @@ export class UnsettledDelivery {
     return this.#promise;
   }
 
+  /** Settles when it is on the disk. Rejects with the reason why it never will be. */
+  get durable(): Promise<void> {
+    if (this.#isSpooled || this.result !== null) return Promise.resolve();
+    this.#durable ??= Promise.withResolvers<void>();
+    return this.#durable.promise;
+  }
+
+  /** It is on the disk. */
+  spooled(): void {
+    this.#isSpooled = true;
+    this.content = null;
+    this.#durable?.resolve();
+    this.#durable = undefined;
+  }
+
   fulfil(result: TransmissionResult): void {
+    if (this.#durable !== undefined) this.#neverSpooled(this.#durable, result);
     this.result = result;
     this.onSettled?.(this);
     this.#resolve?.(result);
+  }
+
+  /** Its outcome came before the disk had it. */
+  #neverSpooled(durable: PromiseWithResolvers<void>, { error }: TransmissionResult): void {
+    this.#durable = undefined;
+    if (error === null) return durable.resolve();
+    // Whoever waits is told by this, and has no delivery of which to read the result.
+    this.observed = true;
+    durable.reject(error.code === "ABORTED" && this.signal?.aborted === true ? this.signal.reason : error);
   }
 
   observe(): Promise<TransmissionResult> {
@@ -101,6 +130,33 @@ export class Delivery {
   get result(): Promise<TransmissionResult> {
     return this.#ledger.observe();
   }
+}
+
+/** The outcome of a delivery that an earlier client has left in the spool, or whose caller waits no longer. */
+export function recoveredResult(outcome: Outcome): TransmissionResult {
+  return new TransmissionResult({
+    status: outcome.status,
+    recovered: true,
+    sequence: BigInt(outcome.sequence),
+    rows: outcome.rows,
+    acceptedRows: outcome.acceptedRows,
+    rejectedRows: outcome.rejectedRows,
+    rejections: outcome.rejections,
+    attempts: outcome.attempts,
+    batchBytes: outcome.batchBytes,
+    handoff: "copied",
+    handoffReason: "copied: it was read from the spool",
+    timings: {
+      handoffMs: 0,
+      queueMs: outcome.queueMs,
+      encodeMs: outcome.encodeMs,
+      transmitMs: outcome.transmitMs,
+      acknowledgeMs: outcome.acknowledgeMs,
+    },
+    latencyMs: outcome.latencyMs,
+    position: outcome.position,
+    error: outcome.error,
+  });
 }
 
 /** The outcome from Rust, with the facts of the handoff that only this side knows. */
@@ -139,7 +195,7 @@ export function unknownResult(delivery: UnsettledDelivery, error: IngestError): 
   return toResult(delivery, {
     sequence: delivery.sequence,
     status: "unknown",
-    rows: delivery.content.batches?.reduce((sum, batch) => sum + batch.data.length, 0) ?? 0,
+    rows: delivery.content?.batches?.reduce((sum, batch) => sum + batch.data.length, 0) ?? 0,
     acceptedRows: 0,
     rejectedRows: 0,
     attempts: 0,

@@ -37,6 +37,8 @@ export type ErrorCode =
   | "SPOOL_FULL"
   | "SPOOL_FORMAT"
   | "SPOOL_FAILED"
+  | "SPOOL_FOREIGN"
+  | "SPOOLED"
   | "NATIVE_UNAVAILABLE"
   | "INTERNAL";
 
@@ -203,7 +205,10 @@ export class ConnectionError extends IngestError {}
 export class DeliveryError extends IngestError {}
 /** The client is closed or closing. Code `CLOSED`. */
 export class ClosedError extends IngestError {}
-/** The spool on the disk. Codes `SPOOL_LOCKED`, `SPOOL_FULL`, `SPOOL_FORMAT`, `SPOOL_FAILED`. */
+/**
+ * The spool on the disk. Codes `SPOOL_LOCKED`, `SPOOL_FULL`, `SPOOL_FORMAT`, `SPOOL_FAILED`, `SPOOL_FOREIGN`,
+ * `SPOOLED`.
+ */
 export class SpoolError extends IngestError {}
 /** The native addon cannot be loaded. Code `NATIVE_UNAVAILABLE`. */
 export class NativeError extends IngestError {}
@@ -236,6 +241,8 @@ const CLASSES: { readonly [Code in ErrorCode]: ErrorClass } = {
   SPOOL_FULL: SpoolError,
   SPOOL_FORMAT: SpoolError,
   SPOOL_FAILED: SpoolError,
+  SPOOL_FOREIGN: SpoolError,
+  SPOOLED: SpoolError,
   NATIVE_UNAVAILABLE: NativeError,
   INTERNAL: InternalError,
 };

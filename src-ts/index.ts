@@ -6,7 +6,14 @@
 import "./runtime.js";
 
 export type { NativeVersion } from "./binding.js";
-export { type ClientStats, connect, type IngestClient, type VersionInfo } from "./client.js";
+export {
+  type ClientStats,
+  connect,
+  type IngestClient,
+  type RecoveredSpool,
+  type SpoolStats,
+  type VersionInfo,
+} from "./client.js";
 export {
   type DeadLetterContent,
   type DeadLetterFile,
@@ -73,6 +80,7 @@ export type {
   RetryPredicate,
   SendAllOptions,
   SendOptions,
+  SpoolOptions,
   TelemetryOptions,
   TlsOptions,
   WritableOptions,
@@ -85,6 +93,7 @@ export {
   type Rejection,
   type ResultFacts,
   type ResultJson,
+  type SpooledResult,
   type SuccessfulResult,
   type Timings,
   TransmissionResult,

@@ -355,6 +355,8 @@ export interface ConnectOptions {
   readonly quarantine?: boolean | QuarantineOptions;
   /** Default: refused rows are in the result and nowhere else. */
   readonly deadLetter?: DeadLetterOptions;
+  /** Default: none. What was admitted is gone when the process is. */
+  readonly spool?: SpoolOptions;
   /** A mode alone is short for `{ mode }`. */
   readonly handoff?: HandoffMode | HandoffOptions;
   readonly delta?: DeltaOptions;
@@ -378,6 +380,32 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal;
 }
 
+/**
+ * A log on the disk that every delivery goes to first, and from which it is delivered. What is in it survives the end of
+ * the process, and an outage of the destination fills it in place of the memory.
+ */
+export interface SpoolOptions {
+  /** Where spools are; each has a folder of its name there. It is made if it is missing. */
+  readonly directory: string;
+  /** Letters, digits, `-`, `_` and `.`. One client at a time has a spool open. Default: "default". */
+  readonly name?: string;
+  /**
+   * When a delivery counts as being in the spool. `"synced"`: its bytes are on the disk and survive a power cut.
+   * `"written"`: the system has them, and they survive the end of the process. Default: "synced".
+   */
+  readonly durability?: "synced" | "written";
+  /** Of all files together, those of failed deliveries and dead letters included. Default: what the disk has. */
+  readonly maxBytes?: ByteSize;
+  /** So much of the disk is left free. Default: 0. */
+  readonly minFreeBytes?: ByteSize;
+  /** A new file is begun once one has grown to this. Default: 64 MiB. */
+  readonly segmentBytes?: ByteSize;
+  /** What becomes of a delivery for which there is no room: it waits, or fails with `SPOOL_FULL`. Default: "wait". */
+  readonly whenFull?: "wait" | "reject";
+  /** Of what is on the disk. Default: "none". */
+  readonly compression?: "none" | "lz4" | "zstd";
+}
+
 /** Options of one {@link IngestClient.send} or {@link IngestClient.enqueue}. */
 export interface SendOptions {
   /** For this call alone. Default: the client's. */
@@ -389,7 +417,9 @@ export interface SendOptions {
   readonly schema?: Schema | ForeignSchema;
   /**
    * Before admission: the call rejects with the signal's reason and nothing is sent. After it: the outcome is
-   * `failed` if nothing was written yet, else `unknown` at once, while the delivery goes on.
+   * `failed` if nothing was written yet, else `unknown` at once, while the delivery goes on. With a spool it ends the
+   * wait of `send`, whose result is `spooled`, and the delivery goes on; what was enqueued is taken back, and the outcome
+   * comes when that is as durable as the batch was.
    */
   readonly signal?: AbortSignal;
 }

@@ -3,7 +3,7 @@
 // Invariants:
 // - Every fact is an own property, so that it survives `structuredClone` and `postMessage`.
 // - A result never changes, and it never throws but in `orThrow`.
-// - A result that is no success has an error.
+// - A result that is no success has an error, unless its delivery goes on from the spool.
 //
 // It keeps what was sent reachable, for `rejectedBatch` and `acceptedBatch`. Whoever collects results for
 // longer keeps `toJSON()` of them instead.
@@ -19,8 +19,10 @@ import { selectRows } from "./row-selection.js";
  * - `partial`: some rows were refused, the others are durable.
  * - `failed`: no row was kept but those that `acceptedRows` counts; every row was refused, or some failed.
  * - `unknown`: rows may have been kept; nobody can say.
+ * - `spooled`: with a spool, nobody waited for the outcome; the delivery is on the disk, and this client or a later one
+ *   on the spool goes on with it. Some of its rows may have landed.
  */
-export type DeliveryStatus = "acknowledged" | "partial" | "failed" | "unknown";
+export type DeliveryStatus = "acknowledged" | "partial" | "failed" | "unknown" | "spooled";
 
 /** How a batch crossed: `pinned` if any of its memory was lent, else `copied`, else `ipc`. */
 export type HandoffWay = "pinned" | "copied" | "ipc";
@@ -70,7 +72,10 @@ export interface ResultFacts
     | "latencyMs"
     | "position"
     | "error"
-  > {}
+  > {
+  /** Default: false. */
+  readonly recovered?: boolean;
+}
 
 /** A {@link TransmissionResult} whose rows are all durable. */
 export interface SuccessfulResult extends Result {
@@ -86,6 +91,14 @@ export interface UnsuccessfulResult extends Result {
   readonly errorCode: ErrorCode;
 }
 
+/** A {@link TransmissionResult} of a delivery that waits in the spool. */
+export interface SpooledResult extends Result {
+  readonly status: "spooled";
+  readonly success: false;
+  readonly error: null;
+  readonly errorCode: null;
+}
+
 /**
  * What became of one `send`, `enqueue` or batch of `sendAll`. Read-only. After a look at `success` or `status`, its
  * type says whether there is an `error`.
@@ -97,7 +110,7 @@ export interface UnsuccessfulResult extends Result {
  * else result.orThrow();
  * ```
  */
-export type TransmissionResult = SuccessfulResult | UnsuccessfulResult;
+export type TransmissionResult = SuccessfulResult | UnsuccessfulResult | SpooledResult;
 
 /** What {@link TransmissionResult.toJSON} gives: bigints are strings. */
 export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | "error"> {
@@ -114,8 +127,13 @@ export class Result implements ResultFacts {
   readonly status: DeliveryStatus;
   /** Whether all rows are durable: `status === "acknowledged"`. */
   readonly success: boolean;
-  /** Number of the delivery within its client, in the order of admission. */
+  /** Number of the delivery within its client, in the order of admission. Of a recovered one, its place in the spool. */
   readonly sequence: bigint;
+  /**
+   * With a spool: nobody waits for this result any more. An earlier client on the spool took the delivery, or the wait
+   * for it was ended.
+   */
+  readonly recovered: boolean;
   /** Rows that were given, and that arrived. */
   readonly rows: number;
   /** Rows known to be durable. */
@@ -158,7 +176,8 @@ export class Result implements ResultFacts {
     this.timings = facts.timings;
     this.latencyMs = facts.latencyMs;
     this.position = facts.position;
-    this.error = facts.error ?? (this.success ? null : refusedRows(facts));
+    this.recovered = facts.recovered ?? false;
+    this.error = facts.error ?? (this.success || this.status === "spooled" ? null : refusedRows(facts));
     this.errorCode = this.error?.code ?? null;
     this.#content = content;
     Object.freeze(this);
@@ -167,7 +186,8 @@ export class Result implements ResultFacts {
   /**
    * The refused rows as one record batch in the schema that was given, in order, or null if there are none. Made
    * when asked for: a slice where they are one run, else a copy. It reads what you handed over: where that was
-   * copied and you have written to it since, look into the dead-letter directory instead.
+   * copied and you have written to it since, look into the dead-letter directory instead. With a spool null: what is
+   * on the disk is not kept in memory, and the refused rows are dead letters.
    */
   rejectedBatch(): RecordBatch | null {
     if (this.#content === null || this.rejections.length === 0) return null;
@@ -180,6 +200,7 @@ export class Result implements ResultFacts {
    */
   acceptedBatch(): RecordBatch | null {
     if (this.#content === null || this.status === "failed" || this.status === "unknown") return null;
+    if (this.status === "spooled") return null;
     return selectRows(this.#content, this.#refused(), "others");
   }
 
@@ -197,9 +218,10 @@ export class Result implements ResultFacts {
   /**
    * This result if all rows are durable.
    *
-   * @throws {IngestError} {@link error}, or `ROWS_REJECTED` if rows were refused.
+   * @throws {IngestError} {@link error}, or `ROWS_REJECTED` if rows were refused; `SPOOLED` if it waits in the spool.
    */
   orThrow(): this {
+    if (this.status === "spooled") throw waitsInTheSpool(this);
     if (this.error !== null) throw this.error;
     return this;
   }
@@ -269,6 +291,15 @@ export class Result implements ResultFacts {
   #refused(): ReadonlySet<number> {
     return new Set(this.rejections.map((rejection) => rejection.row));
   }
+}
+
+function waitsInTheSpool({ sequence, rows, latencyMs }: ResultFacts): IngestError {
+  return ingestError({
+    code: "SPOOLED",
+    operation: "send",
+    elapsedMs: latencyMs,
+    message: `delivery ${sequence} with ${rows} rows is in the spool and not delivered yet`,
+  });
 }
 
 /** What the code that makes a result leaves out, when it leaves out why. */

@@ -151,8 +151,8 @@ export class Telemetry {
     });
     if (result.position !== null)
       span.setAttribute(`arrow_ingest.position.${result.position.kind}`, Number(result.position.value));
-    if (!result.success) {
-      const { error } = result;
+    const { error } = result;
+    if (!result.success && error !== null) {
       span.setAttribute("error.type", error.code);
       span.setStatus({ code: this.#api.SpanStatusCode.ERROR, message: error.message });
     }

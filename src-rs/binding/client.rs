@@ -21,12 +21,9 @@ use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::destination::{self, Destination};
-use crate::disk;
-use crate::file_system::RealDisk;
 use crate::error::{Code, Error, Result};
 use crate::handoff::{PayloadUse, Pins, Pool, decode_schema};
-use crate::spool::{self, Recovered, Spool};
-use crate::transmitter::{Event, Log, Observer, OpenedSpool, Reply, Transmitter};
+use crate::transmitter::{Event, Log, Observer, OpenedSpool, Reply, Transmitter, open_spool};
 
 /// Longer than any copy of a batch takes. After it, going on is all that is left.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -64,7 +61,7 @@ struct ClientLifecycle {
     destination: Option<Arc<dyn Destination>>,
     transmitter: Option<Arc<Transmitter>>,
     /// Opened by a try to open the client that failed after it.
-    spool: Option<(Spool, Recovered)>,
+    spool: Option<OpenedSpool>,
     ended: bool,
 }
 
@@ -471,11 +468,7 @@ impl ClientCore {
             self.pool.clone(),
             self.counters.clone(),
             observer,
-            spool.map(|(spool, recovered)| OpenedSpool {
-                spool,
-                recovered,
-                dead_letter: self.config.dead_letter.clone(),
-            }),
+            spool,
         ));
         let expected = self
             .expected
@@ -505,22 +498,15 @@ impl ClientCore {
     }
 
     /// Opens the spool, if there is to be one, or gives the one that an earlier try has opened.
-    async fn open_spool(&self) -> Result<Option<(Spool, Recovered)>> {
-        let Some(config) = &self.config.spool else {
-            return Ok(None);
-        };
-        if let Some(spool) = self.lifecycle().spool.take() {
-            return Ok(Some(spool));
+    async fn open_spool(&self) -> Result<Option<OpenedSpool>> {
+        let kept = self.lifecycle().spool.take();
+        match kept {
+            Some(spool) => Ok(Some(spool)),
+            None => open_spool(&self.config, &self.target).await,
         }
-        let owner = format!("a client for {}", spool::without_secrets(&self.target));
-        let options = config.to_options(&self.target, &owner, self.config.inflight.max_bytes / 2);
-        let opened = disk::spawn(move || Spool::open(Arc::new(RealDisk), &options)).await;
-        opened
-            .unwrap_or_else(|_| Err(Error::new(Code::Internal, "opening the spool panicked").during("spool")))
-            .map(Some)
     }
 
-    fn keep_spool(&self, spool: Option<(Spool, Recovered)>) {
+    fn keep_spool(&self, spool: Option<OpenedSpool>) {
         let mut lifecycle = self.lifecycle();
         if !lifecycle.ended {
             lifecycle.spool = spool;

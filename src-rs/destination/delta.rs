@@ -407,7 +407,10 @@ impl Session for DeltaSession {
             // Writes come in order, so nothing before it is still to be committed.
             self.acknowledgements.send(Acknowledgement::Through {
                 id: write.id,
-                position: self.known.and_then(|known| known.version).map_or(Position::None, Position::Version),
+                position: self
+                    .known
+                    .and_then(|known| known.version)
+                    .map_or(Position::None, Position::Version),
             });
             return Ok(());
         }

@@ -38,8 +38,8 @@ pub(in crate::destination) mod target;
 mod tests;
 mod views;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::Schema;
@@ -209,11 +209,13 @@ impl Flight {
             }
         }
         // A write of which half is there is not among these; `write` sends its other half.
-        let landed = resume_from.filter(|_| cumulative && epochs.is_none()).and_then(|first| {
-            let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
-            let last = complete.min().map(|last| self.refusing.before(last));
-            last.filter(|last| *last >= first)
-        });
+        let landed = resume_from
+            .filter(|_| cumulative && epochs.is_none())
+            .and_then(|first| {
+                let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
+                let last = complete.min().map(|last| self.refusing.before(last));
+                last.filter(|last| *last >= first)
+            });
         let through = |id| Acknowledgement::Through {
             id,
             position: Position::None,

@@ -35,7 +35,10 @@ impl SettledPositions {
 
     /// Settled positions above `through` and below `end`.
     pub fn count_between(&self, end: u64) -> u64 {
-        let lengths = self.ranges.range(..end).map(|(first, last)| (*last).min(end) - first);
+        let lengths = self
+            .ranges
+            .range(..end)
+            .map(|(first, last)| (*last).min(end) - first);
         lengths.sum()
     }
 

@@ -21,7 +21,7 @@ use super::admission::Admission;
 use super::batch_slice::BatchSlice;
 use super::intake::ImportedDelivery;
 use super::rows::{FailedRanges, RefusedRanges};
-use super::{Event, Observer, PayloadDigest, Reply, Settlements};
+use super::{Event, Observer, PayloadDigest, Reply, Settlements, count};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Code, Error};
@@ -393,7 +393,7 @@ impl Deliveries {
     }
 
     fn tell(&mut self, outcome: Outcome) {
-        self.counters.count(&outcome);
+        count(&self.counters, &outcome);
         (self.observer)(Event::Settled(Box::new(outcome)));
     }
 }

@@ -136,7 +136,12 @@ impl Engine {
                 destination.commit_interval(),
                 source.log.is_some(),
             ),
-            sessions: Sessions::new(destination.clone(), config.retry.clone(), source.producer, source.epochs),
+            sessions: Sessions::new(
+                destination.clone(),
+                config.retry.clone(),
+                source.producer,
+                source.epochs,
+            ),
             destination,
             max_attempts: config.retry.attempts,
             on_exhausted: config.retry.on_exhausted,

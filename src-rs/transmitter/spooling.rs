@@ -40,21 +40,22 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use uuid::Uuid;
 
-use self::appending::Appender;
+use self::appending::Appending;
 use self::epochs::SpoolEpochs;
-use self::feeding::{Feeder, FeedState};
+use self::feeding::{FeedState, Feeder};
 use self::moving::Mover;
 use super::admission::Admission;
 use super::clock::{LONGEST, now, until};
 use super::engine::{Control, RowSource};
 use super::intake::Arrival;
-use super::{Event, Log, Observer, Reply, Settlements};
-use crate::config::DeadLetterOptions;
+use super::{Event, Log, Observer, Reply, Settlements, count};
+use crate::config::{Config, DeadLetterOptions};
 use crate::counters::Counters;
 use crate::disk;
 use crate::error::{Code, Error, Result, RetryClass};
+use crate::file_system::RealDisk;
 use crate::outcome::{AdmittedDelivery, Outcome, Position, RowRange, Status, Timings};
-use crate::spool::{Damage, Durable, Recovered, Spool};
+use crate::spool::{self, Damage, Durable, Recovered, Spool};
 
 /// What a delivery on the disk takes of the memory budget for as long as its caller waits.
 pub const CALLER_BYTES: usize = 2_048;
@@ -72,6 +73,26 @@ pub struct OpenedSpool {
     pub recovered: Recovered,
     /// Where refused rows go, if not to the spool's own directory.
     pub dead_letter: Option<DeadLetterOptions>,
+}
+
+/// Opens the spool that the options ask for, if they do.
+///
+/// # Errors
+/// As [`Spool::open`].
+pub async fn open_spool(config: &Config, target: &str) -> Result<Option<OpenedSpool>> {
+    let Some(spool) = &config.spool else {
+        return Ok(None);
+    };
+    let owner = format!("a client for {}", spool::without_secrets(target));
+    let options = spool.to_options(target, &owner, config.inflight.max_bytes / 2);
+    let opened = disk::spawn(move || Spool::open(Arc::new(RealDisk), &options)).await;
+    let panicked = |_| Err(Error::new(Code::Internal, "opening the spool panicked").during("spool"));
+    let (spool, recovered) = opened.unwrap_or_else(panicked)?;
+    Ok(Some(OpenedSpool {
+        spool,
+        recovered,
+        dead_letter: config.dead_letter.clone(),
+    }))
 }
 
 /// What others may ask of a stage that runs.
@@ -220,7 +241,7 @@ pub fn start(
         events: events.clone(),
         counters: counters.clone(),
     };
-    let appender = Appender {
+    let appender = Appending {
         spool: spool.clone(),
         early: early.clone(),
         events: events.clone(),
@@ -257,7 +278,16 @@ pub fn start(
     };
     let tasks = vec![feeding.abort_handle(), appending.abort_handle()];
     let settlements = Arc::new(ToStage(events));
-    let run = stage.run(inbox, control, Ends { feeding, appending, stop, over });
+    let run = stage.run(
+        inbox,
+        control,
+        Ends {
+            feeding,
+            appending,
+            stop,
+            over,
+        },
+    );
     let mut all = vec![tokio::spawn(run).abort_handle()];
     all.extend(tasks);
     let engine_observer: Observer = Arc::new(move |event| match event {
@@ -272,7 +302,11 @@ pub fn start(
         },
         admission: behind,
         observer: engine_observer,
-        view: SpoolView { spool, feed, recovered },
+        view: SpoolView {
+            spool,
+            feed,
+            recovered,
+        },
         tasks: all,
     }
 }
@@ -283,7 +317,9 @@ struct ToStage(UnboundedSender<StageEvent>);
 impl Settlements for ToStage {
     fn accepted(&self, range: &RowRange) {
         let first = range.sequence + range.first_row as u64;
-        let _ = self.0.send(StageEvent::Accepted(first..first + range.rows as u64));
+        let _ = self
+            .0
+            .send(StageEvent::Accepted(first..first + range.rows as u64));
     }
 
     fn settled(&self, outcome: Outcome, told: bool) {
@@ -433,7 +469,10 @@ impl Spooling {
             }
             StageEvent::Damaged(damage) => self.on_damage(&damage),
             StageEvent::Unreadable(error) => {
-                self.warn("the spool cannot be read; it is tried again", json!({ "error": error.to_json() }));
+                self.warn(
+                    "the spool cannot be read; it is tried again",
+                    json!({ "error": error.to_json() }),
+                );
             }
         }
     }
@@ -466,7 +505,8 @@ impl Spooling {
                 leaves,
             },
         );
-        self.durables.push(Box::pin(async move { (position, durable.await) }));
+        self.durables
+            .push(Box::pin(async move { (position, durable.await) }));
         if let Some((outcome, told)) = self.unmatched.remove(&position) {
             self.on_settled(outcome, told);
         } else if changed {
@@ -512,7 +552,10 @@ impl Spooling {
 
     fn on_settled(&mut self, outcome: Outcome, told: bool) {
         let position = outcome.sequence;
-        if position >= self.own && !told && !self.callers.contains_key(&position) && !self.left.contains(&position)
+        if position >= self.own
+            && !told
+            && !self.callers.contains_key(&position)
+            && !self.left.contains(&position)
         {
             self.unmatched.insert(position, (outcome, told));
             return;
@@ -664,7 +707,12 @@ impl Spooling {
             result => reply.answer(result),
         });
         tokio::spawn(async move {
-            let _ = engine.send(vec![Arrival::Prepare { schema, reply: answer }]).await;
+            let _ = engine
+                .send(vec![Arrival::Prepare {
+                    schema,
+                    reply: answer,
+                }])
+                .await;
         });
     }
 
@@ -727,7 +775,7 @@ impl Spooling {
                 self.left.remove(&position);
                 // What stays is told of when it ends.
                 if outcome.status != Status::Spooled {
-                    self.counters.count(&outcome);
+                    count(&self.counters, &outcome);
                     (self.observer)(Event::Recovered(Box::new(outcome)));
                 }
             }
@@ -766,7 +814,7 @@ impl Spooling {
 
     fn publish(&mut self, outcome: Outcome, charge: usize) {
         self.counters.unsettled.sub(1);
-        self.counters.count(&outcome);
+        count(&self.counters, &outcome);
         (self.observer)(Event::Settled(Box::new(outcome)));
         self.give_back(charge);
     }
@@ -800,10 +848,9 @@ impl Spooling {
         drop(over);
         feeding.abort();
         let _ = feeding.await;
-        let left = self
-            .closing
-            .as_ref()
-            .map_or(Duration::ZERO, |closing| closing.deadline.saturating_duration_since(now()));
+        let left = self.closing.as_ref().map_or(Duration::ZERO, |closing| {
+            closing.deadline.saturating_duration_since(now())
+        });
         if let Some(engine) = self.engine.take() {
             let (done, engine_ended) = oneshot::channel();
             let reply = Reply::new(move |_| {
@@ -838,7 +885,9 @@ impl Spooling {
                 true => ended(&caller.entry, Status::Spooled, None),
                 false => {
                     let text = "the client was closed, and the disk has not said whether it has this";
-                    let error = Error::new(Code::DeadlineExceeded, text).during("close").ambiguous();
+                    let error = Error::new(Code::DeadlineExceeded, text)
+                        .during("close")
+                        .ambiguous();
                     ended(&caller.entry, Status::Unknown, Some(error))
                 }
             };
@@ -901,7 +950,9 @@ fn ended(entry: &AdmittedDelivery, status: Status, error: Option<Error>) -> Outc
         bytes: entry.bytes,
         buffers_copied_for_pin_limit: entry.buffers_copied_for_pin_limit,
         buffers_realigned: entry.buffers_realigned,
-        payload_changed: error.as_ref().is_some_and(|error| error.code() == Code::PayloadChanged),
+        payload_changed: error
+            .as_ref()
+            .is_some_and(|error| error.code() == Code::PayloadChanged),
         position: Position::None,
         timings: Timings {
             handoff: entry.handoff,
@@ -914,7 +965,10 @@ fn ended(entry: &AdmittedDelivery, status: Status, error: Option<Error>) -> Outc
 }
 
 fn is_abort(outcome: &Outcome) -> bool {
-    outcome.error.as_ref().is_some_and(|error| error.code() == Code::Aborted)
+    outcome
+        .error
+        .as_ref()
+        .is_some_and(|error| error.code() == Code::Aborted)
 }
 
 fn aborted_error() -> Error {

@@ -14,7 +14,7 @@ import {
   type Logger,
   type TransmissionResult,
 } from "../index.js";
-import { Interruption, type Io, NOT_ALL, OK } from "./io.js";
+import { Interruption, type Io, NOT_ALL, OK, SPOOLED } from "./io.js";
 import { Progress } from "./progress.js";
 import { describeSummary, type Origin, type Summary, Tally } from "./tally.js";
 import { explain, messageOf, oneLine, withoutCredentials } from "./text.js";
@@ -79,7 +79,9 @@ export async function deliver(job: Job, io: Io): Promise<number> {
   const { exitCode } = interruption;
   const shown = withoutCredentials(job.target);
   report(job, tally.summary(shown, exitCode !== undefined, errorFacts(failure)), failure, io);
-  return exitCode ?? (failure === undefined && tally.isGood ? OK : NOT_ALL);
+  if (exitCode !== undefined) return exitCode;
+  if (failure !== undefined || !tally.isSafe) return NOT_ALL;
+  return tally.isGood ? OK : SPOOLED;
 }
 
 async function run(job: Job, client: IngestClient, tally: Tally, signal: AbortSignal, io: Io): Promise<void> {

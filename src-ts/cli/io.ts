@@ -29,6 +29,8 @@ export type Signal = "SIGINT" | "SIGTERM";
 export const OK = 0;
 export const NOT_ALL = 1;
 export const MISUSE = 2;
+/** Some of it waits in the spool, all else is durable. */
+export const SPOOLED = 3;
 const BY_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** The command line is wrong. Its message goes to standard error, and the exit code is 2. */

@@ -26,6 +26,7 @@ export interface Summary {
     readonly rejected: number;
     readonly failed: number;
     readonly unknown: number;
+    readonly spooled: number;
   };
   readonly bytes: number;
   readonly elapsedMs: number;
@@ -53,7 +54,7 @@ export interface FailedRows {
 }
 
 export class Tally {
-  readonly #deliveries = { acknowledged: 0, partial: 0, failed: 0, unknown: 0 };
+  readonly #deliveries = { acknowledged: 0, partial: 0, failed: 0, unknown: 0, spooled: 0 };
   readonly #rejections = new Map<string, RejectedRows>();
   readonly #failures = new Map<string, FailedRows>();
   readonly #began = performance.now();
@@ -103,6 +104,11 @@ export class Tally {
   }
 
   get isGood(): boolean {
+    return this.isSafe && this.#deliveries.spooled === 0;
+  }
+
+  /** What is not durable at the destination is in the spool. */
+  get isSafe(): boolean {
     const { partial, failed, unknown } = this.#deliveries;
     return partial + failed + unknown === 0;
   }
@@ -122,6 +128,7 @@ export class Tally {
         rejected: this.#rejected,
         failed: lost("failed"),
         unknown: lost("unknown"),
+        spooled: lost("spooled"),
       },
       bytes: this.#bytes,
       elapsedMs: performance.now() - this.#began,
@@ -147,6 +154,7 @@ export function describeSummary(summary: Summary): string {
   if (rows.rejected > 0) lines.push(`  refused       ${count(rows.rejected)}`);
   for (const { code, rows: refused, first } of summary.rejections)
     lines.push(`    ${code} × ${count(refused)}: first ${first.file} row ${first.row}: ${first.message}`);
+  if (rows.spooled > 0) lines.push(`  spooled       ${count(rows.spooled)}: they wait on the disk`);
   for (const status of ["failed", "unknown"] as const) {
     const failures = summary.failures.filter((one) => one.status === status);
     if (failures.length > 0) lines.push(`  ${status.padEnd(12)}  ${count(rows[status])}`);

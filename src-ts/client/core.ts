@@ -16,7 +16,7 @@
 import { Binding, type Listener, type Outcome } from "../binding.js";
 import { log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
-import { toResult, UnsettledDelivery, unknownResult } from "../delivery.js";
+import { recoveredResult, toResult, UnsettledDelivery, unknownResult } from "../delivery.js";
 import { milliseconds } from "../duration.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
 import { type DeliveryContent, measure, Packer } from "../handoff.js";
@@ -62,6 +62,8 @@ interface Waiter {
 /** What the client's parts share. */
 export class Core implements Listener {
   readonly binding: Binding;
+  /** Deliveries go to a spool on the disk first. */
+  readonly isSpooled: boolean;
   readonly mode: HandoffMode;
   readonly schemas: Schemas;
   telemetry: Telemetry | undefined;
@@ -92,6 +94,8 @@ export class Core implements Listener {
     let weak: WeakRef<Core> | undefined;
     const listener: Listener = {
       settled: (outcome) => weak?.deref()?.settled(outcome),
+      spooled: (sequence) => weak?.deref()?.spooled(sequence),
+      recovered: (outcome) => weak?.deref()?.recovered(outcome),
       granted: (ticket) => weak?.deref()?.granted(ticket),
       answered: (operation, error) => {
         const core = weak?.deref();
@@ -113,6 +117,7 @@ export class Core implements Listener {
     this.binding = binding;
     this.#remains = remains;
     remains.binding = binding;
+    this.isSpooled = split.spooled;
     this.mode = split.mode;
     this.schemas = new Schemas(split.schema);
     this.#logger = split.logger;
@@ -262,6 +267,32 @@ export class Core implements Listener {
     this.#release();
   }
 
+  spooled(sequence: number): void {
+    const delivery = this.#ledger.get(sequence);
+    if (delivery === undefined) return;
+    const { packing } = delivery;
+    if (packing !== null) {
+      this.#heldBytes -= packing.charge;
+      delivery.packing = { ...packing, charge: 0 };
+    }
+    delivery.spooled();
+  }
+
+  recovered(outcome: Outcome): void {
+    const result = recoveredResult(outcome);
+    this.#listeners?.tell(result, (thrown) => {
+      const fields = { sequence: result.sequence, status: result.status, causes: messages(thrown) };
+      this.log("error", "a listener failed", fields);
+    });
+    if (result.success) return;
+    const { sequence, status, error } = result;
+    this.log("warn", "a delivery of the spool was not taken: its rows were put aside", {
+      sequence,
+      status,
+      error: error?.toJSON() ?? null,
+    });
+  }
+
   granted(ticket: number): void {
     const waiter = this.#waiting.get(ticket);
     if (waiter === undefined) return;
@@ -323,7 +354,7 @@ export class Core implements Listener {
     // budget does not know of.
     if (ticket === 0 && this.#waiting.size > 0) {
       let bytes = 0;
-      for (const delivery of group) bytes += measure(delivery.content);
+      for (const { content } of group) if (content !== null) bytes += measure(content);
       return this.binding.submit(Float64Array.of(0, bytes, 0), []);
     }
     try {
@@ -342,7 +373,8 @@ export class Core implements Listener {
     packer.begin(ticket);
     for (let i = 0; i < group.length; i++) {
       const delivery = group[i]!;
-      delivery.packing = packer.add(this.#lastSequence + 1 + i, delivery.content, delivery.mode);
+      // Only what is in the spool has none.
+      delivery.packing = packer.add(this.#lastSequence + 1 + i, delivery.content!, delivery.mode);
     }
     const share = (performance.now() - start) / group.length;
     for (let i = 0; i < group.length; i++) group[i]!.packMs = share;
@@ -369,7 +401,10 @@ export class Core implements Listener {
       const { signal, sequence } = delivery;
       if (signal === undefined) continue;
       delivery.onAbort = () => {
-        if (this.#ledger.has(sequence)) this.binding.abort(sequence);
+        if (!this.#ledger.has(sequence)) return;
+        // Who waits for an outcome ends the wait. Who has enqueued it takes it back.
+        if (this.isSpooled && delivery.urgent) this.binding.leave(sequence);
+        else this.binding.abort(sequence);
       };
       listen(signal, delivery.onAbort);
     }
@@ -421,6 +456,8 @@ export class Core implements Listener {
     this.telemetry?.settled(delivery.span, result, retries);
     listenNoMore(delivery.signal, delivery.onAbort);
     const { sequence } = delivery;
+    // It is no failure, and who listens hears of its end as of a recovered one.
+    if (result.status === "spooled") return;
     const heard = this.#listeners?.tell(result, (thrown) => {
       const fields = { sequence, status: result.status, causes: messages(thrown) };
       this.log("error", "a listener failed", fields);

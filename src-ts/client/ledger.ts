@@ -45,6 +45,11 @@ export class Ledger {
     return sequence < this.#next && this.#ring[sequence & (this.#ring.length - 1)] !== undefined;
   }
 
+  get(sequence: number): UnsettledDelivery | undefined {
+    if (sequence < this.#oldest) return this.#late.get(sequence);
+    return sequence < this.#next ? this.#ring[sequence & (this.#ring.length - 1)] : undefined;
+  }
+
   /** Removes a delivery; undefined if it is none of these. */
   take(sequence: number): UnsettledDelivery | undefined {
     if (sequence < this.#oldest || sequence >= this.#next) return this.#takeLate(sequence);

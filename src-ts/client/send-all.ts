@@ -199,7 +199,7 @@ class Reader {
         const prepared = this.#core.prepare(next.value, this.#options, "enqueue");
         const delivery = prepared instanceof Promise ? await prepared : prepared;
         delivery.onSettled = this.#onSettled;
-        bytes += measure(delivery.content);
+        if (delivery.content !== null) bytes += measure(delivery.content);
         group.push(delivery);
       }
       return { group, last: false };

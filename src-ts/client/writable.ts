@@ -21,6 +21,7 @@ interface Sender {
   admit(group: readonly UnsettledDelivery[]): Promise<void> | undefined;
   withdraw(group: readonly UnsettledDelivery[], reason: unknown): void;
   operation(start: (operation: number) => void): Promise<void>;
+  readonly isSpooled: boolean;
   readonly binding: { flush(operation: number): void };
 }
 
@@ -51,13 +52,14 @@ export function writable(core: Sender, options: WritableOptions | undefined): Wr
           delivery.onSettled = ({ result }) => {
             if (isOver) return;
             delivery.look();
-            if (result === null || result.success || failure !== null) return;
+            if (result === null || result.success || result.status === "spooled" || failure !== null) return;
             failure = result.error;
             controller.error(failure);
           };
           waiting = [delivery];
           const admitted = core.admit(waiting);
           if (admitted !== undefined) await admitted;
+          if (core.isSpooled) await delivery.durable;
         } catch (error) {
           isOver = true;
           throw error;
@@ -66,7 +68,8 @@ export function writable(core: Sender, options: WritableOptions | undefined): Wr
         }
       },
       async close() {
-        await core.operation((operation) => core.binding.flush(operation));
+        // What is in the spool is safe: a destination that is away must not keep the stream open.
+        if (!core.isSpooled) await core.operation((operation) => core.binding.flush(operation));
         // The outcomes came before the answer.
         if (failure !== null) throw failure;
       },

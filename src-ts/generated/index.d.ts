@@ -43,6 +43,8 @@ export declare class NativeClient {
   cancel(ticket: number): boolean
   /** The caller no longer waits for this delivery. */
   abort(sequence: number): void
+  /** The caller no longer waits for this delivery, and wants it delivered. Only with a spool. */
+  leave(sequence: number): void
   /** The answer to an event *headers wanted*, as JSON; one that comes too late does nothing. */
   answerHeaders(request: number, answer: string): void
   /** The answer to an event *retry asked*, as JSON; one that comes too late does nothing. */

@@ -30,6 +30,8 @@ export interface SplitOptions {
   readonly logger: Logger | undefined;
   readonly headers: HeadersProvider | undefined;
   readonly signal: AbortSignal | undefined;
+  /** There is to be a spool. */
+  readonly spooled: boolean;
   /** Mistakes in what Rust does not see; Rust's own are added to them. */
   readonly issues: readonly ConfigIssue[];
 }
@@ -101,6 +103,7 @@ export function splitOptions(options: unknown): SplitOptions {
     logger: isObject(logger) ? fitted(logger, inContext) : undefined,
     headers: headers && ((request) => inContext(headers, request)),
     signal: (signal ?? undefined) as AbortSignal | undefined,
+    spooled: rest.spool !== undefined && rest.spool !== null,
     issues,
   };
 }

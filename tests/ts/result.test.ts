@@ -69,6 +69,7 @@ describe("R-31 TransmissionResult", () => {
   test("becomes JSON with bigints as strings", () => {
     expect(JSON.parse(JSON.stringify(new TransmissionResult(facts)))).toEqual({
       ...facts,
+      recovered: false,
       success: true,
       sequence: "7",
       errorCode: null,

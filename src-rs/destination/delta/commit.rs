@@ -301,7 +301,11 @@ pub async fn commit(
     };
     let epoch = view.own_epochs.map(|(_, own)| {
         let version = own.cast_signed();
-        Action::Txn(Txn::new_with_last_update(log::epoch_app(append.app), version, now()))
+        Action::Txn(Txn::new_with_last_update(
+            log::epoch_app(append.app),
+            version,
+            now(),
+        ))
     });
     let actions = append.adds.into_iter().map(Action::Add);
     let actions = actions.chain([Action::Txn(txn)]).chain(epoch);

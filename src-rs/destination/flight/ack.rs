@@ -62,13 +62,7 @@ pub fn hello(producer: Uuid, lane: usize, epoch: u64) -> Vec<u8> {
 }
 
 /// A part after which everything before this row of this write is there.
-pub fn part(
-    producer: Uuid,
-    lane: usize,
-    epoch: u64,
-    cursor: StreamCursor,
-    opening: Option<u64>,
-) -> Vec<u8> {
+pub fn part(producer: Uuid, lane: usize, epoch: u64, cursor: StreamCursor, opening: Option<u64>) -> Vec<u8> {
     // Streams run side by side, so each has a count of its own.
     let producer = format!("{producer}/{lane}");
     let said = PartMetadata {

@@ -27,7 +27,7 @@ use crate::transmitter::intake::{Arrival, ImportedDelivery};
 /// While somebody waits for room, rows that were put aside may be removed by hand.
 const MEASURE_AGAIN: Duration = Duration::from_secs(1);
 
-pub struct Appender {
+pub struct Appending {
     pub spool: Arc<Spool>,
     pub early: Arc<Mutex<Early>>,
     pub events: UnboundedSender<StageEvent>,
@@ -35,7 +35,7 @@ pub struct Appender {
     pub measure: Measure,
 }
 
-impl Appender {
+impl Appending {
     pub async fn run(mut self, mut arrivals: Receiver<Vec<Arrival>>) {
         while let Some(group) = arrivals.recv().await {
             for arrival in group {

@@ -47,7 +47,12 @@ struct EpochMark {
 
 impl EpochMark {
     fn decode(mark: [u8; 16]) -> EpochMark {
-        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        };
         EpochMark {
             openings: number(&mark[..4]) as u32,
             found: number(&mark[4..10]),
@@ -104,7 +109,9 @@ impl Epochs for SpoolEpochs {
                 _ => Ok(own),
             };
         }
-        let EpochMark { found: known, own, .. } = state.mark;
+        let EpochMark {
+            found: known, own, ..
+        } = state.mark;
         if found.is_some_and(|found| found != known && found != own) {
             return Err(foreign(&self.spool));
         }
@@ -130,7 +137,8 @@ impl Epochs for SpoolEpochs {
         }
         (self.observer)(Event::Log(Log {
             level: "warn",
-            message: "the destination does not know this spool any more: rows that it has may be sent again".into(),
+            message: "the destination does not know this spool any more: rows that it has may be sent again"
+                .into(),
             fields: json!({ "spool": self.spool.directory().display().to_string() }),
         }));
     }

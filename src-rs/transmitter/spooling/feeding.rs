@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 
 use super::{StageEvent, held};
 use crate::counters::Counters;

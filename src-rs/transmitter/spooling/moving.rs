@@ -126,7 +126,8 @@ async fn move_rows(spool: &Arc<Spool>, files: &Files, outcome: &Outcome) -> Resu
     let reader = Arc::clone(spool);
     let (rejections, error) = (outcome.rejections.clone(), outcome.error.clone());
     let found = disk::spawn(move || rows_of(&reader, range, &rejections, error.as_ref())).await;
-    let found = found.map_err(|_| Error::new(Code::Internal, "reading the spool panicked").during("spool"))??;
+    let found =
+        found.map_err(|_| Error::new(Code::Internal, "reading the spool panicked").during("spool"))??;
     files.keep(found).await
 }
 
@@ -149,13 +150,16 @@ fn rows_of(
         }
         let first = rows.positions.start - range.start;
         let end = rows.positions.end.min(range.end) - range.start;
-        let refused: Vec<Rejection> = match error.filter(|_| rejections.len() < (range.end - range.start) as usize) {
-            Some(error) if rejections.is_empty() => (first..end).map(|row| failed(row, error)).collect(),
-            _ => {
-                let inside = rejections.iter().filter(|rejection| (first..end).contains(&rejection.row));
-                inside.cloned().collect()
-            }
-        };
+        let refused: Vec<Rejection> =
+            match error.filter(|_| rejections.len() < (range.end - range.start) as usize) {
+                Some(error) if rejections.is_empty() => (first..end).map(|row| failed(row, error)).collect(),
+                _ => {
+                    let inside = rejections
+                        .iter()
+                        .filter(|rejection| (first..end).contains(&rejection.row));
+                    inside.cloned().collect()
+                }
+            };
         let Some(batch) = rows.batches.first().filter(|_| !refused.is_empty()) else {
             continue;
         };

@@ -293,6 +293,7 @@ fn check_outcome(outcome: &Outcome, world: &World, tells: bool, aborted: bool) {
                 }
             }
         }
+        Status::Spooled => panic!("there is no spool: {outcome:?}"),
         Status::Failed => {
             assert!(has_error);
             // Parts of it may have been accepted, and the outcome counts them.
