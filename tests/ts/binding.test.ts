@@ -11,6 +11,8 @@ function listener(overrides: Partial<Listener> = {}) {
     };
   const made: Listener = {
     settled: (outcome) => told.push(["settled", outcome]),
+    spooled: note("spooled"),
+    recovered: note("recovered"),
     granted: note("granted"),
     answered: note("answered"),
     log: note("log"),

@@ -12,7 +12,9 @@ describe("R-32 errors", () => {
     const rust = fs.readFileSync("src-rs/error.rs", "utf8");
     const codes = [...rust.matchAll(/Code::\w+ => "([A-Z_]+)"/g)].map(([, code]) => code!);
     expect(codes.length).toBeGreaterThan(15);
-    expect([...api.ERROR_CODES].sort()).toEqual([...codes, "NATIVE_UNAVAILABLE", "SCHEMA_REQUIRED", "SPOOLED"].sort());
+    expect([...api.ERROR_CODES].sort()).toEqual(
+      [...codes, "NATIVE_UNAVAILABLE", "SCHEMA_REQUIRED", "SPOOLED"].sort(),
+    );
     for (const code of api.ERROR_CODES) {
       const error = errorFromNative({ code, message: "m" });
       expect(error).toBeInstanceOf(api.IngestError);

@@ -4,8 +4,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { type RecordBatch, type Table, tableFromArrays } from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type ConnectOptions, connect, type IngestError, type TransmissionResult } from "../../dist/index.js";
-import { type Call, FlightServer, INVALID_ARGUMENT, UNAUTHENTICATED, UNAVAILABLE } from "./support/flight-server.js";
+import { type ConnectOptions, connect } from "../../dist/index.js";
 
 let home = "";
 beforeEach(() => {
@@ -26,20 +25,17 @@ const spool = (more: object = {}): ConnectOptions => ({
   telemetry: { enabled: false },
 });
 
-async function failure(promise: Promise<unknown>): Promise<IngestError> {
-  return promise.then(
-    () => {
-      throw new Error("it did not reject");
-    },
-    (error) => error,
-  );
-}
-
 describe("a destination that is there", () => {
   test("what is sent is acknowledged, and leaves the spool", async () => {
     await using client = await connect(`delta:${path.join(home, "table")}`, spool());
     const result = await client.send(batch(3));
-    expect(result).toMatchObject({ status: "acknowledged", success: true, rows: 3, acceptedRows: 3, sequence: 1n });
+    expect(result).toMatchObject({
+      status: "acknowledged",
+      success: true,
+      rows: 3,
+      acceptedRows: 3,
+      sequence: 1n,
+    });
     expect(result.position?.kind).toBe("version");
     const delivery = await client.enqueue(batch(2));
     expect(await delivery.result).toMatchObject({ status: "acknowledged", sequence: 2n, recovered: false });

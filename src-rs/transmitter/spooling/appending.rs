@@ -14,7 +14,7 @@ use arrow::array::RecordBatch;
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::watch;
 
-use super::moving::Measure;
+use super::moving::AsideMeasure;
 use super::{AppendedDelivery, Early, StageEvent, aborted_error, held};
 use crate::disk;
 use crate::error::{Code, Error, Result};
@@ -32,7 +32,7 @@ pub struct Appending {
     pub early: Arc<Mutex<Early>>,
     pub events: UnboundedSender<StageEvent>,
     pub stopped: watch::Receiver<bool>,
-    pub measure: Measure,
+    pub measure: AsideMeasure,
 }
 
 impl Appending {

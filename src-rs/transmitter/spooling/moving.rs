@@ -34,14 +34,14 @@ pub struct Mover {
     spool: Arc<Spool>,
     failed: Arc<Files>,
     refused: Arc<Files>,
-    measure: Measure,
+    measure: AsideMeasure,
 }
 
 /// What the rows take that were put aside.
 #[derive(Clone)]
-pub struct Measure(Vec<PathBuf>);
+pub struct AsideMeasure(Vec<PathBuf>);
 
-impl Measure {
+impl AsideMeasure {
     /// As the disk has it. Waits for the disk.
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(|directory| bytes_in(directory)).sum()
@@ -77,13 +77,13 @@ impl Mover {
         };
         Mover {
             spool: Arc::clone(spool),
-            measure: Measure(vec![failed.clone(), own]),
+            measure: AsideMeasure(vec![failed.clone(), own]),
             failed: files(kept_for_ever(failed)),
             refused: files(refused),
         }
     }
 
-    pub fn measure(&self) -> Measure {
+    pub fn measure(&self) -> AsideMeasure {
         self.measure.clone()
     }
 
