@@ -390,6 +390,16 @@ impl Transmitter {
         }
     }
 
+    /// Closes at once, and settles when that is done.
+    pub async fn close_now(&self) {
+        let (done, closed) = oneshot::channel();
+        let reply = Reply::new(move |_| {
+            let _ = done.send(());
+        });
+        self.close(Duration::ZERO, reply);
+        let _ = closed.await;
+    }
+
     /// The caller no longer waits for this delivery.
     pub fn abort(&self, sequence: u64) {
         let _ = self.control.send(Control::Abort(sequence));

@@ -60,8 +60,6 @@ pub struct ClientCore {
 struct ClientLifecycle {
     destination: Option<Arc<dyn Destination>>,
     transmitter: Option<Arc<Transmitter>>,
-    /// Opened by a try to open the client that failed after it.
-    spool: Option<OpenedSpool>,
     ended: bool,
 }
 
@@ -437,7 +435,7 @@ impl NativeClient {
 
 impl ClientCore {
     async fn open(&self) -> Result<()> {
-        let spool = self.open_spool().await?;
+        let spool = open_spool(&self.config, &self.target).await?;
         let reached = match spool {
             Some(_) => destination::connect_or_wait(&self.target, &self.config).await,
             None => {
@@ -448,8 +446,10 @@ impl ClientCore {
         let (destination, away) = match reached {
             Ok(reached) => reached,
             Err(error) => {
-                // The next try finds it open, and would be told that somebody has it.
-                self.keep_spool(spool);
+                // The next try would be told that somebody has it.
+                if let Some(spool) = spool {
+                    spool.close().await;
+                }
                 return Err(error);
             }
         };
@@ -483,34 +483,24 @@ impl ClientCore {
                     let _ = sender.send(result);
                 }),
             );
-            receiver.await.unwrap_or_else(|_| Err(not_open()))?;
+            let prepared = receiver.await.unwrap_or_else(|_| Err(not_open()));
+            if prepared.is_err() {
+                // Its spool is to be free when the caller hears of it.
+                transmitter.close_now().await;
+            }
+            prepared?;
         }
-        let mut lifecycle = self.lifecycle();
-        if lifecycle.ended {
-            return Err(Error::new(
-                Code::Closed,
-                "the client was closed while it was opened",
-            ));
+        {
+            let mut lifecycle = self.lifecycle();
+            if !lifecycle.ended {
+                lifecycle.destination = Some(destination);
+                lifecycle.transmitter = Some(transmitter);
+                return Ok(());
+            }
         }
-        lifecycle.destination = Some(destination);
-        lifecycle.transmitter = Some(transmitter);
-        Ok(())
-    }
-
-    /// Opens the spool, if there is to be one, or gives the one that an earlier try has opened.
-    async fn open_spool(&self) -> Result<Option<OpenedSpool>> {
-        let kept = self.lifecycle().spool.take();
-        match kept {
-            Some(spool) => Ok(Some(spool)),
-            None => open_spool(&self.config, &self.target).await,
-        }
-    }
-
-    fn keep_spool(&self, spool: Option<OpenedSpool>) {
-        let mut lifecycle = self.lifecycle();
-        if !lifecycle.ended {
-            lifecycle.spool = spool;
-        }
+        transmitter.close_now().await;
+        let text = "the client was closed while it was opened";
+        Err(Error::new(Code::Closed, text))
     }
 
     /// Drops everything and waits until no thread reads pinned memory. Returns whether this call was
@@ -519,7 +509,6 @@ impl ClientCore {
         let (first, transmitter) = {
             let mut lifecycle = self.lifecycle();
             lifecycle.destination = None;
-            lifecycle.spool = None;
             (
                 !std::mem::replace(&mut lifecycle.ended, true),
                 lifecycle.transmitter.take(),

@@ -403,7 +403,7 @@ impl Session for DeltaSession {
         }
         self.encoders.check()?;
         let there = self.known.map_or(0, |known| write.rows_below(known.id));
-        if there == write.rows {
+        if there > 0 && there == write.rows {
             // Writes come in order, so nothing before it is still to be committed.
             self.acknowledgements.send(Acknowledgement::Through {
                 id: write.id,

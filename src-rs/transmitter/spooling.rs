@@ -95,6 +95,14 @@ pub async fn open_spool(config: &Config, target: &str) -> Result<Option<OpenedSp
     }))
 }
 
+impl OpenedSpool {
+    /// Lets others open it.
+    pub async fn close(self) {
+        // A panic has ended it as well.
+        let _ = disk::spawn(move || self.spool.close()).await;
+    }
+}
+
 /// What others may ask of a stage that runs.
 pub struct SpoolView {
     spool: Arc<Spool>,
@@ -262,6 +270,7 @@ pub fn start(
         last_sequence: 0,
         front,
         feed: feed.clone(),
+        stop,
         wanted,
         flushes: VecDeque::new(),
         durables: FuturesUnordered::new(),
@@ -284,7 +293,6 @@ pub fn start(
         Ends {
             feeding,
             appending,
-            stop,
             over,
         },
     );
@@ -335,7 +343,6 @@ impl Settlements for ToStage {
 struct Ends {
     feeding: JoinHandle<()>,
     appending: JoinHandle<()>,
-    stop: watch::Sender<bool>,
     over: oneshot::Sender<()>,
 }
 
@@ -361,6 +368,8 @@ struct Spooling {
     last_sequence: u64,
     front: Arc<Admission>,
     feed: Arc<Mutex<FeedState>>,
+    /// Tells the appender to refuse what is not in the spool.
+    stop: watch::Sender<bool>,
     /// Tells the feeder that there is something new in `feed` or on the disk.
     wanted: Arc<Notify>,
     flushes: VecDeque<(u64, Reply)>,
@@ -747,7 +756,13 @@ impl Spooling {
                 && self.moves.is_empty()
                 && self.cancels.is_empty()
                 && self.spool.settled_through() >= self.spool.next_position();
-            self.finished = all_done || closing.deadline <= now();
+            let now = now();
+            if closing.deadline <= now {
+                let _ = self.stop.send(true);
+            }
+            // Whoever closes is answered behind all that came before it.
+            let is_late = closing.arrived || closing.deadline + DISK_PATIENCE <= now;
+            self.finished = all_done || closing.deadline <= now && is_late;
         }
     }
 
@@ -840,11 +855,9 @@ impl Spooling {
         let Ends {
             feeding,
             appending,
-            stop,
             over,
         } = ends;
-        // What is not on the disk by now is refused.
-        let _ = stop.send(true);
+        let _ = self.stop.send(true);
         drop(over);
         feeding.abort();
         let _ = feeding.await;

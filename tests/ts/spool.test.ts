@@ -2,9 +2,30 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
-import { type RecordBatch, type Table, tableFromArrays } from "apache-arrow";
+import {
+  Field,
+  Int32,
+  type RecordBatch,
+  Schema,
+  Table,
+  tableFromArrays,
+  vectorFromArray,
+} from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type ConnectOptions, connect } from "../../dist/index.js";
+import {
+  type ConnectOptions,
+  connect,
+  type IngestClient,
+  type IngestError,
+  type TransmissionResult,
+} from "../../dist/index.js";
+import {
+  type Call,
+  FlightServer,
+  UNAUTHENTICATED,
+  UNAVAILABLE,
+  type Verdict,
+} from "./support/flight-server.js";
 
 let home = "";
 beforeEach(() => {
@@ -59,3 +80,215 @@ describe("a destination that is there", () => {
     expect((await delivery.result).status).toBe("acknowledged");
   });
 });
+
+describe("a destination that is away", () => {
+  test("connect settles, enqueue too, and what is on the disk is delivered once it is back", async () => {
+    let isAway = true;
+    const { server, stats } = await flight(() => (isAway ? [UNAVAILABLE, "away"] : undefined));
+    await using _ = server;
+    await using client = await connect(server.url, spool());
+    expect(client.ready).toBe(true);
+    const deliveries = [];
+    for (let i = 0; i < 20; i++) deliveries.push(await client.enqueue(batch(10, i * 10)));
+    await until(() => !client.ready);
+    expect(client.stats().spool).toMatchObject({ rows: 200, paused: true });
+    expect(client.stats().bytes.inFlight).toBeLessThan(client.stats().bytes.budget);
+    isAway = false;
+    const results = await Promise.all(deliveries.map((delivery) => delivery.result));
+    expect(results.every((result) => result.success)).toBe(true);
+    expect(client.ready).toBe(true);
+    expect(stats.puts).toBeGreaterThan(0);
+  });
+
+  test("a signal ends the wait of send, and not the delivery", async () => {
+    let isAway = true;
+    const { server } = await flight(() => (isAway ? [UNAVAILABLE, "away"] : undefined));
+    await using _ = server;
+    const heard: TransmissionResult[] = [];
+    await using client = await connect(server.url, {
+      ...spool(),
+      listeners: { onAcknowledged: (result) => void heard.push(result) },
+    });
+    const result = await client.send(batch(7), { signal: AbortSignal.timeout(50) });
+    expect(result).toMatchObject({ status: "spooled", success: false, error: null, rows: 7 });
+    expect(() => result.orThrow()).toThrow(expect.objectContaining({ code: "SPOOLED" }));
+    isAway = false;
+    await client.flush();
+    await until(() => heard.length > 0);
+    expect(heard).toEqual([expect.objectContaining({ recovered: true, rows: 7, status: "acknowledged" })]);
+  });
+
+  test("what was enqueued and is aborted is taken back, and nothing of it is delivered later", async () => {
+    let isAway = true;
+    const { server, stats } = await flight(() => (isAway ? [UNAVAILABLE, "away"] : undefined));
+    await using _ = server;
+    await using client = await connect(server.url, spool());
+    const kept = await client.enqueue(batch(1));
+    const abort = new AbortController();
+    const delivery = await client.enqueue(batch(5), { signal: abort.signal });
+    abort.abort();
+    expect(await delivery.result).toMatchObject({ status: "failed", errorCode: "ABORTED" });
+    isAway = false;
+    expect((await kept.result).success).toBe(true);
+    await client.flush();
+    expect(client.stats().rows.accepted).toBe(1);
+    expect(stats.puts).toBeGreaterThan(0);
+  });
+
+  test("what close leaves is spooled, no failure, and the next client delivers it in order", async () => {
+    const table = path.join(home, "table");
+    {
+      const client = await connect("grpc://127.0.0.1:1/a", spool({ name: "left" }));
+      const delivery = await client.enqueue(batch(3));
+      const sent = client.send(batch(4, 3));
+      await until(() => client.stats().spool?.rows === 7);
+      await client.close({ deadline: 0 });
+      expect(await delivery.result).toMatchObject({ status: "spooled", success: false, error: null });
+      expect((await sent).status).toBe("spooled");
+    }
+    const wrong = await failure(connect(`delta:${table}`, spool({ name: "left" })));
+    expect(wrong.code).toBe("CONFIG_INVALID");
+    expect(wrong.message).toContain("127.0.0.1:1");
+    expect(wrong.message).toContain(table);
+  });
+
+  test("a revoked grant pauses the spool and burns nothing of it", async () => {
+    let isRevoked = false;
+    const { server } = await flight(() => (isRevoked ? [UNAUTHENTICATED, "revoked"] : undefined));
+    await using _ = server;
+    await using client = await connect(server.url, spool());
+    expect((await client.send(batch(1))).success).toBe(true);
+    isRevoked = true;
+    const delivery = await client.enqueue(batch(2));
+    await until(() => !client.ready);
+    isRevoked = false;
+    expect((await delivery.result).success).toBe(true);
+  });
+
+  test("credentials that are wrong are said at once", async () => {
+    const { server } = await flight(() => [UNAUTHENTICATED, "who are you"]);
+    await using _ = server;
+    const error = await failure(connect(server.url, { ...spool(), retry: { attempts: 1 } }));
+    expect(error.code).toBe("UNAUTHENTICATED");
+    // The spool is open to the next one.
+    await using client = await connect("discard:", spool());
+    expect(client.ready).toBe(true);
+  });
+});
+
+describe("rows that the destination refuses", () => {
+  test("a delivery that fails for its data is put aside whole, and the others go on", async () => {
+    const heard: TransmissionResult[] = [];
+    await using client = await connect(`delta:${path.join(home, "table")}`, {
+      ...spool(),
+      schema: new Schema([new Field("n", new Int32(), false)]),
+      listeners: { onFailed: (result) => void heard.push(result) },
+    });
+    const good = await client.enqueue(batch(3));
+    const bad = await client.enqueue(nullable());
+    const later = await client.enqueue(batch(4));
+    expect((await good.result).success).toBe(true);
+    expect((await later.result).success).toBe(true);
+    const result = await bad.result;
+    expect(result.success).toBe(false);
+    await client.flush();
+    await client.close();
+    const aside = path.join(
+      home,
+      "spool",
+      "default",
+      result.status === "partial" ? "dead-letters" : "failed",
+    );
+    expect(fs.readdirSync(aside).filter((name) => name.endsWith(".arrow"))).toHaveLength(1);
+    expect(heard).toHaveLength(1);
+  });
+});
+
+describe("one spool, one owner", () => {
+  test("a second client is told who has it", async () => {
+    await using _ = await connect("discard:", spool());
+    const error = await failure(connect("discard:", spool()));
+    expect(error).toMatchObject({ code: "SPOOL_LOCKED", retry: "never" });
+    expect(error.message).toContain(String(process.pid));
+    await using other = await connect("discard:", spool({ name: "other" }));
+    expect((await other.send(batch(1))).success).toBe(true);
+  });
+
+  test("options that have no effect on spooled deliveries are warned about, and wrong ones are refused", async () => {
+    const lines: unknown[][] = [];
+    await using _ = await connect("discard:", {
+      ...spool(),
+      retry: { attempts: 2, onExhausted: "stop", deadline: "1s" },
+      logger: { warn: (...line) => void lines.push(line) },
+    });
+    const options = ["retry.attempts", "retry.deadline", "retry.onExhausted"];
+    expect(lines).toContainEqual([expect.stringContaining("with a spool"), { options }]);
+    const wrong = { directory: "", name: "../x", durability: "soon", maxBytes: "1KiB", dir: "x" } as object;
+    const error = await failure(connect("discard:", { spool: wrong as { directory: string } }));
+    const paths = error.issues.map((issue) => issue.path);
+    expect(paths.sort()).toEqual(
+      ["dir", "directory", "durability", "maxBytes", "name"].map((name) => `spool.${name}`),
+    );
+  });
+
+  test("a full spool refuses what it has no room for, or lets it wait", async () => {
+    const { server } = await flight(() => [UNAVAILABLE, "away"]);
+    await using _ = server;
+    {
+      await using client = await connect(
+        server.url,
+        spool({ maxBytes: "256KiB", whenFull: "reject", name: "a" }),
+      );
+      const error = await fill(client);
+      expect(error).toMatchObject({ code: "SPOOL_FULL", retry: "throttled" });
+      const result = await client.send(batch(20_000));
+      expect(result).toMatchObject({ status: "failed", errorCode: "SPOOL_FULL" });
+      await client.close({ deadline: 0 });
+    }
+    await using client = await connect(server.url, spool({ maxBytes: "256KiB", name: "b" }));
+    const waits = await Promise.race([
+      fill(client),
+      new Promise((resolve) => setTimeout(resolve, 500, "waits")),
+    ]);
+    expect(waits).toBe("waits");
+    await client.close({ deadline: 0 });
+  });
+});
+
+async function fill(client: IngestClient): Promise<unknown> {
+  for (;;) {
+    try {
+      await client.enqueue(batch(5_000));
+    } catch (error) {
+      return error;
+    }
+  }
+}
+
+function nullable(): RecordBatch {
+  return new Table({ n: vectorFromArray([1, null, 3], new Int32()) }).batches[0]!;
+}
+
+async function flight(judge: (call: Call) => Verdict) {
+  const stats = { puts: 0 };
+  const server = await FlightServer.start((call) => {
+    if (call.method !== "DoPut") return judge(call);
+    const verdict = judge(call);
+    if (verdict === undefined) stats.puts++;
+    return verdict;
+  });
+  return { server, stats };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+async function failure(promise: Promise<unknown>): Promise<IngestError> {
+  return promise.then(
+    () => {
+      throw new Error("it did not reject");
+    },
+    (error) => error,
+  );
+}

@@ -65,6 +65,8 @@ impl Appending {
         let sequence = entry.sequence;
         let slices = match slices {
             Ok(slices) => slices,
+            // Nothing is imported for a client that is closed.
+            Err(_) if *self.stopped.borrow() => return self.say(StageEvent::Refused(entry, closed())),
             Err(error) => return self.say(StageEvent::Refused(entry, error)),
         };
         if entry.rows == 0 {
@@ -98,10 +100,7 @@ impl Appending {
             tokio::select! {
                 biased;
                 appended = &mut append => return appended,
-                () = stop(&mut self.stopped) => {
-                    let text = "the client was closed before this was on the disk";
-                    return Err(Error::new(Code::DeadlineExceeded, text).during("close"));
-                }
+                () = stop(&mut self.stopped) => return Err(closed()),
                 () = tokio::time::sleep(MEASURE_AGAIN) => {
                     let measure = self.measure.clone();
                     if let Ok(bytes) = disk::spawn(move || measure.bytes()).await {
@@ -115,6 +114,11 @@ impl Appending {
     fn say(&self, event: StageEvent) {
         let _ = self.events.send(event);
     }
+}
+
+fn closed() -> Error {
+    let text = "the client was closed before this was on the disk";
+    Error::new(Code::DeadlineExceeded, text).during("close")
 }
 
 async fn stop(stopped: &mut watch::Receiver<bool>) {
