@@ -12,25 +12,21 @@ import { ingestError } from "../errors.js";
 import { BytesColumn, TextColumn } from "./bytes.js";
 import type { Column, Context } from "./column.js";
 import type { Loops } from "./compile.js";
+import { DictionaryColumn } from "./dictionary.js";
+import { BoolColumn, FixedBytesColumn, NullColumn } from "./fixed.js";
+import { FixedListColumn, ListColumn, MapColumn } from "./items.js";
+import { DecimalColumn, FloatColumn, HalfColumn, Int64Column, IntColumn } from "./numbers.js";
+import { member } from "./refusal.js";
+import { StructColumn } from "./struct.js";
 import {
-  BoolColumn,
   DayColumn,
   DayMillisecondColumn,
-  DecimalColumn,
   DurationColumn,
-  FixedBytesColumn,
-  FloatColumn,
-  HalfColumn,
-  Int64Column,
-  IntColumn,
   IntervalColumn,
   LongTimeColumn,
-  NullColumn,
   TimeColumn,
   TimestampColumn,
-} from "./fixed.js";
-import { DictionaryColumn, FixedListColumn, ListColumn, MapColumn, StructColumn } from "./nested.js";
-import { member } from "./refusal.js";
+} from "./temporal.js";
 
 /**
  * The rows' own column.

@@ -14,8 +14,8 @@ import { planOf } from "../handoff/plan.js";
 import { rootOf } from "./build.js";
 import { ABSENT, type Context, TOO_MANY } from "./column.js";
 import { CAN_COMPILE, forgetLoops, loopsOf } from "./compile.js";
-import type { StructColumn } from "./nested.js";
 import { kindOf, type RowRefusalCode, type RowRejection } from "./refusal.js";
+import type { StructColumn } from "./struct.js";
 
 export interface EncoderOptions {
   /** What becomes of rows with keys that the schema does not know. Default: they are refused. */

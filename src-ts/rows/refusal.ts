@@ -8,6 +8,8 @@
 import { types } from "node:util";
 import { bytesOf } from "./attend.js";
 
+export { member } from "../schema/path.js";
+
 /**
  * - `ROW_TYPE`: the row is no object.
  * - `KEY_UNKNOWN`: a key that the schema does not know.
@@ -81,10 +83,4 @@ function kindOfObject(value: object): string {
   if (types.isBoxedPrimitive(value)) return "a boxed primitive";
   if (types.isNativeError(value)) return "an error";
   return "an object";
-}
-
-/** A name as a part of a path. */
-export function member(path: string, name: string): string {
-  if (!/^[\p{L}_$][\p{L}\p{N}_$]*$/u.test(name)) return `${path}[${JSON.stringify(name)}]`;
-  return path === "" ? name : `${path}.${name}`;
 }

@@ -6,10 +6,11 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { createInterface } from "node:readline";
-import { type Table, tableToIPC } from "apache-arrow";
+import { type Dictionary, type Field, type Struct, type Table, tableToIPC } from "apache-arrow";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type AnyColumn, connect, type RowSchema, t, tableFromRows } from "../../dist/index.js";
+import { member } from "../../dist/schema/path.js";
 import { encode } from "../ts/support/rows.js";
 import { base64, describeWith, Peer, PYTHON } from "./support/peer.js";
 
@@ -295,6 +296,85 @@ test("R-62 wrong rows among generated ones are refused by their path, and change
     expect(found.rows).toEqual(only.rows);
   });
   fc.assert(property, { numRuns: RUNS, seed: SEED });
+}, 120_000);
+
+/** What no value of that type is, whatever its width or unit. */
+const WRONG: Readonly<Record<number, readonly unknown[]>> = {
+  2: [0.5, Number.NaN, "1", true, 2n ** 70n, -(2n ** 70n), {}],
+  3: ["1.5", true, new Date(0), []],
+  4: ["text", 5, [1, 2]],
+  5: [5, "\ud800", {}, true],
+  6: [0, "true", 1n],
+  7: ["1,5", "", Number.NaN, 10n ** 80n, true],
+  8: ["2026-02-30", "today", new Date(Number.NaN), 0.5],
+  9: ["24:00:00", "noon", -1, 0.5],
+  10: ["2026-13-01T00:00:00Z", "now", new Date(Number.NaN), 0.5],
+  11: ["P", "1 day", 0.5],
+  12: [5, "items", { 0: 1 }, new Set()],
+  13: [5, "members", [], new Map()],
+  15: [new Uint8Array(15), "no uuid", 5],
+  16: [[], [1, 2, 3], 5],
+  17: [5, [["key"]], new Set()],
+  18: ["PT", "1s", 0.5],
+};
+
+interface Dice {
+  next(most: number): number;
+}
+
+/** A value with something wrong in it, and the path of that. */
+function spoiled(field: Field, value: unknown, path: string, dice: Dice): { value: unknown; path: string } {
+  const type = field.type.typeId === -1 ? (field.type as Dictionary).dictionary : field.type;
+  const { children } = type;
+  const deeper = value !== null && value !== undefined && dice.next(3) > 0;
+  if (deeper && Array.isArray(value) && value.length > 0) {
+    const at = dice.next(value.length - 1);
+    const item = spoiled(children[0]!, value[at], `${path}[${at}]`, dice);
+    return { ...item, value: value.with(at, item.value) };
+  }
+  if (deeper && value instanceof Map && value.size > 0) {
+    const at = dice.next(value.size - 1);
+    const entries = [...value] as [unknown, unknown][];
+    const [, valueField] = (children[0] as Field<Struct>).type.children as [Field, Field];
+    const inner = spoiled(valueField, entries[at]![1], `${path}[${at}].value`, dice);
+    entries[at] = [entries[at]![0], inner.value];
+    return { ...inner, value: new Map(entries) };
+  }
+  if (deeper && type.typeId === 13) {
+    const part = children[dice.next(children.length - 1)] as Field;
+    const own = Object.getOwnPropertyDescriptor(value, part.name)?.value as unknown;
+    const inner = spoiled(part, own, member(path, part.name), dice);
+    const entries = Object.entries(value as object).filter(([name]) => name !== part.name);
+    return { ...inner, value: Object.fromEntries([...entries, [part.name, inner.value]]) };
+  }
+  const same = { 19: 4, 20: 5, 21: 12, 23: 4, 24: 5 } as Record<number, number>;
+  const wrong = [Symbol("wrong"), () => 1, new WeakMap(), ...(WRONG[same[type.typeId] ?? type.typeId] ?? [])];
+  if (!field.nullable) wrong.push(null, undefined);
+  return { value: wrong[dice.next(wrong.length - 1)], path };
+}
+
+test("R-62 ten thousand rows of wrong values are refused, each by the path of what is wrong in it", () => {
+  let count = 0;
+  const property = fc.property(generated, fc.infiniteStream(fc.nat()), ({ schema, rows }, numbers) => {
+    const dice: Dice = { next: (most) => (numbers.next().value as number) % (most + 1) };
+    const places: string[] = [];
+    const wrong = rows.flatMap((row) =>
+      Array.from({ length: 3 }, () => {
+        const field = schema.fields[dice.next(schema.fields.length - 1)]!;
+        const own = Object.getOwnPropertyDescriptor(row, field.name)?.value as unknown;
+        const { value, path } = spoiled(field, own, member("", field.name), dice);
+        places.push(path);
+        const entries = Object.entries(row).filter(([name]) => name !== field.name);
+        return Object.fromEntries([...entries, [field.name, value]]);
+      }),
+    );
+    const { rejections, rows: left } = encode(schema, wrong, { compile: dice.next(1) === 0 });
+    expect(rejections.map(({ row, path }) => [row, path])).toEqual(places.map((path, row) => [row, path]));
+    expect(left).toEqual([]);
+    count += wrong.length;
+  });
+  fc.assert(property, { numRuns: RUNS, seed: SEED });
+  if (RUNS >= 300) expect(count).toBeGreaterThan(10_000);
 }, 120_000);
 
 /** In one batch: of a table of several, the library writes dictionaries of each as changes. */
