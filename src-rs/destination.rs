@@ -45,6 +45,15 @@ pub trait Destination: Send + Sync {
     /// Tries connection, credentials and table without writing a row.
     async fn check(&self) -> Result<()>;
 
+    /// The table's own schema as it is now: asked anew with each call. None where the destination cannot tell, or
+    /// there is no table yet.
+    ///
+    /// # Errors
+    /// What keeps it from answering and may pass, or is the user's to mend: as [`Destination::check`].
+    async fn schema(&self) -> Result<Option<SchemaRef>> {
+        Ok(None)
+    }
+
     /// The schema that the user said batches would have, before any came. Most learn all they need from
     /// the batches.
     fn expect(&self, _schema: &SchemaRef) {}

@@ -195,6 +195,14 @@ pub fn decode_schema(message: &[u8]) -> Result<SchemaRef> {
     contained(|| ipc::schema(message))
 }
 
+/// The batches of an IPC stream, which came over a network. The bytes are copied.
+///
+/// # Errors
+/// `BATCH_INVALID` for everything that is not what it should be.
+pub fn decode_stream(stream: &[u8]) -> Result<Vec<RecordBatch>> {
+    contained(|| ipc::batches(stream))
+}
+
 thread_local! {
     /// Whether a panic of this thread is caught by [`contained`].
     static CONTAINED: Cell<bool> = const { Cell::new(false) };

@@ -117,6 +117,11 @@ impl Reply {
             answer(result);
         }
     }
+
+    /// Whoever waits is answered in another way.
+    pub fn forgo(mut self) {
+        self.0 = None;
+    }
 }
 
 impl Drop for Reply {

@@ -12,6 +12,7 @@ import { otherVersion, unavailable } from "./unavailable.js";
 interface NativeClient {
   open(operation: number): void;
   check(operation: number): void;
+  schema(operation: number): void;
   hurry(): void;
   resume(): void;
   flush(operation: number): void;
@@ -87,6 +88,8 @@ export interface Listener {
   recovered(outcome: Outcome): void;
   granted(ticket: number): void;
   answered(operation: number, error: IngestError | null): void;
+  /** What {@link Binding.schema} asked for: an IPC stream that holds just a schema; null where nobody can tell. */
+  described(operation: number, schema: Uint8Array | null): void;
   log(level: string, message: string, fields: Record<string, unknown>): void;
   /** A connection wants headers; to be answered by {@link Binding.answerHeaders}. */
   headersWanted(request: number, reason: "connect" | "unauthenticated"): void;
@@ -140,6 +143,9 @@ export class Binding {
   }
   check(operation: number): void {
     ours(() => this.#native.check(operation));
+  }
+  schema(operation: number): void {
+    ours(() => this.#native.schema(operation));
   }
   /** Somebody waits for the outcome of what was admitted before. */
   hurry(): void {
@@ -438,6 +444,12 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
     case 8:
       listener.retryAsked(numbers[at + 2]!, errorFromNative(details[numbers[at + 3]!]));
       return;
+    case 12: {
+      const index = numbers[at + 3]!;
+      const schema = index < 0 ? null : Buffer.from(details[index] as string, "base64");
+      listener.described(numbers[at + 2]!, schema);
+      return;
+    }
     default:
       // A newer addon may tell more than this file knows; the length lets it be skipped.
       return;

@@ -9,13 +9,14 @@
 /// <reference lib="es2024.promise" />
 /// <reference lib="es2024.arraybuffer" />
 
+import type { Schema } from "apache-arrow";
 import { type NativeVersion, nativeVersion } from "./binding.js";
 import { Core } from "./client/core.js";
 import { open } from "./client/open.js";
 import { sendAll } from "./client/send-all.js";
 import { writable } from "./client/writable.js";
 import { Delivery, type UnsettledDelivery } from "./delivery.js";
-import { ConfigError } from "./errors.js";
+import { ConfigError, type ConfigIssue } from "./errors.js";
 import { isSchema } from "./handoff/arrow.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
 import {
@@ -36,6 +37,7 @@ import type {
   WritableOptions,
 } from "./options.js";
 import type { TransmissionResult } from "./result.js";
+import { toSchema } from "./schema.js";
 import type { BatchInput, BatchSource } from "./source.js";
 import { loadApi, Telemetry } from "./telemetry.js";
 
@@ -162,7 +164,7 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
   const split = splitOptions(options);
   const { signal } = split;
   if (split.issues.length === 0) signal?.throwIfAborted();
-  const [core, version] = await prepare(url, split);
+  const [core, version, schema] = await prepare(url, split);
   try {
     const others = groupsOfOthers(String(url), options);
     if (others.length > 0)
@@ -172,7 +174,7 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
       core.log("warn", "with a spool, deliveries are tried until they pass: these have no effect on them", {
         options: endless,
       });
-    if (split.schema !== undefined) core.expect(split.schema);
+    if (schema !== undefined) core.expect(schema);
     await open((operation) => core.binding.open(operation), core, split.retry, signal);
     const telemetry = split.telemetry ? await loadApi() : undefined;
     if (telemetry !== undefined)
@@ -190,20 +192,19 @@ function retryLimits(retry: RetryOptions): string[] {
   return names.filter((name) => retry[name] !== undefined).map((name) => `retry.${name}`);
 }
 
-async function prepare(url: unknown, split: SplitOptions): Promise<[Core, NativeVersion]> {
+async function prepare(
+  url: unknown,
+  split: SplitOptions,
+): Promise<[Core, NativeVersion, object | undefined]> {
   let issues = [...split.issues];
   const isTarget = typeof url === "string" || url instanceof URL;
   if (!isTarget) issues.push({ path: "url", message: `must be a string or a URL, not ${describe(url)}` });
-  if (split.schema !== undefined && !isSchema(split.schema))
-    issues.push({
-      path: "schema",
-      message: `must be a Schema of apache-arrow, not ${describe(split.schema)}`,
-    });
+  const schema = schemaToCome(split.schema, issues);
   const version = await nativeVersion();
   try {
     // Rust looks at its part even when ours is wrong: all mistakes at once.
     const core = await Core.create(isTarget ? String(url) : "discard:", split);
-    if (issues.length === 0) return [core, version];
+    if (issues.length === 0) return [core, version, schema];
     core.abandon();
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -213,6 +214,22 @@ async function prepare(url: unknown, split: SplitOptions): Promise<[Core, Native
     issues = [...issues, ...withOurNames(error.issues)];
   }
   throw configInvalid(issues, "connect");
+}
+
+/** The schema to come, of whatever copy of `apache-arrow`; its mistakes go to `issues`. */
+function schemaToCome(given: unknown, issues: ConfigIssue[]): object | undefined {
+  if (given === undefined || isSchema(given)) return given;
+  try {
+    const schema = toSchema(given);
+    if (schema !== undefined) return schema;
+    const message = `must be t.schema(…), a Schema of apache-arrow or a Standard JSON Schema, not ${describe(given)}`;
+    issues.push({ path: "schema", message });
+  } catch (error) {
+    // Nothing but mistakes in the schema comes from there.
+    for (const { path, ...rest } of (error as ConfigError).issues)
+      issues.push({ path: path === "schema" ? path : `schema.${path}`, ...rest });
+  }
+  return undefined;
 }
 
 const schemeOf = (url: string): string => /^[a-z][a-z0-9+]*/i.exec(url)?.[0].toLowerCase() ?? "unknown";
@@ -342,6 +359,22 @@ export class IngestClient implements AsyncDisposable {
    */
   get ready(): boolean {
     return this.#core.closing === undefined && this.stats().spool?.paused !== true;
+  }
+
+  /**
+   * The table's own schema, asked for anew: of a Delta table its newest version's, of a Zerobus table Unity
+   * Catalog's, of a Flight server what it answers to `GetSchema` or lists of its tables.
+   *
+   * @returns Null where nobody can tell: there is no table yet, the server does not say, a type is one that
+   * `apache-arrow` does not have; always of `discard:`.
+   * @throws {IngestError} What keeps the destination from answering: `UNAVAILABLE`, `UNAUTHENTICATED`,
+   * `PERMISSION_DENIED`, `NOT_FOUND`, `CLOSED`.
+   */
+  async schema(): Promise<Schema | null> {
+    // biome-ignore lint/complexity/noArguments: it takes none, and whoever gives some is to be told
+    checkNames(arguments[0], [], "schema");
+    this.#core.refuseIfClosed("schema");
+    return this.#core.schemas.table.anew();
   }
 
   /** A snapshot of all numbers: cheap and synchronous. After `close`, the last one. */

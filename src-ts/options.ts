@@ -7,6 +7,7 @@ import type { Schema } from "apache-arrow";
 import type { IngestError } from "./errors.js";
 import type { HandoffMode } from "./handoff/call-buffer.js";
 import type { TransmissionResult } from "./result.js";
+import type { StandardSchema } from "./schema.js";
 
 /**
  * A span of time: milliseconds as a number, or a string with units such as `"50ms"`, `"5m"`, `"1h 30m"`.
@@ -346,6 +347,12 @@ export interface ForeignSchema {
   readonly metadata: ReadonlyMap<string, string>;
 }
 
+/**
+ * What says the columns: `t.schema(…)`, a `Schema` of any copy of `apache-arrow`, or a Standard JSON Schema (Zod,
+ * ArkType, Valibot; by itself where JSON Schema can say all types, else by `t.fromStandard`).
+ */
+export type SchemaInput = Schema | ForeignSchema | StandardSchema;
+
 /** Options of {@link connect}. All are optional; every mistake in them is reported at once. */
 export interface ConnectOptions {
   readonly batching?: BatchingOptions;
@@ -371,7 +378,7 @@ export interface ConnectOptions {
   /** Create the destination when it does not exist. Default: true. */
   readonly createIfMissing?: boolean;
   /** The schema to come, for those who know it: the table is opened, checked or created by it at once. */
-  readonly schema?: Schema | ForeignSchema;
+  readonly schema?: SchemaInput;
   /** Told what became of each delivery. */
   readonly listeners?: ResultListeners;
   readonly telemetry?: TelemetryOptions;
@@ -414,7 +421,7 @@ export interface SendOptions {
    * What the columns of an object of columns are. Arrow data, and tables of other libraries that know their types, have
    * a schema of their own. Default: the client's.
    */
-  readonly schema?: Schema | ForeignSchema;
+  readonly schema?: SchemaInput;
   /**
    * Before admission: the call rejects with the signal's reason and nothing is sent. After it: the outcome is
    * `failed` if nothing was written yet, else `unknown` at once, while the delivery goes on. With a spool it ends the
@@ -432,7 +439,7 @@ export interface WritableOptions {
   /** For all batches of the stream. Default: the client's. */
   readonly handoff?: HandoffMode;
   /** As of {@link SendOptions}. */
-  readonly schema?: Schema | ForeignSchema;
+  readonly schema?: SchemaInput;
 }
 
 /** Options of {@link IngestClient.close}. */

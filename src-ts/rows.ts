@@ -7,12 +7,11 @@
 
 import { type Schema, Table } from "apache-arrow";
 import { type IngestError, ingestError } from "./errors.js";
-import { isSchema } from "./handoff/arrow.js";
-import type { ForeignSchema } from "./options.js";
+import type { SchemaInput } from "./options.js";
 import { RowEncoder } from "./rows/encoder.js";
 import { inferRows } from "./rows/infer.js";
 import { kindOf, type RowRejection } from "./rows/refusal.js";
-import { type RowOf, RowSchema, t } from "./schema.js";
+import { type RowOf, type RowSchema, toSchema } from "./schema.js";
 import { isDue, turn } from "./turn.js";
 
 export type { RowRefusalCode, RowRejection } from "./rows/refusal.js";
@@ -60,12 +59,12 @@ export async function tableFromRows<S extends RowSchema>(
 ): Promise<RowsTable>;
 export async function tableFromRows(
   rows: readonly object[],
-  schema: ForeignSchema,
+  schema: SchemaInput,
   options?: RowsOptions,
 ): Promise<RowsTable>;
 export async function tableFromRows(
   rows: readonly unknown[],
-  schema: ForeignSchema,
+  schema: SchemaInput,
   options?: RowsOptions,
 ): Promise<RowsTable> {
   const { unknownKeys, signal } = checked(options);
@@ -130,25 +129,17 @@ function lengthOf(rows: readonly unknown[]): number {
 /**
  * A schema as it was given in our classes, the same object each time.
  *
- * @throws {IngestError} `CONFIG_INVALID`: it is none.
+ * @throws {IngestError} `CONFIG_INVALID`: it is none, or a Standard JSON Schema leaves types open.
  */
-export function toArrow(schema: unknown, operation: string): Schema {
-  if (schema instanceof RowSchema) return schema.toArrow();
-  if (!isSchema(schema))
-    throw wrong(
-      "schema",
-      `must be t.schema(…) or a Schema of apache-arrow; ${kindOf(schema)} was given`,
-      operation,
-    );
-  const known = ofOurs.get(schema);
-  if (known !== undefined) return known;
-  const arrow = t.fromArrow(schema as Schema).toArrow();
-  ofOurs.set(schema, arrow);
-  return arrow;
+export function toArrow(given: unknown, operation: string): Schema {
+  const schema = toSchema(given);
+  if (schema !== undefined) return schema;
+  throw wrong(
+    "schema",
+    `must be t.schema(…), a Schema of apache-arrow or a Standard JSON Schema; ${kindOf(given)} was given`,
+    operation,
+  );
 }
-
-/** A schema of whatever copy in our classes: made once, so that what is kept by it is found again. */
-const ofOurs = new WeakMap<object, Schema>();
 
 function checked(options: unknown): RowsOptions {
   if (options === undefined) return {};

@@ -44,6 +44,9 @@ import {
 import { ingestError } from "./errors.js";
 import { type ArrowSchema, isSchema } from "./handoff/arrow.js";
 import { rebuildSchema } from "./handoff/rebuild.js";
+import { fieldsOf as fieldsOfStandard, isStandard, type StandardSchema } from "./schema/standard.js";
+
+export type { StandardSchema } from "./schema/standard.js";
 
 /** A whole number: of a `number`, one that is safe; of a `bigint`, any that the column's width holds. */
 export type IntegerValue = number | bigint;
@@ -215,6 +218,41 @@ type Rows<C> = string extends keyof C
  */
 export type RowOf<S> = S extends RowSchema<infer C> ? Rows<ByName<C>> : never;
 
+/** The values that a Standard JSON Schema gives. */
+export type StandardOutput<S> = S extends { readonly "~standard": { readonly types?: infer Types } }
+  ? NonNullable<Types> extends { readonly output: infer Output }
+    ? Output
+    : unknown
+  : unknown;
+
+/** Types by path, as in `at`, `place.at`, `tags[]`, `labels[].value`: for what JSON Schema cannot say. */
+export type Overrides = Readonly<Record<string, AnyColumn>>;
+
+/** The columns of a Standard JSON Schema: values are typed as its own, unless an override says otherwise. */
+export type StandardColumns<Output, O> = Output extends object
+  ? {
+      readonly [Name in keyof Output & string]-?: ColumnType<
+        Name extends keyof O ? NonNullable<ValueOf<O[Name]>> : Exclude<Output[Name], null | undefined>,
+        MayBeNull<Output, Name> extends true
+          ? true
+          : Name extends keyof O
+            ? O[Name] extends ColumnType<unknown, false>
+              ? false
+              : true
+            : false
+      >;
+    }
+  : Columns;
+
+type MayBeNull<Output, Name extends keyof Output> =
+  Record<never, never> extends Pick<Output, Name>
+    ? true
+    : null extends Output[Name]
+      ? true
+      : undefined extends Output[Name]
+        ? true
+        : false;
+
 /**
  * The schema of rows. Made by {@link t}`.schema` and `.fromArrow`; it can be given wherever a `Schema` of
  * `apache-arrow` can.
@@ -308,6 +346,32 @@ export const t = {
     const rebuilt = rebuildSchema(schema as ArrowSchema);
     refuseNames(rebuilt.fields, "fromArrow");
     return new RowSchema(rebuilt);
+  },
+
+  /**
+   * The schema of rows for a Standard JSON Schema: of Zod from 4.2, of ArkType from 2.1.28, of Valibot by
+   * `toStandardJsonSchema`. Its columns are those of the values that it gives (its output). Integers are `int64`,
+   * numbers `float64`, text of the format `date-time` is `timestamp("us", "UTC")` and of the format `date` is `date`;
+   * `specs/rows.md` has all rules. No value is validated by it.
+   *
+   * @param overrides Types by path (`at`, `place.at`, `tags[]`, `labels[].value`) for what JSON Schema cannot say:
+   * dates that are objects, bigints, decimals, units of time. A column stays nullable where the schema says so.
+   * @throws {IngestError} `CONFIG_INVALID`: with an issue for each place that neither gives a type to.
+   *
+   * @example
+   * ```ts
+   * const order = z.object({ id: z.int(), at: z.date(), price: z.string(), note: z.string().optional() });
+   * const schema = t.fromStandard(order, { at: t.timestamp("us", "UTC"), price: t.decimal(18, 4) });
+   * ```
+   */
+  fromStandard<S extends StandardSchema, const O extends Overrides = Record<never, never>>(
+    schema: S,
+    overrides?: O,
+  ): RowSchema<StandardColumns<StandardOutput<S>, O>> {
+    if (!isStandard(schema)) throw wrong("fromStandard", "a Standard JSON Schema is needed");
+    const fields = fieldsOfStandard(schema, overridesOf(overrides ?? {}));
+    refuseNames(fields, "fromStandard");
+    return new RowSchema(new Schema(fields));
   },
 
   /** Nothing but null. */
@@ -434,6 +498,33 @@ export const t = {
     return column(new Dictionary(type, keys.type as never));
   },
 };
+
+/**
+ * What `schema` options take, in the classes of the `apache-arrow` that this package imports: the same object each
+ * time, so that what is kept by it is found again. Undefined: it is none.
+ *
+ * @throws {IngestError} `CONFIG_INVALID`: two columns share a name, or a Standard JSON Schema leaves types open.
+ */
+export function toSchema(given: unknown): Schema | undefined {
+  if (given instanceof RowSchema) return given.toArrow();
+  const standard = isStandard(given);
+  if (!standard && !isSchema(given)) return undefined;
+  const known = ofOurs.get(given);
+  if (known !== undefined) return known;
+  const schema = standard ? t.fromStandard(given) : t.fromArrow(given as unknown as Schema);
+  ofOurs.set(given, schema.toArrow());
+  return schema.toArrow();
+}
+
+const ofOurs = new WeakMap<object, Schema>();
+
+function overridesOf(overrides: unknown): Map<string, AnyColumn> {
+  if (typeof overrides !== "object" || overrides === null || Array.isArray(overrides))
+    throw wrong("fromStandard", `an object of types by path is needed, not ${show(overrides)}`);
+  return new Map(
+    Object.entries(overrides).map(([path, type]) => [path, typeOf(type, `fromStandard: ${path}`)]),
+  );
+}
 
 function typeOf(type: unknown, where: string): AnyColumn {
   if (type instanceof ColumnType) return type;

@@ -16,7 +16,7 @@ use super::event_queue::{EventQueue, EventReceiver};
 use super::events::JsEvent;
 use super::headers::Provider;
 use super::retry::Predicate;
-use super::schemas::Schemas;
+use super::schemas::{self, Schemas};
 use super::{malformed, spawn, submit, thrown};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -146,6 +146,27 @@ impl NativeClient {
             match destination {
                 Some(destination) => reply.answer(destination.check().await),
                 None => reply.answer(Err(not_open())),
+            }
+        });
+    }
+
+    /// What the destination says of the table's schema, asked anew. Answered by an event.
+    #[napi(catch_unwind)]
+    pub fn schema(&self, env: Env, operation: f64) {
+        let reply = self.operation(env, operation);
+        let destination = self.core.lifecycle().destination.clone();
+        let queue = self.core.queue.clone();
+        spawn(async move {
+            let said = match destination {
+                Some(destination) => destination.schema().await,
+                None => Err(not_open()),
+            };
+            match said.and_then(|schema| schema.map(|schema| schemas::message(&schema)).transpose()) {
+                Ok(schema) => {
+                    reply.forgo();
+                    queue.post(JsEvent::Described { operation, schema });
+                }
+                Err(error) => reply.answer(Err(error)),
             }
         });
     }

@@ -2,6 +2,8 @@
 //!
 //! A block bounds what one call of JavaScript takes. It knows no thread and no JavaScript value.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::callbacks::HeadersReason;
@@ -31,6 +33,11 @@ pub enum JsEvent {
     Answered {
         operation: f64,
         error: Option<Error>,
+    },
+    /// What the destination says of the table's schema, as an IPC stream; none if it cannot tell.
+    Described {
+        operation: f64,
+        schema: Option<Vec<u8>>,
     },
     HeadersWanted {
         request: u64,
@@ -68,6 +75,9 @@ impl JsEvent {
                 fields,
             })) => Some(json!({ "level": level, "message": message, "fields": fields }).to_string()),
             JsEvent::Answered { error, .. } => error.as_ref().map(|error| error.to_json().to_string()),
+            JsEvent::Described { schema, .. } => schema
+                .as_ref()
+                .map(|schema| format!("\"{}\"", BASE64_STANDARD.encode(schema))),
             JsEvent::RetryAsked { error, .. } => Some(error.to_json().to_string()),
             #[cfg(feature = "emulator")]
             JsEvent::Replied { value, .. } | JsEvent::Happened(value) => Some(value.to_string()),
@@ -145,6 +155,10 @@ impl EventBlock {
             JsEvent::Answered { operation, .. } => {
                 self.awaited += 1;
                 self.numbers.extend([3.0, 4.0, *operation, index]);
+            }
+            JsEvent::Described { operation, .. } => {
+                self.awaited += 1;
+                self.numbers.extend([12.0, 4.0, *operation, index]);
             }
             JsEvent::HeadersWanted { request, reason } => {
                 let reason = match reason {

@@ -5,12 +5,17 @@
 //!   by pointer. It is forgotten when as many have forgotten it as have registered it.
 //! - Registering and looking up take the same time however many there are.
 //!
+//! A schema goes to JavaScript as an IPC stream that holds just that, as it came from there ([`message`]).
+//!
 //! It bounds nothing: the packer in `src-ts/handoff.ts` does, which alone knows which are used.
 
 use std::collections::HashMap;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::writer::StreamWriter;
 use slab::Slab;
+
+use crate::error::{Code, Error, Result};
 
 #[derive(Default)]
 pub struct Schemas {
@@ -52,6 +57,22 @@ impl Schemas {
             self.numbers.remove(&schema);
         }
     }
+}
+
+/// An IPC stream that holds just a schema.
+///
+/// # Errors
+/// `UNSUPPORTED`: a type that cannot be written.
+pub fn message(schema: &Schema) -> Result<Vec<u8>> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema).map_err(unwritable)?;
+    writer.finish().map_err(unwritable)?;
+    writer.into_inner().map_err(unwritable)
+}
+
+fn unwritable(error: arrow::error::ArrowError) -> Error {
+    Error::new(Code::Unsupported, "the table's schema cannot be told")
+        .caused_by(&error)
+        .during("schema")
 }
 
 #[cfg(test)]

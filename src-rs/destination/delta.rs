@@ -42,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
@@ -164,6 +164,31 @@ impl Delta {
             return Err(Error::new(Code::SchemaMismatch, text).during("open"));
         }
         Ok(Some(table))
+    }
+
+    /// The table as it is now, none if it is yet to be made. Remembered for the producers to come.
+    async fn look(&self) -> Result<Option<TableVersion>> {
+        self.location.refuse_if_poisoned()?;
+        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let current = match &mut known {
+            Some(table) => table.is_current(&self.location).await?,
+            None => false,
+        };
+        let now = match known.filter(|_| current) {
+            Some(table) => table
+                .catch_up(&self.location, None, None)
+                .await?
+                .map(|(table, _)| table),
+            None => TableVersion::read(&self.location, None)
+                .await?
+                .map(|(table, _)| table),
+        };
+        let accepted = self.accept(now)?;
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&accepted);
+        Ok(accepted)
     }
 
     /// What is remembered of a producer. A fresh one has landed nothing and looks nothing up.
@@ -333,24 +358,12 @@ impl Destination for Delta {
             })
             .await?;
         }
-        self.location.refuse_if_poisoned()?;
-        let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let current = match &mut known {
-            Some(table) => table.is_current(&self.location).await?,
-            None => false,
-        };
-        let now = match known.filter(|_| current) {
-            Some(table) => table
-                .catch_up(&self.location, None, None)
-                .await?
-                .map(|(table, _)| table),
-            None => TableVersion::read(&self.location, None)
-                .await?
-                .map(|(table, _)| table),
-        };
-        let accepted = self.accept(now)?;
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = accepted;
-        Ok(())
+        self.look().await.map(drop)
+    }
+
+    async fn schema(&self) -> Result<Option<SchemaRef>> {
+        let table = self.look().await?;
+        Ok(table.map(|table| Arc::new(types::arrow_schema(table.schema()))))
     }
 
     async fn open(&self, opening: Opening) -> Result<Opened> {

@@ -13,13 +13,14 @@
 //! - After bytes were sent and before they are acknowledged, a failure leaves rows in doubt: its error is
 //!   ambiguous.
 //!
-//! It does not read, does not query, and puts nothing but record batches.
+//! It reads no rows and puts nothing but record batches. What a server says of its columns is in [`describe`].
 
 mod ack;
 pub(in crate::destination) mod arrays;
 mod chunks;
 pub(in crate::destination) mod connection;
 mod connector;
+mod describe;
 mod dial;
 mod dictionaries;
 mod encode;
@@ -42,16 +43,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use tonic::Code as Grpc;
 
 use self::connector::Connector;
 use self::plan::Limits;
 use self::session::{FlightSession, Lane, Put, ReaderContext, Refusing, SessionSettings};
 use self::sql::Rollbacks;
-use self::target::{FlightTarget, What};
+use self::target::{FlightTarget, Mode, What};
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};
 use crate::config::{Compression, Config, FlightAcknowledgement, FlightDescriptor, FlightDictionaries};
 use crate::error::{Code, Error, Result};
@@ -123,6 +123,16 @@ impl Flight {
         flight.atomic_refusals
             && flight.streams == 1
             && flight.acknowledgement != FlightAcknowledgement::Cumulative
+    }
+
+    /// # Errors
+    /// `UNAVAILABLE` if there is no answer in time.
+    async fn answered<T>(&self, asked: impl Future<Output = T>) -> Result<T> {
+        let patience = self.config.flight.connect_timeout;
+        tokio::time::timeout(patience, asked).await.map_err(|_| {
+            let text = "the server took the connection and does not answer";
+            Error::new(Code::Unavailable, text)
+        })
     }
 
     async fn begin(&self, opening: Opening) -> Result<Opened> {
@@ -274,23 +284,35 @@ impl Destination for Flight {
         };
         let request = connection.request(on_the_wire(descriptor));
         let mut client = connection.client();
-        let patience = self.config.flight.connect_timeout;
-        match tokio::time::timeout(patience, client.get_schema(request)).await {
-            Ok(Err(status))
-                if matches!(
-                    status.code(),
-                    Grpc::Unauthenticated | Grpc::PermissionDenied | Grpc::Unavailable
-                ) =>
-            {
+        match self.answered(client.get_schema(request)).await {
+            Ok(Err(status)) if describe::is_of_the_connection(&status) => {
                 Err(remember(connection.error(&status)).during("check"))
             }
             // Few servers that take rows can say what they look like before there are any.
             Ok(_) => Ok(()),
-            Err(_) => {
-                let text = "the server took the connection and does not answer";
-                Err(Error::new(Code::Unavailable, text).during("check"))
-            }
+            Err(late) => Err(late.during("check")),
         }
+    }
+
+    async fn schema(&self) -> Result<Option<SchemaRef>> {
+        let remember = |error: Error| self.connector.remember(error);
+        let connection = self.connector.connect().await.map_err(remember)?;
+        let said = match &self.target.what {
+            What::Put(descriptor) => {
+                let asked = describe::target(&connection, on_the_wire(descriptor));
+                self.answered(asked).await
+            }
+            // The table that is there is not the one that rows will go into.
+            What::Ingest(ingest)
+                if matches!(ingest.mode, Mode::Create | Mode::Replace)
+                    && !self.made.load(Ordering::Acquire) =>
+            {
+                return Ok(None);
+            }
+            What::Ingest(ingest) => self.answered(describe::table(&connection, ingest)).await,
+        };
+        said.and_then(|said| said)
+            .map_err(|error| remember(error).during("schema"))
     }
 
     async fn open(&self, opening: Opening) -> Result<Opened> {

@@ -341,6 +341,12 @@ impl Destination for Zerobus {
         *lock(&self.expected) = Some(Arc::clone(schema));
     }
 
+    /// Unity Catalog's. What it does not tell for good is not known.
+    async fn schema(&self) -> Result<Option<SchemaRef>> {
+        let told = self.ask_catalog().await.map_err(|error| error.during("schema"))?;
+        Ok(told.and_then(std::result::Result::ok))
+    }
+
     async fn check(&self) -> Result<()> {
         self.credentials.ask(TokenScope::Write).await.map_err(checking)?;
         self.ask_catalog().await.map_err(checking)?;

@@ -71,6 +71,13 @@ pub(super) fn schema(message: &[u8]) -> Result<SchemaRef> {
     decoder.schema()
 }
 
+pub(super) fn batches(stream: &[u8]) -> Result<Vec<RecordBatch>> {
+    let bytes = Buffer::from(stream);
+    let mut decoder = Decoder::default();
+    decoder.stream(&bytes)?;
+    Ok(decoder.batches)
+}
+
 #[derive(Default)]
 struct Decoder {
     schema: Option<SchemaRef>,

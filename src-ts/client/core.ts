@@ -46,7 +46,8 @@ import { Ledger } from "./ledger.js";
 import { ListenerDispatcher } from "./listeners.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
-import { Schemas } from "./schemas.js";
+import type { Schemas } from "./schemas.js";
+import { TableSchema } from "./table-schema.js";
 import type { Unread } from "./unread.js";
 
 /** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
@@ -80,7 +81,7 @@ export class Core implements Listener {
   /** Budget of all deliveries in `#ledger`. Rust's count is lower by those that are settled and not told here yet. */
   #heldBytes = 0;
   readonly #waiting = new Map<number, Waiter>();
-  readonly #operations = new Map<number, (error: IngestError | null) => void>();
+  readonly #operations = new Map<number, (error: IngestError | null, value: unknown) => void>();
   #isBusy = false;
   /** A call of `hurry` is scheduled. */
   #hurrying = false;
@@ -102,6 +103,11 @@ export class Core implements Listener {
         if (core === undefined) remains.answered(operation);
         else core.answered(operation, error);
       },
+      described: (operation, schema) => {
+        const core = weak?.deref();
+        if (core === undefined) remains.answered(operation);
+        else core.described(operation, schema);
+      },
       log: (level, message, fields) => log(remains.logger, level, message, fields),
       headersWanted: (request, reason) => weak?.deref()?.headersWanted(request, reason),
       retryAsked: (request, error) => weak?.deref()?.retryAsked(request, error),
@@ -119,7 +125,9 @@ export class Core implements Listener {
     remains.binding = binding;
     this.isSpooled = split.spooled;
     this.mode = split.mode;
-    this.schemas = new Schemas(split.schema);
+    const ask = (): Promise<Uint8Array | null> =>
+      this.operation<Uint8Array | null>((operation) => binding.schema(operation));
+    this.schemas = { given: split.schema, table: new TableSchema(ask) };
     this.#logger = split.logger;
     this.#headers = split.headers;
     this.#retryWhen = split.retry.when;
@@ -158,8 +166,7 @@ export class Core implements Listener {
 
   /** What the call and the client say about columns. */
   wanted(options: SendOptions | undefined, operation: string): Wanted {
-    const { given, table } = this.schemas;
-    return { operation, schema: options?.schema ?? given ?? table, signal: options?.signal };
+    return { operation, schema: options?.schema ?? this.schemas.given, signal: options?.signal };
   }
 
   #prepared(
@@ -203,12 +210,13 @@ export class Core implements Listener {
     this.#refused(group, reason);
   }
 
-  async operation(start: (operation: number) => void): Promise<void> {
+  /** What the answer holds, if it holds anything. */
+  async operation<T = void>(start: (operation: number) => void): Promise<T> {
     // Nobody is left who could answer.
     if (this.#lastStats !== undefined) throw closed("flush");
     const operation = ++this.#lastOperation;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#operations.set(operation, (error) => (error === null ? resolve() : reject(error)));
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#operations.set(operation, (error, value) => (error === null ? resolve(value as T) : reject(error)));
     this.#hold();
     try {
       start(operation);
@@ -262,6 +270,7 @@ export class Core implements Listener {
     if (delivery === undefined) return;
     this.#heldBytes -= delivery.packing?.charge ?? 0;
     this.#conclude(delivery, toResult(delivery, outcome), outcome.retries);
+    if (outcome.error?.code === "SCHEMA_MISMATCH") this.schemas.table.forget();
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
     this.#release();
@@ -314,16 +323,20 @@ export class Core implements Listener {
     }
   }
 
-  answered(operation: number, error: IngestError | null): void {
+  answered(operation: number, error: IngestError | null, value?: unknown): void {
     const answer = this.#operations.get(operation);
     this.#operations.delete(operation);
-    answer?.(error);
+    answer?.(error, value);
     this.#release();
   }
 
   /** Operations that nobody else answers any more. */
   #answerAll(error: IngestError): void {
     for (const operation of [...this.#operations.keys()]) this.answered(operation, error);
+  }
+
+  described(operation: number, schema: Uint8Array | null): void {
+    this.answered(operation, null, schema);
   }
 
   log(level: string, message: string, fields: Record<string, unknown>): void {

@@ -3,41 +3,42 @@
 // Invariants:
 // - A schema is never guessed: without any, `SCHEMA_REQUIRED`, whose message holds one to paste.
 // - The same schema given again is the same object: what is compiled for it is found again.
-//
-// It asks no destination; whoever learns of the table's schema puts it into `Schemas`.
+// - The destination is asked for its table's schema when rows come without one, and not before.
 
 import type { Schema } from "apache-arrow";
 import { type IngestError, ingestError, isError } from "../errors.js";
 import { inferSchema, toArrow } from "../rows.js";
+import type { TableSchema } from "./table-schema.js";
 
 /** What a client knows of schemas. */
-export class Schemas {
+export interface Schemas {
   /** As `connect` was given it; whether it is a schema at all has been checked. */
   readonly given: unknown;
-  /** The table's own, where the destination has said it. */
-  table: Schema | undefined;
-
-  constructor(given: unknown) {
-    this.given = given;
-  }
+  /** The table's own. */
+  readonly table: TableSchema;
 }
 
 /**
- * The schema for some rows, in our classes.
+ * The schema for some rows, in our classes: at once where it is known, and else when the destination has said it.
  *
  * @param given The call's own.
  * @param rows Some of the rows, for the message.
- * @throws {IngestError} `CONFIG_INVALID`: what was given is no schema. `SCHEMA_REQUIRED`: nobody has one.
+ * @throws {IngestError} `CONFIG_INVALID`: what was given is no schema.
+ * @returns A promise rejects with `SCHEMA_REQUIRED` where nobody has a schema, or with what keeps the destination from
+ * answering.
  */
 export function schemaForRows(
   given: unknown,
-  schemas: Schemas,
+  { given: ofClient, table }: Schemas,
   rows: readonly unknown[],
   operation: string,
-): Schema {
-  const schema = given ?? schemas.given ?? schemas.table;
-  if (schema != null) return toArrow(schema, operation);
-  throw schemaRequired(rows, operation);
+): Schema | Promise<Schema> {
+  const known = given ?? ofClient ?? table.known;
+  if (known != null) return toArrow(known, operation);
+  return table.get().then((said) => {
+    if (said === null) throw schemaRequired(rows, operation);
+    return toArrow(said, operation);
+  });
 }
 
 function schemaRequired(rows: readonly unknown[], operation: string): IngestError {

@@ -15,6 +15,8 @@ export declare class NativeClient {
   open(operation: number): void
   /** Tries connection, credentials and table without writing. Answered by an event. */
   check(operation: number): void
+  /** What the destination says of the table's schema, asked anew. Answered by an event. */
+  schema(operation: number): void
   /** Somebody waits for the outcome of what was admitted before. */
   hurry(): void
   /** After an event *more*, in a later turn of the event loop: JavaScript takes the rest. */

@@ -74,6 +74,16 @@ describeWith(PYTHON, "R-21 a pyarrow Flight server", () => {
     },
   );
 
+  test("R-66 what the server has under a path is what client.schema() says", async () => {
+    const table = tableFromArrays({ id: Int32Array.of(1), price: Float64Array.of(0.5) });
+    await using client = await connect(`grpc://127.0.0.1:${port}/described`);
+    expect(await client.schema()).toBeNull();
+    await client.send(table);
+    await client.flush();
+    const schema = await client.schema();
+    expect(schema?.fields.map(({ name, type }) => `${name} ${type}`)).toEqual(["id Int32", "price Float64"]);
+  });
+
   testWith(goldenRoot, "R-03 golden IPC streams arrive equal", async () => {
     const streams = cases((folder) => folder.includes("littleendian")).filter(({ name }) =>
       name.endsWith(".stream"),

@@ -49,6 +49,12 @@ class Server(flight.FlightServerBase):
         with self.lock:
             self.tables[name] = pa.concat_tables([self.tables[name], new]) if name in self.tables else new
 
+    def get_schema(self, context, descriptor):
+        name = b"/".join(descriptor.path).decode()
+        if name not in self.tables:
+            raise flight.FlightServerError(f"there is no {name}")
+        return flight.SchemaResult(self.tables[name].schema)
+
     def do_get(self, context, ticket):
         return flight.RecordBatchStream(self.tables[ticket.ticket.decode()])
 

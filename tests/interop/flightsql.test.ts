@@ -90,6 +90,22 @@ describeWith(SERVERS["arrow-go, flightsql"].there, "R-21 Flight SQL ingestion in
     ]);
   });
 
+  test("R-66 the list of tables says the schema, of this table and no other", async () => {
+    await sql("CREATE TABLE a_b (id INTEGER NOT NULL, name TEXT, height REAL, raw BLOB)");
+    await sql("CREATE TABLE axb (other INTEGER)");
+    const said = async (query: string) => {
+      await using client = await connect(`flightsql://127.0.0.1:${server.port}/${query}`);
+      const schema = await client.schema();
+      return schema?.fields.map(({ name, type, nullable }) => `${name} ${type} ${nullable}`);
+    };
+    const columns = ["id Int64 false", "name Utf8 true", "height Float64 true", "raw Binary true"];
+    expect(await said("a_b")).toEqual(columns);
+    expect(await said("a_b?schema=main")).toEqual(columns);
+    expect(await said("a_b?schema=other")).toBeUndefined();
+    expect(await said("a_b?mode=replace")).toBeUndefined();
+    expect(await said("none")).toBeUndefined();
+  });
+
   test.each([
     { mode: "append", before: true, keeps: [...rowsOf(others), ...rowsOf(people), ...rowsOf(others)] },
     { mode: "append", before: false, code: "NOT_FOUND" },

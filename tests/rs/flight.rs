@@ -13,6 +13,8 @@ mod support;
 mod connecting;
 #[path = "flight/delivering.rs"]
 mod delivering;
+#[path = "flight/describing.rs"]
+mod describing;
 #[path = "flight/faults.rs"]
 mod faults;
 #[path = "support/golden.rs"]

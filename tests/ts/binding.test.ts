@@ -15,6 +15,7 @@ function listener(overrides: Partial<Listener> = {}) {
     recovered: note("recovered"),
     granted: note("granted"),
     answered: note("answered"),
+    described: note("described"),
     log: note("log"),
     headersWanted: note("headersWanted"),
     retryAsked: note("retryAsked"),
@@ -58,6 +59,7 @@ describe("R-14 events", () => {
       { code: "CONFLICT", message: "other" },
       { level: "warn", message: "slow", fields: { a: 1 } },
       { level: "info", message: "bare" },
+      "AQID",
     ];
     const numbers = [
       ...settled(0, [1, 7]),
@@ -80,6 +82,7 @@ describe("R-14 events", () => {
       3,
       ...[5, 4, 12, 0, 5, 4, 13, 1],
       ...[8, 4, 14, 1],
+      ...[12, 4, 15, 4, 12, 4, 16, -1],
       77,
       3,
       0,
@@ -96,7 +99,13 @@ describe("R-14 events", () => {
       "headersWanted",
       "headersWanted",
       "retryAsked",
+      "described",
+      "described",
       "settled",
+    ]);
+    expect(told.slice(9, 11)).toEqual([
+      ["described", 15, Buffer.from([1, 2, 3])],
+      ["described", 16, null],
     ]);
     expect(told[0]![1]).toMatchObject({
       sequence: 5,
@@ -125,7 +134,7 @@ describe("R-14 events", () => {
       ["headersWanted", 13, "unauthenticated"],
     ]);
     expect(told[8]).toMatchObject(["retryAsked", 14, { code: "CONFLICT" }]);
-    expect(told[9]![1]).toMatchObject({
+    expect(told[11]![1]).toMatchObject({
       position: { kind: "offset", value: 9n },
       error: null,
       rejections: [],

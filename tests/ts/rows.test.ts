@@ -543,7 +543,7 @@ describe("R-60 tableFromRows", () => {
       "BATCH_INVALID: an array of rows is needed; an object was given",
     );
     expect(await call([], undefined)).toBe(
-      "CONFIG_INVALID: schema must be t.schema(…) or a Schema of apache-arrow; nothing was given",
+      "CONFIG_INVALID: schema must be t.schema(…), a Schema of apache-arrow or a Standard JSON Schema; nothing was given",
     );
     expect(await call([], { fields: 1 })).toContain("CONFIG_INVALID: schema must be");
     expect(await call([], schema, { unknown: 1 })).toBe("CONFIG_INVALID: unknown is not an option");

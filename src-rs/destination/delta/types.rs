@@ -85,6 +85,16 @@ pub fn table_schema(schema: &Schema) -> Result<Vec<StructField>> {
     }
 }
 
+/// A table's own schema in Arrow. Its columns need no conversion on their way into the files.
+pub fn arrow_schema(table: &StructType) -> Schema {
+    let columns = table.fields();
+    Schema::new(
+        columns
+            .map(|column| Field::new(&column.name, natural(&column.data_type), column.nullable))
+            .collect::<Vec<_>>(),
+    )
+}
+
 pub fn mismatch(mistakes: &[Mistake]) -> Error {
     let texts: Vec<String> = mistakes
         .iter()

@@ -60,6 +60,12 @@ pub struct World {
     pub at_once: VecDeque<Status>,
     /// What `get_schema` says.
     pub schema_says: Option<Status>,
+    /// Or tells: what is to be a schema.
+    pub schema: Option<Vec<u8>>,
+    /// What a question for tables is answered with.
+    pub tables: Option<Vec<FlightData>>,
+    /// What was asked of them.
+    pub questions: Vec<FlightDescriptor>,
     /// Rows with these values make a put invalid.
     pub poison: Vec<i64>,
     /// Of cumulative producers: epoch, sequence, rows.
@@ -489,6 +495,10 @@ impl FlightService for Service {
         if silent {
             std::future::pending::<()>().await;
         }
+        if let Some(schema) = self.world().schema.clone() {
+            let schema = schema.into();
+            return Ok(Response::new(SchemaResult { schema }));
+        }
         let says = self.world().schema_says.clone();
         Err(says.unwrap_or_else(|| Status::unimplemented("no schemas")))
     }
@@ -537,14 +547,28 @@ impl FlightService for Service {
     async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        Err(Status::unimplemented(""))
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let mut world = self.world();
+        world.questions.push(request.into_inner());
+        match &world.schema_says {
+            Some(status) => Err(status.clone()),
+            None if world.tables.is_none() => Err(Status::unimplemented("")),
+            None if world.silent => Ok(Response::new(FlightInfo::new())),
+            None => {
+                let endpoint = FlightEndpoint::new().with_ticket(Ticket::new("tables"));
+                Ok(Response::new(FlightInfo::new().with_endpoint(endpoint)))
+            }
+        }
     }
     async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
         Err(Status::unimplemented(""))
     }
     async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        Err(Status::unimplemented(""))
+        let tables = self.world().tables.clone().unwrap_or_default();
+        Ok(Response::new(futures::stream::iter(tables).map(Ok).boxed()))
     }
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         Err(Status::unimplemented(""))

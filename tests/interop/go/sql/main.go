@@ -21,6 +21,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -218,6 +220,82 @@ func prepare(ctx context.Context, transaction *sql.Tx, table, name string, optio
 	}
 	_, err := transaction.ExecContext(ctx, fmt.Sprintf("CREATE TABLE %s (%s)", table, strings.Join(columns, ", ")))
 	return refused(err)
+}
+
+func (s *server) GetFlightInfoTables(_ context.Context, command flightsql.GetTables, descriptor *flight.FlightDescriptor) (*flight.FlightInfo, error) {
+	return &flight.FlightInfo{
+		Endpoint:         []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: descriptor.Cmd}}},
+		FlightDescriptor: descriptor,
+		Schema:           flight.SerializeSchema(tablesSchema(command), memory.DefaultAllocator),
+		TotalRecords:     -1,
+		TotalBytes:       -1,
+	}, nil
+}
+
+func tablesSchema(command flightsql.GetTables) *arrow.Schema {
+	if command.GetIncludeSchema() {
+		return schema_ref.TablesWithIncludedSchema
+	}
+	return schema_ref.Tables
+}
+
+func (s *server) DoGetTables(ctx context.Context, command flightsql.GetTables) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+	pattern := "%"
+	if given := command.GetTableNameFilterPattern(); given != nil {
+		pattern = *given
+	}
+	rows, err := s.database.QueryContext(ctx, "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?", pattern)
+	if err != nil {
+		return nil, nil, refused(err)
+	}
+	defer rows.Close()
+	builder := array.NewRecordBuilder(memory.DefaultAllocator, tablesSchema(command))
+	defer builder.Release()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, nil, refused(err)
+		}
+		builder.Field(0).AppendNull()
+		builder.Field(1).(*array.StringBuilder).Append("main")
+		builder.Field(2).(*array.StringBuilder).Append(name)
+		builder.Field(3).(*array.StringBuilder).Append("TABLE")
+		if command.GetIncludeSchema() {
+			schema, err := s.schemaOf(ctx, name)
+			if err != nil {
+				return nil, nil, refused(err)
+			}
+			builder.Field(4).(*array.BinaryBuilder).Append(flight.SerializeSchema(schema, memory.DefaultAllocator))
+		}
+	}
+	chunks := make(chan flight.StreamChunk, 1)
+	chunks <- flight.StreamChunk{Data: builder.NewRecordBatch()}
+	close(chunks)
+	return tablesSchema(command), chunks, refused(rows.Err())
+}
+
+func (s *server) schemaOf(ctx context.Context, table string) (*arrow.Schema, error) {
+	rows, err := s.database.QueryContext(ctx, "SELECT name, type, \"notnull\" FROM pragma_table_info(?)", table)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	types := map[string]arrow.DataType{
+		"INTEGER": arrow.PrimitiveTypes.Int64,
+		"REAL":    arrow.PrimitiveTypes.Float64,
+		"BLOB":    arrow.BinaryTypes.Binary,
+		"TEXT":    arrow.BinaryTypes.String,
+	}
+	fields := []arrow.Field{}
+	for rows.Next() {
+		var name, kind string
+		var required bool
+		if err := rows.Scan(&name, &kind, &required); err != nil {
+			return nil, err
+		}
+		fields = append(fields, arrow.Field{Name: name, Type: types[kind], Nullable: !required})
+	}
+	return arrow.NewSchema(fields, nil), rows.Err()
 }
 
 func quoted(name string) string {

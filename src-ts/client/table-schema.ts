@@ -1,0 +1,57 @@
+// What the destination says of the table's schema.
+//
+// Invariants:
+// - What was said is kept until it is contradicted (`forget`); that nobody can tell, and that asking failed, is not:
+//   a table may be made at any time.
+// - Many that ask at once are one question.
+//
+// It does not decide whose schema rows have: schemas.ts does.
+
+import { RecordBatchReader, type Schema } from "apache-arrow";
+
+export class TableSchema {
+  readonly #ask: () => Promise<Uint8Array | null>;
+  /** What was said last and not contradicted. */
+  known: Schema | undefined;
+  #kept: Promise<Schema | null> | undefined;
+
+  /** @param ask Gives an IPC stream that holds just the schema; null where nobody can tell. */
+  constructor(ask: () => Promise<Uint8Array | null>) {
+    this.#ask = ask;
+  }
+
+  /** The schema that was said last, asked for if there is none. */
+  get(): Promise<Schema | null> {
+    return this.#kept ?? this.anew();
+  }
+
+  /** The schema as it is now. */
+  anew(): Promise<Schema | null> {
+    const asked = this.#ask().then(toSchema);
+    this.#kept = asked;
+    const forget = (): void => {
+      if (this.#kept === asked) this.forget();
+    };
+    asked.then((schema) => {
+      if (schema === null) forget();
+      else if (this.#kept === asked) this.known = schema;
+    }, forget);
+    return asked;
+  }
+
+  /** The destination has refused a batch for its columns: they may be others by now. */
+  forget(): void {
+    this.#kept = undefined;
+    this.known = undefined;
+  }
+}
+
+/** Null, too, for a schema with a type that `apache-arrow` does not know. */
+function toSchema(message: Uint8Array | null): Schema | null {
+  if (message === null) return null;
+  try {
+    return RecordBatchReader.from(message).open().schema ?? null;
+  } catch {
+    return null;
+  }
+}
