@@ -84,7 +84,7 @@ rows["Jest with babel-jest"] = async (app) => {
 };
 for (const pool of ["threads", "forks"])
   rows[`Vitest, pool ${pool}`] = async (app) => {
-    await app.npm("vitest@5");
+    await app.npm("vitest@5", "vite");
     const args = ["--no-install", "vitest", "run", "--pool", pool, "ingest.vitest.ts"];
     fs.renameSync(app.at("ingest.vitest.ts"), app.at("ingest.test.ts"));
     return passes(await app.ok("npx", [...args.slice(0, -1), "ingest.test.ts"]), /1 passed/);
