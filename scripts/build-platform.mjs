@@ -1,7 +1,8 @@
 // Builds the addon for one of the platforms of package.json (`napi.targets`), and looks at what came of it:
 //
-//   npm run build:platform -- TARGET [TARGET …]
+//   npm run build:platform -- [--debug] TARGET [TARGET …]
 //
+// --debug compiles without optimising, which takes a third of the time: to see whether it loads there.
 // What it makes lies in target/addons, where `npm run pack -- --all` and `npm run test:platforms` take it from. Any
 // Linux target is built on any Linux machine; macOS and Windows each on their own. docs/platforms.md has the rest.
 import { spawnSync } from "node:child_process";
@@ -24,7 +25,7 @@ export async function platforms() {
   });
 }
 
-async function build({ target, file }) {
+async function build({ target, file }, profile) {
   const linux = target.includes("-linux-");
   if (linux !== (process.platform === "linux")) {
     const where = linux ? "a Linux machine" : target.includes("-windows-") ? "Windows" : "macOS";
@@ -33,7 +34,8 @@ async function build({ target, file }) {
   const rust = toolchain(target);
   say(`${target}: ${rust.compiler}, standard library: ${rust.source}`);
   const folder = path.join(root, "target/platforms");
-  const args = ["--release", "--locked", "--lib", "--target-dir", folder, ...rust.args];
+  const optimised = profile === "release" ? ["--release"] : [];
+  const args = [...optimised, "--locked", "--lib", "--target-dir", folder, ...rust.args];
   const zig = linux ? zigbuild() : undefined;
   const command = zig ? [zig.program, "zigbuild"] : ["cargo", "build"];
   // zig takes the version of the C library from here; the rest of the tools never see it.
@@ -56,7 +58,7 @@ async function build({ target, file }) {
     : linux
       ? "libarrow_ingest.so"
       : "libarrow_ingest.dylib";
-  const from = path.join(folder, target, "release", library);
+  const from = path.join(folder, target, profile, library);
   if (linux) {
     const fault = addonFault(from, target);
     if (fault) stop(`${target} was built and cannot be used: ${fault}`);
@@ -69,12 +71,17 @@ async function build({ target, file }) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const known = await platforms();
-  const asked = process.argv.slice(2);
+  const asked = process.argv.slice(2).filter((argument) => argument !== "--debug");
+  const profile = process.argv.includes("--debug") ? "debug" : "release";
   const unknown = asked.filter((target) => !known.some((platform) => platform.target === target));
   if (asked.length === 0 || unknown.length > 0)
     stop(
       `${unknown.length ? `unknown: ${unknown.join(", ")}. ` : ""}npm run build:platform -- TARGET, which is one of\n` +
         known.map(({ target }) => `  ${target}`).join("\n"),
     );
-  for (const target of asked) await build(known.find((platform) => platform.target === target));
+  for (const target of asked)
+    await build(
+      known.find((platform) => platform.target === target),
+      profile,
+    );
 }

@@ -42,8 +42,11 @@ const destinations = new Set<string>();
 
 let api: Promise<typeof Otel | undefined> | undefined;
 
-/** The installed `@opentelemetry/api`, or undefined. */
-export function loadApi(load: () => Promise<typeof Otel> = () => import("@opentelemetry/api")) {
+/** The installed `@opentelemetry/api`, or undefined. Bundlers, which fail for what is not installed, leave it alone. */
+export function loadApi(
+  load: () => Promise<typeof Otel> = () =>
+    import(/* webpackIgnore: true */ /* @vite-ignore */ "@opentelemetry/api"),
+) {
   api ??= load().catch(() => undefined);
   return api;
 }
