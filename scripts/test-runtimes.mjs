@@ -1,6 +1,6 @@
 // Every runtime and tool of docs/runtimes.md, each in a folder of its own with the packed package installed:
 //
-//   npm run test:runtimes [-- --write] [NAME …]
+//   npm run test:runtimes [-- --write | --list] [NAME …]
 //
 // NAME keeps the rows whose name contains it. --write keeps what was found in bench/results. It fetches runtimes,
 // compilers and bundlers of some hundred megabytes, so it is no part of `npm test`; tests/package has what is cheap.
@@ -14,7 +14,7 @@ import { root, stop } from "./ensure.mjs";
 import { startRegistry } from "./registry.mjs";
 
 const { values, positionals } = parseArgs({
-  options: { write: { type: "boolean", default: false } },
+  options: { write: { type: "boolean", default: false }, list: { type: "boolean", default: false } },
   allowPositionals: true,
 });
 const manifest = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8"));
@@ -27,22 +27,9 @@ process.once("exit", () => {
 // Somebody else runs what is installed read-only.
 fs.chmodSync(home, 0o755);
 
-/** The real addon of this machine, and stand-ins for other platforms, which must not be installed here. */
-const addons = path.join(home, "addons");
-fs.mkdirSync(addons);
-const [addon] = fs.readdirSync(path.join(root, "src-ts/generated")).filter((name) => name.endsWith(".node"));
-if (addon === undefined) stop("there is no addon: npm run build.");
-const own = `arrow-ingest-${addon.split(".")[1]}`;
-fs.symlinkSync(path.join(root, "src-ts/generated", addon), path.join(addons, addon));
-for (const name of ["darwin-arm64", "linux-arm64-musl", "win32-x64-msvc"])
-  fs.writeFileSync(path.join(addons, `${manifest.napi.binaryName}.${name}.node`), "");
-const tarballs = path.join(home, "tarballs");
-execFileSync("node", ["scripts/pack.mjs", "--addons", addons, "--out", tarballs], { cwd: root });
+/** Which packages the registry has. */
 let published = () => true;
-const registry = await startRegistry(tarballs, (name) => published(name));
-const environment = { ...process.env, NODE_OPTIONS: "", npm_config_registry: registry.url };
-for (const name of Object.keys(environment))
-  if (/^npm_(?!config_registry$)/.test(name)) delete environment[name];
+let own = "";
 
 const NODES = {
   oldest: manifest.engines.node.replace(">=", ""),
@@ -290,11 +277,11 @@ rows["Node's permission model"] = async (app) => {
   await app.works("node", ["--permission", "--allow-addons", "--allow-worker", ...files, "program.mjs"]);
   const without = await app.says("node", ["--permission", ...files, "program.mjs"]);
   expect(without.failed, /NATIVE_UNAVAILABLE .*--allow-addons/);
-  const own = fs.realpathSync(app.at("."));
+  const folder = fs.realpathSync(app.at("."));
   await app.says("node", [
     "--permission",
     "--allow-addons",
-    `--allow-fs-read=${own}`,
+    `--allow-fs-read=${folder}`,
     "program.mjs",
     "discard:",
   ]);
@@ -372,7 +359,7 @@ for (const version of TYPESCRIPT)
     return `${tried.map(([, resolution]) => resolution).join(", ")}; no DOM`;
   };
 for (const version of ARROWS)
-  rows[`apache-arrow ${version} of the user's own, types`] = async (app) => {
+  rows[`apache-arrow ${version} of the user's own`] = async (app) => {
     await app.npm(`apache-arrow@${version}`, "typescript@~5.9.0", "@types/node@22");
     await typesPass(app, "nodenext", "nodenext");
     await app.works("node", ["program.mjs"]);
@@ -385,19 +372,40 @@ async function typesPass(app, module, moduleResolution) {
   const libraries = { lib: ["es2022"], types: ["node"], target: "es2022", noEmit: true, strict: true };
   app.write("tsconfig.json", {
     compilerOptions: { ...flags, ...libraries, module, moduleResolution },
-    files: ["types.ts"],
+    // The same program as a module of either kind.
+    files: moduleResolution === "node10" ? ["types.ts"] : ["types.ts", "types.mts"],
   });
+  fs.copyFileSync(app.at("types.ts"), app.at("types.mts"));
   const checked = await app.run(app.bin("tsc"), ["-p", "tsconfig.json"]);
   const errors = checked.stdout
     .split("\n")
-    .filter((line) => /^(types\.ts|node_modules\/arrow-ingest\/(?!node_modules)|error )/.test(line));
+    .filter((line) => /^(types\.m?ts|node_modules\/arrow-ingest\/(?!node_modules)|error )/.test(line));
   if (errors.length > 0) throw new Error(`${moduleResolution}: ${errors.slice(0, 3).join(" | ")}`);
 }
 
+if (values.list) {
+  console.log(Object.keys(rows).join("\n"));
+  process.exit(0);
+}
 const chosen = Object.entries(rows).filter(
   ([name]) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
 );
 if (chosen.length === 0) stop(`no row has such a name; there are\n  ${Object.keys(rows).join("\n  ")}`);
+/** The real addon of this machine, and stand-ins for other platforms, which must not be installed here. */
+const addons = path.join(home, "addons");
+fs.mkdirSync(addons);
+const [addon] = fs.readdirSync(path.join(root, "src-ts/generated")).filter((name) => name.endsWith(".node"));
+if (addon === undefined) stop("there is no addon: npm run build.");
+own = `arrow-ingest-${addon.split(".")[1]}`;
+fs.symlinkSync(path.join(root, "src-ts/generated", addon), path.join(addons, addon));
+for (const name of ["darwin-arm64", "linux-arm64-musl", "win32-x64-msvc"])
+  fs.writeFileSync(path.join(addons, `${manifest.napi.binaryName}.${name}.node`), "");
+const tarballs = path.join(home, "tarballs");
+execFileSync("node", ["scripts/pack.mjs", "--addons", addons, "--out", tarballs], { cwd: root });
+const registry = await startRegistry(tarballs, (name) => published(name));
+const environment = { ...process.env, NODE_OPTIONS: "", npm_config_registry: registry.url };
+for (const name of Object.keys(environment))
+  if (/^npm_(?!config_registry$)/.test(name)) delete environment[name];
 const found = [];
 for (const [index, [name, row]] of chosen.entries()) {
   const app = application(`app-${index}`);

@@ -1,4 +1,5 @@
 // R-80: what is asserted of an addon that was built for another platform, and which tools may build it.
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { expect, test } from "vitest";
 import { platforms } from "../../scripts/build-platform.mjs";
@@ -69,4 +70,15 @@ test("R-81 the loader asks Node for its C library before it asks the machine", (
   expect(loader.indexOf("isMuslFromNode()\n")).toBeLessThan(loader.indexOf("isMuslFromFilesystem()\n"));
   const napis = "const isMuslFromFilesystem = () => null\n    musl = isMuslFromFilesystem()\n";
   expect(askNodeFirst(napis)).toContain("const isMuslFromNode = ");
+});
+
+test("R-81 the table of docs/runtimes.md has what `npm run test:runtimes` tries, and nothing else", () => {
+  const list = execFileSync(process.execPath, ["scripts/test-runtimes.mjs", "--list"], { encoding: "utf8" });
+  const page = fs.readFileSync("docs/runtimes.md", "utf8");
+  const [, table] = /^\| runtime or tool \|.*\n\|-+\|-+\|\n((?:\|.*\n)+)/m.exec(page)!;
+  const named = table!
+    .trim()
+    .split("\n")
+    .map((line) => line.split(" | ")[0]!.slice(2));
+  expect(named.sort()).toEqual(list.trim().split("\n").sort());
 });
