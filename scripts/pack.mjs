@@ -14,6 +14,7 @@ import * as path from "node:path";
 import { parseArgs } from "node:util";
 import { makeCommonJs } from "./commonjs.mjs";
 import { root, stop } from "./ensure.mjs";
+import { makeModules } from "./modules.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -63,6 +64,7 @@ for (const entry of [...manifest.files, "LICENSE"]) {
   fs.cpSync(from, path.join(main, entry), { recursive: true, filter: (file) => !file.endsWith(".node") });
 }
 await makeCommonJs(path.join(main, "dist"));
+await makeModules(path.join(main, "dist"));
 const { devDependencies, scripts, ...published } = manifest;
 published.optionalDependencies = Object.fromEntries(
   packed.map((platform) => [`${manifest.name}-${platform}`, manifest.version]),
