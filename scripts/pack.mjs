@@ -65,12 +65,23 @@ for (const entry of [...manifest.files, "LICENSE"]) {
 }
 await makeCommonJs(path.join(main, "dist"));
 await makeModules(path.join(main, "dist"));
+declareForOlder(path.join(main, "dist"));
 const { devDependencies, scripts, ...published } = manifest;
 published.optionalDependencies = Object.fromEntries(
   packed.map((platform) => [`${manifest.name}-${platform}`, manifest.version]),
 );
 fs.writeFileSync(path.join(main, "package.json"), `${JSON.stringify(published, null, 2)}\n`);
 pack(main);
+
+/** `Uint8Array<ArrayBuffer>` is an error to TypeScript before 5.7, wherever a user's program reaches it. */
+function declareForOlder(folder) {
+  for (const name of fs.readdirSync(folder, { recursive: true }).filter((file) => /\.d\.c?ts$/.test(file))) {
+    const file = path.join(folder, name);
+    const text = fs.readFileSync(file, "utf8");
+    const older = text.replaceAll(/\b((?:(?:Big)?(?:Int|Uint)|Float)\d+(?:Clamped)?Array)<\w+>/g, "$1");
+    if (older !== text) fs.writeFileSync(file, older);
+  }
+}
 
 function pack(folder) {
   const args = ["pack", folder, "--pack-destination", out, "--json", "--loglevel=error"];

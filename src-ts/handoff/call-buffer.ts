@@ -42,8 +42,7 @@ export interface Mark {
 }
 
 export class CallBuffer {
-  // Its type is written out, here and in rows/: declarations with `Float64Array<ArrayBuffer>` are errors to TypeScript < 5.7.
-  call: Float64Array = new Float64Array(1024);
+  call = new Float64Array(1024);
   /** Where the next delivery or batch is written. */
   at = 0;
   /** Where the next buffer of the batch under way is written. */
@@ -61,7 +60,7 @@ export class CallBuffer {
   pinned = 0;
   copied = 0;
 
-  #written: Float64Array = new Float64Array(0);
+  #written = new Float64Array(0);
   #generation = 0;
   #lastBuffer: ArrayBufferLike | null = null;
   #lastIndex = 0;

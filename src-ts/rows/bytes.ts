@@ -24,7 +24,7 @@ const LEAST_BYTES = 256;
 abstract class VariableColumn extends Column {
   protected bytes: Buffer = Buffer.alloc(0);
   /** One more than there are elements. */
-  protected offsets: Int32Array = new Int32Array(1);
+  protected offsets = new Int32Array(1);
 
   /** Bytes so far, those of the chunk under way not counted. */
   protected get used(): number {

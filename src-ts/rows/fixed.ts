@@ -157,7 +157,7 @@ export const fastCount = (condition: string): string =>
 
 /** Booleans: a byte for each until the column is finished. */
 export class BoolColumn extends Column {
-  values: Uint8Array = new Uint8Array(0);
+  values = new Uint8Array(0);
 
   override put(i: number, value: unknown): void {
     if (typeof value === "boolean") this.values[this.length + i] = value ? 1 : 0;
