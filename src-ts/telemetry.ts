@@ -42,10 +42,11 @@ const destinations = new Set<string>();
 
 let api: Promise<typeof Otel | undefined> | undefined;
 
-/** The installed `@opentelemetry/api`, or undefined. Bundlers, which fail for what is not installed, leave it alone. */
+/** The installed `@opentelemetry/api`, or undefined. */
 export function loadApi(
-  load: () => Promise<typeof Otel> = () =>
-    import(/* webpackIgnore: true */ /* @vite-ignore */ "@opentelemetry/api"),
+  load: () => Promise<typeof Otel | undefined> = () =>
+    // Bundlers fail for what is not installed: webpack unless it is told to ignore it, esbuild unless there is a `catch`.
+    import(/* webpackIgnore: true */ /* @vite-ignore */ "@opentelemetry/api").catch(() => undefined),
 ) {
   api ??= load().catch(() => undefined);
   return api;

@@ -70,7 +70,8 @@ function why(texts: readonly string[], installation: Installation): string {
     return "may not be loaded by this process: run Deno with --allow-ffi, --allow-read, --allow-env and --allow-sys";
   if (outOfDescriptors || says(/EMFILE|ENFILE|too many open files/i) !== undefined)
     return "cannot be opened: the process has no file descriptors left. Close some, or raise the limit (ulimit -n)";
-  if (manifest === null)
+  // Bundlers put something in the place of the loader, and webpack brings package.json along.
+  if (manifest === null || says(/what was loaded is no addon/) !== undefined)
     return (
       "is not found from within a bundle: leave arrow-ingest out of it (`external` of esbuild, Rollup and Vite, " +
       "`externals` of webpack, `serverExternalPackages` of Next.js), and ship node_modules beside it"
