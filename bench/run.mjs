@@ -20,6 +20,7 @@ const all = [
   "flight",
   "zerobus",
   "spool",
+  "telemetry",
 ];
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !all.includes(name));

@@ -75,6 +75,18 @@ export function table({ date, machine, cases }) {
     lines.push("", bars(failed));
   }
   if (cases.rows) lines.push(...rows(cases.rows));
+  if (cases.telemetry) {
+    lines.push("", "## Telemetry: throughput with it, as a share of that without", "");
+    lines.push(
+      "| to | batch | batches a second, without | metrics | metrics and spans |",
+      "|---|---|---|---|---|",
+    );
+    for (const row of cases.telemetry.rows)
+      lines.push(
+        `| ${row.target} | ${row.batch} | ${Math.round(row.batchesPerSecond).toLocaleString("en")} | ${(row.metricsOverOff * 100).toFixed(1)} % | ${(row.allOverOff * 100).toFixed(1)} % |`,
+      );
+    lines.push("", bars(cases.telemetry.failed));
+  }
   return `${lines.join("\n")}\n`;
 }
 

@@ -12,6 +12,7 @@ mod environment;
 mod event_queue;
 mod events;
 mod headers;
+mod lines;
 mod questions;
 mod references;
 mod retry;

@@ -31,6 +31,7 @@ pub use self::spool::SpoolConfig;
 pub use self::zerobus::ZerobusOptions;
 use crate::callbacks::{HeaderProvider, RetryPredicate};
 use crate::error::Result;
+use crate::trace::TraceContext;
 
 /// What a client was asked to be.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub headers_timeout: Duration,
     /// Asked for more of them. No option: a function does not cross as one.
     pub header_provider: Option<Arc<dyn HeaderProvider>>,
+    /// What calls to a server carry beside the headers. No option: it changes while a client is open.
+    pub trace: TraceContext,
     pub tls: TlsOptions,
     /// Create the destination when it does not exist.
     pub create_if_missing: bool,
@@ -282,6 +285,7 @@ fn read(mut root: Group<'_>) -> Config {
         headers_asked,
         headers_timeout,
         header_provider: None,
+        trace: TraceContext::default(),
         tls,
         create_if_missing,
     }

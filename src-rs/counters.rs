@@ -44,6 +44,16 @@ counters! {
     sessions_opened,
     /// Sessions that broke.
     sessions_broken,
+    /// Sessions that ended because the destination asked for another one.
+    sessions_rotated,
+    /// Times that what a session left was tried again.
+    retries,
+    /// Those before which the destination asked for patience.
+    pauses,
+    /// Now: milliseconds before the next try, until a session is open again.
+    retry_delay_ms,
+    /// Now: 1 while somebody follows each write.
+    followed,
     /// Now: deliveries that are being imported.
     arriving,
     /// Now: deliveries that are admitted and not settled.

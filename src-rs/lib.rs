@@ -21,6 +21,7 @@ pub mod file_system;
 pub mod handoff;
 pub mod outcome;
 pub mod spool;
+pub mod trace;
 pub mod transmitter;
 
 #[cfg(feature = "node")]

@@ -20,6 +20,7 @@ mod batch_slice;
 mod clock;
 mod deliveries;
 mod engine;
+mod facts;
 mod intake;
 mod rows;
 mod schema;
@@ -36,6 +37,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 pub use admission::Admit;
+pub use facts::{Fact, FactKind};
 pub use spooling::{OpenedSpool, SpoolStats, open_spool};
 
 use crate::config::Config;
@@ -93,6 +95,7 @@ pub enum Event {
     /// This ticket may be redeemed now.
     Granted(u64),
     Log(Log),
+    Fact(Box<Fact>),
 }
 
 /// Something worth a line in the user's log.

@@ -27,6 +27,8 @@ interface NativeClient {
   leave(sequence: number): void;
   answerHeaders(request: number, answer: string): void;
   answerRetry(request: number, answer: string): void;
+  follow(writes: boolean): void;
+  trace(parent: string, state: string): void;
   stats(): string;
 }
 
@@ -79,6 +81,40 @@ export interface Outcome {
   readonly rejections: readonly { readonly row: number; readonly code: string; readonly message: string }[];
 }
 
+/** Something that happened on the way of rows. `atMs`: since 1970, by the clock of the machine. */
+export type Fact = { readonly atMs: number } & (
+  | { readonly fact: "opening"; readonly again: boolean }
+  | { readonly fact: "opened"; readonly again: boolean; readonly tookMs: number }
+  | { readonly fact: "closed" }
+  | {
+      readonly fact: "broke";
+      readonly error: IngestError;
+      readonly delayMs: number;
+      readonly writes: number;
+      readonly throttled: boolean;
+    }
+  | { readonly fact: "rotated"; readonly error: IngestError; readonly writes: number }
+  | { readonly fact: "refused-for-good"; readonly error: IngestError }
+  | { readonly fact: "searching"; readonly error: IngestError }
+  | {
+      readonly fact: "sent";
+      readonly id: number;
+      readonly attempt: number;
+      readonly rows: number;
+      readonly bytes: number;
+      /** First and last of deliveries in a row. */
+      readonly sequences: readonly (readonly [number, number])[];
+    }
+  | { readonly fact: "taken"; readonly id: number; readonly tookMs: number }
+  | {
+      readonly fact: "acknowledged";
+      readonly through: number;
+      readonly position: "version" | "offset" | "none";
+      readonly value: number | null;
+    }
+  | { readonly fact: "gone"; readonly before: number }
+);
+
 /** Gets the events of a client. */
 export interface Listener {
   settled(outcome: Outcome): void;
@@ -91,6 +127,8 @@ export interface Listener {
   /** What {@link Binding.schema} asked for: an IPC stream that holds just a schema; null where nobody can tell. */
   described(operation: number, schema: Uint8Array | null): void;
   log(level: string, message: string, fields: Record<string, unknown>): void;
+  /** Nobody waits for one. */
+  told(fact: Fact): void;
   /** A connection wants headers; to be answered by {@link Binding.answerHeaders}. */
   headersWanted(request: number, reason: "connect" | "unauthenticated"): void;
   /** Whether to try again after an error that says what was tried; to be answered by {@link Binding.answerRetry}. */
@@ -199,6 +237,14 @@ export class Binding {
   /** Does nothing when nobody waits for it any more. */
   answerRetry(request: number, answer: RetryAnswer): void {
     ours(() => this.#native.answerRetry(request, JSON.stringify(answer)));
+  }
+  /** Whether facts of each write are told, too. */
+  follow(writes: boolean): void {
+    ours(() => this.#native.follow(writes));
+  }
+  /** What calls to a server carry from now on, by W3C Trace Context; an empty text takes it away. */
+  trace(parent: string, state: string): void {
+    ours(() => this.#native.trace(parent, state));
   }
   stats(): unknown {
     return JSON.parse(ours(() => this.#native.stats()));
@@ -448,6 +494,12 @@ function record(listener: Listener, numbers: Float64Array, at: number, details: 
       const index = numbers[at + 3]!;
       const schema = index < 0 ? null : Buffer.from(details[index] as string, "base64");
       listener.described(numbers[at + 2]!, schema);
+      return;
+    }
+    case 20: {
+      const told = details[numbers[at + 2]!] as { error?: unknown };
+      const error = told.error === undefined ? {} : { error: errorFromNative(told.error) };
+      listener.told({ ...told, ...error } as Fact);
       return;
     }
     default:

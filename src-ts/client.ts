@@ -19,7 +19,9 @@ import { Delivery, type UnsettledDelivery } from "./delivery.js";
 import { ConfigError, type ConfigIssue } from "./errors.js";
 import { isSchema } from "./handoff/arrow.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
+import type { ClientEvent, Profile } from "./observation.js";
 import {
+  checkEventsOptions,
   checkNames,
   configInvalid,
   describe,
@@ -31,15 +33,17 @@ import {
 import type {
   CloseOptions,
   ConnectOptions,
+  EventsOptions,
   RetryOptions,
   SendAllOptions,
   SendOptions,
+  TelemetryOptions,
   WritableOptions,
 } from "./options.js";
 import type { TransmissionResult } from "./result.js";
 import { toSchema } from "./schema.js";
 import type { BatchInput, BatchSource } from "./source.js";
-import { loadApi, Telemetry } from "./telemetry.js";
+import { loadApi, type StatNumbers, Telemetry } from "./telemetry.js";
 
 /** A snapshot of {@link IngestClient.stats}. Totals since `connect`, unless said otherwise. Bytes and counts. */
 export interface ClientStats {
@@ -83,7 +87,12 @@ export interface ClientStats {
     readonly filesRemoved: number;
     readonly filesDamaged: number;
   };
-  readonly sessions: { readonly opened: number; readonly broken: number };
+  readonly sessions: {
+    readonly opened: number;
+    readonly broken: number;
+    /** Of the broken ones: ended because the destination asked for another one. */
+    readonly rotated: number;
+  };
   /** JavaScript memory held, by distinct ArrayBuffer. */
   readonly pinned: {
     readonly bytes: number;
@@ -102,6 +111,12 @@ export interface ClientStats {
   readonly retry: {
     /** Now: failures that still slow the pace down. */
     readonly strikes: number;
+    /** Failures of a session after which all that was not acknowledged was tried again. */
+    readonly tries: number;
+    /** Of these, those at which the destination asked for patience. */
+    readonly pauses: number;
+    /** Now: milliseconds between the last failure and the next try; 0 once a session is open again. */
+    readonly delayMs: number;
   };
   /** Null without a spool. */
   readonly spool: SpoolStats | null;
@@ -175,10 +190,8 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
         options: endless,
       });
     if (schema !== undefined) core.expect(schema);
-    await open((operation) => core.binding.open(operation), core, split.retry, signal);
-    const telemetry = split.telemetry ? await loadApi() : undefined;
-    if (telemetry !== undefined)
-      core.telemetry = new Telemetry(telemetry, version.version, schemeOf(String(url)), () => core.stats());
+    core.telemetry = await telemetryOf(split.telemetry, core, String(url), version.version);
+    await core.connecting(() => open((operation) => core.binding.open(operation), core, split.retry, signal));
     return new IngestClient(core, version);
   } catch (error) {
     core.abandon();
@@ -232,7 +245,28 @@ function schemaToCome(given: unknown, issues: ConfigIssue[]): object | undefined
   return undefined;
 }
 
-const schemeOf = (url: string): string => /^[a-z][a-z0-9+]*/i.exec(url)?.[0].toLowerCase() ?? "unknown";
+async function telemetryOf(
+  { enabled, tracer, meter }: TelemetryOptions,
+  core: Core,
+  url: string,
+  version: string,
+): Promise<Telemetry | undefined> {
+  if (enabled === false) return undefined;
+  // What was given is all that is used: nothing global, and nothing that would have to be loaded.
+  const api = tracer === undefined && meter === undefined ? await loadApi() : undefined;
+  if (api === undefined && tracer === undefined && meter === undefined) return undefined;
+  return new Telemetry({
+    api,
+    tracer,
+    meter,
+    version,
+    url,
+    client: core.events.client,
+    stats: () => core.stats() as unknown as StatNumbers,
+    follow: (writes) => core.binding.follow(writes),
+    carry: (parent, state) => core.binding.trace(parent, state),
+  });
+}
 
 /** A connection to one destination. Made by {@link connect}; safe for any number of concurrent callers. */
 export class IngestClient implements AsyncDisposable {
@@ -380,6 +414,45 @@ export class IngestClient implements AsyncDisposable {
   /** A snapshot of all numbers: cheap and synchronous. After `close`, the last one. */
   stats(): ClientStats {
     return this.#core.stats();
+  }
+
+  /**
+   * What happens to this client, from now on: tries and their delays, rotations, refused rows. Any number of loops
+   * may read. One that falls behind by 1,024 events misses the oldest, and is told how many by an event `missed`. The
+   * iteration ends when the client is closed or the signal is aborted, and keeps neither the process nor a client
+   * alive.
+   *
+   * @throws {IngestError} `CONFIG_INVALID`.
+   *
+   * @example
+   * ```ts
+   * for await (const event of client.events()) if (event.type === "retry") console.warn(event.error.code);
+   * ```
+   */
+  events(options?: EventsOptions): AsyncIterableIterator<ClientEvent, undefined> {
+    checkEventsOptions(options);
+    return this.#core.events.read(options?.signal ?? undefined);
+  }
+
+  /**
+   * Runs an operation and tells where the time of its deliveries went: those that it, and whatever it calls, hands
+   * over to this client. Waits until all of them are settled.
+   *
+   * @returns The operation's result, with times by stage.
+   * @throws {IngestError} `CONFIG_INVALID` for what is no function; and whatever the operation throws.
+   *
+   * @example
+   * ```ts
+   * const { result, stages } = await client.profile(() => client.send(batch));
+   * console.log(stages.encode.meanMs, stages.acknowledge.meanMs);
+   * ```
+   */
+  async profile<T>(operation: () => T | PromiseLike<T>): Promise<Profile<T>> {
+    if (typeof operation !== "function") {
+      const message = `must be a function, not ${describe(operation)}`;
+      throw configInvalid([{ path: "operation", message }], "profile");
+    }
+    return this.#core.profiler.run(operation);
   }
 
   /** Versions of this package and its native part, and what the runtime allows. */

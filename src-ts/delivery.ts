@@ -20,6 +20,8 @@ export class UnsettledDelivery {
   readonly urgent: boolean;
   /** Telemetry's own, and opaque: its type is of an optional peer, which users of these types may not have. */
   readonly span: object | null;
+  /** What measures the operation that it is part of. */
+  readonly measurement: Measurement | undefined;
   sequence = 0;
   /** Under which its call waits for room; 0 if it does not. */
   ticket = 0;
@@ -46,11 +48,13 @@ export class UnsettledDelivery {
     signal: AbortSignal | undefined,
     span: object | null,
     urgent: boolean,
+    measurement?: Measurement,
   ) {
     this.content = content;
     this.mode = mode;
     this.signal = signal;
     this.span = span;
+    this.measurement = measurement;
     this.urgent = urgent;
     this.observed = urgent;
   }
@@ -188,6 +192,12 @@ export function toResult(delivery: UnsettledDelivery, outcome: Outcome): Transmi
     },
     delivery.content,
   );
+}
+
+/** Told of what becomes of a delivery. */
+export interface Measurement {
+  settled(result: TransmissionResult): void;
+  dropped(): void;
 }
 
 /** The outcome of a delivery whose outcome Rust can no longer give. */

@@ -56,6 +56,7 @@ export {
   SpoolError,
 } from "./errors.js";
 export { type ByteSource, type IpcBatchesOptions, ipcBatches } from "./inputs.js";
+export type { ClientEvent, Profile, ProfileStage } from "./observation.js";
 export type {
   BatchingOptions,
   ByteSize,
@@ -64,6 +65,7 @@ export type {
   DeadLetterOptions,
   DeltaOptions,
   Duration,
+  EventsOptions,
   FlightOptions,
   ForeignSchema,
   HandoffMode,
@@ -82,7 +84,12 @@ export type {
   SendAllOptions,
   SendOptions,
   SpoolOptions,
+  TelemetryContext,
+  TelemetryHistogram,
+  TelemetryMeter,
   TelemetryOptions,
+  TelemetrySpan,
+  TelemetryTracer,
   TlsOptions,
   WritableOptions,
   ZerobusOptions,

@@ -182,10 +182,71 @@ export interface DeltaOptions {
   readonly storage?: Readonly<Record<string, string | number | boolean>>;
 }
 
-/** OpenTelemetry, through the `@opentelemetry/api` that is installed beside this package, if any. */
+/** A span, as OpenTelemetry has it: what this package calls of one. Times are milliseconds since 1970. */
+export interface TelemetrySpan {
+  spanContext(): {
+    readonly traceId: string;
+    readonly spanId: string;
+    readonly traceFlags: number;
+    readonly traceState?: { serialize(): string } | undefined;
+  };
+  setAttribute(name: string, value: string | number | boolean): unknown;
+  setAttributes(attributes: Record<string, string | number | boolean>): unknown;
+  addEvent(name: string, attributes?: Record<string, string | number | boolean>, atMs?: number): unknown;
+  setStatus(status: { readonly code: number; readonly message?: string }): unknown;
+  end(atMs?: number): void;
+  /** A span that says no is not used. */
+  isRecording?(): boolean;
+}
+
+/** What makes spans: a `Tracer` of OpenTelemetry fits. */
+export interface TelemetryTracer {
+  startSpan(name: string, options?: object, context?: TelemetryContext): TelemetrySpan;
+}
+
+/** What durations and sizes are recorded with. */
+export interface TelemetryHistogram {
+  record(value: number, attributes?: Record<string, string | number | boolean>): void;
+}
+
+/** What makes instruments: a `Meter` of OpenTelemetry fits. */
+export interface TelemetryMeter {
+  createHistogram(name: string, options?: object): TelemetryHistogram;
+  createObservableCounter(name: string, options?: object): object;
+  createObservableGauge(name: string, options?: object): object;
+  addBatchObservableCallback(
+    read: (observer: {
+      observe(
+        instrument: object,
+        value: number,
+        attributes?: Record<string, string | number | boolean>,
+      ): void;
+    }) => void,
+    instruments: object[],
+  ): void;
+}
+
+/** A context of OpenTelemetry, as `context.active()` gives it. */
+export interface TelemetryContext {
+  getValue(key: symbol): unknown;
+}
+
+/**
+ * OpenTelemetry, through the `@opentelemetry/api` that is installed beside this package, if any, or through what is
+ * given here. With one of `tracer` and `meter` given, only what is given is used, and no package is looked for.
+ *
+ * @example
+ * ```ts
+ * telemetry: { tracer: provider.getTracer("ingest"), meter: meters.getMeter("ingest") },
+ * ```
+ */
 export interface TelemetryOptions {
   /** Default: true. Nothing is paid while no OpenTelemetry SDK is registered. */
   readonly enabled?: boolean;
+  /** Makes spans. */
+  readonly tracer?: TelemetryTracer;
+  /** Makes instruments, once for all clients that are given it. */
+  readonly meter?: TelemetryMeter;
 }
 
 /**
@@ -428,6 +489,17 @@ export interface SendOptions {
    * wait of `send`, whose result is `spooled`, and the delivery goes on; what was enqueued is taken back, and the outcome
    * comes when that is as durable as the batch was.
    */
+  readonly signal?: AbortSignal;
+  /**
+   * The context of OpenTelemetry under which its span is made, for those who queue work and hand it over later.
+   * Default: the one that is active.
+   */
+  readonly context?: TelemetryContext;
+}
+
+/** Options of {@link IngestClient.events}. */
+export interface EventsOptions {
+  /** Ends the iteration, without an error. */
   readonly signal?: AbortSignal;
 }
 

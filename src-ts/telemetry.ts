@@ -1,44 +1,30 @@
 // OpenTelemetry, from facts that are there anyway.
 //
 // Invariants:
-// - `@opentelemetry/api` is an optional peer, loaded when a client connects; without it, and while no SDK is
-//   registered, nothing is made, timed or counted.
+// - `@opentelemetry/api` is an optional peer, loaded when a client connects, unless a tracer and a meter were given;
+//   without any of them, and while no SDK is registered, nothing is made, timed or counted.
 // - An SDK that is registered after `connect` counts from then on.
 // - Telemetry never fails a delivery: what an SDK throws is swallowed.
-// - Instruments are made once for a meter provider, and nothing in it grows with the number of clients: an SDK
-//   goes on exporting every set of attributes that it has ever seen, so gauges are sums over the open clients.
-// - A client that is dropped is not kept by what is counted of it.
+// - Rust tells of each write while somebody listens, and not otherwise.
 //
-// Names are in `specs/telemetry.md`. No URL and no data is in any attribute, so no secret can be.
+// Names are in `telemetry/names.ts` and `specs/telemetry.md`. Of the URL, scheme, host and port are in attributes, and
+// no data is, so no secret can be.
 
 import type * as Otel from "@opentelemetry/api";
+import type { Fact } from "./binding.js";
+import type { TelemetryContext, TelemetryMeter, TelemetrySpan, TelemetryTracer } from "./options.js";
 import type { TransmissionResult } from "./result.js";
+import { type Counted, Instruments, type Totals } from "./telemetry/instruments.js";
+import type { StatNumbers } from "./telemetry/names.js";
+import { WriteSpans, type WriteStart } from "./telemetry/writes.js";
 
-/** What gauges show; a part of `ClientStats`. */
-export interface Gauges {
-  readonly deliveries: { readonly unsettled: number; readonly waiting: number };
-  readonly bytes: { readonly inFlight: number };
-  readonly pinned: { readonly bytes: number };
-  readonly pool: { readonly allocatedBytes: number };
-  readonly retry: { readonly strikes: number };
-}
+// Of the API, which may not be there. Its enumerations are numbers for good.
+const PRODUCER = 3;
+const CLIENT = 2;
+const ERROR = 2;
 
-interface Instruments {
-  readonly deliveries: Otel.Counter;
-  readonly rows: Otel.Counter;
-  readonly rejectedRows: Otel.Counter;
-  readonly bytes: Otel.Counter;
-  readonly retries: Otel.Counter;
-  readonly duration: Otel.Histogram;
-  readonly handoff: Otel.Histogram;
-}
-
-/** By meter provider. */
+/** By meter provider, or by the meter that was given. */
 const instruments = new WeakMap<object, Instruments>();
-/** Whose gauges are shown. */
-const open = new Set<WeakRef<Telemetry>>();
-/** Destinations that a client was ever open to: schemes, so there are few. */
-const destinations = new Set<string>();
 
 let api: Promise<typeof Otel | undefined> | undefined;
 
@@ -57,93 +43,253 @@ export function forgetApi(): void {
   api = undefined;
 }
 
-let clients = 0;
+export type { StatNumbers };
+
+/** What spans and metrics are made with. */
+export interface TelemetryParts {
+  readonly api: typeof Otel | undefined;
+  readonly tracer: TelemetryTracer | undefined;
+  readonly meter: TelemetryMeter | undefined;
+  /** Of this package. */
+  readonly version: string;
+  readonly url: string;
+  /** Number of the client in this thread. */
+  readonly client: number;
+  readonly stats: () => StatNumbers;
+  /** Has Rust tell of each write, or no longer. */
+  readonly follow: (writes: boolean) => void;
+  /** Has calls to a server carry this from now on. */
+  readonly carry: (parent: string, state: string) => void;
+}
 
 /** The telemetry of one client. */
-export class Telemetry {
-  readonly #api: typeof Otel;
-  readonly #version: string;
+export class Telemetry implements Counted {
+  readonly #parts: TelemetryParts;
   readonly destination: string;
-  readonly gauges: () => Gauges;
-  readonly #self = new WeakRef<Telemetry>(this);
-  readonly #client = ++clients;
+  readonly stats: () => StatNumbers;
+  readonly #common: Readonly<Record<string, string | number>>;
+  readonly #calls: Readonly<Record<string, string | number>>;
   /** What an api without an SDK delegates to. */
   readonly #noTracing: unknown;
-  #meterProvider: Otel.MeterProvider | undefined;
+  #meterProvider: object | undefined;
   #instruments: Instruments | undefined;
+  #hide: (() => void) | undefined;
+  #follows = false;
+  readonly #writes = new WriteSpans((start) => this.#startWrite(start));
+  /** Whose context calls to a server carry. */
+  #carried: object | null = null;
+  #carriedInThisTurn = false;
+  #closed = false;
 
-  constructor(otel: typeof Otel, version: string, destination: string, gauges: () => Gauges) {
-    this.#api = otel;
-    this.#version = version;
-    this.destination = destination;
-    this.gauges = gauges;
-    this.#noTracing = new otel.ProxyTracerProvider().getDelegate();
+  constructor(parts: TelemetryParts) {
+    this.#parts = parts;
+    const { scheme, attributes, calls } = targetFacts(parts.url);
+    this.destination = scheme;
+    this.stats = parts.stats;
+    this.#common = { "arrow_ingest.destination": scheme, "arrow_ingest.client": parts.client, ...attributes };
+    this.#calls = calls;
     try {
+      this.#noTracing = parts.api && new parts.api.ProxyTracerProvider().getDelegate();
       this.#meter();
     } catch {
       // An SDK that throws must not keep a client from connecting.
     }
   }
 
-  /** A span for one delivery under the caller's context, or null while nobody listens. */
-  start(operation: "send" | "enqueue"): object | null {
+  /** A span for one delivery under the caller's context, or null while nobody records it. */
+  start(operation: "send" | "enqueue", context?: TelemetryContext): object | null {
+    return this.#start(`arrow_ingest.${operation}`, PRODUCER, {}, context);
+  }
+
+  /** A span for connecting. */
+  startConnecting(): object | null {
+    return this.#start("arrow_ingest.connect", CLIENT, this.#calls);
+  }
+
+  /** A try at connecting failed, and another follows after so long. */
+  connectingAgain(span: object | null, code: string, delayMs: number): void {
     try {
-      const provider = this.#api.trace.getTracerProvider() as Partial<Otel.ProxyTracerProvider>;
-      if ((provider.getDelegate?.() ?? provider) === this.#noTracing) return null;
-      const { SpanKind } = this.#api;
-      const span = this.#api.trace
-        .getTracer("arrow-ingest", this.#version)
-        .startSpan(`arrow_ingest.${operation}`, {
-          kind: SpanKind.PRODUCER,
-          attributes: { "arrow_ingest.destination": this.destination, "arrow_ingest.client": this.#client },
-        });
-      return span;
-    } catch {
-      return null;
-    }
+      this.#instruments?.totals(this.destination).failed(code);
+      const attributes = { "error.type": code, "arrow_ingest.delay_ms": delayMs };
+      (span as TelemetrySpan | null)?.addEvent("arrow_ingest.retry", attributes);
+    } catch {}
+  }
+
+  connected(span: object | null, tookMs: number): void {
+    try {
+      this.#meter()?.histograms.connect.record(tookMs / 1e3, {
+        "arrow_ingest.destination": this.destination,
+      });
+      this.#carryNoMore(span);
+      (span as TelemetrySpan | null)?.end();
+    } catch {}
+  }
+
+  /** The client never opened. */
+  notConnected(span: object | null, error: unknown, tookMs: number): void {
+    try {
+      const code = codeOf(error);
+      const instruments = this.#meter();
+      instruments?.totals(this.destination).failed(code);
+      const attributes = { "arrow_ingest.destination": this.destination, "error.type": code };
+      instruments?.histograms.connect.record(tookMs / 1e3, attributes);
+    } catch {}
+    this.refused(span, error);
+    this.close();
+  }
+
+  /** Calls to a server that begin from now on carry the context of this span, until its delivery is settled. */
+  carry(span: object): void {
+    // Once in a turn: at the rate of small batches each would cost a call into Rust, for a context that the next one
+    // replaces before a stream begins.
+    if (this.#carriedInThisTurn) return;
+    this.#carriedInThisTurn = true;
+    setImmediate(() => {
+      this.#carriedInThisTurn = false;
+    });
+    try {
+      const { traceId, spanId, traceFlags, traceState } = (span as TelemetrySpan).spanContext();
+      const flags = (Number(traceFlags) & 0xff).toString(16).padStart(2, "0");
+      this.#parts.carry(`00-${traceId}-${spanId}-${flags}`, String(traceState?.serialize?.() ?? ""));
+      this.#carried = span;
+    } catch {}
+  }
+
+  #carryNoMore(span: object | null): void {
+    if (span === null || span !== this.#carried) return;
+    this.#carried = null;
+    this.#parts.carry("", "");
   }
 
   /** The delivery of `span` is settled. */
-  settled(span: object | null, result: TransmissionResult, retries: number): void {
+  settled(given: object | null, result: TransmissionResult, retries: number, writes: number): void {
     try {
-      if (span !== null) this.#end(span as Otel.Span, result);
+      this.#carryNoMore(given);
+      if (given !== null) this.#end(given as TelemetrySpan, result, writes);
       const instruments = this.#meter();
       if (instruments === undefined) return;
-      const { status, timings } = result;
-      const attributes = { "arrow_ingest.destination": this.destination, "arrow_ingest.status": status };
-      instruments.deliveries.add(1, { ...attributes, "arrow_ingest.handoff": result.handoff });
-      instruments.rows.add(result.acceptedRows, { "arrow_ingest.destination": this.destination });
-      if (result.rejectedRows > 0)
-        instruments.rejectedRows.add(result.rejectedRows, { "arrow_ingest.destination": this.destination });
-      instruments.bytes.add(result.batchBytes, attributes);
-      if (retries > 0) instruments.retries.add(retries, { "arrow_ingest.destination": this.destination });
-      instruments.duration.record(result.latencyMs / 1e3, attributes);
-      instruments.handoff.record(timings.handoffMs / 1e3, { "arrow_ingest.handoff": result.handoff });
+      const totals = instruments.totals(this.destination);
+      const { timings } = result;
+      count(totals, result);
+      totals.retries += retries;
+      totals.handoffMs += timings.handoffMs;
+      const { histograms } = instruments;
+      const { attributes } = totals;
+      histograms.duration.record(result.latencyMs / 1e3, attributes);
+      histograms.handoff.record(timings.handoffMs / 1e3, attributes);
+      histograms.queue.record(timings.queueMs / 1e3, attributes);
+      histograms.encode.record(timings.encodeMs / 1e3, attributes);
+      histograms.transmit.record(timings.transmitMs / 1e3, attributes);
+      histograms.acknowledge.record(timings.acknowledgeMs / 1e3, attributes);
+    } catch {}
+  }
+
+  /** A delivery that an earlier client left in the spool came to its end. Nobody knows how long it took. */
+  recovered(result: TransmissionResult): void {
+    try {
+      const totals = this.#meter()?.totals(this.destination);
+      if (totals !== undefined) count(totals, result);
     } catch {}
   }
 
   /** The delivery of `span` was never admitted. */
   refused(given: object | null, error: unknown): void {
     if (given === null) return;
-    const span = given as Otel.Span;
     try {
-      const code = (error as { code?: unknown } | null)?.code;
-      span.setAttribute("error.type", typeof code === "string" ? code : "ABORTED");
-      span.setStatus({
-        code: this.#api.SpanStatusCode.ERROR,
-        message: String((error as Error)?.message ?? error),
-      });
+      const span = given as TelemetrySpan;
+      span.setAttribute("error.type", codeOf(error));
+      span.setStatus({ code: ERROR, message: String((error as Error)?.message ?? error) });
       span.end();
     } catch {}
   }
 
-  /** The client is closed: its gauges count no more. */
+  /** Something happened on the way. */
+  told(fact: Fact, spanOf: (sequence: number) => object | null): void {
+    try {
+      this.#writes.told(fact, spanOf);
+      const instruments = this.#instruments;
+      if (instruments === undefined) return;
+      const { attributes } = instruments.totals(this.destination);
+      const { histograms } = instruments;
+      switch (fact.fact) {
+        case "sent":
+          if (fact.attempt > 1) return;
+          histograms.writeRows.record(fact.rows, attributes);
+          histograms.writeBytes.record(fact.bytes, attributes);
+          return;
+        case "acknowledged":
+          histograms.news.record(Math.max(0, Date.now() - fact.atMs) / 1e3, attributes);
+          return;
+        case "opened":
+          if (fact.again) histograms.connect.record(fact.tookMs / 1e3, attributes);
+          return;
+        case "broke":
+        case "refused-for-good":
+          instruments.totals(this.destination).failed(fact.error.code);
+          return;
+      }
+    } catch {}
+  }
+
+  /** The client is closed: what it holds counts no more. */
   close(): void {
-    open.delete(this.#self);
+    try {
+      this.#closed = true;
+      this.#hide?.();
+      this.#writes.end();
+    } catch {}
     this.#instruments = undefined;
   }
 
-  #end(span: Otel.Span, result: TransmissionResult): void {
+  #tracer(): TelemetryTracer | undefined {
+    const { api, tracer, version } = this.#parts;
+    if (tracer !== undefined) return tracer;
+    const provider = api?.trace.getTracerProvider() as Partial<Otel.ProxyTracerProvider> | undefined;
+    if (provider === undefined || (provider.getDelegate?.() ?? provider) === this.#noTracing)
+      return undefined;
+    return api?.trace.getTracer("arrow-ingest", version);
+  }
+
+  #start(
+    name: string,
+    kind: number,
+    attributes: Readonly<Record<string, string | number>>,
+    context?: TelemetryContext,
+  ): object | null {
+    try {
+      const tracer = this.#tracer();
+      if (tracer === undefined) return null;
+      const span = tracer.startSpan(name, { kind, attributes: { ...this.#common, ...attributes } }, context);
+      if (span.isRecording?.() === false) return null;
+      this.#follow();
+      return span;
+    } catch {
+      return null;
+    }
+  }
+
+  #startWrite({ attributes, links, startTime, parent }: WriteStart): TelemetrySpan {
+    const options = {
+      kind: CLIENT,
+      attributes: { ...this.#common, ...this.#calls, ...attributes },
+      links,
+      startTime,
+    };
+    const { api, tracer } = this.#parts;
+    // Only the API makes contexts. A tracer that was given has links alone.
+    if (tracer !== undefined || api === undefined)
+      return tracer!.startSpan("arrow_ingest.write", { ...options, root: true });
+    const context = api.trace.setSpan(api.ROOT_CONTEXT, parent as unknown as Otel.Span);
+    return this.#tracer()!.startSpan("arrow_ingest.write", options, context);
+  }
+
+  #follow(): void {
+    if (this.#follows || this.#closed) return;
+    this.#follows = true;
+    this.#parts.follow(true);
+  }
+
+  #end(span: TelemetrySpan, result: TransmissionResult, writes: number): void {
     span.setAttributes({
       "arrow_ingest.sequence": Number(result.sequence),
       "arrow_ingest.status": result.status,
@@ -152,107 +298,73 @@ export class Telemetry {
       "arrow_ingest.rows.rejected": result.rejectedRows,
       "arrow_ingest.bytes": result.batchBytes,
       "arrow_ingest.attempts": result.attempts,
+      "arrow_ingest.writes": writes,
     });
     if (result.position !== null)
       span.setAttribute(`arrow_ingest.position.${result.position.kind}`, Number(result.position.value));
     const { error } = result;
     if (!result.success && error !== null) {
       span.setAttribute("error.type", error.code);
-      span.setStatus({ code: this.#api.SpanStatusCode.ERROR, message: error.message });
+      span.setStatus({ code: ERROR, message: error.message });
     }
     span.end();
   }
 
   #meter(): Instruments | undefined {
-    const provider = this.#api.metrics.getMeterProvider();
+    const { api, meter, version } = this.#parts;
+    const provider: object | undefined = meter ?? api?.metrics.getMeterProvider();
     // The api's own stand-in is one object for good; asking it again costs a comparison.
-    if (provider === this.#meterProvider) return this.#instruments;
+    if (provider === this.#meterProvider || provider === undefined) return this.#instruments;
     this.#meterProvider = provider;
+    this.#hide?.();
     this.#instruments = undefined;
-    if (provider.constructor.name === "NoopMeterProvider") return undefined;
-    destinations.add(this.destination);
-    open.add(this.#self);
-    this.#instruments = instruments.get(provider) ?? make(provider.getMeter("arrow-ingest", this.#version));
-    instruments.set(provider, this.#instruments);
-    return this.#instruments;
+    if (this.#closed || provider.constructor?.name === "NoopMeterProvider") return undefined;
+    let made = instruments.get(provider);
+    if (made === undefined) {
+      made = new Instruments(meter ?? (provider as Otel.MeterProvider).getMeter("arrow-ingest", version));
+      instruments.set(provider, made);
+    }
+    this.#hide = made.show(this);
+    this.#instruments = made;
+    this.#follow();
+    return made;
   }
 }
 
-function make(meter: Otel.Meter): Instruments {
-  observeGauges(meter);
-  const counter = (name: string, unit: string, description: string): Otel.Counter =>
-    meter.createCounter(`arrow_ingest.${name}`, { unit, description });
-  return {
-    deliveries: counter("deliveries", "{delivery}", "Deliveries settled, by status."),
-    rows: counter("rows.accepted", "{row}", "Rows known to be durable."),
-    rejectedRows: counter("rows.rejected", "{row}", "Rows that the destination refused."),
-    bytes: counter("bytes", "By", "Bytes of deliveries settled, by status."),
-    retries: counter("retries", "{retry}", "Writes that had to be tried again."),
-    duration: meter.createHistogram("arrow_ingest.delivery.duration", {
-      unit: "s",
-      description: "From admission to the outcome.",
-      advice: {
-        explicitBucketBoundaries: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
-      },
-    }),
-    handoff: meter.createHistogram("arrow_ingest.handoff.duration", {
-      unit: "s",
-      description: "On the JavaScript thread.",
-      advice: {
-        explicitBucketBoundaries: [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1],
-      },
-    }),
+function count(totals: Totals, result: TransmissionResult): void {
+  const tally = totals.tally(result.status, result.handoff, result.error?.code);
+  tally.deliveries++;
+  tally.bytes += result.batchBytes;
+  totals.accepted += result.acceptedRows;
+  totals.rejected += result.rejectedRows;
+}
+
+function codeOf(error: unknown): string {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === "string" ? code : "ABORTED";
+}
+
+/** What is told of the target: never its path, its query, or a user's name. */
+export function targetFacts(url: string): {
+  readonly scheme: string;
+  readonly attributes: Readonly<Record<string, string | number>>;
+  /** Of spans of calls. */
+  readonly calls: Readonly<Record<string, string | number>>;
+} {
+  const scheme = /^[a-z][a-z0-9+]*/i.exec(url)?.[0].toLowerCase() ?? "unknown";
+  if (!/^(grpc|flightsql|zerobus)/.test(scheme)) return { scheme, attributes: {}, calls: {} };
+  const calls = {
+    "rpc.system.name": "grpc",
+    "rpc.method": "arrow.flight.protocol.FlightService/DoPut",
   };
-}
-
-function observeGauges(meter: Otel.Meter): void {
-  const gauge = (name: string, unit: string, description: string): Otel.ObservableGauge =>
-    meter.createObservableGauge(`arrow_ingest.${name}`, { unit, description });
-  const gauges: readonly (readonly [Otel.ObservableGauge, (stats: Gauges) => number])[] = [
-    [
-      gauge("deliveries.unsettled", "{delivery}", "Deliveries admitted and not settled."),
-      (stats) => stats.deliveries.unsettled,
-    ],
-    [
-      gauge("deliveries.waiting", "{call}", "Calls that wait for room in the budget."),
-      (stats) => stats.deliveries.waiting,
-    ],
-    [gauge("bytes.in_flight", "By", "Bytes admitted and not settled."), (stats) => stats.bytes.inFlight],
-    [gauge("memory.pinned", "By", "JavaScript memory held."), (stats) => stats.pinned.bytes],
-    [
-      gauge("memory.pool", "By", "Memory that copies are made into, in use or kept."),
-      (stats) => stats.pool.allocatedBytes,
-    ],
-    [
-      gauge("retry.strikes", "{failure}", "Failures that still slow the pace down."),
-      (stats) => stats.retry.strikes,
-    ],
-  ];
-  // Never taken off: it holds no client, and an SDK would repeat the last values of a callback that is gone.
-  meter.addBatchObservableCallback(
-    (observer) => {
-      for (const destination of destinations) {
-        const stats = statsOf(destination);
-        const attributes = { "arrow_ingest.destination": destination };
-        for (const [gauge, of] of gauges)
-          observer.observe(
-            gauge,
-            stats.reduce((sum, one) => sum + of(one), 0),
-            attributes,
-          );
-      }
-    },
-    gauges.map(([gauge]) => gauge),
-  );
-}
-
-/** Of the open clients of this destination. */
-function statsOf(destination: string): Gauges[] {
-  const found: Gauges[] = [];
-  for (const reference of open) {
-    const client = reference.deref();
-    if (client === undefined) open.delete(reference);
-    else if (client.destination === destination) found.push(client.gauges());
+  const attributes: Record<string, string | number> = {};
+  try {
+    // Of no scheme that URL treats in a way of its own.
+    const { hostname, port } = new URL(`x-${scheme}${url.slice(scheme.length)}`);
+    if (hostname !== "") attributes["server.address"] = hostname;
+    if (port !== "") attributes["server.port"] = Number(port);
+  } catch {
+    // Rust refuses such a URL.
   }
-  return found;
+  return { scheme, attributes, calls };
 }

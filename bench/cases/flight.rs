@@ -77,6 +77,7 @@ async fn run(target: &str, config: &Config, ring: &[RecordBatch], batches: u64) 
         }
         Event::Granted(ticket) => *granted = ticket,
         Event::Log(log) => eprintln!("{} {}", log.message, log.fields),
+        _ => {}
     };
     let mut granted = 0;
     for sequence in 1..=batches {

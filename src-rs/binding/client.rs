@@ -81,6 +81,7 @@ impl NativeClient {
         })?;
         let mut config = Config::from_json(&options).map_err(|error| thrown(&error))?;
         destination::validate(&target, &config).map_err(|error| thrown(&error))?;
+        super::lines::begin();
         // SAFETY: both are arguments of the call under way, on the JavaScript thread.
         let receiver = unsafe { EventReceiver::open(env.raw(), on_events.raw())? };
         let queue = receiver.queue().clone();
@@ -337,6 +338,18 @@ impl NativeClient {
         self.core.predicate.answer(request as u64, &answer);
     }
 
+    /// Whether facts of each write are told, too.
+    #[napi(catch_unwind)]
+    pub fn follow(&self, writes: bool) {
+        self.core.counters.followed.set(usize::from(writes));
+    }
+
+    /// What calls to a server carry from now on; an empty text takes it away.
+    #[napi(catch_unwind)]
+    pub fn trace(&self, parent: String, state: String) {
+        self.core.config.trace.set(&parent, &state);
+    }
+
     /// A snapshot of all numbers, as JSON.
     #[napi(catch_unwind)]
     pub fn stats(&self) -> String {
@@ -398,6 +411,7 @@ impl NativeClient {
             "sessions": {
                 "opened": counters.sessions_opened.get(),
                 "broken": counters.sessions_broken.get(),
+                "rotated": counters.sessions_rotated.get(),
             },
             "pinned": {
                 "bytes": core.pins.bytes(),
@@ -421,7 +435,12 @@ impl NativeClient {
                 "filesRemoved": counters.dead_letter_files_removed.get(),
                 "filesDamaged": counters.dead_letter_files_damaged.get(),
             },
-            "retry": { "strikes": counters.strikes.get() },
+            "retry": {
+                "strikes": counters.strikes.get(),
+                "tries": counters.retries.get(),
+                "pauses": counters.pauses.get(),
+                "delayMs": counters.retry_delay_ms.get(),
+            },
             "spool": spool,
         })
         .to_string()

@@ -74,6 +74,7 @@ impl JsEvent {
                 message,
                 fields,
             })) => Some(json!({ "level": level, "message": message, "fields": fields }).to_string()),
+            JsEvent::Transmitter(Event::Fact(fact)) => Some(fact.to_json().to_string()),
             JsEvent::Answered { error, .. } => error.as_ref().map(|error| error.to_json().to_string()),
             JsEvent::Described { schema, .. } => schema
                 .as_ref()
@@ -152,6 +153,7 @@ impl EventBlock {
             // A granted ticket stays open until it is redeemed or cancelled.
             JsEvent::Transmitter(Event::Granted(ticket)) => self.numbers.extend([2.0, 3.0, *ticket as f64]),
             JsEvent::Transmitter(Event::Log(_)) => self.numbers.extend([4.0, 3.0, index]),
+            JsEvent::Transmitter(Event::Fact(_)) => self.numbers.extend([20.0, 3.0, index]),
             JsEvent::Answered { operation, .. } => {
                 self.awaited += 1;
                 self.numbers.extend([3.0, 4.0, *operation, index]);

@@ -237,7 +237,8 @@ impl Zerobus {
                 }
                 Err(error) => return Err(error),
             };
-            let granted = self.credentials.ask(TokenScope::Write).await?;
+            let mut granted = self.credentials.ask(TokenScope::Write).await?;
+            granted.carry(&self.config.trace);
             let error = match self.build(&wanted.schema, &granted).await {
                 Ok(stream) => {
                     self.met.store(true, Ordering::Release);

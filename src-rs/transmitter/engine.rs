@@ -33,6 +33,7 @@ use self::closing::Closing;
 use super::admission::Admission;
 use super::clock::{now, until};
 use super::deliveries::Deliveries;
+use super::facts::{FactKind, Teller};
 use super::intake::{Arrival, ImportedDelivery};
 use super::rows::FailedRanges;
 use super::sessions::{Operation, SessionEventKind, Sessions};
@@ -90,7 +91,7 @@ pub struct Engine {
     never_gives_up: bool,
     closing: Option<Closing>,
     counters: Arc<Counters>,
-    observer: Observer,
+    teller: Teller,
 }
 
 /// What the engine was woken for.
@@ -146,8 +147,8 @@ impl Engine {
             max_attempts: config.retry.attempts,
             on_exhausted: config.retry.on_exhausted,
             closing: None,
+            teller: Teller::new(observer, counters.clone()),
             counters,
-            observer,
         }
     }
 
@@ -228,6 +229,7 @@ impl Engine {
             Arrival::Prepare { schema, reply } => {
                 self.destination.expect(&schema);
                 if self.sessions.is_closed() && self.writes.is_empty() {
+                    self.teller.opening();
                     self.sessions.prepare(schema, reply);
                 } else {
                     reply.answer(Ok(()));
@@ -270,6 +272,7 @@ impl Engine {
             SessionEventKind::Written { id, took } => {
                 if let Some(entry) = self.writes.get(id) {
                     self.deliveries.encoded(entry.ranges(), took);
+                    self.teller.taken(id, took);
                 }
             }
             SessionEventKind::Flushed { through } => {
@@ -278,7 +281,10 @@ impl Engine {
                     self.on_broke(unacknowledged(), Operation::Flush);
                 }
             }
-            SessionEventKind::Closed => self.sessions.closed(),
+            SessionEventKind::Closed => {
+                self.sessions.closed();
+                self.teller.tell(FactKind::Closed);
+            }
             SessionEventKind::Broke { error, operation } => self.on_broke(error, operation),
             SessionEventKind::RetryAnswered { oldest, answer } => self.on_retry_answered(oldest, answer),
         }
@@ -286,6 +292,7 @@ impl Engine {
 
     fn on_opened(&mut self, landed: Vec<Acknowledgement>, conclusive: bool) {
         self.counters.sessions_opened.add(1);
+        self.teller.opened();
         self.sessions.opened();
         for acknowledgement in landed {
             self.on_acknowledged(acknowledgement);
@@ -304,6 +311,7 @@ impl Engine {
             self.deliveries
                 .sent(sent.entry.ranges(), attempts, sent.anew, now);
             self.counters.writes_sent.add(1);
+            self.teller.sent(sent.entry);
         }
     }
 
@@ -318,6 +326,7 @@ impl Engine {
         }
         match acknowledgement {
             Acknowledgement::Through { id, position } => {
+                self.teller.acknowledged(id, position);
                 for entry in self.writes.through(id) {
                     self.counters.writes_acknowledged.add(1);
                     // The memory goes before the budget that stood for it.
@@ -374,6 +383,7 @@ impl Engine {
             self.fill_window(now);
             if let Some(schema) = self.writes.schema() {
                 let schema = schema.clone();
+                self.teller.opening();
                 self.sessions.open(schema);
             }
         }
@@ -459,7 +469,8 @@ impl Engine {
             .min()
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.teller.gone(self.writes.front_id());
         self.counters.window.set(self.writes.len());
         self.counters.strikes.set(self.sessions.strikes() as usize);
         let paused = self.never_gives_up && self.sessions.outage().is_some();
@@ -467,24 +478,18 @@ impl Engine {
     }
 
     fn note(&self, level: &'static str, message: &str) {
-        (self.observer)(Event::Log(Log {
-            level,
-            message: message.to_string(),
-            fields: json!({ "destination": self.destination.capabilities().name }),
-        }));
+        let fields = json!({ "destination": self.destination.capabilities().name });
+        self.teller.log(level, message, fields);
     }
 
     fn log(&self, level: &'static str, message: &str, error: &Error, delay: Duration) {
-        (self.observer)(Event::Log(Log {
-            level,
-            message: message.to_string(),
-            fields: json!({
-                "error": error.to_json(),
-                "retryInMs": delay.as_secs_f64() * 1e3,
-                "writesInFlight": self.writes.len(),
-                "destination": self.destination.capabilities().name,
-            }),
-        }));
+        let fields = json!({
+            "error": error.to_json(),
+            "retryInMs": delay.as_secs_f64() * 1e3,
+            "writesInFlight": self.writes.len(),
+            "destination": self.destination.capabilities().name,
+        });
+        self.teller.log(level, message, fields);
     }
 }
 

@@ -300,6 +300,7 @@ pub fn start(
     all.extend(tasks);
     let engine_observer: Observer = Arc::new(move |event| match event {
         Event::Granted(_) => granted.notify_one(),
+        Event::Fact(fact) => observer(Event::Fact(Box::new(fact.of_the_disk()))),
         event => observer(event),
     });
     Started {

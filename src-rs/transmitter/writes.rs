@@ -374,6 +374,12 @@ impl Writes {
         self.window.last_id()
     }
 
+    /// Of the oldest write; without one, higher than that of each that there was.
+    pub fn front_id(&self) -> u64 {
+        let front = self.window.front();
+        front.map_or_else(|| self.window.next_id(), WindowWrite::id)
+    }
+
     /// The last write that the session was given.
     pub fn last_sent(&self) -> Option<u64> {
         self.window.last_sent()

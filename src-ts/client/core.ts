@@ -13,7 +13,7 @@
 //
 // It counts no bytes and retries nothing: the transmitter does.
 
-import { Binding, type Listener, type Outcome } from "../binding.js";
+import { Binding, type Fact, type Listener, type Outcome } from "../binding.js";
 import { log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
 import { recoveredResult, toResult, UnsettledDelivery, unknownResult } from "../delivery.js";
@@ -41,9 +41,11 @@ import type { TransmissionResult } from "../result.js";
 import { toContent } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
 import { isDue, SLICE_MS, turn } from "../turn.js";
+import type { EventHub, NewEvent } from "./events.js";
 import { askForHeaders } from "./headers.js";
 import { Ledger } from "./ledger.js";
 import { ListenerDispatcher } from "./listeners.js";
+import { Profiler } from "./profile.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
 import type { Schemas } from "./schemas.js";
@@ -68,6 +70,7 @@ export class Core implements Listener {
   readonly mode: HandoffMode;
   readonly schemas: Schemas;
   telemetry: Telemetry | undefined;
+  readonly profiler = new Profiler();
   /** `inflight.maxBytes`. */
   readonly budgetBytes: number;
   closing: Promise<void> | undefined;
@@ -86,6 +89,7 @@ export class Core implements Listener {
   /** A call of `hurry` is scheduled. */
   #hurrying = false;
   #lastSequence = 0;
+  #connecting: object | null = null;
   #lastOperation = 0;
   #lastStats: ClientStats | undefined;
 
@@ -109,6 +113,7 @@ export class Core implements Listener {
         else core.described(operation, schema);
       },
       log: (level, message, fields) => log(remains.logger, level, message, fields),
+      told: (fact) => weak?.deref()?.told(fact),
       headersWanted: (request, reason) => weak?.deref()?.headersWanted(request, reason),
       retryAsked: (request, error) => weak?.deref()?.retryAsked(request, error),
       broken: (error) => weak?.deref()?.broken(error),
@@ -156,12 +161,16 @@ export class Core implements Listener {
     signal?.throwIfAborted();
     const content = toContent(batch, this.wanted(options, operation));
     if (!("then" in content)) return this.#prepared(content, options, operation);
-    return content.then((made) => {
-      // It may have taken a while.
-      this.refuseIfClosed(operation);
-      signal?.throwIfAborted();
-      return this.#prepared(made, options, operation);
-    });
+    const measurement = this.profiler.current();
+    measurement?.prepared();
+    return content
+      .then((made) => {
+        // It may have taken a while.
+        this.refuseIfClosed(operation);
+        signal?.throwIfAborted();
+        return this.#prepared(made, options, operation);
+      })
+      .finally(() => measurement?.dropped());
   }
 
   /** What the call and the client say about columns. */
@@ -175,8 +184,11 @@ export class Core implements Listener {
     operation: "send" | "enqueue",
   ): UnsettledDelivery {
     const signal = options?.signal;
-    const span = this.telemetry?.start(operation) ?? null;
-    return new UnsettledDelivery(content, options?.handoff ?? this.mode, signal, span, operation === "send");
+    const span = this.telemetry?.start(operation, options?.context) ?? null;
+    const measurement = this.profiler.current();
+    measurement?.prepared();
+    const mode = options?.handoff ?? this.mode;
+    return new UnsettledDelivery(content, mode, signal, span, operation === "send", measurement);
   }
 
   refuseIfClosed(operation: string): void {
@@ -254,6 +266,28 @@ export class Core implements Listener {
     return this.closing;
   }
 
+  /** Connects by `open`, within a span. */
+  async connecting(open: () => Promise<void>): Promise<void> {
+    const began = performance.now();
+    const span = this.telemetry?.startConnecting() ?? null;
+    this.#connecting = span;
+    try {
+      if (span !== null) this.telemetry?.carry(span);
+      await open();
+      this.telemetry?.connected(span, performance.now() - began);
+    } catch (error) {
+      this.telemetry?.notConnected(span, error, performance.now() - began);
+      throw error;
+    }
+  }
+
+  /** A try at connecting failed, and another follows. */
+  connectingAgain(error: IngestError, delayMs: number): void {
+    this.telemetry?.connectingAgain(this.#connecting, error.code, delayMs);
+    const type = error.retry === "throttled" ? "paused" : "retry";
+    this.events.emit({ type, atMs: Date.now(), operation: "connect", error, delayMs, writes: 0 });
+  }
+
   /** Gives up a client that never opened, or whose options were wrong. */
   abandon(): void {
     unwatch(this);
@@ -269,7 +303,7 @@ export class Core implements Listener {
     const delivery = this.#ledger.take(outcome.sequence);
     if (delivery === undefined) return;
     this.#heldBytes -= delivery.packing?.charge ?? 0;
-    this.#conclude(delivery, toResult(delivery, outcome), outcome.retries);
+    this.#conclude(delivery, toResult(delivery, outcome), outcome);
     if (outcome.error?.code === "SCHEMA_MISMATCH") this.schemas.table.forget();
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
@@ -285,10 +319,12 @@ export class Core implements Listener {
       delivery.packing = { ...packing, charge: 0 };
     }
     delivery.spooled();
+    this.events.emit({ type: "spooled", atMs: Date.now(), sequence: BigInt(sequence) });
   }
 
   recovered(outcome: Outcome): void {
     const result = recoveredResult(outcome);
+    this.telemetry?.recovered(result);
     this.#listeners?.tell(result, (thrown) => {
       const fields = { sequence: result.sequence, status: result.status, causes: messages(thrown) };
       this.log("error", "a listener failed", fields);
@@ -308,6 +344,7 @@ export class Core implements Listener {
     this.#forget(ticket, waiter);
     let packed = false;
     try {
+      this.#carry(waiter.group);
       this.#pack(ticket, waiter.group);
       packed = true;
       this.#admitted(waiter.group, this.binding.submit(this.#packer.finish(), this.#packer.buffers));
@@ -343,6 +380,17 @@ export class Core implements Listener {
     log(this.#logger, level, message, fields);
   }
 
+  get events(): EventHub {
+    return this.#remains.events;
+  }
+
+  told(fact: Fact): void {
+    this.telemetry?.told(fact, (sequence) => this.#ledger.get(sequence)?.span ?? null);
+    const event = eventOf(fact);
+    if (event !== undefined) this.events.emit(event);
+    if (DEBUGGING) this.log("debug", `native: ${fact.fact}`, fieldsOf(fact));
+  }
+
   headersWanted(request: number, reason: HeadersRequest["reason"]): void {
     // Without a function nobody asks.
     askForHeaders(this.#headers!, reason)
@@ -359,7 +407,7 @@ export class Core implements Listener {
 
   broken(error: unknown): void {
     const message = isError(error) ? error.message : describe(error);
-    this.log("error", "an event could not be handled; please report this", { message });
+    this.log("error", "an event could not be handled; please report this", { cause: message });
   }
 
   #submit(ticket: number, group: readonly UnsettledDelivery[]): number {
@@ -371,6 +419,7 @@ export class Core implements Listener {
       return this.binding.submit(Float64Array.of(0, bytes, 0), []);
     }
     try {
+      this.#carry(group);
       this.#pack(ticket, group);
       const queued = this.binding.submit(this.#packer.finish(), this.#packer.buffers);
       if (queued === 0) this.#admitted(group, 0);
@@ -378,6 +427,12 @@ export class Core implements Listener {
     } finally {
       this.#packer.end();
     }
+  }
+
+  /** Before they cross: a stream may begin with them. */
+  #carry(group: readonly UnsettledDelivery[]): void {
+    const span = group[0]?.span ?? null;
+    if (span !== null) this.telemetry?.carry(span);
   }
 
   #pack(ticket: number, group: readonly UnsettledDelivery[]): void {
@@ -460,13 +515,32 @@ export class Core implements Listener {
   }
 
   #refused(group: readonly UnsettledDelivery[], reason: unknown): void {
-    if (this.telemetry === undefined) return;
-    for (const delivery of group) this.telemetry.refused(delivery.span, reason);
+    for (const delivery of group) {
+      this.telemetry?.refused(delivery.span, reason);
+      delivery.measurement?.dropped();
+    }
   }
 
-  #conclude(delivery: UnsettledDelivery, result: TransmissionResult, retries: number): void {
+  #conclude(
+    delivery: UnsettledDelivery,
+    result: TransmissionResult,
+    { retries, writes }: { readonly retries: number; readonly writes: number },
+  ): void {
     delivery.fulfil(result);
-    this.telemetry?.settled(delivery.span, result, retries);
+    this.telemetry?.settled(delivery.span, result, retries, writes);
+    delivery.measurement?.settled(result);
+    this.events.settled(result);
+    const { rejectedRows: rows, rejections } = result;
+    if (rows > 0) {
+      const { sequence } = result;
+      this.events.emit({
+        type: "refused",
+        atMs: Date.now(),
+        sequence,
+        rows,
+        code: rejections[0]?.code ?? "",
+      });
+    }
     listenNoMore(delivery.signal, delivery.onAbort);
     const { sequence } = delivery;
     // It is no failure, and who listens hears of its end as of a recovered one.
@@ -544,14 +618,44 @@ export class Core implements Listener {
     for (const delivery of this.#ledger.takeAll()) {
       const message = `the client ended without a word about delivery ${delivery.sequence}`;
       const error = ingestError({ code: "INTERNAL", message, operation: "close" });
-      this.#conclude(delivery, unknownResult(delivery, error), 0);
+      this.#conclude(delivery, unknownResult(delivery, error), { retries: 0, writes: 0 });
     }
     // What the destination was asked and has not answered by now; its answer would find nobody.
     this.#answerAll(closed("close"));
     this.#lastStats = this.stats();
     this.telemetry?.close();
+    this.events.end();
     retire(this.binding);
   }
+}
+
+/** Whether the native side's transitions go to the logger; read once, as the native side does. */
+const DEBUGGING = /^(debug|trace)$/i.test(process.env.ARROW_INGEST_LOG?.trim() ?? "");
+
+/** What users are told of a fact, if anything. */
+function eventOf(fact: Fact): NewEvent | undefined {
+  const { atMs } = fact;
+  switch (fact.fact) {
+    case "opened":
+      return { type: fact.again ? "reconnect" : "connected", atMs, tookMs: fact.tookMs };
+    case "broke": {
+      const { error, delayMs, writes } = fact;
+      return { type: fact.throttled ? "paused" : "retry", atMs, operation: "write", error, delayMs, writes };
+    }
+    case "rotated":
+      return { type: "rotated", atMs, code: fact.error.code, writes: fact.writes };
+    case "refused-for-good":
+      return { type: "refused", atMs, sequence: null, rows: null, code: fact.error.code };
+    case "closed":
+      return { type: "closed", atMs };
+    default:
+      return undefined;
+  }
+}
+
+/** A logger gets an error as the object of its facts, as in every other line. */
+function fieldsOf({ fact: _, ...fields }: Fact): Record<string, unknown> {
+  return "error" in fields ? { ...fields, error: fields.error.toJSON() } : fields;
 }
 
 // A signal that fails must neither fail a delivery nor keep a ticket from being redeemed.

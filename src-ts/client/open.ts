@@ -24,6 +24,8 @@ const WHEN_TIMEOUT_MS = 5_000;
 interface OpenOperations {
   operation(start: (operation: number) => void): Promise<void>;
   log(level: string, message: string, fields: Record<string, unknown>): void;
+  /** Another try follows after so long. */
+  connectingAgain(error: IngestError, delayMs: number): void;
 }
 
 export async function open(
@@ -62,7 +64,9 @@ export async function open(
           const tried = withTries(error, attempts, elapsed());
           const answer = await mayTryAgain(tried, deadline - elapsed(), operations, retry, signal);
           goesOn = answer && elapsed() < deadline;
-          if (goesOn) await sleep(due - elapsed(), signal);
+          if (!goesOn) return;
+          operations.connectingAgain(tried, Math.max(0, due - elapsed()));
+          await sleep(due - elapsed(), signal);
         },
       },
     );

@@ -11,6 +11,7 @@ import type { Binding } from "../binding.js";
 import { log } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
 import type { Logger } from "../options.js";
+import { EventHub } from "./events.js";
 import { UnreadOutcomes } from "./unread.js";
 
 /** How long the destination may take to close. Nothing is left to deliver. */
@@ -21,8 +22,12 @@ const LAST_OPERATION = 0;
 /** Clients that must not be dropped. */
 export const BUSY = new Set<object>();
 
+/** Clients of this thread so far. */
+let clients = 0;
+
 export class Remains {
   readonly unread = new UnreadOutcomes();
+  readonly events = new EventHub(++clients);
   readonly logger: Logger | undefined;
   binding: Binding | undefined;
 
@@ -33,6 +38,7 @@ export class Remains {
   /** Its client is gone. */
   end(): void {
     const { binding, logger, unread } = this;
+    this.events.end();
     try {
       binding?.close(LAST_OPERATION, CLOSE_MS);
     } catch {

@@ -10,6 +10,7 @@ import { type ConfigIssue, ingestError } from "../errors.js";
 import { didYouMean, nearest } from "../nearest.js";
 import type {
   ConnectOptions,
+  EventsOptions,
   HandoffMode,
   HeadersProvider,
   Logger,
@@ -17,6 +18,9 @@ import type {
   RetryOptions,
   RetryPredicate,
   SendOptions,
+  TelemetryMeter,
+  TelemetryOptions,
+  TelemetryTracer,
 } from "../options.js";
 
 /** Options as given, parted into what only JavaScript can hold and what Rust reads. */
@@ -26,7 +30,7 @@ export interface SplitOptions {
   readonly retry: RetryOptions;
   readonly schema: unknown;
   readonly listeners: ResultListeners | undefined;
-  readonly telemetry: boolean;
+  readonly telemetry: TelemetryOptions;
   readonly logger: Logger | undefined;
   readonly headers: HeadersProvider | undefined;
   readonly signal: AbortSignal | undefined;
@@ -60,19 +64,6 @@ export function splitOptions(options: unknown): SplitOptions {
           issues.push({ path, message: `must be a function, not ${describe(value)}` });
       }
   }
-  let enabled = true;
-  if (telemetry !== undefined && telemetry !== null) {
-    if (!isObject(telemetry))
-      issues.push({ path: "telemetry", message: `must be an object, not ${describe(telemetry)}` });
-    else
-      for (const [key, value] of Object.entries(telemetry)) {
-        const path = `telemetry.${key}`;
-        if (key !== "enabled") issues.push({ path, message: NOT_AN_OPTION, ...near(key, ["enabled"]) });
-        else if (typeof value === "boolean") enabled = value;
-        else if (value !== undefined)
-          issues.push({ path, message: `must be true or false, not ${describe(value)}` });
-      }
-  }
   if (logger !== undefined && logger !== null) {
     if (!isObject(logger))
       issues.push({ path: "logger", message: `must be an object with methods, not ${describe(logger)}` });
@@ -99,13 +90,51 @@ export function splitOptions(options: unknown): SplitOptions {
     retry,
     schema: schema ?? undefined,
     listeners: (listeners ?? undefined) as ResultListeners | undefined,
-    telemetry: enabled,
+    telemetry: telemetryOptions(telemetry, issues),
     logger: isObject(logger) ? fitted(logger, inContext) : undefined,
     headers: headers && ((request) => inContext(headers, request)),
     signal: (signal ?? undefined) as AbortSignal | undefined,
     spooled: rest.spool !== undefined && rest.spool !== null,
     issues,
   };
+}
+
+const TRACER = ["startSpan"];
+const METER = [
+  "createHistogram",
+  "createObservableCounter",
+  "createObservableGauge",
+  "addBatchObservableCallback",
+];
+
+/** The group, read once. */
+function telemetryOptions(telemetry: unknown, issues: ConfigIssue[]): TelemetryOptions {
+  const read: { enabled?: boolean; tracer?: TelemetryTracer; meter?: TelemetryMeter } = {};
+  if (telemetry === undefined || telemetry === null) return read;
+  if (!isObject(telemetry)) {
+    issues.push({ path: "telemetry", message: `must be an object, not ${describe(telemetry)}` });
+    return read;
+  }
+  for (const [key, value] of Object.entries(telemetry)) {
+    const path = `telemetry.${key}`;
+    if (value === undefined) continue;
+    if (key === "enabled") {
+      if (typeof value === "boolean") read.enabled = value;
+      else issues.push({ path, message: `must be true or false, not ${describe(value)}` });
+    } else if (key === "tracer" || key === "meter") {
+      const missing = lacks(value, key === "tracer" ? TRACER : METER);
+      if (missing === undefined) Object.assign(read, { [key]: value });
+      else issues.push({ path, message: `must be a ${key} with ${missing}, not ${describe(value)}` });
+    } else {
+      issues.push({ path, message: NOT_AN_OPTION, ...near(key, ["enabled", "tracer", "meter"]) });
+    }
+  }
+  return read;
+}
+
+/** The first method that a value does not have. */
+function lacks(value: unknown, methods: readonly string[]): string | undefined {
+  return methods.find((method) => !isObject(value) || typeof value[method] !== "function");
 }
 
 /** The function in `headers`, if there is one; what crosses in its place says that there is. */
@@ -199,8 +228,8 @@ export function isSignal(value: unknown): value is AbortSignal {
 /** What one `send`, `enqueue` or `sendAll` may ask for, checked. */
 export function checkSendOptions(options: SendOptions | undefined, operation: string): void {
   if (options == null) return;
-  const issues = unknownOptions(options, ["handoff", "schema", "signal"]);
-  const { handoff, signal } = options;
+  const issues = unknownOptions(options, ["handoff", "schema", "signal", "context"]);
+  const { handoff, signal, context } = options;
   if (handoff !== undefined && !isMode(handoff))
     issues.push({
       path: "handoff",
@@ -208,7 +237,19 @@ export function checkSendOptions(options: SendOptions | undefined, operation: st
     });
   if (signal !== undefined && !isSignal(signal))
     issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
+  if (context !== undefined && lacks(context, ["getValue"]) !== undefined)
+    issues.push({ path: "context", message: `must be a context of OpenTelemetry, not ${describe(context)}` });
   if (issues.length > 0) throw configInvalid(issues, operation);
+}
+
+/** What reading events may ask for, checked. */
+export function checkEventsOptions(options: EventsOptions | undefined): void {
+  if (options == null) return;
+  const issues = unknownOptions(options, ["signal"]);
+  const { signal } = options;
+  if (signal !== undefined && !isSignal(signal))
+    issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
+  if (issues.length > 0) throw configInvalid(issues, "events");
 }
 
 /** Checks the names alone. */

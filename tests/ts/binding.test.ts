@@ -17,6 +17,7 @@ function listener(overrides: Partial<Listener> = {}) {
     answered: note("answered"),
     described: note("described"),
     log: note("log"),
+    told: note("told"),
     headersWanted: note("headersWanted"),
     retryAsked: note("retryAsked"),
     broken: note("broken"),
@@ -52,6 +53,19 @@ describe("R-32 native errors", () => {
 });
 
 describe("R-14 events", () => {
+  test("R-40 facts are told with errors of ours", () => {
+    const { made, told } = listener();
+    const facts = [
+      { fact: "opening", atMs: 1, again: false },
+      { fact: "broke", atMs: 2, error: { code: "UNAVAILABLE", message: "away" }, delayMs: 3 },
+    ];
+    tell(made, Float64Array.of(20, 3, 0, 20, 3, 1), JSON.stringify(facts), resume);
+    expect(told[0]).toEqual(["told", facts[0]]);
+    expect(told[1]).toMatchObject([
+      "told",
+      { fact: "broke", delayMs: 3, error: { name: "ConnectionError" } },
+    ]);
+  });
   test("of a hop are told in order, with their details", () => {
     const { made, told } = listener();
     const details = [

@@ -17,6 +17,7 @@ function destination(errors: unknown[]) {
       if (error !== undefined) throw error;
     },
     log: () => {},
+    connectingAgain: () => {},
   };
   const run = (retry: RetryOptions = {}, signal?: AbortSignal) =>
     open(() => {}, operations, { baseDelay: 1, ...retry }, signal).then(

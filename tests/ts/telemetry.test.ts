@@ -1,4 +1,9 @@
 // R-40: traces and metrics through the user's own OpenTelemetry; nothing without one.
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import * as v8 from "node:v8";
+import * as vm from "node:vm";
 import * as otel from "@opentelemetry/api";
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
 import {
@@ -11,7 +16,17 @@ import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from "@open
 import { tableFromArrays } from "apache-arrow";
 import { afterEach, describe, expect, test } from "vitest";
 import { connect, TransmissionResult } from "../../dist/index.js";
-import { forgetApi, loadApi, Telemetry } from "../../dist/telemetry.js";
+import { COUNTED_OTHERWISE, FROM_STATS, HISTOGRAMS, SHARE, TALLIED } from "../../dist/telemetry/names.js";
+import { forgetApi, loadApi, Telemetry, targetFacts } from "../../dist/telemetry.js";
+
+const NAMES = [
+  ...FROM_STATS.map(({ name }) => name),
+  ...Object.values(TALLIED).map(([name]) => name),
+  ...Object.values(HISTOGRAMS).map(([name]) => name),
+  SHARE[0],
+]
+  .map((name) => `arrow_ingest.${name}`)
+  .sort();
 
 const batch = (rows = 10) => tableFromArrays({ n: new Int32Array(rows) }).batches[0]!;
 const quick = { batching: { linger: "1ms" } } as const;
@@ -49,6 +64,76 @@ function metering(temporality = AggregationTemporality.DELTA) {
   };
 }
 
+v8.setFlagsFromString("--expose-gc");
+const gc = vm.runInNewContext("gc") as () => void;
+
+/** A meter that shows what it was told, and what it reads. */
+function recorder() {
+  type Read = (observer: { observe(instrument: object, value: number, attributes?: object): void }) => void;
+  const callbacks: Read[] = [];
+  const histogram = { record: () => {} };
+  const meter = {
+    createHistogram: () => histogram,
+    createObservableCounter: (name: string) => ({ name }),
+    createObservableGauge: (name: string) => ({ name }),
+    addBatchObservableCallback: (callback: Read) => void callbacks.push(callback),
+  };
+  const read = () => {
+    const seen: Record<string, [number, Record<string, string>][]> = {};
+    const observe = (instrument: object, value: number, attributes?: object) => {
+      const { name } = instrument as { name: string };
+      seen[name] ??= [];
+      seen[name].push([value, attributes as Record<string, string>]);
+    };
+    for (const callback of callbacks) callback({ observe });
+    return seen;
+  };
+  return { meter, read };
+}
+
+function made(parts: object): Telemetry {
+  const none = { api: undefined, tracer: undefined, meter: undefined, follow: () => {}, carry: () => {} };
+  return new Telemetry({
+    ...none,
+    version: "1",
+    url: "delta:x",
+    client: 1,
+    stats: () => ({}),
+    ...parts,
+  } as never);
+}
+
+function partial() {
+  return new TransmissionResult({
+    status: "partial",
+    sequence: 1n,
+    rows: 10,
+    acceptedRows: 8,
+    rejectedRows: 2,
+    rejections: [],
+    attempts: 3,
+    batchBytes: 5,
+    handoff: "ipc",
+    handoffReason: null,
+    timings: { handoffMs: 0, queueMs: 0, encodeMs: 0, transmitMs: 0, acknowledgeMs: 0 },
+    latencyMs: 1,
+    position: { kind: "version", value: 4n },
+    error: null,
+  });
+}
+
+test("R-40 of a target there are scheme, host and port in telemetry", () => {
+  expect(targetFacts("delta:s3://bucket/secret")).toEqual({ scheme: "delta", attributes: {}, calls: {} });
+  expect(targetFacts("grpc+tls://user:hush@Example.org:81/secret?key=hush")).toMatchObject({
+    scheme: "grpc+tls",
+    attributes: { "server.address": "Example.org", "server.port": 81 },
+  });
+  expect(targetFacts("grpc+unix:///run/hush.sock").attributes).toEqual({});
+  expect(targetFacts("grpc:").attributes).toEqual({});
+  expect(targetFacts("zerobus://[bad").attributes).toEqual({});
+  expect(targetFacts("").scheme).toBe("unknown");
+});
+
 describe("R-40 traces", () => {
   test("a span for each delivery, under the caller's context, with what became of it", async () => {
     const { exporter, provider } = tracing();
@@ -58,7 +143,8 @@ describe("R-40 traces", () => {
       await client.send(batch(10));
       await (await client.enqueue(batch(20), { handoff: "copy" })).result;
     });
-    const [sent, enqueued] = exporter.getFinishedSpans();
+    const deliveries = exporter.getFinishedSpans().filter(({ kind }) => kind === otel.SpanKind.PRODUCER);
+    const [sent, enqueued] = deliveries;
     expect(sent).toMatchObject({
       name: "arrow_ingest.send",
       kind: otel.SpanKind.PRODUCER,
@@ -107,9 +193,9 @@ describe("R-40 what was prepared and not handed over", () => {
     const { exporter } = tracing();
     const started: string[] = [];
     const start = Telemetry.prototype.start;
-    Telemetry.prototype.start = function (operation) {
+    Telemetry.prototype.start = function (operation, context) {
       started.push(operation);
-      return start.call(this, operation);
+      return start.call(this, operation, context);
     };
     try {
       // With room for one, and with room for all.
@@ -129,7 +215,8 @@ describe("R-40 what was prepared and not handed over", () => {
       }
       await new Promise((resolve) => setTimeout(resolve, 50));
       expect(started.length).toBeGreaterThan(100);
-      expect(exporter.getFinishedSpans().length).toBe(started.length);
+      const producers = exporter.getFinishedSpans().filter(({ kind }) => kind === otel.SpanKind.PRODUCER);
+      expect(producers.length).toBe(started.length);
     } finally {
       Telemetry.prototype.start = start;
     }
@@ -142,25 +229,18 @@ describe("R-40 R-41 metrics", () => {
     const client = await connect("discard:", quick);
     for (let i = 0; i < 3; i++) await client.send(batch(10));
     const metrics = await read();
-    expect([...metrics.keys()].sort()).toEqual([
-      "arrow_ingest.bytes",
-      "arrow_ingest.bytes.in_flight",
-      "arrow_ingest.deliveries",
-      "arrow_ingest.deliveries.unsettled",
-      "arrow_ingest.deliveries.waiting",
-      "arrow_ingest.delivery.duration",
-      "arrow_ingest.handoff.duration",
-      "arrow_ingest.memory.pinned",
-      "arrow_ingest.memory.pool",
-      "arrow_ingest.retry.strikes",
-      "arrow_ingest.rows.accepted",
-    ]);
+    // All of them: what has not happened is 0, but for the kinds of failures.
+    const silent = new Set(["arrow_ingest.failures"]);
+    expect([...metrics.keys()].sort()).toEqual(NAMES.filter((name) => !silent.has(name)));
     expect(metrics.get("arrow_ingest.rows.accepted")!.dataPoints[0]!.value).toBe(30);
     expect(metrics.get("arrow_ingest.bytes")!.dataPoints[0]!.value).toBe(120);
     expect(metrics.get("arrow_ingest.deliveries")!.dataPoints[0]).toMatchObject({
       value: 3,
       attributes: { "arrow_ingest.status": "acknowledged", "arrow_ingest.handoff": "pinned" },
     });
+    expect(metrics.get("arrow_ingest.write.rows")!.dataPoints[0]!.value).toMatchObject({ sum: 30 });
+    expect(metrics.get("arrow_ingest.bytes.budget")!.dataPoints[0]!.value).toBe(2 ** 28);
+    expect(metrics.get("arrow_ingest.handoff.share")!.dataPoints[0]!.value).toBeLessThanOrEqual(1);
     expect(metrics.get("arrow_ingest.delivery.duration")!.dataPoints[0]!.value).toMatchObject({ count: 3 });
     await client.close();
     // What a client that is gone had does not stay.
@@ -194,78 +274,150 @@ describe("R-40 R-41 metrics", () => {
     expect((await read()).get("arrow_ingest.rows.accepted")!.dataPoints[0]!.value).toBe(20);
   });
 
-  test("retries and refused rows are counted, and a failure names its error", () => {
-    const counted: [string, number, unknown][] = [];
+  test("what a client counted stays when it is closed, and what it holds does not", async () => {
+    const read = metering(AggregationTemporality.CUMULATIVE);
+    const value = async (name: string) => (await read()).get(`arrow_ingest.${name}`)!.dataPoints[0]!.value;
+    for (let i = 1; i <= 2; i++) {
+      const client = await connect("discard:", quick);
+      await client.send(batch(10));
+      expect(await value("rows.admitted")).toBe(10 * i);
+      await client.close();
+      expect(await value("rows.admitted")).toBe(10 * i);
+      expect(await value("bytes.budget")).toBe(0);
+    }
+  });
+
+  test("every number of stats() has a metric, and no metric reads what is not there", async () => {
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-telemetry-"));
+    const client = await connect("discard:", { ...quick, spool: { directory } });
+    const of = (group: object, above: string): string[] =>
+      Object.entries(group).flatMap(([name, value]) =>
+        typeof value === "object" && value !== null ? of(value, `${above}${name}.`) : [`${above}${name}`],
+      );
+    const leaves = of(client.stats(), "");
+    await client.close();
+    fs.rmSync(directory, { recursive: true });
+    const read = FROM_STATS.map(({ at }) => at.join("."));
+    expect([...read, ...Object.keys(COUNTED_OTHERWISE)].sort()).toEqual(leaves.sort());
+    for (const name of Object.values(COUNTED_OTHERWISE)) expect(NAMES).toContain(`arrow_ingest.${name}`);
+  });
+
+  test("refused rows and retries are counted, and a failure names its error", () => {
+    const { meter, read } = recorder();
     const ended: Record<string, unknown> = {};
-    const instrument = (name: string) => ({
-      add: (value: number) => counted.push([name, value, null]),
-      record: () => {},
-    });
-    const meter = {
-      createCounter: instrument,
-      createHistogram: instrument,
-      createObservableGauge: instrument,
-      addBatchObservableCallback() {},
-      removeBatchObservableCallback() {
-        throw new Error("gone");
-      },
-    };
-    const api = {
-      ProxyTracerProvider: class {
-        getDelegate() {}
-      },
-      SpanStatusCode: { ERROR: 2 },
-      metrics: { getMeterProvider: () => ({ getMeter: () => meter }) },
-    };
-    const telemetry = new Telemetry(api as never, "1", "delta", () => ({}) as never);
     const span = {
-      setAttributes: () => {},
-      setAttribute: (name: string, value: unknown) => {
-        ended[name] = value;
-      },
-      setStatus: (status: unknown) => {
-        ended.status = status;
-      },
+      setAttributes: (all: object) => Object.assign(ended, all),
+      setAttribute: (name: string, value: unknown) => Object.assign(ended, { [name]: value }),
+      setStatus: (status: unknown) => Object.assign(ended, { status }),
+      addEvent: () => {},
       end: () => {},
     };
-    const result = new TransmissionResult({
-      status: "partial",
-      sequence: 1n,
-      rows: 10,
-      acceptedRows: 8,
-      rejectedRows: 2,
-      rejections: [],
-      attempts: 3,
-      batchBytes: 5,
-      handoff: "ipc",
-      handoffReason: null,
-      timings: { handoffMs: 0, queueMs: 0, encodeMs: 0, transmitMs: 0, acknowledgeMs: 0 },
-      latencyMs: 1,
-      position: { kind: "version", value: 4n },
-      error: null,
+    const telemetry = made({ meter });
+    const result = partial();
+    telemetry.settled(span, result, 2, 1);
+    telemetry.connectingAgain(span, "UNAVAILABLE", 5);
+    telemetry.told({ fact: "refused-for-good", atMs: 1, error: result.error } as never, () => null);
+    const counted = read();
+    expect(counted["arrow_ingest.rows.rejected"]).toEqual([[2, { "arrow_ingest.destination": "delta" }]]);
+    expect(counted["arrow_ingest.retries"]![0]![0]).toBe(2);
+    expect(counted["arrow_ingest.failures"]!.map(([, attributes]) => attributes["error.type"])).toEqual([
+      "UNAVAILABLE",
+      "ROWS_REJECTED",
+    ]);
+    expect(counted["arrow_ingest.deliveries"]![0]![1]).toMatchObject({
+      "arrow_ingest.status": "partial",
+      "error.type": "ROWS_REJECTED",
     });
-    telemetry.settled(span as never, result, 2);
-    expect(counted).toContainEqual(["arrow_ingest.rows.rejected", 2, null]);
-    expect(counted).toContainEqual(["arrow_ingest.retries", 2, null]);
     expect(ended).toMatchObject({
       "error.type": "ROWS_REJECTED",
       "arrow_ingest.position.version": 4,
       status: { code: 2, message: "delivery 1 is partial: 2 of 10 rows were refused" },
     });
     // What an SDK throws fails nothing.
-    const broken = () => {
+    const broken = (): never => {
       throw new Error("SDK");
     };
-    telemetry.settled({ setAttributes: broken } as never, result, 0);
-    telemetry.refused({ setAttribute: broken } as never, null);
+    telemetry.settled({ setAttributes: broken }, result, 0, 0);
+    telemetry.refused({ setAttribute: broken }, null);
+    telemetry.connected({ end: broken }, 1);
+    telemetry.carry({ spanContext: broken });
     telemetry.close();
+    telemetry.close();
+    made({ meter: { createHistogram: broken } }).settled(null, result, 0, 0);
+    made({ tracer: { startSpan: broken } }).start("send");
+  });
+
+  test("a client that was dropped without close keeps what it counted, and is kept by nobody", async () => {
+    const { meter, read } = recorder();
+    let stats = { rows: { admitted: 0 } };
+    let dropped: Telemetry | undefined = made({ meter, stats: () => stats });
+    stats = { rows: { admitted: 7 } };
+    expect(read()["arrow_ingest.rows.admitted"]![0]![0]).toBe(7);
+    const gone = new WeakRef(dropped);
+    dropped = undefined;
+    for (let i = 0; i < 50 && gone.deref() !== undefined; i++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      gc();
+    }
+    expect(gone.deref()).toBe(undefined);
+    expect(read()["arrow_ingest.rows.admitted"]![0]![0]).toBe(7);
+  });
+});
+
+describe("R-40 a tracer and a meter that were given", () => {
+  test("are all that is used: nothing global, and no package", async () => {
+    const { exporter, provider } = tracing();
+    const others = metering();
+    const { meter, read } = recorder();
+    const spans: string[] = [];
+    const tracer = {
+      startSpan(name: string, options?: object) {
+        const span = provider.getTracer("mine").startSpan(name, options as never);
+        spans.push(name);
+        return span;
+      },
+    };
+    forgetApi();
+    await using client = await connect("discard:", { ...quick, telemetry: { tracer, meter } });
+    await client.send(batch(10));
+    expect(read()["arrow_ingest.rows.accepted"]![0]![0]).toBe(10);
+    // The span of the write ends with a fact, which comes before the outcome.
+    expect(spans).toEqual(["arrow_ingest.connect", "arrow_ingest.send", "arrow_ingest.write"]);
+    const write = exporter.getFinishedSpans().find(({ name }) => name === "arrow_ingest.write")!;
+    expect(write.parentSpanContext).toBe(undefined);
+    expect(write.links.length).toBe(1);
+    expect((await others()).size).toBe(0);
+    // The API was not even looked for.
+    let asked = 0;
+    await loadApi(async () => {
+      asked++;
+      return otel;
+    });
+    expect(asked).toBe(1);
+    forgetApi();
+  });
+
+  test("need their methods, and all mistakes are told at once", async () => {
+    const telemetry = { tracer: {}, meter: 5, enabled: "yes", tracers: 1 };
+    await expect(connect("discard:", { telemetry } as never)).rejects.toMatchObject({
+      issues: [
+        { path: "telemetry.tracer", message: "must be a tracer with startSpan, not an object" },
+        { path: "telemetry.meter", message: "must be a meter with createHistogram, not 5" },
+        { path: "telemetry.enabled" },
+        { path: "telemetry.tracers", suggestion: "tracer" },
+      ],
+    });
+    await using client = await connect("discard:", quick);
+    await expect(client.send(batch(), { context: {} } as never)).rejects.toMatchObject({
+      issues: [{ path: "context" }],
+    });
   });
 });
 
 describe("R-40 without OpenTelemetry", () => {
   test("no span is made while no SDK is registered, or telemetry is switched off", async () => {
     const api = (await loadApi())!;
-    expect(new Telemetry(api, "1", "discard", () => ({}) as never).start("send")).toBe(null);
+    expect(made({ api }).start("send")).toBe(null);
     const { exporter } = tracing();
     await using client = await connect("discard:", { ...quick, telemetry: { enabled: false } });
     await client.send(batch());
@@ -274,7 +426,7 @@ describe("R-40 without OpenTelemetry", () => {
 
   test("an SDK that throws fails nothing", async () => {
     const api = (await loadApi())!;
-    const telemetry = new Telemetry(api, "1", "discard", () => ({}) as never);
+    const telemetry = made({ api });
     otel.trace.setGlobalTracerProvider({
       getTracer() {
         throw new Error("SDK");

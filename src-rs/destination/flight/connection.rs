@@ -31,6 +31,7 @@ use super::target::ServerAddress;
 use crate::config::{BasicAuth, Config, Secret, TlsOptions};
 use crate::destination::tls;
 use crate::error::{Code, Error, Result};
+use crate::trace::TraceContext;
 
 /// Handshakes answer in pieces; one that never ends would be gathered for ever.
 const HANDSHAKE_ANSWERS: usize = 16;
@@ -40,6 +41,7 @@ const HANDSHAKE_ANSWERS: usize = 16;
 pub struct Connection {
     pub channel: Channel,
     pub metadata: MetadataMap,
+    trace: TraceContext,
     pub secrets: Secrets,
     pub farewell: Arc<Farewell>,
     /// Last, so that nobody is left to spawn when the tasks end.
@@ -80,6 +82,7 @@ impl Connection {
         let mut connection = Connection {
             channel,
             metadata: metadata(headers)?,
+            trace: config.trace.clone(),
             secrets,
             farewell,
             _tasks: tasks,
@@ -110,8 +113,21 @@ impl Connection {
     /// A request that carries the headers.
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        *request.metadata_mut() = self.metadata.clone();
+        *request.metadata_mut() = self.carried();
         request
+    }
+
+    /// What a call that begins now carries: the headers, and the user's trace unless they are one's own.
+    pub fn carried(&self) -> MetadataMap {
+        let mut carried = self.metadata.clone();
+        for (name, value) in self.trace.headers() {
+            if let Ok(value) = value.parse::<MetadataValue<Ascii>>()
+                && !carried.contains_key(name)
+            {
+                carried.insert(name, value);
+            }
+        }
+        carried
     }
 
     pub fn error(&self, status: &Status) -> Error {

@@ -165,7 +165,7 @@ impl PutStream {
         let mut request = http::Request::new(Body::new(body));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = http::Uri::from_static(DO_PUT);
-        *request.headers_mut() = connection.metadata.clone().into_headers();
+        *request.headers_mut() = connection.carried().into_headers();
         let headers = request.headers_mut();
         headers.insert("te", http::HeaderValue::from_static("trailers"));
         headers.insert("content-type", http::HeaderValue::from_static("application/grpc"));

@@ -22,6 +22,7 @@ use crate::callbacks::HeadersReason;
 use crate::config::{Config, Secret};
 use crate::destination::headers::Headers;
 use crate::error::Result;
+use crate::trace::TraceContext;
 
 const URLS: [&str; 3] = [
     "ZEROBUS_UNITY_CATALOG_URL",
@@ -177,6 +178,16 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 impl Granted {
+    /// Adds the user's trace, unless they gave one as a header.
+    pub fn carry(&mut self, trace: &TraceContext) {
+        for (name, value) in trace.headers() {
+            let given = |(other, _): &(String, Secret)| other.eq_ignore_ascii_case(name);
+            if !self.headers.iter().any(given) && interned(name).is_some() {
+                self.headers.push((name.to_string(), Secret::new(value)));
+            }
+        }
+    }
+
     /// As the official crate wants them.
     pub fn provider(&self) -> Arc<dyn HeadersProvider> {
         let headers = self.headers.iter();

@@ -17,6 +17,7 @@ use crate::config::OnExhausted;
 use crate::error::{Code, Error, Result, RetryClass};
 use crate::outcome::Position;
 use crate::transmitter::clock::now;
+use crate::transmitter::facts::FactKind;
 use crate::transmitter::rows::FailedRanges;
 use crate::transmitter::sessions::{Operation, RetryAnswer};
 use crate::transmitter::writes::{Failing, Searched};
@@ -47,6 +48,7 @@ impl Engine {
         if error.is_graceful() {
             // The destination asked for another session in time, so no write has failed.
             self.rewind(error.is_ambiguous(), false);
+            self.teller.rotated(&error, self.writes.len());
             return self.log("info", "a session was rotated", &error, Duration::ZERO);
         }
         if self.look_for_rows(&error, operation, now) {
@@ -62,6 +64,8 @@ impl Engine {
         };
         self.rewind(error.is_ambiguous(), true);
         let delay = self.sessions.failed(&error, operation, now);
+        // Before the outcomes of those that end with it.
+        self.teller.broke(&error, delay, self.writes.len());
         let ended = self.end_what_may_not_be_tried(now + delay, &error, now);
         let level = if ended { "error" } else { "warn" };
         self.log(level, "a session broke", &error, delay);
@@ -106,6 +110,8 @@ impl Engine {
                 self.writes.fail(&Failing::Sent, &error, now)
             }
         };
+        let told = error.clone();
+        self.teller.tell(FactKind::RefusedForGood { error: told });
         let text = "the destination refused for good";
         self.log("error", text, &error, Duration::ZERO);
         let ends = !failed.is_empty();
@@ -135,6 +141,8 @@ impl Engine {
         self.rewind(error.is_ambiguous(), false);
         self.counters.writes_refused.add(1);
         if !self.writes.is_searching() {
+            let told = error.clone();
+            self.teller.tell(FactKind::Searching { error: told });
             let text = "the destination refused rows that it does not name: looking for them";
             self.log("warn", text, error, Duration::ZERO);
         }

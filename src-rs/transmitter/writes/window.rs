@@ -307,6 +307,11 @@ impl Window {
         self.writes.keys().next_back().copied()
     }
 
+    /// Higher than the id of each write that there was.
+    pub fn next_id(&self) -> u64 {
+        self.last_id + 1
+    }
+
     /// The last write with rows of deliveries up to `barrier`.
     pub fn last_id_up_to(&self, barrier: u64) -> Option<u64> {
         let began = self.begins.range(..=(barrier, u64::MAX)).rev();

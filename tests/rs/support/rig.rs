@@ -15,7 +15,7 @@ use arrow_ingest::error::Result;
 use arrow_ingest::handoff::{HandoffBatch, Pool};
 use arrow_ingest::outcome::Outcome;
 use arrow_ingest::transmitter::{
-    Admit, Delivery, Event, Log, OpenedSpool, PayloadDigest, Reply, Transmitter,
+    Admit, Delivery, Event, Fact, Log, OpenedSpool, PayloadDigest, Reply, Transmitter,
 };
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
@@ -43,6 +43,7 @@ pub struct Heard {
     pub recovered: Vec<Outcome>,
     queued: Vec<u64>,
     pub logs: Vec<Log>,
+    pub facts: Vec<Fact>,
     times: HashMap<u64, usize>,
 }
 
@@ -89,6 +90,7 @@ impl Rig {
                 Event::Recovered(outcome) => heard.recovered.push(*outcome),
                 Event::Granted(ticket) => heard.granted.push(ticket),
                 Event::Log(log) => heard.logs.push(log),
+                Event::Fact(fact) => heard.facts.push(*fact),
             }
             bell.notify_waiters();
         });

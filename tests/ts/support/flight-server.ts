@@ -9,8 +9,11 @@ export interface Call {
   readonly headers: http2.IncomingHttpHeaders;
 }
 
-/** A verdict on a call: nothing is good, `"silence"` is none at all, else a gRPC status and what it says. */
-export type Verdict = readonly [status: number, message: string] | "silence" | undefined;
+/**
+ * A verdict on a call: nothing is good, a promise is good once it is fulfilled, `"silence"` is none at all, else a
+ * gRPC status and what it says.
+ */
+export type Verdict = readonly [status: number, message: string] | "silence" | Promise<void> | undefined;
 
 export const INVALID_ARGUMENT = 3;
 export const UNAVAILABLE = 14;
@@ -43,13 +46,14 @@ export class FlightServer implements AsyncDisposable {
         stream.resume();
         return;
       }
-      if (verdict !== undefined) {
+      if (verdict !== undefined && !(verdict instanceof Promise)) {
         const [status, message] = verdict;
         stream.respond({ ...grpc, "grpc-status": status, "grpc-message": message }, { endStream: true });
         return;
       }
       stream.resume();
-      stream.on("end", () => {
+      stream.on("end", async () => {
+        await verdict;
         stream.respond(grpc, { waitForTrailers: true });
         stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
         stream.end();
