@@ -175,7 +175,8 @@ export class Core implements Listener {
 
   /** What the call and the client say about columns. */
   wanted(options: SendOptions | undefined, operation: string): Wanted {
-    return { operation, schema: options?.schema ?? this.schemas.given, signal: options?.signal };
+    const { given, table } = this.schemas;
+    return { operation, schema: options?.schema ?? given, table, signal: options?.signal };
   }
 
   #prepared(

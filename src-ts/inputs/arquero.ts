@@ -38,14 +38,10 @@ export function arqueroInput(table: ArqueroTable, wanted: Wanted): Input {
     columnOf(String(name), source.column(name), operation),
   );
   if (given.length === 0) throw invalid(operation, `${WHAT} has no columns`);
-  const input = columnsInput(WHAT, given, wanted);
-  if (!isView) return input;
-  const reason = "copied: Arquero took the rows of a filtered or ordered table out of it";
-  return {
-    ...input,
-    made: { reason: input.made === undefined ? reason : `${reason}; ${input.made.reason}`, isCopy: true },
-  };
+  return columnsInput(WHAT, given, wanted, isView ? TAKEN_OUT : undefined);
 }
+
+const TAKEN_OUT = "copied: Arquero took the rows of a filtered or ordered table out of it";
 
 function columnOf(name: string, column: unknown, operation: string): Given {
   if (Array.isArray(column) || nameOfTyped(column) !== undefined)

@@ -4,13 +4,14 @@
 // - A typed array that is of its column's type, and a column of Arrow data, is handed over as it is; all other values
 //   go by the rules of rows.
 // - What an object and its arrays say is read once.
-// - Without a schema nothing is guessed: typed arrays and Arrow data name their types, plain arrays do not.
+// - Nothing is guessed: typed arrays and Arrow data name their types, plain arrays need a schema that somebody has said.
 
 import { Data, type DataType, type Field, type Schema } from "apache-arrow";
 import { IngestError, ingestError } from "../errors.js";
 import type { ArrowType } from "../handoff/arrow.js";
 import { sameType } from "../handoff/plan.js";
 import { rebuildSchema } from "../handoff/rebuild.js";
+import type { Made } from "../handoff.js";
 import { lengthOfTyped } from "../rows/attend.js";
 import { inferRows } from "../rows/infer.js";
 import { toArrow } from "../rows.js";
@@ -46,26 +47,44 @@ export function columnsOf(value: object, operation: string): readonly Given[] | 
   }
 }
 
-/** @throws {IngestError} `BATCH_INVALID`, `SCHEMA_MISMATCH`, `SCHEMA_REQUIRED`, naming the column. */
-export function columnsInput(what: string, given: readonly Given[], wanted: Wanted): Input {
+/**
+ * @param copied What was done to the columns before, for `handoffReason`.
+ * @throws {IngestError} `BATCH_INVALID`: the columns differ in length. In its steps also `SCHEMA_MISMATCH` and
+ * `SCHEMA_REQUIRED`; each names the column.
+ */
+export function columnsInput(what: string, given: readonly Given[], wanted: Wanted, copied?: string): Input {
   const { operation } = wanted;
   const length = commonLength(given, operation);
-  const schema = wanted.schema == null ? schemaOf(given, operation) : toArrow(wanted.schema, operation);
-  const sources = fitted(given, schema, length, operation);
-  const encoded = schema.fields.filter((_, index) => sources[index]!.values !== undefined);
-  return { what, made: madeOf(encoded, schema), steps: () => assemble(schema, sources, length, operation) };
+  let made: Made | undefined;
+  return {
+    what,
+    get made() {
+      return made;
+    },
+    *steps() {
+      const schema = yield* schemaFor(given, wanted);
+      const sources = fitted(given, schema, length, operation);
+      const encoded = schema.fields.filter((_, index) => sources[index]!.values !== undefined);
+      made = madeOf(encoded, schema, copied);
+      yield* assemble(schema, sources, length, operation);
+    },
+  };
 }
 
 /** Names that stand in a reason, of a thousand that might. */
 const MAX_NAMES = 8;
 
-function madeOf(encoded: readonly Field[], schema: Schema): Input["made"] {
-  if (encoded.length === 0) return undefined;
-  const names = encoded.slice(0, MAX_NAMES).map((field) => field.name);
-  const more = encoded.length > MAX_NAMES ? `, and ${encoded.length - MAX_NAMES} more` : "";
+function madeOf(encoded: readonly Field[], schema: Schema, copied: string | undefined): Made | undefined {
+  const reasons = copied === undefined ? [] : [copied];
+  if (encoded.length > 0) {
+    const names = encoded.slice(0, MAX_NAMES).map((field) => field.name);
+    const more = encoded.length > MAX_NAMES ? `, and ${encoded.length - MAX_NAMES} more` : "";
+    reasons.push(`copied: values of ${names.join(", ")}${more} were encoded`);
+  }
+  if (reasons.length === 0) return undefined;
   return {
-    reason: `copied: values of ${names.join(", ")}${more} were encoded`,
-    isCopy: encoded.length === schema.fields.length,
+    reason: reasons.join("; "),
+    isCopy: copied !== undefined || encoded.length === schema.fields.length,
   };
 }
 
@@ -226,11 +245,22 @@ const TYPES: Readonly<Record<string, () => AnyColumn>> = {
   Float64Array: t.float64,
 };
 
-/** Without a schema: typed arrays and Arrow data name their types, and that is all that is taken. */
-function schemaOf(given: readonly Given[], operation: string): Schema {
+/**
+ * The call's or the client's schema; else that of the columns, if all of them name their types; else the table's own,
+ * which the destination may have to be asked for.
+ */
+function* schemaFor(given: readonly Given[], wanted: Wanted): Generator<Promise<unknown>, Schema, undefined> {
+  const { schema, table, operation } = wanted;
+  if (schema != null) return toArrow(schema, operation);
   const plain = given.filter(({ values }) => values !== undefined && nameOfTyped(values) === undefined);
-  if (plain.length > 0) throw schemaRequired(given, plain, operation);
-  return t.schema(given.map((one) => [one.name, typeOf(one).nullable()])).toArrow();
+  if (plain.length === 0) return t.schema(given.map((one) => [one.name, typeOf(one).nullable()])).toArrow();
+  let said = table?.known ?? null;
+  if (said === null && table !== undefined)
+    yield table.get().then((schema) => {
+      said = schema;
+    });
+  if (said === null) throw schemaRequired(given, plain, operation);
+  return toArrow(said, operation);
 }
 
 /** Of what names its own type. */

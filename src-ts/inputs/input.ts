@@ -10,6 +10,7 @@
 // It knows no library.
 
 import { types } from "node:util";
+import type { Schema } from "apache-arrow";
 import { IngestError, ingestError } from "../errors.js";
 import type { ArrowBatch } from "../handoff/arrow.js";
 import type { DeliveryContent, Made } from "../handoff.js";
@@ -24,10 +25,16 @@ export type Step = Part | Promise<unknown>;
 export interface Input {
   /** For errors: "a table of flechette". */
   readonly what: string;
-  /** What is done to it before its handoff; undefined where its memory is handed over as it is. */
+  /** What was done to it before its handoff; undefined where its memory is handed over as it is. Known with its parts. */
   readonly made?: Made | undefined;
   /** Called once. */
   steps(): Iterator<Step, void, undefined>;
+}
+
+/** What a destination says of its table's schema; null where nobody can tell. */
+interface TableSchema {
+  readonly known: Schema | undefined;
+  get(): Promise<Schema | null>;
 }
 
 /** What the call and the client say about the input. */
@@ -35,6 +42,8 @@ export interface Wanted {
   readonly operation: string;
   /** The call's schema, else the client's, as it was given. */
   readonly schema: unknown;
+  /** The table's own, for columns without types. */
+  readonly table?: TableSchema | undefined;
   readonly signal: AbortSignal | undefined;
 }
 

@@ -589,7 +589,7 @@ describe("sendAll", () => {
         try {
           yield batch(1);
           yield batch(2);
-          yield { rows: 1 };
+          yield "no batch";
           yield batch(3);
         } finally {
           returned = true;

@@ -1,4 +1,7 @@
 // R-07 R-65: columns and tables of other libraries are sent as they are, and the result says what was copied.
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
 import * as flechette from "@uwdata/flechette";
 import { RecordBatchReader, type Table, tableFromIPC, tableToIPC, vectorFromArray } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -171,6 +174,18 @@ describe("columns", () => {
     expect(mixedUp.message).toContain("name is text in row 0 and a number in row 1");
     expect((await refusal(client.send({ none: [] }))).message).toContain("none: t.null()");
     expect((await refusal(client.send({ a: [null], b: [1] }))).message).toContain("columns a, b are arrays");
+  });
+
+  test("plain arrays go by the table's own schema, where the destination can tell it", async () => {
+    const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-inputs-"));
+    await using table = await connect(`delta:${home}/table`, quick);
+    const named = t.schema({ id: t.int64(), name: t.utf8().nullable() });
+    expect(await refusal(table.send({ name: ["a"] }))).toMatchObject({ code: "SCHEMA_REQUIRED" });
+    expect(await table.send({ id: [1n], name: ["a"] }, { schema: named })).toMatchObject({ success: true });
+    expect(await table.send({ name: ["b"], id: Int32Array.of(2) })).toMatchObject({ success: true, rows: 1 });
+    expect(await refusal(table.send({ id: ["x"] }))).toMatchObject({ code: "BATCH_INVALID", field: "id" });
+    await table.close();
+    fs.rmSync(home, { recursive: true, force: true });
   });
 
   test("many values take turns of the event loop, make batches, and are one delivery", async () => {
