@@ -1,8 +1,8 @@
 // Columns of text and of bytes.
 //
 // Invariants:
-// - Text is written in the way that suits what comes: short ASCII unit by unit, ASCII joined and by one call, all other
-//   text each by its own. Joined, halves of surrogate pairs in neighbours would pass for a pair.
+// - Text is written in the way that suits what comes: short text unit by unit, long ASCII joined and by one call, all
+//   other text each by its own. Joined, halves of surrogate pairs in neighbours would pass for a pair.
 // - Offsets have 32 bits until the column is finished: a chunk that would not fit is not let in.
 
 /// <reference lib="es2024.string" />
@@ -127,7 +127,7 @@ const firstBytes = (count: number): number => (count >= 4 ? -1 : count <= 0 ? 0 
 /** The most bytes that 32-bit offsets reach. */
 const MOST_BYTES = 2 ** 31 - 1;
 
-/** Units of text that is copied one by one. */
+/** Units of text that is written one by one: up to there it is faster than a call of the runtime. */
 const SHORT = 24;
 /** Chunks after which the way for short ASCII is tried again. */
 const RETRIED_CHUNKS = 16;
@@ -177,25 +177,34 @@ export class TextColumn extends VariableColumn {
     return units;
   }
 
-  /** Short text of ASCII, unit by unit: there no call of the runtime pays. False: there is other text. */
+  /** Short text, unit by unit: there no call of the runtime pays. False: there is longer text. */
   #copy(count: number): boolean {
     const { parts, length, offsets } = this;
     let end = this.used;
-    this.room(end + SHORT * count, end);
+    this.room(end + 3 * SHORT * count, end);
     const { bytes } = this;
     for (let i = 0; i < count; i++) {
       const text = parts[i]!;
       const units = text.length;
       if (units > SHORT) return false;
-      for (let j = 0; j < units; j++) {
+      let j = 0;
+      for (; j < units; j++) {
         const unit = text.charCodeAt(j);
-        if (unit > 0x7f) return false;
+        if (unit > 0x7f) break;
         bytes[end + j] = unit;
       }
-      end += units;
+      end = j === units ? end + units : this.#encoded(i, text, j, end);
       offsets[length + i + 1] = end;
     }
     return true;
+  }
+
+  /** Writes text from unit `from` on, the units before which are ASCII and written. Where its bytes end. */
+  #encoded(i: number, text: string, from: number, start: number): number {
+    const end = writeUtf8(this.bytes, text, from, start + from);
+    if (end >= 0) return end;
+    this.refuse(i, "VALUE_MALFORMED", text, HALF);
+    return start;
   }
 
   /** Text of ASCII, by one call. False: there is other text. */
@@ -210,17 +219,19 @@ export class TextColumn extends VariableColumn {
     return true;
   }
 
-  /** Any text, each by a call, which says how many bytes it has. */
+  /** Any text, each by its own: where a unit takes two bytes of the runtime's memory, its encoder is the slower one. */
   #each(count: number): void {
     const { parts, length, offsets, bytes } = this;
     let end = this.used;
     for (let i = 0; i < count; i++) {
       const text = parts[i]!;
-      if (text !== "") {
+      if (text.length <= SHORT || isWide(text)) {
+        end = this.#encoded(i, text, 0, end);
+      } else {
         const written = bytes.write(text, end);
         // Other text than ASCII has more bytes than units, and so has what stands for half a pair.
         if (written === text.length || text.isWellFormed()) end += written;
-        else this.refuse(i, "VALUE_MALFORMED", text, "it has a surrogate without its other half");
+        else this.refuse(i, "VALUE_MALFORMED", text, HALF);
       }
       offsets[length + i + 1] = end;
     }
@@ -230,6 +241,45 @@ export class TextColumn extends VariableColumn {
     super.release();
     this.parts = [];
   }
+}
+
+const HALF = "it has a surrogate without its other half";
+
+/** Whether the runtime surely has it in two bytes for each unit, as far as its beginning says. */
+function isWide(text: string): boolean {
+  for (let j = 0; j < SHORT; j++) if (text.charCodeAt(j) > 0xff) return true;
+  return false;
+}
+
+/** Where the bytes of the text from unit `from` on end; -1: it has a surrogate without its other half. */
+function writeUtf8(bytes: Uint8Array, text: string, from: number, start: number): number {
+  const units = text.length;
+  let end = start;
+  for (let j = from; j < units; j++) {
+    const unit = text.charCodeAt(j);
+    if (unit < 0x80) {
+      bytes[end++] = unit;
+    } else if (unit < 0x800) {
+      bytes[end] = 0xc0 | (unit >> 6);
+      bytes[end + 1] = 0x80 | (unit & 0x3f);
+      end += 2;
+    } else if ((unit & 0xf800) !== 0xd800) {
+      bytes[end] = 0xe0 | (unit >> 12);
+      bytes[end + 1] = 0x80 | ((unit >> 6) & 0x3f);
+      bytes[end + 2] = 0x80 | (unit & 0x3f);
+      end += 3;
+    } else {
+      const low = ++j < units ? text.charCodeAt(j) : 0;
+      if (unit >= 0xdc00 || (low & 0xfc00) !== 0xdc00) return -1;
+      const point = 0x10000 + ((unit & 0x3ff) << 10) + (low & 0x3ff);
+      bytes[end] = 0xf0 | (point >> 18);
+      bytes[end + 1] = 0x80 | ((point >> 12) & 0x3f);
+      bytes[end + 2] = 0x80 | ((point >> 6) & 0x3f);
+      bytes[end + 3] = 0x80 | (point & 0x3f);
+      end += 4;
+    }
+  }
+  return end;
 }
 
 export class BytesColumn extends VariableColumn {

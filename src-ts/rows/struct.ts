@@ -35,8 +35,9 @@ export class StructColumn extends Column implements Parent {
     super(context, type, isNullable);
     this.names = names;
     this.children = children;
-    this.#known = new Set(names);
-    this.#expected = names;
+    const keys = names.map(asKey);
+    this.#known = new Set(keys);
+    this.#expected = keys;
     for (const child of children) child.parent = this;
   }
 
@@ -180,6 +181,9 @@ export class StructColumn extends Column implements Parent {
     return member(this.pathOf(i), this.names[this.children.indexOf(child)]!);
   }
 }
+
+/** The same name in the one copy that the engine has of keys: those are compared by address, others letter by letter. */
+const asKey = (name: string): string => Object.keys({ [name]: 0 })[0]!;
 
 /** Some of the rows: what becomes of their array from then on does not matter. */
 function copyOf(rows: ArrayLike<unknown>, from: number, count: number): unknown[] {

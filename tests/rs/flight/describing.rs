@@ -118,8 +118,11 @@ async fn flight_sql_lists_the_table_with_its_schema() {
     server.world().tables = Some(batches_to_flight_data(&batch.schema(), vec![batch]).unwrap());
     assert_eq!(flight.schema().await.unwrap(), None);
     // No end of tables, and no tables.
-    let long = tables(&vec!["other"; 80_000]);
-    server.world().tables = Some(batches_to_flight_data(&long.schema(), vec![long]).unwrap());
+    let long = BinaryArray::from(vec![vec![0; 3 << 20].as_slice()]);
+    let names = StringArray::from(vec!["other"]);
+    let columns: [(&str, ArrayRef); 2] = [("table_name", Arc::new(names)), ("table_schema", Arc::new(long))];
+    let long = RecordBatch::try_from_iter(columns).unwrap();
+    server.world().tables = Some(batches_to_flight_data(&long.schema(), vec![long; 6]).unwrap());
     assert_eq!(flight.schema().await.unwrap(), None);
     server.world().silent = true;
     assert_eq!(flight.schema().await.unwrap(), None);
