@@ -96,3 +96,22 @@ test("R-15 05-refused-rows", async () => {
   expect(said).toContain("the table holds 5 rows");
   expect(fs.readdirSync(directory)).toEqual([]);
 });
+
+test("R-65 08-tables: columns and tables of other libraries", async () => {
+  const said = await run("08-tables.mjs");
+  expect(
+    said
+      .trim()
+      .split("\n")
+      .map((line) => /^(.*?): (\d+) rows/.exec(line)?.slice(1).join(" ")),
+  ).toEqual([
+    "typed arrays 3",
+    "arrays 3",
+    "flechette 2",
+    "Arquero 2",
+    "polars 3",
+    "DuckDB 5",
+    "parquet-wasm 10000",
+    "socket 3",
+  ]);
+});

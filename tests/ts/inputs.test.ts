@@ -286,6 +286,9 @@ describe("tables of other libraries", () => {
       [2n ** 60n + 1n, "two", "x", [2, 3]],
     ]);
     expect(rows[1]!.price).toBeNull();
+    using echo = new Echo();
+    const { packing } = await echo.echoOf(table, "auto", false);
+    expect([packing.copied, packing.ipc]).toEqual(PINNING_IS_SOUND ? [0, 0] : [expect.any(Number), 0]);
     const results = await Array.fromAsync(client.sendAll(table as never));
     expect(results.map((one) => one.rows)).toEqual([2]);
     const none = flechette.tableFromIPC(
