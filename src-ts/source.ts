@@ -70,7 +70,13 @@ export interface ForeignTable {
 }
 
 /** A source of batches: an array, a generator, a `RecordBatchReader`, a `ReadableStream`, a `Table`, … */
-export type BatchSource = Iterable<BatchInput> | AsyncIterable<BatchInput> | Table | ForeignTable;
+export type BatchSource =
+  | Iterable<BatchInput>
+  | AsyncIterable<BatchInput>
+  | Table
+  | ForeignTable
+  | ColumnsInput
+  | LibraryTable;
 
 /**
  * @returns A promise only of what takes more than a few milliseconds, or has to be waited for.

@@ -20,8 +20,7 @@ import { type ByteReader, joined, Malformed, pieces } from "./messages.js";
 export type ByteSource =
   | AsyncIterable<ArrayBufferView | ArrayBufferLike>
   | Iterable<ArrayBufferView | ArrayBufferLike>
-  | ReadableStream<Uint8Array>
-  | NodeJS.ReadableStream;
+  | ReadableStream<Uint8Array>;
 
 /** Options of {@link ipcBatches}. */
 export interface IpcBatchesOptions {

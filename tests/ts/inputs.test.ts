@@ -199,7 +199,7 @@ describe("columns", () => {
     clearInterval(timer);
     expect(result).toMatchObject({ rows: count, handoff: LENT });
     expect(turns).toBeGreaterThan(1);
-    const results = await Array.fromAsync(client.sendAll(given as never, { schema: many }));
+    const results = await Array.fromAsync(client.sendAll(given, { schema: many }));
     expect(results.map(({ rows }) => rows)).toEqual([65_536, 65_536, 18_928]);
     expect(results.every(({ handoffReason }) => handoffReason?.includes("values of name"))).toBe(true);
     const rows = (await rowsOf(given, { schema: many })) as { id: number; name: string }[];
@@ -277,7 +277,7 @@ describe("tables of other libraries", () => {
         },
       },
     );
-    const result = await client.send(table as never);
+    const result = await client.send(table);
     expect(result).toMatchObject({ status: "acknowledged", rows: 2, handoff: LENT });
     if (PINNING_IS_SOUND) expect(result.handoffReason ?? "").not.toContain("copied: ");
     const rows = (await rowsOf(table)) as Record<string, unknown>[];
@@ -289,7 +289,7 @@ describe("tables of other libraries", () => {
     using echo = new Echo();
     const { packing } = await echo.echoOf(table, "auto", false);
     expect([packing.copied, packing.ipc]).toEqual(PINNING_IS_SOUND ? [0, 0] : [expect.any(Number), 0]);
-    const results = await Array.fromAsync(client.sendAll(table as never));
+    const results = await Array.fromAsync(client.sendAll(table));
     expect(results.map((one) => one.rows)).toEqual([2]);
     const none = flechette.tableFromIPC(
       tableToIPC(tableFromIPC(flechette.tableToIPC(table, {})!).slice(0, 0), "stream"),
@@ -309,7 +309,7 @@ describe("tables of other libraries", () => {
         },
       },
     );
-    const error = await refusal(client.send(runs as never));
+    const error = await refusal(client.send(runs));
     expect(error).toMatchObject({ code: "SCHEMA_MISMATCH", field: "runs" });
     expect(error.message).toContain('send tableToIPC(table, { format: "stream" })');
     expect(await client.send(flechette.tableToIPC(runs, { format: "stream" })!)).toMatchObject({ rows: 2 });
@@ -412,7 +412,7 @@ describe("tables of other libraries", () => {
     const result = await client.send(table);
     expect(result).toMatchObject({ status: "acknowledged", rows: 3, handoff: "ipc" });
     expect(result.handoffReason).toBe("ipc: it was copied out of WebAssembly memory as Arrow IPC");
-    expect((await Array.fromAsync(client.sendAll(table as never))).map(({ rows }) => rows)).toEqual([2, 1]);
+    expect((await Array.fromAsync(client.sendAll(table))).map(({ rows }) => rows)).toEqual([2, 1]);
     expect(await client.send(table.recordBatch(0) as never)).toMatchObject({ rows: 2 });
     expect(table.numBatches).toBe(2);
     expect(await rowsOf(table)).toEqual([{ a: 1 }, { a: 2 }, { a: 3 }]);
