@@ -23,7 +23,7 @@ use crate::counters::Counters;
 use crate::destination::{self, Destination};
 use crate::error::{Code, Error, Result};
 use crate::handoff::{PayloadUse, Pins, Pool, decode_schema};
-use crate::transmitter::{Event, Log, Observer, OpenedSpool, Reply, Transmitter, open_spool};
+use crate::transmitter::{Event, Log, Observer, Reply, Transmitter, open_spool};
 
 /// Longer than any copy of a batch takes. After it, going on is all that is left.
 const END_LIMIT: Duration = Duration::from_secs(60);

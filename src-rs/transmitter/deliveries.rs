@@ -25,7 +25,7 @@ use super::{Event, Observer, PayloadDigest, Reply, Settlements, count};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Code, Error};
-use crate::outcome::{Ledger, Outcome, Position, RowRange, SettledDelivery, Status};
+use crate::outcome::{Ledger, Outcome, Position, Rejection, RowRange, SettledDelivery, Status};
 
 pub struct Deliveries {
     ledger: Ledger,
@@ -183,6 +183,11 @@ impl Deliveries {
         // The memory goes before the budget that stood for it.
         drop(write);
         for refused in ranges {
+            if let Some(log) = &self.log {
+                for range in rows_between(&refused.range, &refused.rejections) {
+                    log.accepted(&range);
+                }
+            }
             let settled = self
                 .ledger
                 .refuse(&refused.range, refused.rejections, position, now);
@@ -396,6 +401,25 @@ impl Deliveries {
         count(&self.counters, &outcome);
         (self.observer)(Event::Settled(Box::new(outcome)));
     }
+}
+
+/// Runs of rows of a range that no rejection names.
+fn rows_between(range: &RowRange, rejections: &[Rejection]) -> Vec<RowRange> {
+    let end = range.first_row + range.rows;
+    let mut first = range.first_row;
+    let mut runs = Vec::new();
+    let named = rejections.iter().map(|rejection| rejection.row as usize);
+    for row in named.chain([end]) {
+        if row > first {
+            runs.push(RowRange {
+                first_row: first,
+                rows: row - first,
+                ..*range
+            });
+        }
+        first = first.max(row + 1);
+    }
+    runs
 }
 
 fn aborted() -> Error {

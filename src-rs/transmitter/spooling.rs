@@ -269,6 +269,7 @@ pub fn start(
         early,
         last_sequence: 0,
         front,
+        behind: behind.clone(),
         feed: feed.clone(),
         stop,
         wanted,
@@ -368,6 +369,7 @@ struct Spooling {
     /// The last delivery that came as far as the disk.
     last_sequence: u64,
     front: Arc<Admission>,
+    behind: Arc<Admission>,
     feed: Arc<Mutex<FeedState>>,
     /// Tells the appender to refuse what is not in the spool.
     stop: watch::Sender<bool>,
@@ -908,6 +910,8 @@ impl Spooling {
             self.tell(&caller, outcome);
         }
         self.by_sequence.clear();
+        // What the feeder had room for and did not bring any more.
+        self.behind.release(self.behind.in_flight_bytes());
         if let Some(closing) = self.closing.take() {
             for reply in closing.replies {
                 reply.answer(Ok(()));

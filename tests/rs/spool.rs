@@ -10,11 +10,15 @@ mod simulated;
 mod skipped;
 #[path = "spool/support.rs"]
 mod support;
+#[path = "support/mod.rs"]
+mod transmitting;
 
 #[path = "spool/appending.rs"]
 mod appending;
 #[path = "spool/damage.rs"]
 mod damage;
+#[path = "spool/delivering.rs"]
+mod delivering;
 #[path = "spool/failing.rs"]
 mod failing;
 #[path = "spool/kept.rs"]

@@ -21,7 +21,7 @@ use crate::counters::Counters;
 use crate::dead_letter::{DeadLetterRows, DeadLetters, Warn};
 use crate::disk;
 use crate::error::{Code, Error, Result};
-use crate::outcome::{Outcome, Rejection};
+use crate::outcome::{Outcome, Rejection, Status};
 use crate::spool::{Spool, SpoolEntry};
 use crate::transmitter::rows::{pick, runs};
 use crate::transmitter::{Event, Log, Observer};
@@ -57,6 +57,14 @@ struct Files {
     open: Mutex<Option<(DeadLetters, Arc<Counters>)>>,
 }
 
+impl Files {
+    fn begin(&self) -> (DeadLetters, Arc<Counters>) {
+        let own: Arc<Counters> = Arc::default();
+        let letters = DeadLetters::open(self.options.clone(), own.clone(), warn(self.observer.clone()));
+        (letters, own)
+    }
+}
+
 impl Mover {
     pub fn new(
         spool: &Arc<Spool>,
@@ -68,12 +76,17 @@ impl Mover {
         let own = spool.directory().join(DEAD_LETTERS);
         let refused = dead_letter.unwrap_or_else(|| kept_for_ever(own.clone()));
         let files = |options| {
-            Arc::new(Files {
+            let mut files = Files {
                 options,
                 counters: counters.clone(),
                 observer: observer.clone(),
                 open: Mutex::new(None),
-            })
+            };
+            // A process that was killed may have left a file half-written, which no reader takes.
+            if files.options.directory.is_dir() {
+                *files.open.get_mut() = Some(files.begin());
+            }
+            Arc::new(files)
         };
         Mover {
             spool: Arc::clone(spool),
@@ -94,8 +107,7 @@ impl Mover {
     /// Moves what the outcome says was refused, or is not settled of a delivery that failed.
     pub fn begin(&self, outcome: Outcome, told: bool, delay: Duration) -> Task<(Outcome, bool, Result<()>)> {
         let spool = Arc::clone(&self.spool);
-        // Of a delivery that failed beside its refused rows, all that is left goes together.
-        let whole = outcome.rejections.is_empty() || outcome.rejections.len() == outcome.rows;
+        let whole = outcome.status != Status::Partial;
         let files = Arc::clone(if whole { &self.failed } else { &self.refused });
         Box::pin(async move {
             if !delay.is_zero() {
@@ -124,7 +136,12 @@ impl Mover {
 async fn move_rows(spool: &Arc<Spool>, files: &Files, outcome: &Outcome) -> Result<()> {
     let range = outcome.sequence..outcome.sequence + outcome.rows as u64;
     let reader = Arc::clone(spool);
-    let (rejections, error) = (outcome.rejections.clone(), outcome.error.clone());
+    let rejections = outcome.rejections.clone();
+    // What is not settled of a delivery that failed has failed, beside the rows that were refused one by one.
+    let error = outcome
+        .error
+        .clone()
+        .filter(|_| outcome.status != Status::Partial);
     let found = disk::spawn(move || rows_of(&reader, range, &rejections, error.as_ref())).await;
     let found =
         found.map_err(|_| Error::new(Code::Internal, "reading the spool panicked").during("spool"))??;
@@ -140,9 +157,8 @@ fn rows_of(
 ) -> Result<Vec<DeadLetterRows>> {
     let mut found = Vec::new();
     let mut reader = spool.read_from(range.start);
-    while reader.position() < range.end
-        && let Some(entry) = reader.next()?
-    {
+    // Not until the reader has passed the range: it passes a record before it gives the second of its gaps.
+    while let Some(entry) = reader.next()? {
         // Damage was told of by the reader that delivers.
         let SpoolEntry::Rows(rows) = entry else { continue };
         if rows.positions.start >= range.end {
@@ -150,16 +166,17 @@ fn rows_of(
         }
         let first = rows.positions.start - range.start;
         let end = rows.positions.end.min(range.end) - range.start;
-        let refused: Vec<Rejection> =
-            match error.filter(|_| rejections.len() < (range.end - range.start) as usize) {
-                Some(error) if rejections.is_empty() => (first..end).map(|row| failed(row, error)).collect(),
-                _ => {
-                    let inside = rejections
-                        .iter()
-                        .filter(|rejection| (first..end).contains(&rejection.row));
-                    inside.cloned().collect()
-                }
-            };
+        let at = |row: u64| {
+            rejections
+                .binary_search_by_key(&row, |rejection| rejection.row)
+                .ok()
+        };
+        let refused: Vec<Rejection> = (first..end)
+            .filter_map(|row| match at(row) {
+                Some(index) => rejections.get(index).cloned(),
+                None => error.map(|error| failed(row, error)),
+            })
+            .collect();
         let Some(batch) = rows.batches.first().filter(|_| !refused.is_empty()) else {
             continue;
         };
@@ -188,11 +205,7 @@ fn failed(row: u64, error: &Error) -> Rejection {
 impl Files {
     async fn keep(&self, found: Vec<DeadLetterRows>) -> Result<()> {
         let mut open = self.open.lock().await;
-        let (letters, own) = open.get_or_insert_with(|| {
-            let own: Arc<Counters> = Arc::default();
-            let letters = DeadLetters::open(self.options.clone(), own.clone(), warn(self.observer.clone()));
-            (letters, own)
-        });
+        let (letters, own) = open.get_or_insert_with(|| self.begin());
         let before = own.dead_letters_kept.get();
         let mut rows = 0;
         for refused in found {

@@ -1,0 +1,566 @@
+//! what was on the disk is delivered, whatever happens to process, power and destination in between.
+//! Lives of a transmitter on one disk, one after the other, against a destination that fails, forgets answers, refuses
+//! and goes away. `SPOOL_LIVES` says how many disks (`npm run torture`), `SPOOL_SEED` the first of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int64Type, Schema};
+use arrow::ipc::reader::FileReader;
+use arrow_ingest::destination::{
+    Acknowledgement, Acknowledgements, Capabilities, Destination, Epochs, Opened, Opening, Session, Write,
+};
+use arrow_ingest::error::{Code, Error, Result};
+use arrow_ingest::file_system::{Disk, RealDisk};
+use arrow_ingest::outcome::{Outcome, Position, Rejection, Status};
+use arrow_ingest::spool::{Durability, Recovered, Spool, SpoolOptions};
+use arrow_ingest::transmitter::OpenedSpool;
+use async_trait::async_trait;
+use serde_json::json;
+
+use crate::simulated::Simulated;
+use crate::transmitting::rig::Rig;
+use crate::transmitting::{batch, schema, values};
+
+/// A delivery with such a row fails whole.
+const POISON: i64 = 49;
+/// Such a row is refused alone.
+const REFUSED: i64 = 23;
+
+/// What the destination has, over all lives.
+#[derive(Default)]
+struct Shelf {
+    rows: Vec<i64>,
+    /// The position of the log up to which it has everything.
+    through: u64,
+    epoch: Option<u64>,
+    /// Calls to come that fail, and how.
+    moods: Vec<Mood>,
+    is_away: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Mood {
+    Away,
+    Forbidden,
+    /// The rows are kept and the answer is lost.
+    LostAnswer,
+    Graceful,
+}
+
+struct Keeper {
+    shelf: Arc<Mutex<Shelf>>,
+    /// The process that talks to it still lives.
+    lives: Arc<AtomicBool>,
+    /// It keeps the producer's position with the rows.
+    exact: bool,
+}
+
+struct KeeperSession {
+    shelf: Arc<Mutex<Shelf>>,
+    lives: Arc<AtomicBool>,
+    known: u64,
+    epoch: Option<u64>,
+    pending: Vec<Arc<Write>>,
+    since: Option<Instant>,
+    acknowledgements: Acknowledgements,
+}
+
+fn shelf_of(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
+    shelf.lock().unwrap()
+}
+
+fn is(lives: &AtomicBool) -> Result<()> {
+    match lives.load(Ordering::SeqCst) {
+        true => Ok(()),
+        false => Err(Error::new(Code::Unavailable, "the process was killed").ambiguous()),
+    }
+}
+
+fn mood(shelf: &mut Shelf) -> Result<Option<Mood>> {
+    if shelf.is_away {
+        return Err(Error::new(Code::Unavailable, "away"));
+    }
+    match shelf.moods.pop() {
+        Some(Mood::Away) => Err(Error::new(Code::Unavailable, "gone for a moment")),
+        Some(Mood::Forbidden) => Err(Error::new(Code::PermissionDenied, "revoked")),
+        Some(Mood::Graceful) => Err(Error::new(Code::Unavailable, "please rotate").graceful()),
+        mood => Ok(mood),
+    }
+}
+
+#[async_trait]
+impl Destination for Keeper {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "keeper",
+            tells_what_landed: self.exact,
+            refusals_are_atomic: false,
+            joins: false,
+        }
+    }
+
+    fn computes_on(&self, _: &Schema) -> bool {
+        true
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn commit_interval(&self) -> Option<Duration> {
+        Some(Duration::from_millis(2))
+    }
+
+    async fn open(&self, opening: Opening) -> Result<Opened> {
+        is(&self.lives)?;
+        let (known, found) = {
+            let mut shelf = shelf_of(&self.shelf);
+            mood(&mut shelf)?;
+            (shelf.through, shelf.epoch)
+        };
+        let epochs: Arc<dyn Epochs> = opening.epochs.expect("a spool has epochs");
+        let epoch = match self.exact {
+            true => Some(epochs.confirm(found).await?),
+            false => None,
+        };
+        let session = KeeperSession {
+            shelf: Arc::clone(&self.shelf),
+            lives: Arc::clone(&self.lives),
+            known: if self.exact { known } else { 0 },
+            epoch,
+            pending: Vec::new(),
+            since: None,
+            acknowledgements: opening.acknowledgements,
+        };
+        Ok(Opened {
+            session: Box::new(session),
+            landed: Vec::new(),
+            conclusive: true,
+        })
+    }
+}
+
+fn rows_of(write: &Write) -> Vec<i64> {
+    write.batches.iter().flat_map(values).collect()
+}
+
+#[async_trait]
+impl Session for KeeperSession {
+    async fn write(&mut self, write: Arc<Write>) -> Result<()> {
+        is(&self.lives)?;
+        mood(&mut shelf_of(&self.shelf))?;
+        let rows = rows_of(&write);
+        assert_eq!(rows.len(), write.rows);
+        let positions: u64 = write.positions.iter().map(|range| range.end - range.start).sum();
+        assert_eq!(positions as usize, write.rows, "a write whose rows have no place");
+        if let Some(row) = rows.iter().position(|value| value % 100 == POISON) {
+            return Err(Error::new(Code::RowsRejected, "poison").at_row(row as u64));
+        }
+        self.pending.push(write);
+        self.since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn flush_due(&self) -> Option<Instant> {
+        self.since.map(|since| since + Duration::from_millis(2))
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let writes = std::mem::take(&mut self.pending);
+        self.since = None;
+        let mut answers = Vec::new();
+        {
+            let mut shelf = shelf_of(&self.shelf);
+            // Under the lock: whoever kills looks at the disk after it.
+            is(&self.lives)?;
+            let mood = mood(&mut shelf)?;
+            for write in &writes {
+                let below = write.rows_below(self.known);
+                let mut rejections = Vec::new();
+                for (row, value) in rows_of(write).into_iter().enumerate() {
+                    if value % 100 == REFUSED {
+                        rejections.push(Rejection {
+                            row: row as u64,
+                            code: "NO".into(),
+                            message: "not this one".into(),
+                        });
+                    } else if row >= below {
+                        shelf.rows.push(value);
+                    }
+                }
+                shelf.through = shelf.through.max(write.id);
+                answers.push(match rejections.is_empty() {
+                    true => Acknowledgement::Through {
+                        id: write.id,
+                        position: Position::None,
+                    },
+                    false => Acknowledgement::Refused {
+                        id: write.id,
+                        rejections,
+                        position: Position::None,
+                    },
+                });
+            }
+            shelf.epoch = self.epoch.or(shelf.epoch);
+            if let Some(Mood::LostAnswer) = mood {
+                return Err(Error::new(Code::Unavailable, "the answer was lost").ambiguous());
+            }
+        }
+        for answer in answers {
+            self.acknowledgements.send(answer);
+        }
+        Ok(())
+    }
+
+    async fn close(mut self: Box<Self>) -> Result<()> {
+        self.flush().await
+    }
+}
+
+/// What a caller was promised of a delivery.
+#[derive(Debug, Default, Clone)]
+struct Promise {
+    values: Vec<i64>,
+    /// Told that it is durable, in a life that ended in a way which `durable` outlives.
+    durable: bool,
+    aborted: bool,
+    outcome: Option<(Status, usize)>,
+}
+
+struct Story {
+    disk: Simulated,
+    home: PathBuf,
+    shelf: Arc<Mutex<Shelf>>,
+    exact: bool,
+    durability: Durability,
+    dice: fastrand::Rng,
+    next: i64,
+    promises: Vec<Promise>,
+}
+
+struct Life {
+    rig: Rig,
+    lives: Arc<AtomicBool>,
+    /// Promises by the number of the delivery.
+    own: HashMap<u64, usize>,
+}
+
+impl Story {
+    fn new(seed: u64, home: &Path) -> Story {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        Story {
+            disk: Simulated::with(&[&home.to_string_lossy()]),
+            home: home.into(),
+            shelf: Arc::default(),
+            exact: dice.bool(),
+            durability: if dice.u8(..4) == 0 {
+                Durability::Written
+            } else {
+                Durability::Synced
+            },
+            dice,
+            next: 0,
+            promises: Vec::new(),
+        }
+    }
+
+    async fn begin(&mut self) -> Life {
+        let disk = self.disk.clone();
+        self.begin_on(Arc::new(disk), self.home.clone()).await
+    }
+
+    async fn begin_on(&mut self, disk: Arc<dyn Disk>, home: PathBuf) -> Life {
+        let options = SpoolOptions {
+            durability: self.durability,
+            segment_bytes: 1 << 14,
+            ..SpoolOptions::new(home, "discard:")
+        };
+        let (spool, recovered): (Spool, Recovered) =
+            tokio::task::spawn_blocking(move || Spool::open(disk, &options))
+                .await
+                .unwrap()
+                .unwrap();
+        let lives = Arc::new(AtomicBool::new(true));
+        let keeper = Keeper {
+            shelf: Arc::clone(&self.shelf),
+            lives: Arc::clone(&lives),
+            exact: self.exact,
+        };
+        let opened = OpenedSpool {
+            spool,
+            recovered,
+            dead_letter: None,
+        };
+        let options = json!({
+            "batching": { "maxRows": 64, "linger": "1ms" },
+            "retry": { "baseDelay": "1ms", "maxDelay": "4ms" },
+            "inflight": { "maxBytes": "64KiB" },
+        });
+        Life {
+            rig: Rig::spooled(Arc::new(keeper), options, opened),
+            lives,
+            own: HashMap::new(),
+        }
+    }
+
+    async fn act(&mut self, life: &mut Life) {
+        match self.dice.u8(..20) {
+            0..9 => {
+                for _ in 0..self.dice.usize(1..6) {
+                    let rows = if self.dice.u8(..10) == 0 {
+                        self.dice.i64(60..200)
+                    } else {
+                        self.dice.i64(1..12)
+                    };
+                    let batch = batch(&schema("n"), self.next..self.next + rows);
+                    self.next += rows;
+                    let Ok(sequence) = life.rig.send_waiting(&batch).await else {
+                        return;
+                    };
+                    life.own.insert(sequence, self.promises.len());
+                    self.promises.push(Promise {
+                        values: values(&batch),
+                        ..Promise::default()
+                    });
+                }
+            }
+            9..12 => {
+                let moods = [
+                    Mood::Away,
+                    Mood::Forbidden,
+                    Mood::LostAnswer,
+                    Mood::LostAnswer,
+                    Mood::Graceful,
+                ];
+                let mood = moods[self.dice.usize(..moods.len())];
+                shelf_of(&self.shelf).moods.push(mood);
+            }
+            12 => shelf_of(&self.shelf).is_away = true,
+            13 | 14 => shelf_of(&self.shelf).is_away = false,
+            15 => {
+                let Some(sequence) = life.own.keys().copied().max() else {
+                    return;
+                };
+                self.promises[life.own[&sequence]].aborted = true;
+                life.rig.transmitter.abort(sequence);
+            }
+            16 => life.rig.transmitter.hurry(),
+            _ => tokio::time::sleep(Duration::from_millis(self.dice.u64(0..6))).await,
+        }
+    }
+
+    /// Notes what the callers of a life were told by now.
+    fn note(&mut self, life: &Life, outlives: bool) {
+        let heard = life.rig.heard();
+        let spooled: BTreeSet<u64> = heard.spooled.iter().copied().collect();
+        let outcomes: BTreeMap<u64, &Outcome> = heard
+            .outcomes
+            .iter()
+            .map(|outcome| (outcome.sequence, outcome))
+            .collect();
+        for (sequence, promise) in &life.own {
+            let promise = &mut self.promises[*promise];
+            promise.durable |= outlives && spooled.contains(sequence);
+            let told = outcomes.get(sequence);
+            promise.outcome = told.map(|outcome| (outcome.status, outcome.accepted_rows));
+        }
+    }
+
+    async fn end(&mut self, life: Life) {
+        match self.dice.u8(..4) {
+            0 => {
+                let deadline = Duration::from_millis(self.dice.u64(0..30));
+                life.rig.close(deadline).await.unwrap();
+                // What close reports as spooled is durable.
+                self.note(&life, true);
+                life.rig.check_the_end();
+            }
+            way => {
+                {
+                    let _shelf = shelf_of(&self.shelf);
+                    life.lives.store(false, Ordering::SeqCst);
+                }
+                let power = way == 1;
+                self.note(&life, !power || self.durability == Durability::Synced);
+                self.disk = match power {
+                    true => self.disk.after_power_cut(self.dice.u64(..)),
+                    false => self.disk.after_kill(),
+                };
+                life.rig.transmitter.terminate();
+            }
+        }
+    }
+
+    async fn finish(&mut self) {
+        {
+            let mut shelf = shelf_of(&self.shelf);
+            shelf.is_away = false;
+            shelf.moods.clear();
+        }
+        let life = self.begin().await;
+        let flush = tokio::time::timeout(Duration::from_secs(60), life.rig.flush());
+        flush.await.expect("the spool is not delivered").unwrap();
+        life.rig.close(Duration::from_secs(60)).await.unwrap();
+    }
+
+    fn check(&self, seed: u64) {
+        let shelf = shelf_of(&self.shelf);
+        let mut there: HashMap<i64, usize> = HashMap::new();
+        for value in &shelf.rows {
+            *there.entry(*value).or_default() += 1;
+        }
+        let aside = set_aside(&self.home.join("default"));
+        for promise in &self.promises {
+            for value in &promise.values {
+                let times = there.get(value).copied().unwrap_or(0);
+                let is_refused = value % 100 == REFUSED;
+                if promise.durable && !promise.aborted {
+                    let is_safe = times > 0 || aside.contains(value);
+                    let listed = listing(&self.home.join("default"));
+                    assert!(
+                        is_safe,
+                        "seed {seed}: row {value} is lost: {promise:?}; {aside:?}; {listed:?}"
+                    );
+                }
+                assert!(
+                    !is_refused || times == 0,
+                    "seed {seed}: refused row {value} is there"
+                );
+                if self.exact {
+                    assert!(
+                        times <= 1,
+                        "seed {seed}: row {value} is there {times} times: {promise:?}"
+                    );
+                }
+            }
+            let count = promise
+                .values
+                .iter()
+                .filter(|value| there.contains_key(value))
+                .count();
+            match promise.outcome {
+                Some((Status::Failed, accepted)) => {
+                    assert_eq!(count, accepted, "seed {seed}: failed and there: {promise:?}");
+                }
+                Some((Status::Acknowledged, _)) => {
+                    assert_eq!(
+                        count,
+                        promise.values.len(),
+                        "seed {seed}: acknowledged and lost: {promise:?}"
+                    );
+                }
+                _ => {}
+            }
+        }
+        if self.exact {
+            assert!(
+                shelf.rows.windows(2).all(|two| two[0] < two[1]),
+                "seed {seed}: out of order: {:?}",
+                shelf.rows.windows(2).find(|two| two[0] >= two[1])
+            );
+        }
+    }
+}
+
+fn listing(spool: &Path) -> Vec<PathBuf> {
+    let folders = ["failed", "dead-letters"].map(|folder| std::fs::read_dir(spool.join(folder)));
+    let files = folders.into_iter().flatten().flatten().flatten();
+    files.map(|file| file.path()).collect()
+}
+
+/// Rows that were put aside for their data.
+fn set_aside(spool: &Path) -> BTreeSet<i64> {
+    let mut found = BTreeSet::new();
+    for folder in ["failed", "dead-letters"] {
+        let Ok(files) = std::fs::read_dir(spool.join(folder)) else {
+            continue;
+        };
+        for file in files.flatten() {
+            let path = file.path();
+            let bytes = std::fs::File::open(&path).unwrap();
+            let Ok(reader) = FileReader::try_new(bytes, None) else {
+                continue;
+            };
+            for batch in reader {
+                let batch = batch.unwrap();
+                let column = batch.column_by_name("n").unwrap().as_primitive::<Int64Type>();
+                found.extend(column.values().iter().copied());
+            }
+        }
+    }
+    found
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+async fn tell(seed: u64) {
+    let home = tempfile::tempdir().unwrap();
+    let mut story = Story::new(seed, home.path());
+    for _ in 0..story.dice.usize(1..6) {
+        let mut life = story.begin().await;
+        for _ in 0..story.dice.usize(1..16) {
+            // Somebody who waits for a full budget may be killed while it waits.
+            let _ = tokio::time::timeout(Duration::from_millis(50), story.act(&mut life)).await;
+        }
+        story.end(life).await;
+    }
+    story.finish().await;
+    story.check(seed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_durable_is_delivered_or_put_aside_whatever_happens() {
+    let first = number("SPOOL_SEED", 0);
+    for seed in first..first + number("SPOOL_LIVES", 60) {
+        tell(seed).await;
+    }
+}
+
+/// rows of a copy are not taken for the log's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_spool_stops_before_its_rows_are_taken_for_others() {
+    let home = tempfile::tempdir().unwrap();
+    let mut story = Story::new(1, home.path());
+    story.exact = true;
+    story.durability = Durability::Synced;
+    let (original, copied) = (home.path().join("original"), home.path().join("copied"));
+    let life = story.begin_on(Arc::new(RealDisk), original.clone()).await;
+    let sequence = life.rig.send(&batch(&schema("n"), 0..3));
+    assert_eq!(life.rig.outcome(sequence).await.status, Status::Acknowledged);
+    life.rig.close(Duration::from_secs(10)).await.unwrap();
+    std::fs::create_dir_all(copied.join("default")).unwrap();
+    for file in std::fs::read_dir(original.join("default")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copied.join("default").join(file.file_name())).unwrap();
+    }
+    // The original goes on.
+    let life = story.begin_on(Arc::new(RealDisk), original).await;
+    let sequence = life.rig.send(&batch(&schema("n"), 3..5));
+    assert_eq!(life.rig.outcome(sequence).await.status, Status::Acknowledged);
+    life.rig.close(Duration::from_secs(10)).await.unwrap();
+    // The copy wants to put other rows at the same positions.
+    let life = story.begin_on(Arc::new(RealDisk), copied).await;
+    let sequence = life.rig.send(&batch(&schema("n"), 100..102));
+    life.rig
+        .until(|heard| {
+            let mut logs = heard.logs.iter();
+            logs.any(|log| log.fields["error"]["code"] == "SPOOL_FOREIGN")
+        })
+        .await;
+    life.rig.close(Duration::ZERO).await.unwrap();
+    assert_eq!(life.rig.outcome(sequence).await.status, Status::Spooled);
+    assert_eq!(shelf_of(&story.shelf).rows, [0, 1, 2, 3, 4]);
+}
