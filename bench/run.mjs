@@ -17,6 +17,7 @@ const all = [
   "memory",
   "growth",
   "rows",
+  "files",
   "flight",
   "zerobus",
   "spool",

@@ -33,6 +33,7 @@ export function table({ date, machine, cases }) {
       `${ratio(delta.oursOverPeerSynced)} its throughput for the same promise, ${ratio(delta.oursOverPeer)} without; ${delta.oursMegabytesPerSecond.toFixed(0)} MB/s of Arrow data.`,
     );
   }
+  if (cases.files) lines.push(...files(cases.files));
   if (cases["delta-scale"]) lines.push(...deltaScale(cases["delta-scale"]));
   if (cases.flight) lines.push(...flight(cases.flight));
   if (cases.zerobus) lines.push(...zerobus(cases.zerobus));
@@ -109,6 +110,24 @@ function rows({ results, failed }) {
   for (const [count, { us, p99Ms }] of Object.entries(wrong))
     lines.push(`| ${Number(count).toLocaleString("en")} | ${time(us)} | ${p99Ms.toFixed(1)} ms |`);
   lines.push("", bars(failed));
+  return lines;
+}
+
+function files({ json, csv, parquet, turns, load }) {
+  const lines = ["", "## JSON, CSV and Parquet", ""];
+  lines.push(`Medians of ${turns} turns; load of the machine ${load.toFixed(1)}, afterwards.`, "");
+  lines.push(
+    "| | ours in Rust ÷ the plain reader | ÷ the reader with equal checks | `sendBytes` to `discard:` ÷ the latter | MB/s | event loop p99 | memory above the start |",
+    "|---|---|---|---|---|---|---|",
+  );
+  for (const [name, row] of Object.entries({ "NDJSON, arrow-json": json, "CSV, arrow-csv": csv }))
+    lines.push(
+      `| ${name} | ${ratio(row.oursOverPlain)} | ${ratio(row.oursOverChecked)} | ${ratio(row.clientOverChecked)} | ${row.megabytesPerSecond.toFixed(0)} | ${row.p99Ms.toFixed(2)} ms | ${row.aboveMiB.toFixed(0)} MiB |`,
+    );
+  lines.push(
+    "",
+    `Parquet to Delta, three million flights: the command line takes ${parquet.oursSeconds.toFixed(2)} s, \`write_deltalake\` of what \`pyarrow.parquet\` reads ${parquet.peerSeconds.toFixed(2)} s, both with the start of their process: ${ratio(parquet.oursOverPeer)} its speed.`,
+  );
   return lines;
 }
 

@@ -6,6 +6,7 @@
 //! - JavaScript values (references, the thread-safe function) are touched on their own thread only.
 
 mod client;
+mod decoder;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod environment;

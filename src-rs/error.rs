@@ -20,6 +20,10 @@ pub enum Code {
     HandoffUnsafe,
     /// A batch whose buffers contradict its schema or themselves.
     BatchInvalid,
+    /// Bytes that are not what they are said to be, or break off.
+    InputInvalid,
+    /// An input goes beyond a bound on what it may cost.
+    InputTooLarge,
     /// The bytes of a batch changed between handoff and settlement.
     PayloadChanged,
     /// The destination cannot hold this schema exactly.
@@ -66,10 +70,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, for the tables in `specs/` and the tests that hold them to the code.
-    pub const ALL: [Code; 24] = [
+    pub const ALL: [Code; 26] = [
         Code::ConfigInvalid,
         Code::HandoffUnsafe,
         Code::BatchInvalid,
+        Code::InputInvalid,
+        Code::InputTooLarge,
         Code::PayloadChanged,
         Code::SchemaMismatch,
         Code::Unsupported,
@@ -99,6 +105,8 @@ impl Code {
             Code::ConfigInvalid => "CONFIG_INVALID",
             Code::HandoffUnsafe => "HANDOFF_UNSAFE",
             Code::BatchInvalid => "BATCH_INVALID",
+            Code::InputInvalid => "INPUT_INVALID",
+            Code::InputTooLarge => "INPUT_TOO_LARGE",
             Code::PayloadChanged => "PAYLOAD_CHANGED",
             Code::SchemaMismatch => "SCHEMA_MISMATCH",
             Code::Unsupported => "UNSUPPORTED",
@@ -132,6 +140,8 @@ impl Code {
             Code::ConfigInvalid
             | Code::HandoffUnsafe
             | Code::BatchInvalid
+            | Code::InputInvalid
+            | Code::InputTooLarge
             | Code::PayloadChanged
             | Code::SchemaMismatch
             | Code::Unsupported

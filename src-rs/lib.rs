@@ -3,7 +3,7 @@
 //! In the order of the flow: a batch is handed over ([`handoff`]), admitted, batched, written and
 //! retried ([`transmitter`]) to a [`destination`], and what became of each of its rows is folded
 //! into an [`outcome`]. A [`spool`] keeps deliveries on the disk; the transmitter does not use it yet.
-//! [`config`] says how, [`error`] says what went wrong.
+//! [`files`] decodes bytes of other formats before they are handed over. [`config`] says how, [`error`] says what went wrong.
 //!
 //! Only `binding` knows of Node; `cargo test --no-default-features` builds without it.
 
@@ -18,6 +18,7 @@ pub mod disk;
 pub mod emulator;
 pub mod error;
 pub mod file_system;
+pub mod files;
 pub mod handoff;
 pub mod outcome;
 pub mod spool;

@@ -42,7 +42,33 @@ interface NativeEmulator {
   dispose(): void;
 }
 
+/** The addon's decoder. */
+interface NativeDecoder {
+  push(bytes: Uint8Array): void;
+  queued(): number;
+  end(): void;
+  useSchema(message: Uint8Array): void;
+  step(cut: boolean): Promise<DecodedStep>;
+  take(into: Uint8Array): Promise<void>;
+}
+
+/** What came of a step of a decoder. */
+export interface DecodedStep {
+  /** 0 a part, 1 more bytes are needed, 2 the same and rows wait, 3 nothing yet, 4 the end, 5 a schema is wanted. */
+  readonly state: number;
+  readonly rows: number;
+  /** Bytes of the input that were read so far. */
+  readonly read: number;
+  /** Of a part: bytes of its Arrow IPC stream, to be taken. */
+  readonly bytes: number;
+  /** Of a part: row and line, in turn. */
+  readonly lines?: Float64Array;
+  /** Of a part: JSON, if there are some. */
+  readonly rejections?: string;
+}
+
 interface Addon {
+  NativeDecoder: new (options: string, schema: Uint8Array | null) => NativeDecoder;
   NativeClient: new (
     target: string,
     options: string,
@@ -307,6 +333,60 @@ function emulatorRecord(
   if (numbers[at] === 3) listener.replied(numbers[at + 2]!, null, errorFromNative(details[numbers[at + 3]!]));
   else if (numbers[at] === 6) listener.replied(numbers[at + 2]!, details[numbers[at + 3]!], null);
   else if (numbers[at] === 7) listener.happened(details[numbers[at + 2]!]);
+}
+
+/** A decoder of the addon whose errors are ours. */
+export class Decoder {
+  readonly #native: NativeDecoder;
+
+  /** @throws {IngestError} `BATCH_INVALID`: the schema is none; `NATIVE_UNAVAILABLE`. */
+  static async create(options: string, schema: Uint8Array | undefined): Promise<Decoder> {
+    const { NativeDecoder } = await load();
+    return new Decoder(ours(() => new NativeDecoder(options, schema ?? null)));
+  }
+
+  private constructor(native: NativeDecoder) {
+    this.#native = native;
+  }
+
+  /** Copies the bytes. */
+  push(bytes: Uint8Array): void {
+    ours(() => this.#native.push(bytes));
+  }
+
+  /** Bytes that wait to be decoded. */
+  queued(): number {
+    return this.#native.queued();
+  }
+
+  /** Nothing more is pushed. */
+  end(): void {
+    this.#native.end();
+  }
+
+  useSchema(message: Uint8Array): void {
+    ours(() => this.#native.useSchema(message));
+  }
+
+  /** One at a time, and not before a part is taken. @throws {IngestError} What ends the input. */
+  async step(cut: boolean): Promise<DecodedStep> {
+    try {
+      return await this.#native.step(cut);
+    } catch (error) {
+      throw fromNative(error);
+    }
+  }
+
+  /** The part that the last step gave. */
+  async take({ bytes }: DecodedStep): Promise<Uint8Array> {
+    const into = new Uint8Array(bytes);
+    try {
+      await this.#native.take(into);
+    } catch (error) {
+      throw fromNative(error);
+    }
+    return into;
+  }
 }
 
 /** What the addon is. */

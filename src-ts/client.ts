@@ -14,7 +14,9 @@ import { type NativeVersion, nativeVersion } from "./binding.js";
 import { Core } from "./client/core.js";
 import { open } from "./client/open.js";
 import { sendAll } from "./client/send-all.js";
+import { type BytesResult, type SendBytesOptions, sendBytes } from "./client/send-bytes.js";
 import { writable } from "./client/writable.js";
+import type { BytesSource } from "./decode.js";
 import { Delivery, type UnsettledDelivery } from "./delivery.js";
 import { ConfigError, type ConfigIssue } from "./errors.js";
 import { isSchema } from "./handoff/arrow.js";
@@ -352,6 +354,27 @@ export class IngestClient implements AsyncDisposable {
     options?: SendAllOptions,
   ): AsyncGenerator<TransmissionResult, void, undefined> {
     return sendAll(this.#core, source, options);
+  }
+
+  /**
+   * Sends JSON (lines of it, or one array), CSV or Parquet: decoded by Rust, off the JavaScript thread, by the rules of
+   * rows. A line that does not fit the schema is left out and reported by its number; all others go. It reads on
+   * while there is room in the budget. `docs/files.md` says which text is which value.
+   *
+   * @param source A path or `file:` URL, bytes, a `Blob`, or a stream or iterable of bytes. Gzip and Zstandard are
+   * known by their content.
+   * @throws {IngestError} As {@link sendAll}; `SCHEMA_REQUIRED`, `INPUT_INVALID`, `INPUT_TOO_LARGE` as `decodeBytes`.
+   *
+   * @example
+   * ```ts
+   * for await (const { result, rejections } of client.sendBytes("orders.ndjson.gz")) {
+   *   result.orThrow();
+   *   for (const { line, path, message } of rejections) console.warn(line, path, message);
+   * }
+   * ```
+   */
+  sendBytes(source: BytesSource, options?: SendBytesOptions): AsyncGenerator<BytesResult, void, undefined> {
+    return sendBytes(this.#core, source, options);
   }
 
   /**

@@ -17,6 +17,8 @@ export type ErrorCode =
   | "CONFIG_INVALID"
   | "HANDOFF_UNSAFE"
   | "BATCH_INVALID"
+  | "INPUT_INVALID"
+  | "INPUT_TOO_LARGE"
   | "PAYLOAD_CHANGED"
   | "SCHEMA_MISMATCH"
   | "SCHEMA_REQUIRED"
@@ -191,6 +193,11 @@ export class HandoffError extends IngestError {}
 /** The batch is no batch, contradicts itself, or changed in flight. Codes `BATCH_INVALID`, `PAYLOAD_CHANGED`. */
 export class BatchError extends IngestError {}
 /**
+ * Bytes of `sendBytes` that are not what they are said to be, break off, or cost more than allowed.
+ * Codes `INPUT_INVALID`, `INPUT_TOO_LARGE`.
+ */
+export class InputError extends IngestError {}
+/**
  * The destination cannot hold this schema exactly, or nobody says what the columns of rows are. Codes
  * `SCHEMA_MISMATCH`, `SCHEMA_REQUIRED`.
  */
@@ -221,6 +228,8 @@ const CLASSES: { readonly [Code in ErrorCode]: ErrorClass } = {
   CONFIG_INVALID: ConfigError,
   HANDOFF_UNSAFE: HandoffError,
   BATCH_INVALID: BatchError,
+  INPUT_INVALID: InputError,
+  INPUT_TOO_LARGE: InputError,
   PAYLOAD_CHANGED: BatchError,
   SCHEMA_MISMATCH: SchemaError,
   SCHEMA_REQUIRED: SchemaError,

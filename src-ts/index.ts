@@ -6,6 +6,7 @@
 import "./runtime.js";
 
 export type { NativeVersion } from "./binding.js";
+export type { BytesResult, SendBytesOptions } from "./client/send-bytes.js";
 export {
   type ClientStats,
   connect,
@@ -22,6 +23,15 @@ export {
   readDeadLetter,
   removeDeadLetter,
 } from "./dead-letter.js";
+export {
+  type BytesSource,
+  type CsvOptions,
+  type DecodedBytes,
+  type DecodeOptions,
+  decodeBytes,
+  type LineRefusalCode,
+  type LineRejection,
+} from "./decode.js";
 export type { Delivery } from "./delivery.js";
 export {
   type Emulator,
@@ -49,6 +59,7 @@ export {
   type ErrorJson,
   HandoffError,
   IngestError,
+  InputError,
   InternalError,
   NativeError,
   type RetryClass,

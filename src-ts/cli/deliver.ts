@@ -50,7 +50,7 @@ export interface Job {
   /** Bytes to read; null if nobody knows. */
   readonly total: number | null;
   /** Ends early, without an error, once `signal` is aborted. */
-  items(signal: AbortSignal, onRead: (bytes: number) => void): AsyncIterable<Item>;
+  items(signal: AbortSignal, onRead: (bytes: number) => void, client: IngestClient): AsyncIterable<Item>;
   /** Called for each outcome, in the order of the items. */
   settled?(result: TransmissionResult, origin: Origin, client: IngestClient): Promise<void>;
   /** Lines for the summary: an object for `--json`, text for people. */
@@ -88,9 +88,10 @@ async function run(job: Job, client: IngestClient, tally: Tally, signal: AbortSi
   let read = 0;
   const origins: Origin[] = [];
   async function* batches(): AsyncGenerator<BatchInput, void, undefined> {
-    const items = job.items(signal, (bytes) => {
+    const onRead = (bytes: number): void => {
       read += bytes;
-    });
+    };
+    const items = job.items(signal, onRead, client);
     for await (const { batch, origin } of items) {
       if (signal.aborted) return;
       origins.push(origin);

@@ -38,7 +38,7 @@ export const HELP: ReadonlyMap<string, string> = new Map([
     `arrow-ingest: Arrow record batches into tables
 
 Usage
-  arrow-ingest send <target> <file>...     send Arrow IPC files or streams
+  arrow-ingest send <target> <file>...     send Arrow IPC, Parquet, JSON or CSV
   arrow-ingest check <target>              try connection, credentials and table
   arrow-ingest emulator                    run a Zerobus service on this machine
   arrow-ingest deadletter ls|show|resend   refused rows that a client kept
@@ -52,14 +52,21 @@ Example
   ],
   [
     "send",
-    `arrow-ingest send: Arrow IPC files and streams into a table
+    `arrow-ingest send: files and streams into a table
 
 Usage
   arrow-ingest send [options] <target> <file>...
 
-A file is an Arrow IPC file or stream; - is standard input. It is read batch by batch, no faster
-than the destination takes it. Files are sent in the order given; their schemas need not be the
-same. On a terminal, a line on standard error says how far it got.
+A file is Arrow IPC (file or stream), Parquet, JSON (a line for each row, or one array) or CSV,
+plain or compressed by gzip or zstd; - is standard input. What it is, is told by its content, of
+CSV by its name. It is read piece by piece, no faster than the destination takes it. Files are
+sent in the order given; their schemas need not be the same. On a terminal, a line on standard
+error says how far it got, and how long it will take.
+
+Inputs
+  --schema FILE        the columns of JSON and CSV: a module (.js, .mjs, .ts) that exports a
+                       schema as default or "schema", or an Arrow IPC file that has it
+  --format FORMAT      json, csv or parquet, for inputs of which nothing else tells
 
 ${SETTINGS}
 ${OUTPUT}
@@ -69,6 +76,7 @@ one stops at once.
 ${ENDING}
 Examples
   arrow-ingest send delta:./lake/flights flights.arrow
+  arrow-ingest send delta:./lake/orders data.parquet more.ndjson.gz table.csv --schema order.mjs
   producer | arrow-ingest send grpc://127.0.0.1:8815/flights - --set flight.acknowledgement=part
   arrow-ingest send delta:s3://bucket/table *.arrow \\
     --set delta.storage.aws_secret_access_key=@env:SECRET_KEY

@@ -2,11 +2,13 @@
 //
 // Invariants:
 // - A file that cannot be sent is found before anything is: wrong kinds and cut-off files send no row.
+// - Arrow IPC passes as it is. All else is decoded by the public `decodeBytes`.
 // - Only as much is read as is asked for; the rest waits in the pipe, or on the disk.
 
 import { createReadStream } from "node:fs";
 import * as fs from "node:fs/promises";
 import { Readable } from "node:stream";
+import { type DecodedBytes, type DecodeOptions, decodeBytes } from "../index.js";
 import {
   type ByteReader,
   checkMessages,
@@ -26,23 +28,40 @@ export interface Input {
   /** Bytes to read; null if nobody knows. */
   readonly size: number | null;
   /** Called once. Ends early, without an error, once `signal` is aborted. */
-  pieces(signal: AbortSignal, onRead: (bytes: number) => void): AsyncGenerator<Piece, void, undefined>;
+  pieces(
+    signal: AbortSignal,
+    onRead: (bytes: number) => void,
+    schemaWanted?: SchemaWanted,
+  ): AsyncGenerator<InputPiece, void, undefined>;
 }
 
+/** What is sent as one delivery. */
+export interface InputPiece extends Pick<Piece, "bytes" | "firstRow"> {
+  /** Of text: the lines that were left out, and where rows stand. */
+  readonly decoded?: DecodedBytes;
+}
+
+/** Asked for the schema of text, if none was given. */
+export type SchemaWanted = DecodeOptions["schema"];
+
+/** How what is no Arrow IPC is decoded. */
+export type Decoding = Omit<DecodeOptions, "signal">;
+
 /** @throws {Misuse} naming the file that cannot be sent, and what to do. */
-export async function inspect(path: string, io: Io): Promise<Input> {
+export async function inspect(path: string, io: Io, decoding: Decoding = {}): Promise<Input> {
   if (path === "-")
-    return { name: "standard input", size: null, pieces: reading("FILE", () => io.stdin, null) };
+    return { name: "standard input", size: null, pieces: reading(() => io.stdin, null, decoding) };
   try {
     const stat = await fs.stat(path);
     if (stat.isDirectory()) throw new Misuse(`${path} is a directory`);
     // A pipe by name: it can be opened once, and what is taken from it to look at is gone.
     if (!stat.isFile())
-      return { name: path, size: null, pieces: reading(path, () => createReadStream(path), null) };
-    const extent = await extentOf(path, stat.size);
+      return { name: path, size: null, pieces: reading(() => createReadStream(path), null, decoding) };
+    const extent = await extentOf(path, stat.size, decoding);
+    if (extent === null) return { name: path, size: stat.size, pieces: decodingOf(path, decoding) };
     const { start, end } = extent;
     const open = () => (end > start ? createReadStream(path, range(start, end)) : Readable.from([]));
-    return { name: path, size: end - start, pieces: reading(path, open, extent) };
+    return { name: path, size: end - start, pieces: reading(open, extent, decoding) };
   } catch (error) {
     if (error instanceof Misuse) throw error;
     throw new Misuse(`${path} cannot be read: ${messageOf(error)}`);
@@ -61,9 +80,10 @@ interface Extent {
   readonly schema: Uint8Array;
 }
 
-async function extentOf(path: string, size: number): Promise<Extent> {
+/** Of Arrow IPC; null: it is to be decoded. */
+async function extentOf(path: string, size: number, { format }: Decoding): Promise<Extent | null> {
   await using file = await fs.open(path);
-  const head = await at(file, 0, 8);
+  const head = await at(file, 0, 64);
   const mark = head.toString("latin1");
   if (mark.startsWith(FILE_MARK)) {
     // The length of the footer, and the mark again.
@@ -74,9 +94,20 @@ async function extentOf(path: string, size: number): Promise<Extent> {
       throw new Misuse(`${path} begins as an Arrow file and does not end as one: it was cut off`);
     return { start: 8, end, schema: schemaOfFooter(await at(file, end, length)) };
   }
-  const other = otherFormat(head, path);
-  if (other !== undefined) throw new Misuse(`${path} ${other}`);
   if (size === 0) throw new Misuse(`${path} is empty: whoever was to write it did not`);
+  if (head.toString("latin1", 0, 4) === PARQUET_MARK) {
+    const tail = await at(file, size - 4, 4);
+    if (size < 12 || tail.toString("latin1") !== PARQUET_MARK)
+      throw new Misuse(`${path} begins as a Parquet file and does not end as one: it was cut off`);
+    return null;
+  }
+  if (mark.startsWith("FEA1"))
+    throw new Misuse(`${path} is a Feather file of version 1, which is not Arrow IPC`);
+  if (format !== undefined || isDecoded(head)) return null;
+  if (!mayBeMessage(head)) {
+    if (/\.(csv|tsv)(\.(gz|zst))?$/iu.test(path)) return null;
+    throw new Misuse(`${path} ${UNKNOWN}`);
+  }
   await lookThrough(file, path, size);
   return { start: 0, end: size, schema: new Uint8Array(0) };
 }
@@ -126,24 +157,26 @@ class Skimming implements Skimmer {
 
 const WINDOW_BYTES = 64 << 10;
 
-/** What bytes that are no Arrow IPC are, and what to do about it; undefined for what may be some. */
-function otherFormat(head: Buffer, path: string): string | undefined {
-  const mark = head.toString("latin1", 0, 4);
-  if (mark === "PAR1")
-    return (
-      `is a Parquet file, which is not read here; make an Arrow file of it first: python3 -c "import ` +
-      `pyarrow.feather as f, pyarrow.parquet as p; f.write_feather(p.read_table('${path}'), 'out.arrow')"`
-    );
-  if (mark === "FEA1") return "is a Feather file of version 1, which is not Arrow IPC";
-  // A message begins with a mark; before Arrow 0.15 with its length, which no text is mistaken for.
+const PARQUET_MARK = "PAR1";
+
+const UNKNOWN =
+  "is neither Arrow IPC nor Parquet nor JSON, and no name says that it is CSV: give --format json, csv or parquet";
+
+/** Whether bytes may be an Arrow IPC stream: a message begins with a mark; before Arrow 0.15 with its length. */
+function mayBeMessage(head: Buffer): boolean {
   const first = head.length < 4 ? -1 : head.readInt32LE(0);
-  if (first === -1 || (first > 0 && first < LONGEST_METADATA && first % 8 === 4)) return undefined;
-  return (
-    "is neither an Arrow IPC file nor an Arrow IPC stream, and nothing else is read here; of CSV, make an Arrow " +
-    `file first: python3 -c "import pyarrow.csv as c, pyarrow.feather as f; ` +
-    `f.write_feather(c.read_csv('${path}'), 'out.arrow')"`
-  );
+  return first === -1 || (first > 0 && first < LONGEST_METADATA && first % 8 === 4);
 }
+
+/** Whether `decodeBytes` can tell what it is by its first letter, or it is compressed. No message begins so. */
+function isDecoded(head: Buffer): boolean {
+  const marks = [GZIP_MARK, ZSTD_MARK];
+  if (marks.some((mark) => head.subarray(0, mark.length).equals(mark))) return true;
+  return /^(?:\u{feff})?\s*[{[]/u.test(head.toString("utf8"));
+}
+
+const GZIP_MARK = Buffer.of(0x1f, 0x8b);
+const ZSTD_MARK = Buffer.of(0x28, 0xb5, 0x2f, 0xfd);
 
 /** Four letters of a text are a number above it. */
 const LONGEST_METADATA = 1 << 24;
@@ -153,8 +186,29 @@ async function at(file: fs.FileHandle, position: number, length: number): Promis
   return buffer.subarray(0, bytesRead);
 }
 
-function reading(name: string, open: () => Readable, extent: Extent | null): Input["pieces"] {
-  return async function* (signal, onRead) {
+/** What is decoded, by its path, or as it comes. */
+function decodingOf(source: string | AsyncIterable<Uint8Array>, decoding: Decoding): Input["pieces"] {
+  return async function* (signal, onRead, schemaWanted) {
+    if (signal.aborted) return;
+    const schema = decoding.schema ?? schemaWanted;
+    const parts = decodeBytes(source, { ...decoding, ...(schema && { schema }) });
+    const stop = (): void => void parts.return?.();
+    signal.addEventListener("abort", stop, { once: true });
+    let read = 0;
+    try {
+      for await (const decoded of parts) {
+        onRead(decoded.bytesRead - read);
+        read = decoded.bytesRead;
+        yield { bytes: decoded.batch, firstRow: decoded.firstRow, decoded };
+      }
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  };
+}
+
+function reading(open: () => Readable, extent: Extent | null, decoding: Decoding): Input["pieces"] {
+  return async function* (signal, onRead, schemaWanted) {
     if (signal.aborted) return;
     const stream = open();
     // Who reads is told; what comes when nobody reads any more would end the process.
@@ -163,7 +217,11 @@ function reading(name: string, open: () => Readable, extent: Extent | null): Inp
     signal.addEventListener("abort", stop, { once: true });
     try {
       const reader = new Chunks(stream, extent, onRead);
-      const isFile = await reader.skipFileMark(name);
+      if (extent === null && (decoding.format !== undefined || !(await reader.isArrow()))) {
+        yield* decodingOf(reader.rest(), decoding)(signal, () => {}, schemaWanted);
+        return;
+      }
+      const isFile = await reader.skipFileMark();
       if (extent === null && !isFile && !(await reader.hasMore()))
         // A producer that failed before its first byte must not look like one that had nothing to say.
         throw new Malformed("it is empty: an Arrow stream without rows has a schema all the same");
@@ -197,17 +255,34 @@ class Chunks implements ByteReader {
     this.position = extent.start - extent.schema.length;
   }
 
-  /** A pipe may carry a file, too, or something else: nobody has looked at its beginning. */
-  async skipFileMark(name: string): Promise<boolean> {
+  /** Nobody has looked at the beginning of a pipe. */
+  async isArrow(): Promise<boolean> {
+    const head = await this.read(8);
+    this.#putBack(head);
+    this.position = 0;
+    const bytes = Buffer.from(head);
+    return bytes.toString("latin1", 0, 6) === FILE_MARK || (mayBeMessage(bytes) && !isDecoded(bytes));
+  }
+
+  /** A pipe may carry a file, too. */
+  async skipFileMark(): Promise<boolean> {
     if (!this.#isPipe) return false;
     const head = await this.read(8);
-    const bytes = Buffer.from(head);
-    if (bytes.toString("latin1", 0, 6) === FILE_MARK) return true;
-    const other = otherFormat(bytes, name);
-    if (other !== undefined) throw new Malformed(`it ${other}`);
+    if (Buffer.from(head).toString("latin1", 0, 6) === FILE_MARK) return true;
     this.#putBack(head);
     this.position = 0;
     return false;
+  }
+
+  /** All that is left, as it comes. */
+  async *rest(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* this.#chunks.splice(0);
+    for (;;) {
+      const { done, value } = await this.#iterator.next();
+      if (done === true) return;
+      this.#onRead(value.length);
+      yield value;
+    }
   }
 
   async hasMore(): Promise<boolean> {

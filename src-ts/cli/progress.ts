@@ -4,7 +4,7 @@
 
 import type { ClientStats } from "../index.js";
 import type { Output } from "./io.js";
-import { bytes, count } from "./text.js";
+import { bytes, count, seconds } from "./text.js";
 
 const EVERY_MS = 200;
 
@@ -46,8 +46,19 @@ const CLEAR = "\u001b[K";
 
 export function progressLine({ stats, read, total }: ProgressFacts, elapsedMs: number): string {
   const { rows, bytes: amount } = stats;
-  const share = total === null || total === 0 ? "" : `${Math.floor((read / total) * 100)} %  `;
+  const done = total === null || total === 0 ? null : Math.min(read / total, 1);
+  const share = done === null ? "" : `${bar(done)} ${Math.floor(done * 100)} %  `;
   const rate = bytes(amount.accepted / (elapsedMs / 1e3));
   const refused = rows.rejected === 0 ? "" : `  ${count(rows.rejected)} refused`;
-  return `${share}${count(rows.accepted)} rows  ${rate}/s  ${bytes(amount.inFlight)} in flight${refused}`;
+  // What is read is sent soon after; before some is, nobody can say.
+  const left =
+    done === null || done === 0 || done === 1 ? "" : `  ${seconds((elapsedMs * (1 - done)) / done)} left`;
+  return `${share}${count(rows.accepted)} rows  ${rate}/s${left}  ${bytes(amount.inFlight)} in flight${refused}`;
+}
+
+const BAR_LETTERS = 20;
+
+function bar(done: number): string {
+  const full = Math.floor(done * BAR_LETTERS);
+  return `[${"#".repeat(full)}${"-".repeat(BAR_LETTERS - full)}]`;
 }

@@ -2,7 +2,7 @@
 //
 // It keeps counts and a few examples, however many rows were refused.
 
-import type { DeliveryStatus, ErrorCode, Position, TransmissionResult } from "../index.js";
+import type { DecodedBytes, DeliveryStatus, ErrorCode, Position, TransmissionResult } from "../index.js";
 import { bytes, count, oneLine, plural, seconds } from "./text.js";
 
 /** Where a delivery came from. */
@@ -10,6 +10,8 @@ export interface Origin {
   readonly file: string;
   /** Of the delivery's first row, from 0 within the file. */
   readonly firstRow: number;
+  /** What it was decoded from, of JSON, CSV and Parquet. */
+  readonly decoded?: Pick<DecodedBytes, "rejections" | "lineOf">;
 }
 
 /** The summary of `send` and of `deadletter resend`, as `--json` prints it. */
@@ -41,7 +43,13 @@ export interface Summary {
 export interface RejectedRows {
   readonly code: string;
   rows: number;
-  readonly first: { readonly file: string; readonly row: number; readonly message: string };
+  /** `line` of inputs that have lines: from 1. */
+  readonly first: {
+    readonly file: string;
+    readonly row: number;
+    readonly line?: number;
+    readonly message: string;
+  };
 }
 
 /** Deliveries that failed, or whose outcome is unknown, with one code, and the first of them. */
@@ -64,7 +72,14 @@ export class Tally {
   #bytes = 0;
   #position: Position | null = null;
 
-  add(result: TransmissionResult, { file, firstRow }: Origin): void {
+  add(result: TransmissionResult, { file, firstRow, decoded }: Origin): void {
+    const refused = decoded?.rejections ?? [];
+    this.#sent += refused.length;
+    this.#rejected += refused.length;
+    for (const { code, row, line, path, message } of refused)
+      this.#reject(code, 1, { file, row, line, message: path === "" ? message : `${path}: ${message}` });
+    // Nothing but refused lines: no delivery that anybody would count.
+    if (decoded !== undefined && result.rows === 0 && refused.length > 0) return;
     this.#deliveries[result.status]++;
     this.#sent += result.rows;
     this.#accepted += result.acceptedRows;
@@ -72,17 +87,10 @@ export class Tally {
     this.#bytes += result.batchBytes;
     this.#position = result.position ?? this.#position;
     for (const [code, rejections] of result.rejectionsByCode()) {
-      const known = this.#rejections.get(code);
-      if (known !== undefined) {
-        known.rows += rejections.length;
-        continue;
-      }
       const { row, message } = rejections[0]!;
-      this.#rejections.set(code, {
-        code,
-        rows: rejections.length,
-        first: { file, row: firstRow + row, message },
-      });
+      const line = decoded?.lineOf(row);
+      const at = { file, row: firstRow + row };
+      this.#reject(code, rejections.length, line == null ? { ...at, message } : { ...at, line, message });
     }
     if (result.status === "acknowledged" || result.status === "partial") return;
     const rows = result.rows - result.acceptedRows - result.rejectedRows;
@@ -99,6 +107,12 @@ export class Tally {
     this.#failures.set(key, { status: result.status, code: result.errorCode, deliveries: 1, rows, first });
   }
 
+  #reject(code: string, rows: number, first: RejectedRows["first"]): void {
+    const known = this.#rejections.get(code);
+    if (known === undefined) this.#rejections.set(code, { code, rows, first });
+    else known.rows += rows;
+  }
+
   get accepted(): number {
     return this.#accepted;
   }
@@ -110,7 +124,7 @@ export class Tally {
   /** What is not durable at the destination is in the spool. */
   get isSafe(): boolean {
     const { partial, failed, unknown } = this.#deliveries;
-    return partial + failed + unknown === 0;
+    return partial + failed + unknown + this.#rejected === 0;
   }
 
   summary(target: string, interrupted: boolean, error: Summary["error"]): Summary {
@@ -153,7 +167,7 @@ export function describeSummary(summary: Summary): string {
   ];
   if (rows.rejected > 0) lines.push(`  refused       ${count(rows.rejected)}`);
   for (const { code, rows: refused, first } of summary.rejections)
-    lines.push(`    ${code} × ${count(refused)}: first ${first.file} row ${first.row}: ${first.message}`);
+    lines.push(`    ${code} × ${count(refused)}: first ${first.file} ${placeOf(first)}: ${first.message}`);
   if (rows.spooled > 0) lines.push(`  spooled       ${count(rows.spooled)}: they wait on the disk`);
   for (const status of ["failed", "unknown"] as const) {
     const failures = summary.failures.filter((one) => one.status === status);
@@ -167,3 +181,7 @@ export function describeSummary(summary: Summary): string {
   if (summary.interrupted) lines.push("  interrupted   what was not read was not sent");
   return lines.map((line) => `${oneLine(line)}\n`).join("");
 }
+
+/** Where an editor finds it, if it is in a file with lines. */
+const placeOf = ({ row, line }: RejectedRows["first"]): string =>
+  line === undefined ? `row ${row}` : `line ${line}`;

@@ -24,7 +24,8 @@ const GROUP_BYTES = 1 << 20;
 /** Outcomes that nobody has asked for yet, each with its batch. */
 const SETTLED_AHEAD = 1_024;
 
-interface Sender {
+/** What of a client is needed here. */
+export interface Sender {
   prepare(
     batch: unknown,
     options: SendOptions | undefined,

@@ -786,8 +786,9 @@ if (
   }
 }
 
-const { NativeClient, NativeEmulator, version } = nativeBinding
+const { NativeClient, NativeDecoder, NativeEmulator, version } = nativeBinding
 export { NativeClient }
+export { NativeDecoder }
 export { NativeEmulator }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

@@ -172,9 +172,9 @@ describe("R-38 misuse gives 2, says why on standard error, and does nothing", ()
     fs.writeFileSync(at("cut.arrow"), whole.subarray(0, whole.length - 5));
     fs.writeFileSync(at("cut.arrows"), tableToIPC(numbers(1_000), "stream").subarray(0, 3_000));
     const kinds = {
-      [file("t.parquet", "PAR1----PAR1")]: "Parquet file, which is not read here",
+      [file("t.parquet", "PAR1----PAR")]: "it was cut off",
       [file("t.feather", "FEA1----FEA1")]: "Feather file of version 1",
-      [file("t.csv", "a,b,c\n1,2,3\n")]: "neither an Arrow IPC file nor an Arrow IPC stream",
+      [file("t.txt", "a,b,c\n1,2,3\n")]: "give --format json, csv or parquet",
       [at("cut.arrow")]: "it was cut off",
       [at("cut.arrows")]: "was cut off",
       [file("empty.arrow", "")]: "is empty",
@@ -470,10 +470,9 @@ describe("R-38 check", () => {
 
 describe("R-38 inputs of another kind", () => {
   const other = [
-    ["CSV", "carrier,delay\nAA,5\n", "of CSV, make an Arrow file first"],
-    ["CSV of one letter", "l", "it is empty|ends in the midst"],
-    ["Parquet", "PAR1\u0015\u0004\u0015", "is a Parquet file"],
-    ["JSON", '{"carrier":"AA"}\n', "nothing else is read here"],
+    ["CSV", "carrier,delay\nAA,5\n", "by option format|--format json, csv or parquet"],
+    ["CSV of one letter", "l", "ends in the midst|cut off"],
+    ["Parquet", "PAR1\u0015\u0004\u0015", "damaged, or was cut off|it was cut off"],
   ] as const;
   test.each(other)("%s on standard input is told what can be read", async (_, text, said) => {
     const ended = await run(["send", lake(), "-"], {}, Buffer.from(text));
@@ -486,7 +485,7 @@ describe("R-38 inputs of another kind", () => {
     fs.writeFileSync(name, text);
     const ended = await run(["send", lake(), file("a.arrow", numbers(1)), name]);
     expect(ended.code).toBe(2);
-    expect(ended.stderr).toMatch(new RegExp(`${said}|cut off`));
+    expect(ended.stderr).toMatch(new RegExp(said));
   });
 });
 

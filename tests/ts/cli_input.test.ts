@@ -50,7 +50,7 @@ const rows = (bytes: Uint8Array): unknown[] =>
   tableFromIPC(bytes)
     .toArray()
     .map((row) => row?.toJSON());
-const all = (found: readonly Piece[]): unknown[] => found.flatMap(({ bytes }) => rows(bytes));
+const all = (found: readonly Pick<Piece, "bytes">[]): unknown[] => found.flatMap(({ bytes }) => rows(bytes));
 
 const batches = (count: number, each: number): RecordBatch[] =>
   Array.from({ length: count }, (_, at) => {
@@ -175,7 +175,7 @@ describe("R-38 inputs", () => {
 
   async function read(name: string): Promise<{ rows: unknown[]; read: number; size: number | null }> {
     const input = await inspect(name, nobody);
-    const found: Piece[] = [];
+    const found: Pick<Piece, "bytes">[] = [];
     let bytes = 0;
     for await (const piece of input.pieces(new AbortController().signal, (more) => {
       bytes += more;

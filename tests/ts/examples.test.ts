@@ -66,6 +66,13 @@ test("R-22 R-23 04-zerobus, into the emulator", async () => {
   expect(fs.existsSync(path.join(lake, "main/sales/orders/_delta_log"))).toBe(true);
 });
 
+test("R-64 07-files: lines that do not fit are told by their number", async () => {
+  const said = await run("07-files.ts", `delta:${path.join(home, "orders")}`, path.join(home, "files"));
+  expect(said).toMatch(/^monday\.ndjson: 2 rows\nmonday\.ndjson, line 2: price: VALUE_INEXACT: /);
+  expect(said).toMatch(/\ntuesday\.csv: 2 rows\ntuesday\.csv, line 3: price: VALUE_MALFORMED: /);
+  expect(said).toMatch(/\nframe: 2 rows\n$/);
+});
+
 test("R-22 R-33 04-zerobus, against a service that it did not start: another target and three variables", async () => {
   const lake = path.join(home, "service");
   await using service = await startEmulator({ lake, clientId: "me", clientSecret: "its secret" });
