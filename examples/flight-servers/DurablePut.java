@@ -17,7 +17,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 
 /** A Flight server that keeps what it is sent, and answers as specs/flight-ack.md says. */
 public final class DurablePut extends NoOpFlightProducer {
-  record Progress(long epoch, long sequence, long through) {}
+  record Progress(long epoch, long sequence, long through, long opening) {} // opening 0: none
 
   private final ObjectMapper json = new ObjectMapper();
   private final Map<String, Progress> producers = new HashMap<>();
@@ -51,7 +51,7 @@ public final class DurablePut extends NoOpFlightProducer {
     long epoch = said.get("epoch").asLong();
     long sequence = said.get("sequence").asLong();
     long through = said.get("through").asLong();
-    Progress done = producers.getOrDefault(producer, new Progress(0, 0, 0));
+    Progress done = producers.getOrDefault(producer, new Progress(0, 0, 0, 0));
     if (epoch < done.epoch()) {
       throw CallStatus.CANCELLED.withDescription("a newer session of this producer is here").toRuntimeException();
     }
@@ -59,13 +59,18 @@ public final class DurablePut extends NoOpFlightProducer {
     if (isNew) {
       rows += stream.getRoot().getRowCount(); // keep stream.getRoot() here
     }
-    done = isNew ? new Progress(epoch, sequence, through) : new Progress(epoch, done.sequence(), done.through());
+    long opening = isNew && said.has("opening") ? said.get("opening").asLong() : done.opening();
+    done =
+        isNew
+            ? new Progress(epoch, sequence, through, opening)
+            : new Progress(epoch, done.sequence(), done.through(), opening);
     producers.put(producer, done);
     return done;
   }
 
   private void answer(Progress done, StreamListener<PutResult> answers) {
-    String text = "{\"v\":1,\"sequence\":" + done.sequence() + ",\"through\":" + done.through() + "}";
+    String opening = done.opening() == 0 ? "" : ",\"opening\":" + done.opening();
+    String text = "{\"v\":1,\"sequence\":" + done.sequence() + ",\"through\":" + done.through() + opening + "}";
     byte[] bytes = text.getBytes(StandardCharsets.UTF_8);
     try (ArrowBuf buffer = allocator.buffer(bytes.length)) {
       buffer.writeBytes(bytes);

@@ -23,9 +23,10 @@ type part struct {
 	Epoch    uint64 `json:"epoch"`
 	Sequence uint64 `json:"sequence"`
 	Through  uint64 `json:"through"`
+	Opening  uint64 `json:"opening"` // 0: none
 }
 
-type progress struct{ epoch, sequence, through uint64 }
+type progress struct{ epoch, sequence, through, opening uint64 }
 
 type server struct {
 	flight.BaseFlightServer
@@ -44,6 +45,9 @@ func (s *server) take(said part) (bool, progress, error) {
 	isNew := said.Sequence > done.sequence || said.Sequence == done.sequence && said.Through > done.through
 	if isNew {
 		done.sequence, done.through = said.Sequence, said.Through
+		if said.Opening != 0 {
+			done.opening = said.Opening
+		}
 	}
 	s.producers[said.Producer] = done
 	return isNew, done, nil
@@ -75,6 +79,9 @@ func (s *server) DoPut(stream flight.FlightService_DoPutServer) error {
 			return err
 		}
 		answer := fmt.Sprintf(`{"v":1,"sequence":%d,"through":%d}`, done.sequence, done.through)
+		if done.opening != 0 {
+			answer = fmt.Sprintf(`%s,"opening":%d}`, strings.TrimSuffix(answer, "}"), done.opening)
+		}
 		if err := stream.Send(&flight.PutResult{AppMetadata: []byte(answer)}); err != nil {
 			return err
 		}

@@ -16,10 +16,11 @@ import pyarrow.flight as flight
 
 
 class Producers:
-    """How far each producer got: epoch, sequence of its last write, rows of that write."""
+    """How far each producer got: epoch, sequence of its last write, rows of that write; and what its spool left."""
 
     def __init__(self):
         self.state = {}
+        self.openings = {}
 
     def take(self, said):
         """Returns whether the rows of this part are new."""
@@ -29,11 +30,15 @@ class Producers:
         part = [said["sequence"], said["through"]]
         new = part > done
         self.state[said["producer"]] = (said["epoch"], *max(part, done))
+        if new and "opening" in said:
+            self.openings[said["producer"]] = said["opening"]
         return new
 
     def answer(self, said):
         _, sequence, through = self.state[said["producer"]]
-        return json.dumps({"v": 1, "sequence": sequence, "through": through}).encode()
+        opening = self.openings.get(said["producer"])
+        more = {} if opening is None else {"opening": opening}
+        return json.dumps({"v": 1, "sequence": sequence, "through": through, **more}).encode()
 
 
 class Server(flight.FlightServerBase):

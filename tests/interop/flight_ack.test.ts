@@ -1,5 +1,8 @@
 // R-13, R-17: with cumulative acknowledgements no row is lost or kept twice, whatever becomes of the line, by any
 // of the reference servers of examples/flight-servers, each on the Flight library of its own language.
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
 import { tableFromArrays } from "apache-arrow";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connect } from "../../dist/index.js";
@@ -71,5 +74,49 @@ for (const name of ["durable_put.py", "durable_put.go", "DurablePut.java"] as co
       const request = { location: server.location, action: "rows", body: "ids" };
       const [rows] = await peer.ask<[string]>("flight_act", request);
       expect(Number(rows).toString(3)).toBe("1".repeat(sizes.length));
+    });
+
+    test("R-73, R-75: a later process goes on at the same row, and a copy of its spool is told apart", async () => {
+      await using line = await Line.to(server.port);
+      const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-ack-"));
+      const [original, copy] = [path.join(home, "original"), path.join(home, "copy")];
+      const lines: [string, Record<string, unknown>][] = [];
+      const open = (directory: string) =>
+        connect(`grpc://127.0.0.1:${line.port}/spooled`, {
+          batching: { linger: 0 },
+          retry: { baseDelay: 1, maxDelay: 20 },
+          flight: { acknowledgement: "cumulative", acknowledgementTimeout: "2s", connectTimeout: "5s" },
+          spool: { directory },
+          logger: { warn: (message, fields) => void lines.push([message, fields]) },
+        });
+      try {
+        const first = await open(original);
+        expect((await first.send(numbers(sizes[0]!))).success).toBe(true);
+        // The rows are kept, the answer is lost, and the client ends without it.
+        const [spooled] = await Promise.all([
+          first.enqueue(numbers(sizes[1]!)),
+          line.cut({ on: "down", after: 0, how: "reset" }).then(() => first.close({ deadline: 0 })),
+        ]);
+        expect((await spooled.result).status).toBe("spooled");
+        fs.cpSync(original, copy, { recursive: true });
+        const second = await open(original);
+        expect((await second.send(numbers(sizes[2]!))).success).toBe(true);
+        await second.close();
+        const other = await open(copy);
+        const lost = await other.enqueue(numbers(sizes[3]!));
+        await expect
+          .poll(() => lines.map(([, { error }]) => (error as { code?: string } | undefined)?.code), {
+            timeout: 10_000,
+          })
+          .toContain("SPOOL_FOREIGN");
+        expect(other.ready).toBe(false);
+        await other.close({ deadline: 0 });
+        expect((await lost.result).status).toBe("spooled");
+        const request = { location: server.location, action: "rows", body: "spooled" };
+        const [rows] = await peer.ask<[string]>("flight_act", request);
+        expect(Number(rows).toString(3)).toBe("111");
+      } finally {
+        fs.rmSync(home, { recursive: true, force: true });
+      }
     });
   });
