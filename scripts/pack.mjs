@@ -73,12 +73,14 @@ published.optionalDependencies = Object.fromEntries(
 fs.writeFileSync(path.join(main, "package.json"), `${JSON.stringify(published, null, 2)}\n`);
 pack(main);
 
-/** `Uint8Array<ArrayBuffer>` is an error to TypeScript before 5.7, wherever a user's program reaches it. */
+/** Type arguments that TypeScript before 5.7 (typed arrays) and 5.6 (iterators) takes for errors in a user's program. */
 function declareForOlder(folder) {
   for (const name of fs.readdirSync(folder, { recursive: true }).filter((file) => /\.d\.c?ts$/.test(file))) {
     const file = path.join(folder, name);
     const text = fs.readFileSync(file, "utf8");
-    const older = text.replaceAll(/\b((?:(?:Big)?(?:Int|Uint)|Float)\d+(?:Clamped)?Array)<\w+>/g, "$1");
+    const older = text
+      .replaceAll(/\b((?:(?:Big)?(?:Int|Uint)|Float)\d+(?:Clamped)?Array)<\w+>/g, "$1")
+      .replaceAll(/\b((?:Async)?IterableIterator<\w+), \w+>/g, "$1>");
     if (older !== text) fs.writeFileSync(file, older);
   }
 }
