@@ -6,7 +6,7 @@
 // - What is misuse throws before any row is read.
 
 import { type Schema, Table } from "apache-arrow";
-import { type IngestError, ingestError } from "./errors.js";
+import { IngestError, ingestError } from "./errors.js";
 import type { SchemaInput } from "./options.js";
 import { RowEncoder } from "./rows/encoder.js";
 import { inferRows } from "./rows/infer.js";
@@ -132,7 +132,20 @@ function lengthOf(rows: readonly unknown[]): number {
  * @throws {IngestError} `CONFIG_INVALID`: it is none, or a Standard JSON Schema leaves types open.
  */
 export function toArrow(given: unknown, operation: string): Schema {
-  const schema = toSchema(given);
+  let schema: Schema | undefined;
+  try {
+    schema = toSchema(given);
+  } catch (cause) {
+    if (cause instanceof IngestError) throw cause;
+    // A getter of the schema's, or a proxy's trap.
+    throw ingestError({
+      code: "CONFIG_INVALID",
+      operation,
+      message: "schema cannot be read: reading it threw",
+      issues: [{ path: "schema", message: "cannot be read: reading it threw" }],
+      cause,
+    });
+  }
   if (schema !== undefined) return schema;
   throw wrong(
     "schema",

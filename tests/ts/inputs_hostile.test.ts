@@ -112,6 +112,14 @@ describe("columns", () => {
     }
   });
 
+  test("schemas that throw", async () => {
+    const trap = () => {
+      throw new Error("never");
+    };
+    for (const lie of [throwing(["fields"]), new Proxy({}, { get: trap, has: trap })])
+      expect(await codeOf({ a: [1] }, { schema: lie })).toBe("CONFIG_INVALID");
+  });
+
   test("names that mean something else to JavaScript", async () => {
     const names = ["__proto__", "constructor", "1", "", "then", 'a"b', "a\nb"];
     const columns = Object.fromEntries(names.map((name) => [name, Int32Array.of(1)]));
