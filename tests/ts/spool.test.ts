@@ -204,6 +204,58 @@ describe("rows that the destination refuses", () => {
   });
 });
 
+describe("a disk that fails", () => {
+  test("refused rows that cannot be put aside stay in the log until they can, and nobody is told before", async () => {
+    const folder = path.join(home, "spool", "default");
+    fs.mkdirSync(folder, { recursive: true });
+    // A file where the folder of failed deliveries should be.
+    fs.writeFileSync(path.join(folder, "failed"), "");
+    const lines: string[] = [];
+    await using client = await connect(`delta:${path.join(home, "table")}`, {
+      ...spool(),
+      schema: new Schema([new Field("n", new Int32(), false)]),
+      logger: { warn: (message) => void lines.push(message) },
+    });
+    const bad = await client.enqueue(nullable());
+    let isTold = false;
+    const told = bad.result.then((result) => {
+      isTold = true;
+      return result;
+    });
+    await until(() => lines.some((line) => line.includes("cannot be put aside")));
+    expect(isTold).toBe(false);
+    fs.rmSync(path.join(folder, "failed"));
+    expect((await told).status).toBe("failed");
+    expect(client.stats().deadLetters).toMatchObject({ kept: 3, failed: 3 });
+  });
+
+  test("bytes that cannot be read are set aside and counted, and what is behind them is delivered", async () => {
+    const away = spool();
+    {
+      const client = await connect("grpc://127.0.0.1:1/a", away);
+      for (let i = 0; i < 3; i++) await client.enqueue(batch(1_000, 1_000 * i));
+      await client.close({ deadline: 0 });
+    }
+    const folder = path.join(home, "spool", "default");
+    const [segment] = fs.readdirSync(folder).filter((name) => name.endsWith(".segment"));
+    const bytes = fs.readFileSync(path.join(folder, segment!));
+    const rows = Buffer.from(new Int32Array([1_500, 1_501]).buffer);
+    const at = bytes.indexOf(rows);
+    expect(at).toBeGreaterThan(0);
+    bytes[at] = bytes[at]! ^ 1;
+    fs.writeFileSync(path.join(folder, segment!), bytes);
+    const lines: string[] = [];
+    const client = await connect("grpc://127.0.0.1:1/a", {
+      ...away,
+      logger: { warn: (message) => void lines.push(message) },
+    });
+    await until(() => (client.stats().spool?.damagedBytes ?? 0) > 0);
+    expect(lines).toContainEqual(expect.stringContaining("cannot be read, and was set aside"));
+    await until(() => client.stats().spool?.rows === 2_000);
+    await client.close({ deadline: 0 });
+  });
+});
+
 describe("one spool, one owner", () => {
   test("a second client is told who has it", async () => {
     await using _ = await connect("discard:", spool());
