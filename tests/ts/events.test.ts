@@ -1,5 +1,8 @@
 // R-42 R-44: what happens to a client is told to who reads its events, to channels, and to a profile.
 import * as diagnostics from "node:diagnostics_channel";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
 import { tableFromArrays } from "apache-arrow";
 import { expect, test } from "vitest";
 import { EventHub } from "../../dist/client/events.js";
@@ -43,6 +46,16 @@ test("R-44 events tell of tries, other sessions and refusals until the client is
   diagnostics.unsubscribe("arrow-ingest:settled", note);
   // Of a client that is closed there is nothing more.
   expect(await read(client.events())).toEqual([]);
+});
+
+test("R-44 a delivery that is in the spool is told", async () => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-events-"));
+  const client = await connect("discard:", { ...quick, spool: { directory } });
+  const all = read(client.events());
+  const { sequence } = await client.enqueue(batch());
+  await client.close();
+  fs.rmSync(directory, { recursive: true });
+  expect((await all).filter(({ type }) => type === "spooled")).toMatchObject([{ sequence }]);
 });
 
 test("R-44 tries at connecting are told, too", async () => {

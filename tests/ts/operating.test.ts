@@ -1,6 +1,8 @@
 // R-41: `docs/operating.md` names six problems from telemetry alone. This test reads the page and the metrics, and
 // nothing else of the client.
 import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
 import { tableFromArrays } from "apache-arrow";
 import { expect, test } from "vitest";
 import { connect, startEmulator, type TelemetryMeter } from "../../dist/index.js";
@@ -110,6 +112,7 @@ function diagnose(reading: Reading): string | undefined {
 
 test("R-41 the page names six problems, and none where there is none", async () => {
   expect(PROBLEMS.map(({ problem }) => problem)).toEqual([
+    'full spool, by `whenFull: "reject"`',
     "expired token",
     "lost network",
     "refused rows",
@@ -188,6 +191,26 @@ test("R-41 full spool, or a full budget", async () => {
   controller.abort();
   await expect(waiting).rejects.toThrow("aborted");
   await client.close({ deadline: 1 }).catch(() => {});
+});
+
+test("R-41 full spool, which rejects", async () => {
+  const meter = new Reading();
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-operating-"));
+  await using flight = await FlightServer.start(({ method }) => (method === "DoPut" ? "silence" : undefined));
+  const client = await connect(flight.url, {
+    ...quick,
+    telemetry: { meter },
+    spool: { directory, maxBytes: "64KiB", segmentBytes: "16KiB", whenFull: "reject" },
+  });
+  meter.collect();
+  const refused = await Promise.all(
+    Array.from({ length: 40 }, () => client.enqueue(batch(1_000)).catch((error) => error.code)),
+  );
+  expect(refused).toContain("SPOOL_FULL");
+  meter.collect();
+  expect(diagnose(meter)).toBe('full spool, by `whenFull: "reject"`');
+  await client.close({ deadline: 1 }).catch(() => {});
+  fs.rmSync(directory, { recursive: true });
 });
 
 test("R-41 blocked event loop", async () => {

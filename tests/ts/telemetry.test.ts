@@ -315,10 +315,12 @@ describe("R-40 R-41 metrics", () => {
     const telemetry = made({ meter });
     const result = partial();
     telemetry.settled(span, result, 2, 1);
+    // An earlier client's, found in a spool.
+    telemetry.recovered(result);
     telemetry.connectingAgain(span, "UNAVAILABLE", 5);
     telemetry.told({ fact: "refused-for-good", atMs: 1, error: result.error } as never, () => null);
     const counted = read();
-    expect(counted["arrow_ingest.rows.rejected"]).toEqual([[2, { "arrow_ingest.destination": "delta" }]]);
+    expect(counted["arrow_ingest.rows.rejected"]).toEqual([[4, { "arrow_ingest.destination": "delta" }]]);
     expect(counted["arrow_ingest.retries"]![0]![0]).toBe(2);
     expect(counted["arrow_ingest.failures"]!.map(([, attributes]) => attributes["error.type"])).toEqual([
       "UNAVAILABLE",
@@ -340,6 +342,7 @@ describe("R-40 R-41 metrics", () => {
     telemetry.settled({ setAttributes: broken }, result, 0, 0);
     telemetry.refused({ setAttribute: broken }, null);
     telemetry.connected({ end: broken }, 1);
+    telemetry.recovered({} as never);
     telemetry.carry({ spanContext: broken });
     telemetry.close();
     telemetry.close();

@@ -42,21 +42,30 @@ async function live(): Promise<() => Promise<void>> {
   await (await refused.enqueue(batch())).result;
   await connect("grpc://127.0.0.1:1/x", { retry: { attempts: 2, baseDelay: 1 } }).catch(() => {});
   const emulator = await startEmulator({
-    tables: { "c.s.t": [{ name: "n", type: "INT" }] },
+    tables: { "c.s.t": [{ name: "n", type: "INT" }], "c.s.r": [{ name: "n", type: "INT" }] },
     faults: [
-      "close:status=UNAVAILABLE,after=1rows,stream=1",
-      "pause:after=1rows,for=5ms,stream=2",
-      "rotate:after=100rows,grace=2s,stream=3",
+      "close:status=UNAVAILABLE,after=1rows,stream=1,table=c.s.t",
+      "pause:after=1rows,for=5ms,stream=2,table=c.s.t",
+      "rotate:after=100rows,grace=2s,times=8,table=c.s.r",
     ],
   });
   // Many writes, so that some are under way whenever something happens.
-  const batching = { linger: 1, maxRows: 10 };
-  const zerobus = await connect(emulator.url("c.s.t"), { ...emulator.options, ...quick, batching });
+  const options = { ...emulator.options, ...quick, batching: { linger: 1, maxRows: 10 } };
+  const zerobus = [
+    await connect(emulator.url("c.s.t"), options),
+    await connect(emulator.url("c.s.r"), options),
+  ];
   const many = Array.from({ length: 200 }, () => batch());
-  for await (const result of zerobus.sendAll(many)) expect(result.status).toBe("acknowledged");
-  await zerobus.send(batch());
+  for (const client of zerobus) {
+    for await (const result of client.sendAll(many)) expect(result.status).toBe("acknowledged");
+    await client.send(batch());
+  }
   return async () => {
-    await Promise.all([delta.close(), refused.close().catch(() => {}), zerobus.close()]);
+    await Promise.all([
+      delta.close(),
+      refused.close().catch(() => {}),
+      ...zerobus.map((client) => client.close()),
+    ]);
     await emulator.close();
     await flight[Symbol.asyncDispose]();
     fs.rmSync(lake, { recursive: true, force: true });
