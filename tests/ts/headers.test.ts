@@ -43,7 +43,7 @@ describe("R-34 a headers callback", () => {
     }
     const puts = server.calls.filter(({ method }) => method === "DoPut");
     expect(puts.map(({ headers }) => headers.authorization)).toEqual(["Bearer 2", "Bearer 3", "Bearer 4"]);
-    expect(client.stats().sessions).toEqual({ opened: 1, broken: 0 });
+    expect(client.stats().sessions).toEqual({ opened: 1, broken: 0, rotated: 0 });
   });
 
   test("may answer at once, with nothing at all, or with an object without a prototype", async () => {
