@@ -6,7 +6,6 @@
 //! lent again, as Node ends the process when an environment with such a buffer goes that cannot be detached.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 use super::thrown;
 use crate::error::{Code, Error, Result};
 use crate::files::{CsvOptions, Decoded, Decoder, Format, InputLimits, Queue, Settings, Step};
-use crate::handoff::decode_schema;
+use crate::handoff::{contained, decode_schema};
 
 #[napi]
 pub struct NativeDecoder {
@@ -168,13 +167,7 @@ impl Task for DecodeStep {
 
     fn compute(&mut self) -> napi::Result<Stepped> {
         // A panic must not reach libuv, which would end the process.
-        let result = catch_unwind(AssertUnwindSafe(|| self.run()));
-        match result {
-            Ok(result) => result.map_err(|error| thrown(&error)),
-            Err(_) => Err(thrown(
-                &Error::new(Code::Internal, "the decoder panicked").during("decode"),
-            )),
-        }
+        contained(|| self.run()).map_err(|error| thrown(&error))
     }
 
     fn resolve(&mut self, _env: Env, stepped: Stepped) -> napi::Result<DecodedStep> {

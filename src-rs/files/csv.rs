@@ -266,7 +266,9 @@ fn put(column: &mut TextColumn, text: &str) -> Result<(), Misfit> {
         Kind::Bool if text.eq_ignore_ascii_case("true") => column.bool(true),
         Kind::Bool if text.eq_ignore_ascii_case("false") => column.bool(false),
         Kind::Half | Kind::Single | Kind::Double => column.float(text, true),
-        Kind::Whole { .. } if is_number(text.as_bytes()) => column.number(text.as_bytes()),
+        Kind::Whole { .. } if is_short_whole(text) || is_number(text.as_bytes()) => {
+            column.number(text.as_bytes())
+        }
         Kind::Length { .. }
             if text.bytes().all(|byte| byte.is_ascii_digit()) && is_number(text.as_bytes()) =>
         {
@@ -278,6 +280,12 @@ fn put(column: &mut TextColumn, text: &str) -> Result<(), Misfit> {
         }
         _ => column.text(text),
     }
+}
+
+/// What most whole numbers are, without a look at what else numbers may be.
+fn is_short_whole(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn wrong_header(message: String) -> Error {

@@ -35,7 +35,7 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
     const KNOWN: [(&[u8], &str); 5] = [
         (
             b"PAR1",
-            "a Parquet file: send readParquet(bytes).intoIPCStream() of parquet-wasm",
+            "a Parquet file: give the bytes, or its path, to sendBytes()",
         ),
         (
             b"FEA1",
@@ -43,11 +43,11 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
         ),
         (
             b"\x1f\x8b",
-            "compressed by gzip: send gunzipSync(bytes) of node:zlib",
+            "compressed by gzip: of JSON, CSV or Parquet, sendBytes(bytes); of Arrow IPC, send(gunzipSync(bytes)) with node:zlib",
         ),
         (
             b"\x28\xb5\x2f\xfd",
-            "compressed by zstd: send zstdDecompressSync(bytes) of node:zlib",
+            "compressed by zstd: of JSON, CSV or Parquet, sendBytes(bytes); of Arrow IPC, send(zstdDecompressSync(bytes)) with node:zlib",
         ),
         (b"Obj\x01", "an Avro file"),
     ];
@@ -59,7 +59,7 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
     // A character may be cut in two where the head ends.
     let is_utf8 = std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true);
     let is_text = head.len() >= 4 && is_utf8 && head.iter().all(|byte| *byte >= b'\t');
-    is_text.then_some("text, such as CSV or JSON: parse it, and send tableFromJSON(rows) of apache-arrow")
+    is_text.then_some("text, such as CSV or JSON: sendBytes(bytes) decodes it by a schema")
 }
 
 /// The messages of a stream, one by one.

@@ -65,7 +65,7 @@ const OBJECTS: readonly Hint[] = [
   },
   {
     is: has("arrayBuffer", "stream", "slice"),
-    says: "a Blob: send(await blob.arrayBuffer()), or sendAll(ipcBatches(blob.stream()))",
+    says: "a Blob: send(await blob.arrayBuffer()), or sendAll(ipcBatches(blob.stream())); of JSON, CSV or Parquet, sendBytes(blob)",
   },
   {
     is: tagged("URL"),
@@ -73,7 +73,7 @@ const OBJECTS: readonly Hint[] = [
   },
   {
     is: (value) => has("pipe", "read")(value) && value.readableObjectMode !== true,
-    says: "a stream of bytes: sendAll(ipcBatches(stream)) reads Arrow IPC from it",
+    says: "a stream of bytes: sendAll(ipcBatches(stream)) reads Arrow IPC from it, and sendBytes(stream) JSON, CSV or Parquet",
   },
   {
     is: has("getReader", "pipeTo"),
@@ -102,7 +102,7 @@ const OBJECTS: readonly Hint[] = [
 export function hintFor(value: unknown): string | undefined {
   switch (typeof value) {
     case "string":
-      return `${describe(value)}: of a file, send await readFile(path); bytes in text, send Buffer.from(text, "base64")`;
+      return `${describe(value)}: of a file, send await readFile(path), or sendBytes(path) if it is JSON, CSV or Parquet; bytes in text, send Buffer.from(text, "base64")`;
     case "function":
       return isAsyncGenerator(value)
         ? "a generator function: give what it returns, called, to sendAll()"

@@ -73,7 +73,7 @@ describe("R-02 what is not taken", () => {
   test("bytes of other formats are named, each with what makes rows of them", async () => {
     await using client = await connect("discard:", quick);
     const formats: [Uint8Array, string][] = [
-      [Buffer.from("id,name\n1,one\n"), "text, such as CSV or JSON: parse it, and send tableFromJSON(rows)"],
+      [Buffer.from("id,name\n1,one\n"), "text, such as CSV or JSON: sendBytes(bytes) decodes it"],
       [
         fs.readFileSync("node_modules/vega-datasets/data/flights-3m.parquet"),
         "readParquet(bytes).intoIPCStream()",
