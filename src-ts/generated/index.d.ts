@@ -55,6 +55,23 @@ export declare class NativeClient {
   stats(): string
 }
 
+export declare class NativeDecoder {
+  /** Of the file at `path` in the options, which are JSON; without one, of bytes that are pushed. */
+  constructor(options: string, schema?: Uint8Array | undefined | null)
+  /** Copies the bytes. */
+  push(bytes: Uint8Array): void
+  /** Bytes that wait to be decoded. */
+  queued(): number
+  /** After a step has said that a schema is wanted: an Arrow IPC stream that holds one. */
+  useSchema(message: Uint8Array): void
+  /** Nothing more is pushed. */
+  end(): void
+  /** Decodes on. One at a time; with `cut`, rows that are there are given at once. */
+  step(cut: boolean): Promise<DecodedStep>
+  /** Copies the part that the last step gave, before there is another step. Nobody else may use the memory until then. */
+  take(into: Uint8Array): Promise<void>
+}
+
 export declare class NativeEmulator {
   /** Validates the options; binds nothing. Events go to JavaScript only if `listening`. */
   constructor(options: string, listening: boolean, onEvents: (numbers: Float64Array, details: string) => void)
@@ -70,6 +87,23 @@ export declare class NativeEmulator {
   resume(): void
   /** After `close` was replied to, or `start` failed: lets go of the event callback. */
   dispose(): void
+}
+
+/**
+ * What came of a step. State: 0 a part, 1 more bytes are needed, 2 the same and rows wait, 3 nothing yet,
+ * 4 the end, 5 a schema is wanted.
+ */
+export interface DecodedStep {
+  state: number
+  rows: number
+  /** Bytes of the input that were read so far. */
+  read: number
+  /** Bytes of its Arrow IPC stream, to be taken. */
+  bytes: number
+  /** Row and line, in turn. */
+  lines?: Float64Array
+  /** JSON, if there are some. */
+  rejections?: string
 }
 
 /** What this build is, as JSON: `{ version, arrow, delta, target }`. */
