@@ -32,7 +32,7 @@ async function bundle(input, file, banner) {
   const made = await rolldown({
     input,
     platform: "node",
-    external: ["apache-arrow", "@opentelemetry/api", /\.node$/],
+    external: ["apache-arrow", "@opentelemetry/api", "yaml", "smol-toml", /\.node$/],
     plugins: [
       {
         name: "generated",

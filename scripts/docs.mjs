@@ -10,10 +10,11 @@ import { fileURLToPath } from "node:url";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 
-/** README and the pages of docs/, as paths from the root. */
+/** README, the pages of docs/, and what assistants read, as paths from the root. */
 export function pages() {
   const docs = fs.readdirSync(path.join(root, "docs")).filter((name) => name.endsWith(".md"));
-  return ["README.md", ...docs.sort().map((name) => `docs/${name}`)];
+  const others = ["AGENTS.md", "SECURITY.md", "skills/arrow-ingest/SKILL.md"];
+  return ["README.md", ...docs.sort().map((name) => `docs/${name}`), ...others];
 }
 
 /** The code blocks of a page: `{ language, text, example, line, start }`; `start` is where the text begins. */

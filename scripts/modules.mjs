@@ -23,7 +23,7 @@ async function bundle(input, dir, beside) {
   const made = await rolldown({
     input,
     platform: "node",
-    external: ["apache-arrow", "p-retry", "@opentelemetry/api", /\.node$/],
+    external: ["apache-arrow", "p-retry", "yaml", "smol-toml", "@opentelemetry/api", /\.node$/],
     plugins: [
       {
         name: "beside",

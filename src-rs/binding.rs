@@ -27,6 +27,8 @@ use napi_derive::napi;
 use tokio::runtime::Runtime;
 
 use crate::compute;
+use crate::config::Config;
+use crate::destination;
 use crate::error::{Code, Error};
 
 /// What this build is, as JSON: `{ version, arrow, delta, target }`.
@@ -40,6 +42,22 @@ pub fn version() -> String {
         "target": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
     })
     .to_string()
+}
+
+/// The options as they would be in force, as JSON: `{ options, issues, fault }`. `fault` is what is wrong with the
+/// target, an error, or null; it is looked at where the options have no mistake. Nothing is reached for.
+#[napi(catch_unwind)]
+#[cfg_attr(test, allow(dead_code))]
+pub fn explain_options(target: Option<String>, options: String) -> napi::Result<String> {
+    let options = serde_json::from_str(&options)
+        .map_err(|error| thrown(&Error::new(Code::ConfigInvalid, "options are no JSON").caused_by(&error)))?;
+    let (facts, issues) = Config::explain(&options);
+    let fault = match (target, Config::from_json(&options)) {
+        (Some(target), Ok(config)) => destination::validate(&target, &config).err(),
+        _ => None,
+    };
+    let fault = fault.map(|fault| fault.to_json());
+    Ok(serde_json::json!({ "options": facts, "issues": issues, "fault": fault }).to_string())
 }
 
 /// The one runtime of the process, shared by all environments.

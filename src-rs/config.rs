@@ -8,6 +8,7 @@
 //!
 //! It reads no file and no environment variable, and it connects to nothing.
 
+mod capture;
 mod flight;
 pub(crate) mod group;
 mod quarantine;
@@ -21,16 +22,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub use self::capture::{CaptureFormat, CaptureOptions};
 pub use self::flight::{
     BasicAuth, FlightAcknowledgement, FlightDescriptor, FlightDictionaries, FlightOptions, Secret,
     TlsOptions, header_fault,
 };
+pub use self::group::OptionFact;
 use self::group::{Group, mistakes};
 pub use self::quarantine::{DeadLetterOptions, QuarantineOptions};
 pub use self::spool::SpoolConfig;
 pub use self::zerobus::ZerobusOptions;
 use crate::callbacks::{HeaderProvider, RetryPredicate};
-use crate::error::Result;
+use crate::error::{Issue, Result};
 use crate::trace::TraceContext;
 
 /// What a client was asked to be.
@@ -42,6 +45,7 @@ pub struct Config {
     pub quarantine: QuarantineOptions,
     pub dead_letter: Option<DeadLetterOptions>,
     pub spool: Option<SpoolConfig>,
+    pub capture: Option<CaptureOptions>,
     pub handoff: HandoffOptions,
     pub delta: DeltaOptions,
     pub flight: FlightOptions,
@@ -170,16 +174,25 @@ impl Config {
     /// `CONFIG_INVALID` with an [`Issue`] for every mistake.
     pub fn from_json(options: &Value) -> Result<Config> {
         let mut issues = Vec::new();
-        let root = Group::root(options, &mut issues);
-        let config = read(root);
+        let config = read(&mut Group::root(options, &mut issues));
         if issues.is_empty() {
             return Ok(config);
         }
         Err(mistakes(issues).during("connect"))
     }
+
+    /// Every option as it would be in force, and every mistake; a default stands in for what is wrong. Options of
+    /// groups that are off unless they are given are there only if they were.
+    pub fn explain(options: &Value) -> (Vec<OptionFact>, Vec<Issue>) {
+        let mut issues = Vec::new();
+        let mut root = Group::root(options, &mut issues);
+        read(&mut root);
+        let facts = root.into_facts();
+        (facts, issues)
+    }
 }
 
-fn read(mut root: Group<'_>) -> Config {
+fn read(root: &mut Group<'_>) -> Config {
     let batching = root.group("batching", |group| BatchingOptions {
         max_rows: group.count("maxRows", 65_536, 1),
         max_bytes: group.bytes("maxBytes", 8 << 20, 1),
@@ -257,15 +270,16 @@ fn read(mut root: Group<'_>) -> Config {
         ),
         storage: group.strings("storage"),
     });
-    let quarantine = quarantine::read(&mut root);
-    let dead_letter = quarantine::read_dead_letter(&mut root);
-    let spool = spool::read(&mut root);
+    let quarantine = quarantine::read(root);
+    let dead_letter = quarantine::read_dead_letter(root);
+    let spool = spool::read(root);
+    let capture = capture::read(root);
     let flight = root.group("flight", flight::read);
     let flight::HeadersOptions {
         given: headers,
         asked: headers_asked,
         timeout: headers_timeout,
-    } = flight::read_headers(&mut root);
+    } = flight::read_headers(root);
     let zerobus = root.group("zerobus", zerobus::read);
     let tls = root.group("tls", flight::read_tls);
     let create_if_missing = root.flag("createIfMissing", true);
@@ -277,6 +291,7 @@ fn read(mut root: Group<'_>) -> Config {
         quarantine,
         dead_letter,
         spool,
+        capture,
         handoff,
         delta,
         flight,

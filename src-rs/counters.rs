@@ -40,6 +40,14 @@ counters! {
     dead_letter_files_removed,
     /// Dead-letter files that could not be read to their end and were set aside.
     dead_letter_files_damaged,
+    /// Rows in capture files.
+    capture_rows_written,
+    /// Rows that were not recorded because too many waited for the disk.
+    capture_rows_dropped,
+    /// Rows that could not be recorded.
+    capture_rows_failed,
+    /// Capture files that were removed to make room, or for their age.
+    capture_files_removed,
     /// Sessions opened, reconnects included.
     sessions_opened,
     /// Sessions that broke.

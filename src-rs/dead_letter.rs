@@ -14,9 +14,7 @@
 //! It does not decide which rows are refused and sends nothing again. It writes the rows, and the code and message
 //! of their refusal. `specs/quarantine.md` has the layout.
 
-mod directory;
 mod file;
-mod salvage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -25,16 +23,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use arrow::array::{ArrayData, ArrayRef, RecordBatch, RecordBatchOptions, make_array};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use self::file::{OpenFile, RefusedBatch};
 use crate::config::DeadLetterOptions;
 use crate::counters::Counters;
-use crate::handoff::{can_own, own};
 use crate::outcome::Rejection;
+use crate::row_files::{
+    Bounds, FileError, Layout, Rules, Torn, Warn, WholeFile, make_directory, own_batch, recover, tidy,
+};
 
 /// A file that nothing was added to for so long is closed, so that it can be read.
 const IDLE: Duration = Duration::from_secs(1);
@@ -43,11 +42,15 @@ const RESPITE: Duration = Duration::from_secs(30);
 /// Schemas with an open file at once.
 const MOST_OPEN: usize = 8;
 
+const RULES: Rules = Rules {
+    kind: file::KIND,
+    layout: Layout::File,
+    is_schema: file::is_extended,
+    torn: Torn::SetAside,
+};
+
 const REMOVED: &str = "a dead-letter file was removed while refused rows were written to it";
 const LOST: &str = "refused rows could not be written to the dead-letter directory";
-
-/// Says something in the user's log: a line, and what it is about.
-pub type Warn = Box<dyn Fn(&str, Value) + Send>;
 
 /// Where refused rows go.
 pub struct DeadLetters(Sender<Command>);
@@ -64,45 +67,18 @@ pub struct DeadLetterRows {
 
 impl DeadLetterRows {
     /// The same rows in memory of their own.
-    fn owned(mut self) -> Result<DeadLetterRows, file::FileError> {
+    fn owned(mut self) -> Result<DeadLetterRows, FileError> {
         for batch in &mut self.batches {
-            let columns: Result<Vec<ArrayRef>, _> = batch.columns().iter().map(owned).collect();
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            *batch = RecordBatch::try_new_with_options(batch.schema(), columns?, &options)?;
+            *batch = own_batch(batch)?;
         }
         Ok(self)
     }
 }
 
-fn owned(column: &ArrayRef) -> Result<ArrayRef, file::FileError> {
-    if can_own(column.data_type()) {
-        return own(column).map_err(|error| file::FileError::Rows(error.message().to_string()));
-    }
-    Ok(make_array(deep(&column.to_data())?))
-}
-
-/// For types of which no kernel copies the rows alone: with all that their buffers hold.
-fn deep(data: &ArrayData) -> Result<ArrayData, arrow::error::ArrowError> {
-    let copy = |buffer: &Buffer| Buffer::from(buffer.as_slice());
-    let nulls = data.nulls().map(|nulls| {
-        let bits = BooleanBuffer::new(copy(nulls.buffer()), nulls.offset(), nulls.len());
-        NullBuffer::new(bits)
-    });
-    let children: Result<Vec<ArrayData>, _> = data.child_data().iter().map(deep).collect();
-    ArrayData::builder(data.data_type().clone())
-        .len(data.len())
-        .offset(data.offset())
-        .nulls(nulls)
-        .buffers(data.buffers().iter().map(copy).collect())
-        .child_data(children?)
-        .align_buffers(true)
-        .build()
-}
-
 enum Command {
     Keep(DeadLetterRows),
     /// Rows that cannot be kept, and why.
-    Lose(usize, file::FileError),
+    Lose(usize, FileError),
     Sync(Done),
     Close(Done),
 }
@@ -247,8 +223,8 @@ impl DeadLetterWriter {
     }
 
     fn begin(&mut self) -> std::io::Result<()> {
-        file::make_directory(&self.options.directory)?;
-        for path in file::left_behind(&self.options.directory)? {
+        make_directory(&self.options.directory)?;
+        for path in file::KIND.left_behind(&self.options.directory)? {
             self.salvage(&path, None);
         }
         self.tidy();
@@ -258,7 +234,7 @@ impl DeadLetterWriter {
     /// Makes a file whole, as far as it goes. Whether it can be forgotten. `synced`: what comes after it is a
     /// write of ours that failed.
     fn salvage(&mut self, path: &Path, synced: Option<u64>) -> bool {
-        match salvage::recover(path, synced) {
+        match recover(path, synced, &RULES) {
             Ok(Some(salvaged)) => {
                 if salvaged.rows > 0 || salvaged.damaged.is_none() {
                     (self.warn)(
@@ -323,7 +299,7 @@ impl DeadLetterWriter {
         }
     }
 
-    fn append(&mut self, refused: &RefusedBatch<'_>) -> Result<(), file::FileError> {
+    fn append(&mut self, refused: &RefusedBatch<'_>) -> Result<(), FileError> {
         let mut known = self.open.iter().position(|file| file.schema() == refused.schema);
         if let Some(index) = known.take_if(|index| !self.open[*index].is_there()) {
             let file = self.open.remove(index);
@@ -337,7 +313,7 @@ impl DeadLetterWriter {
                     let oldest = self.open.remove(0);
                     self.finish(oldest);
                 }
-                file::make_directory(&self.options.directory)?;
+                make_directory(&self.options.directory)?;
                 let file = OpenFile::create(&self.options.directory, refused.schema.clone())?;
                 self.open.push(file);
                 self.open.len() - 1
@@ -425,7 +401,12 @@ impl DeadLetterWriter {
 
     /// Removes what is too much.
     fn tidy(&mut self) {
-        match directory::tidy(&self.options, SystemTime::now()) {
+        let bounds = Bounds {
+            bytes: self.options.max_bytes as u64,
+            files: self.options.max_files,
+            age: self.options.max_age,
+        };
+        match tidy(&self.options.directory, &[file::KIND], &bounds, SystemTime::now()) {
             Ok(removed) => {
                 for path in removed {
                     self.counters.dead_letter_files_removed.add(1);
@@ -450,14 +431,14 @@ impl DeadLetterWriter {
 ///
 /// # Errors
 /// What the file system says.
-pub fn list(directory: &Path) -> std::io::Result<Vec<directory::WholeFile>> {
-    directory::list(directory)
+pub fn list(directory: &Path) -> std::io::Result<Vec<WholeFile>> {
+    crate::row_files::list(directory, &[file::KIND])
 }
 
 /// The rows of a file, with the columns that say why.
 ///
 /// # Errors
 /// What the file system or the Arrow reader says.
-pub fn read(path: &Path) -> Result<Vec<RecordBatch>, file::FileError> {
+pub fn read(path: &Path) -> Result<Vec<RecordBatch>, FileError> {
     file::read(path)
 }

@@ -8,6 +8,7 @@
 //! Only `binding` knows of Node; `cargo test --no-default-features` builds without it.
 
 pub mod callbacks;
+pub mod capture;
 pub mod compute;
 pub mod config;
 pub mod counters;
@@ -21,6 +22,7 @@ pub mod file_system;
 pub mod files;
 pub mod handoff;
 pub mod outcome;
+pub mod row_files;
 pub mod spool;
 pub mod trace;
 pub mod transmitter;

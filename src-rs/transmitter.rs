@@ -40,6 +40,7 @@ pub use admission::Admit;
 pub use facts::{Fact, FactKind};
 pub use spooling::{OpenedSpool, SpoolStats, open_spool};
 
+use crate::capture::Capture;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::destination::Destination;
@@ -208,7 +209,12 @@ impl Transmitter {
         let (arrivals, arrivals_receiver) = mpsc::channel(ARRIVALS);
         let (over, end) = oneshot::channel();
         let urgent = Arc::new(Notify::new());
+        let capture = config.capture.clone().map(|options| {
+            let warn = engine::warn(observer.clone());
+            Arc::new(Capture::open(options, counters.clone(), warn))
+        });
         let intake = Intake {
+            capture,
             destination: destination.clone(),
             pool,
             parallelism: std::thread::available_parallelism().map_or(2, usize::from),

@@ -5,7 +5,14 @@
 // - Everything that crosses is what `specs/boundary.md` says; this file converts and never decides.
 // - An event callback never throws into native code: the client gets its error.
 
-import { type ErrorCode, errorFromNative, type IngestError, ingestError, isError } from "./errors.js";
+import {
+  type ConfigIssue,
+  type ErrorCode,
+  errorFromNative,
+  type IngestError,
+  ingestError,
+  isError,
+} from "./errors.js";
 import { otherVersion, unavailable } from "./unavailable.js";
 
 /** The addon's own client, as `specs/boundary.md` has it. */
@@ -79,7 +86,29 @@ interface Addon {
     listening: boolean,
     onEvents: (numbers: Float64Array, details: string) => void,
   ) => NativeEmulator;
+  explainOptions(target: string | null, options: string): string;
   version(): string;
+}
+
+/** An option as it would be in force, as Rust read it. */
+export interface OptionInForce {
+  readonly path: string;
+  readonly kind:
+    | "count"
+    | "part"
+    | "bytes"
+    | "duration"
+    | "flag"
+    | "choice"
+    | "text"
+    | "secret"
+    | "names"
+    | "record";
+  /** Bytes, milliseconds, …; null of a secret and where there is none; of a record its names. */
+  readonly value: unknown;
+  readonly default: unknown;
+  readonly given: boolean;
+  readonly words?: readonly string[];
 }
 
 /** What became of a delivery, as it arrives. Durations in milliseconds. */
@@ -403,6 +432,20 @@ export interface NativeVersion {
 export async function nativeVersion(): Promise<NativeVersion> {
   const addon = await load();
   return JSON.parse(ours(() => addon.version())) as NativeVersion;
+}
+
+/** Reaches for nothing. `target` is looked at where the options have no mistake. */
+export async function explainOptions(
+  target: string | null,
+  options: string,
+): Promise<{
+  readonly options: readonly OptionInForce[];
+  readonly issues: readonly ConfigIssue[];
+  readonly fault: IngestError | null;
+}> {
+  const addon = await load();
+  const told = JSON.parse(ours(() => addon.explainOptions(target, options)));
+  return { ...told, fault: told.fault === null ? null : errorFromNative(told.fault) };
 }
 
 let loading: Promise<Addon> | undefined;

@@ -16,6 +16,7 @@ import { open } from "./client/open.js";
 import { sendAll } from "./client/send-all.js";
 import { type BytesResult, type SendBytesOptions, sendBytes } from "./client/send-bytes.js";
 import { writable } from "./client/writable.js";
+import { type Configured, configure, placed } from "./configuration.js";
 import type { BytesSource } from "./decode.js";
 import { Delivery, type UnsettledDelivery } from "./delivery.js";
 import { ConfigError, type ConfigIssue } from "./errors.js";
@@ -34,6 +35,7 @@ import {
 } from "./options/checks.js";
 import type {
   CloseOptions,
+  ConnectFromOptions,
   ConnectOptions,
   EventsOptions,
   RetryOptions,
@@ -88,6 +90,16 @@ export interface ClientStats {
     readonly failed: number;
     readonly filesRemoved: number;
     readonly filesDamaged: number;
+  };
+  /**
+   * Rows in capture files, rows left out because the disk was slower than what was sent, rows that could not be
+   * recorded, and files removed by `capture.maxFiles` and `maxAge`.
+   */
+  readonly capture: {
+    readonly rowsWritten: number;
+    readonly rowsDropped: number;
+    readonly rowsFailed: number;
+    readonly filesRemoved: number;
   };
   readonly sessions: {
     readonly opened: number;
@@ -164,7 +176,11 @@ export interface VersionInfo {
 /**
  * Connects to a destination.
  *
- * @param url `delta:./path`, `delta:s3://bucket/table`, `discard:`. Never a secret in it.
+ * What is not given in the call is taken from the environment (`ARROW_INGEST_*`), then from the file that
+ * `ARROW_INGEST_CONFIG` names, then from the defaults, option by option: `docs/configuration.md` has the names.
+ *
+ * @param url `delta:./path`, `delta:s3://bucket/table`, `discard:`. Never a secret in it. Default: `ARROW_INGEST_URL`,
+ * then `url` of the file.
  * @param options All optional. Mistakes are reported all at once.
  * @returns A client, open. `await using` closes it at the end of the block; or call `close()`.
  * @throws {IngestError} `CONFIG_INVALID` with every mistake in `issues`; whatever kept the destination from
@@ -177,13 +193,42 @@ export interface VersionInfo {
  * console.log(result.status, result.rows);
  * ```
  */
-export async function connect(url: string | URL, options?: ConnectOptions): Promise<IngestClient> {
-  const split = splitOptions(options);
+export async function connect(url?: string | URL, options?: ConnectOptions): Promise<IngestClient> {
+  const configured = configure({ url, options });
+  return start(configured instanceof Promise ? await configured : configured);
+}
+
+/**
+ * Connects as a file says, `.json`, `.yaml`, `.yml` or `.toml`: the options of {@link connect}, and `url`. Options of
+ * the call go before the environment, and that before the file. `${env:NAME}` and `${file:PATH}` in the file's texts
+ * stand for secrets that are elsewhere; paths begin at the file's directory.
+ *
+ * @throws {IngestError} As {@link connect}; each of `issues` has the file's line in `source`.
+ *
+ * @example
+ * ```ts
+ * await using client = await connectFrom("ingest.yaml", { logger: console });
+ * ```
+ */
+export async function connectFrom(file: string | URL, options?: ConnectFromOptions): Promise<IngestClient> {
+  if (typeof file !== "string" && !(file instanceof URL))
+    throw configInvalid(
+      [{ path: "file", message: `must be a path or a URL, not ${describe(file)}` }],
+      "connectFrom",
+    );
+  if (typeof options !== "object" || options === null) return start(await configure({ file, options }));
+  const { url, ...others } = options;
+  return start(await configure({ file, url, options: others }));
+}
+
+async function start(configured: Configured): Promise<IngestClient> {
+  const split = splitOptions(configured.options);
   const { signal } = split;
-  if (split.issues.length === 0) signal?.throwIfAborted();
-  const [core, version, schema] = await prepare(url, split);
+  if (split.issues.length + configured.issues.length === 0) signal?.throwIfAborted();
+  const [core, version, schema] = await prepare(configured, split);
   try {
-    const others = groupsOfOthers(String(url), options);
+    const url = String(configured.url);
+    const others = groupsOfOthers(url, configured.call.options as ConnectOptions | undefined);
     if (others.length > 0)
       core.log("warn", "options of another destination have no effect", { options: others });
     const endless = split.spooled ? retryLimits(split.retry) : [];
@@ -192,7 +237,7 @@ export async function connect(url: string | URL, options?: ConnectOptions): Prom
         options: endless,
       });
     if (schema !== undefined) core.expect(schema);
-    core.telemetry = await telemetryOf(split.telemetry, core, String(url), version.version);
+    core.telemetry = await telemetryOf(split.telemetry, core, url, version.version);
     await core.connecting(() => open((operation) => core.binding.open(operation), core, split.retry, signal));
     return new IngestClient(core, version);
   } catch (error) {
@@ -208,12 +253,15 @@ function retryLimits(retry: RetryOptions): string[] {
 }
 
 async function prepare(
-  url: unknown,
+  configured: Configured,
   split: SplitOptions,
 ): Promise<[Core, NativeVersion, object | undefined]> {
-  let issues = [...split.issues];
+  const { url } = configured;
+  let issues = [...configured.issues, ...split.issues];
   const isTarget = typeof url === "string" || url instanceof URL;
-  if (!isTarget) issues.push({ path: "url", message: `must be a string or a URL, not ${describe(url)}` });
+  if (url === undefined || url === null) issues.push({ path: "url", message: NO_TARGET });
+  else if (!isTarget)
+    issues.push({ path: "url", message: `must be a string or a URL, not ${describe(url)}` });
   const schema = schemaToCome(split.schema, issues);
   const version = await nativeVersion();
   try {
@@ -223,13 +271,17 @@ async function prepare(
     core.abandon();
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    if (error.issues.length === 0 && issues.length === 0) throw error;
+    const ours = configured.places.size > 0;
+    if (error.issues.length === 0 && issues.length === 0 && !ours) throw error;
     // A mistake in the target has no path of its own.
     if (error.issues.length === 0) issues.push({ path: "url", message: error.message });
     issues = [...issues, ...withOurNames(error.issues)];
   }
-  throw configInvalid(issues, "connect");
+  throw configInvalid(placed(issues, configured), "connect");
 }
+
+const NO_TARGET =
+  "is missing: give it in the call, as ARROW_INGEST_URL, or as url in the file that ARROW_INGEST_CONFIG names";
 
 /** The schema to come, of whatever copy of `apache-arrow`; its mistakes go to `issues`. */
 function schemaToCome(given: unknown, issues: ConfigIssue[]): object | undefined {

@@ -56,6 +56,8 @@ export interface ConfigIssue {
   readonly path: string;
   readonly message: string;
   readonly suggestion?: string;
+  /** Where it stands, if that is not the call: a variable of the environment, or a file and a line (`app.yaml:12`). */
+  readonly source?: string;
 }
 
 /** What an {@link IngestError} is made from. Whatever is left out is `null`, 0 or empty. */
@@ -264,6 +266,12 @@ export function ingestError(facts: ErrorFacts): IngestError {
   return new CLASSES[facts.code](facts);
 }
 
+export const isErrorCode = (code: unknown): code is ErrorCode =>
+  typeof code === "string" && Object.hasOwn(CLASSES, code);
+
+/** An error of what {@link IngestError.toJSON} gave; its code must be one. */
+export const errorFromJson = (json: unknown): IngestError => errorFromNative(json);
+
 /**
  * An error as it crosses the native boundary → ours. A code from a newer addon than this file becomes
  * `INTERNAL`, with the unknown word in the message.
@@ -282,10 +290,14 @@ export function errorFromNative(wire: unknown): IngestError {
     attempts: number(given.attempts) ?? 0,
     elapsedMs: number(given.elapsedMs) ?? 0,
     retryAfterMs: number(given.retryAfterMs),
-    issues: Array.isArray(given.issues) ? (given.issues as ConfigIssue[]) : [],
+    issues: Array.isArray(given.issues) ? given.issues.filter(isIssue) : [],
     cause: Array.isArray(given.causes) ? chain(given.causes) : undefined,
   });
 }
+
+const isIssue = (issue: unknown): issue is ConfigIssue =>
+  typeof (issue as Partial<ConfigIssue> | null)?.path === "string" &&
+  typeof (issue as Partial<ConfigIssue>).message === "string";
 
 const RETRY_CLASSES: readonly RetryClass[] = ["never", "transient", "throttled", "reauthenticate"];
 

@@ -10,11 +10,18 @@ export type { BytesResult, SendBytesOptions } from "./client/send-bytes.js";
 export {
   type ClientStats,
   connect,
+  connectFrom,
   type IngestClient,
   type RecoveredSpool,
   type SpoolStats,
   type VersionInfo,
 } from "./client.js";
+export {
+  type ConfigReport,
+  type ConfigValue,
+  type InspectConfigOptions,
+  inspectConfig,
+} from "./configuration.js";
 export {
   type DeadLetterContent,
   type DeadLetterFile,
@@ -71,7 +78,9 @@ export type { ClientEvent, Profile, ProfileStage } from "./observation.js";
 export type {
   BatchingOptions,
   ByteSize,
+  CaptureOptions,
   CloseOptions,
+  ConnectFromOptions,
   ConnectOptions,
   DeadLetterOptions,
   DeltaOptions,
@@ -112,6 +121,7 @@ export {
   type Rejection,
   type ResultFacts,
   type ResultJson,
+  type ResultSummary,
   type SpooledResult,
   type SuccessfulResult,
   type Timings,

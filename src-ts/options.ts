@@ -151,6 +151,28 @@ export interface DeadLetterOptions {
   readonly maxAge?: Duration;
 }
 
+/**
+ * Records what was handed over in files, to look for a fault: each delivery once, in the order of admission, whatever
+ * becomes of it; with `discard:` it is a dry run. Nothing waits for it: rows that come faster than the disk takes them,
+ * with 64 MiB in a queue, are left out and counted in `stats().capture`.
+ */
+export interface CaptureOptions {
+  /** Made if it does not exist. Several clients may share it. */
+  readonly directory: string;
+  /** Arrow IPC files, Arrow IPC streams, or a line of JSON for each row. Default: `"arrow-file"`. */
+  readonly format?: "arrow-file" | "arrow-stream" | "ndjson";
+  /** A file is closed at this size. Default: 64 MiB. */
+  readonly maxFileBytes?: ByteSize;
+  /** A file is closed at this age. Default: 1 min. */
+  readonly rotateAfter?: Duration;
+  /** The oldest are removed first. Default: 16. */
+  readonly maxFiles?: number;
+  /** Older files are removed, whenever a file is closed. Default: never. */
+  readonly maxAge?: Duration;
+  /** The part of the deliveries that is recorded, spread evenly: above 0, at most 1. Default: 1. */
+  readonly sample?: number;
+}
+
 /** How batches cross into Rust. */
 export interface HandoffOptions {
   /** Default: `"auto"`. */
@@ -330,7 +352,7 @@ export interface ZerobusOptions {
   readonly unityCatalogUrl?: string;
   /** Of a service principal. Default: `ZEROBUS_CLIENT_ID` or `DATABRICKS_CLIENT_ID`. */
   readonly clientId?: string;
-  /** Default: `ZEROBUS_CLIENT_SECRET` or `DATABRICKS_CLIENT_SECRET`. */
+  /** Never logged. Default: `ZEROBUS_CLIENT_SECRET` or `DATABRICKS_CLIENT_SECRET`. */
   readonly clientSecret?: string;
   /** Of the buffers of a message. Default: `"zstd"`. */
   readonly compression?: "none" | "lz4" | "zstd";
@@ -425,6 +447,8 @@ export interface ConnectOptions {
   readonly deadLetter?: DeadLetterOptions;
   /** Default: none. What was admitted is gone when the process is. */
   readonly spool?: SpoolOptions;
+  /** Default: nothing is recorded. */
+  readonly capture?: CaptureOptions;
   /** A mode alone is short for `{ mode }`. */
   readonly handoff?: HandoffMode | HandoffOptions;
   readonly delta?: DeltaOptions;
@@ -446,6 +470,17 @@ export interface ConnectOptions {
   readonly logger?: Logger;
   /** Gives up connecting. It has no effect once `connect` has settled. */
   readonly signal?: AbortSignal;
+  /**
+   * Where `ARROW_INGEST_*` and what `${env:…}` refers to are looked up: `false` for nowhere, or an object in place of
+   * `process.env`. What the call gives goes before. In a call alone. Default: true.
+   */
+  readonly environment?: boolean | Readonly<Record<string, string | undefined>>;
+}
+
+/** Options of {@link connectFrom}: those of {@link connect} go before what the file says. */
+export interface ConnectFromOptions extends ConnectOptions {
+  /** The destination, instead of the one in the environment or in the file. */
+  readonly url?: string | URL;
 }
 
 /**

@@ -2,17 +2,20 @@
 //
 // Invariants:
 // - Every fact is an own property, so that it survives `structuredClone` and `postMessage`.
-// - A result never changes, and it never throws but in `orThrow`.
+// - A result never changes, and it never throws but in `orThrow`, and where batches of several schemas would have to be
+//   one.
 // - A result that is no success has an error, unless its delivery goes on from the spool.
+// - Several results as one (`merge`) say what one delivery of all their rows would have said.
 //
 // It keeps what was sent reachable, for `rejectedBatch` and `acceptedBatch`. Whoever collects results for
 // longer keeps `toJSON()` of them instead.
 
 import { inspect } from "node:util";
 import type { RecordBatch } from "apache-arrow";
-import { type ErrorCode, type ErrorJson, type IngestError, ingestError } from "./errors.js";
+import { type ConfigIssue, type ErrorCode, type ErrorJson, type IngestError, ingestError } from "./errors.js";
 import type { DeliveryContent } from "./handoff.js";
-import { selectRows } from "./row-selection.js";
+import { factsOf, NO_DELIVERIES } from "./result/facts.js";
+import { joinBatches, selectRows } from "./row-selection.js";
 
 /**
  * - `acknowledged`: all rows are durable at the destination, as `specs/delivery.md` defines it.
@@ -112,7 +115,37 @@ export interface SpooledResult extends Result {
  */
 export type TransmissionResult = SuccessfulResult | UnsuccessfulResult | SpooledResult;
 
-/** What {@link TransmissionResult.toJSON} gives: bigints are strings. */
+/** What {@link Result.summary} gives: counts, and one example of each kind. It holds no row and fits in a log line. */
+export interface ResultSummary {
+  readonly status: DeliveryStatus;
+  readonly success: boolean;
+  /** By status; of a result that is not of {@link TransmissionResult.merge}, one in all. */
+  readonly deliveries: Readonly<Record<DeliveryStatus, number>>;
+  readonly rows: number;
+  readonly acceptedRows: number;
+  readonly rejectedRows: number;
+  /** Neither accepted nor rejected: they failed, or nobody knows. */
+  readonly undecidedRows: number;
+  readonly batchBytes: number;
+  readonly attempts: number;
+  /** Milliseconds. */
+  readonly latencyMs: number;
+  /** Refused rows by the destination's code, in order of first appearance. */
+  readonly rejections: readonly {
+    readonly code: string;
+    readonly rows: number;
+    readonly firstRow: number;
+    readonly message: string;
+  }[];
+  /** Errors by code, in order of first appearance. */
+  readonly errors: readonly {
+    readonly code: ErrorCode;
+    readonly deliveries: number;
+    readonly message: string;
+  }[];
+}
+
+/** What {@link Result.toJSON} gives: bigints are strings. */
 export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | "error"> {
   readonly success: boolean;
   readonly sequence: string;
@@ -159,9 +192,11 @@ export class Result implements ResultFacts {
   /** The code of {@link error}. Of an error, `structuredClone` keeps little more than its message; this stays. */
   readonly errorCode: ErrorCode | null;
   readonly #content: DeliveryContent | null;
+  /** Of a merged result. */
+  readonly #parts: readonly Result[] | null;
 
   /** Made by the client; public so that tests of your own code can make some. */
-  constructor(facts: ResultFacts, content: DeliveryContent | null = null) {
+  constructor(facts: ResultFacts, content: DeliveryContent | readonly Result[] | null = null) {
     this.status = facts.status;
     this.success = facts.status === "acknowledged";
     this.sequence = facts.sequence;
@@ -179,8 +214,57 @@ export class Result implements ResultFacts {
     this.recovered = facts.recovered ?? false;
     this.error = facts.error ?? (this.success || this.status === "spooled" ? null : refusedRows(facts));
     this.errorCode = this.error?.code ?? null;
-    this.#content = content;
+    this.#parts = Array.isArray(content) ? content : null;
+    this.#content = Array.isArray(content) ? null : (content as DeliveryContent | null);
     Object.freeze(this);
+  }
+
+  /**
+   * Several results as one: what one delivery of all their rows, in this order, would have said. Row numbers count
+   * through all of them. `sequence` is that of the first, `position` the last that there is; `attempts` and
+   * `latencyMs` are the largest, `timings` and counts are sums. Of none: acknowledged, with no rows.
+   *
+   * It keeps what was sent reachable, as its parts do. A clone of a result (`structuredClone`) is taken, too.
+   *
+   * @throws {IngestError} `CONFIG_INVALID` if something is no result; `issues` says which.
+   *
+   * @example
+   * ```ts
+   * const results = await Promise.all(batches.map((batch) => client.send(batch)));
+   * const all = TransmissionResult.merge(results);
+   * console.log(all.summary());
+   * all.orThrow();
+   * ```
+   */
+  static merge(results: Iterable<TransmissionResult>): TransmissionResult {
+    const issues: ConfigIssue[] = [];
+    const parts: Result[] = [];
+    let index = 0;
+    for (const result of iterated(results)) {
+      const path = `results[${index++}]`;
+      if (result instanceof Result) {
+        if (result.#parts === null) parts.push(result);
+        else for (const part of result.#parts) parts.push(part);
+      } else {
+        const facts = factsOf(result, path, issues, false);
+        if (facts !== undefined) parts.push(new Result(facts));
+      }
+    }
+    if (issues.length > 0) throw notAResult(issues, "merge");
+    return new Result(merged(parts), parts) as TransmissionResult;
+  }
+
+  /**
+   * A result of what {@link toJSON} gave, as an object or as text. It equals the one that it was made of; it has no
+   * rows to give back, so `rejectedBatch` and `acceptedBatch` are null. Facts that are not known here are left out.
+   *
+   * @throws {IngestError} `CONFIG_INVALID`, with every mistake in `issues`.
+   */
+  static fromJSON(json: string | ResultJson): TransmissionResult {
+    const issues: ConfigIssue[] = [];
+    const facts = factsOf(typeof json === "string" ? parsed(json) : json, "", issues, true);
+    if (facts === undefined || issues.length > 0) throw notAResult(issues, "fromJSON");
+    return new Result(facts) as TransmissionResult;
   }
 
   /**
@@ -188,8 +272,11 @@ export class Result implements ResultFacts {
    * when asked for: a slice where they are one run, else a copy. It reads what you handed over: where that was
    * copied and you have written to it since, look into the dead-letter directory instead. With a spool null: what is
    * on the disk is not kept in memory, and the refused rows are dead letters.
+   *
+   * @throws {IngestError} `SCHEMA_MISMATCH` if the rows of a merged result are of several schemas.
    */
   rejectedBatch(): RecordBatch | null {
+    if (this.#parts !== null) return joined(this.#parts.map((part) => part.rejectedBatch()));
     if (this.#content === null || this.rejections.length === 0) return null;
     return selectRows(this.#content, this.#refused(), "refused");
   }
@@ -197,8 +284,11 @@ export class Result implements ResultFacts {
   /**
    * The rows known to be durable as one record batch, in order, or null if there are none. Of a delivery that
    * failed or whose outcome is unknown, no row is.
+   *
+   * @throws {IngestError} `SCHEMA_MISMATCH` if the rows of a merged result are of several schemas.
    */
   acceptedBatch(): RecordBatch | null {
+    if (this.#parts !== null) return joined(this.#parts.map((part) => part.acceptedBatch()));
     if (this.#content === null || this.status === "failed" || this.status === "unknown") return null;
     if (this.status === "spooled") return null;
     return selectRows(this.#content, this.#refused(), "others");
@@ -213,6 +303,30 @@ export class Result implements ResultFacts {
       else group.push(rejection);
     }
     return groups;
+  }
+
+  /** Counts, and one example of each kind of refusal and error: what a log line or a report wants. */
+  summary(): ResultSummary {
+    const deliveries: Record<DeliveryStatus, number> = { ...NO_DELIVERIES };
+    const errors = new Map<ErrorCode, { code: ErrorCode; deliveries: number; message: string }>();
+    for (const { status, error } of this.#parts ?? [this as Result]) {
+      deliveries[status] += 1;
+      if (error === null) continue;
+      const group = errors.get(error.code);
+      if (group === undefined)
+        errors.set(error.code, { code: error.code, deliveries: 1, message: error.message });
+      else group.deliveries += 1;
+    }
+    const { status, success, rows, acceptedRows, rejectedRows, batchBytes, attempts, latencyMs } = this;
+    const rejections = [...this.rejectionsByCode()].map(([code, group]) => {
+      const { row: firstRow, message } = group[0]!;
+      return { code, rows: group.length, firstRow, message };
+    });
+    const undecidedRows = rows - acceptedRows - rejectedRows;
+    return {
+      ...{ status, success, deliveries, rows, acceptedRows, rejectedRows, undecidedRows },
+      ...{ batchBytes, attempts, latencyMs, rejections, errors: [...errors.values()] },
+    };
   }
 
   /**
@@ -318,11 +432,100 @@ function refusedRows(facts: ResultFacts): IngestError {
   });
 }
 
+const wasRefused = ({ rows, rejectedRows }: Result): boolean => rows > 0 && rows === rejectedRows;
+
+/** The facts of one delivery that holds the rows of all. */
+function merged(parts: readonly Result[]): ResultFacts {
+  const sum = (of: (part: Result) => number): number => parts.reduce((total, part) => total + of(part), 0);
+  const most = (of: (part: Result) => number): number =>
+    parts.reduce((top, part) => Math.max(top, of(part)), 0);
+  const [acceptedRows, rejectedRows] = [sum((part) => part.acceptedRows), sum((part) => part.rejectedRows)];
+  const unknown = parts.find((part) => part.status === "unknown");
+  const failed = parts.find((part) => part.status === "failed" && !wasRefused(part));
+  const rejections: Rejection[] = [];
+  let base = 0;
+  for (const part of parts) {
+    for (const { row, code, message } of part.rejections) rejections.push({ row: base + row, code, message });
+    base += part.rows;
+  }
+  let status: DeliveryStatus = "acknowledged";
+  if (unknown !== undefined) status = "unknown";
+  else if (failed !== undefined) status = "failed";
+  else if (parts.some((part) => part.status === "spooled")) status = "spooled";
+  else if (rejectedRows > 0) status = acceptedRows > 0 ? "partial" : "failed";
+  const reasons = new Set(parts.map((part) => part.handoffReason).filter((reason) => reason !== null));
+  const ways: readonly HandoffWay[] = ["pinned", "copied", "ipc"];
+  const changed = status === "acknowledged" ? parts.find((part) => part.error !== null) : undefined;
+  return {
+    status,
+    sequence: parts[0]?.sequence ?? 0n,
+    rows: base,
+    acceptedRows,
+    rejectedRows,
+    rejections,
+    attempts: most((part) => part.attempts),
+    batchBytes: sum((part) => part.batchBytes),
+    handoff: ways.find((way) => parts.some((part) => part.handoff === way)) ?? "pinned",
+    handoffReason: reasons.size === 0 ? null : [...reasons].join("; "),
+    timings: {
+      handoffMs: sum((part) => part.timings.handoffMs),
+      queueMs: sum((part) => part.timings.queueMs),
+      encodeMs: sum((part) => part.timings.encodeMs),
+      transmitMs: sum((part) => part.timings.transmitMs),
+      acknowledgeMs: sum((part) => part.timings.acknowledgeMs),
+    },
+    latencyMs: most((part) => part.latencyMs),
+    position: parts.findLast((part) => part.position !== null)?.position ?? null,
+    recovered: parts.some((part) => part.recovered),
+    // Where rows were refused and nothing else went wrong, the constructor counts them anew.
+    error: (unknown ?? failed ?? changed)?.error ?? null,
+  };
+}
+
+/** Rows of several deliveries as one batch. */
+function joined(batches: readonly (RecordBatch | null)[]): RecordBatch | null {
+  const pieces = batches.filter((batch) => batch !== null);
+  const batch = joinBatches(pieces);
+  if (batch !== undefined) return batch;
+  throw ingestError({
+    code: "SCHEMA_MISMATCH",
+    operation: "merge",
+    message: "rows of several schemas cannot be one batch: take those of each result by itself",
+  });
+}
+
+function iterated(results: unknown): Iterable<unknown> {
+  const isIterable = typeof (results as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] === "function";
+  if (typeof results === "object" && isIterable) return results as Iterable<unknown>;
+  throw notAResult(
+    [{ path: "results", message: "must be an array or another iterable of results" }],
+    "merge",
+  );
+}
+
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    // What JSON.parse says quotes the text.
+    return undefined;
+  }
+}
+
+const notAResult = (issues: readonly ConfigIssue[], operation: string): IngestError =>
+  ingestError({
+    code: "CONFIG_INVALID",
+    operation,
+    issues,
+    message: issues.map(({ path, message }) => `${path} ${message}`).join("; "),
+  });
+
 // Whoever inspects one should see the name that the package exports.
 Object.defineProperty(Result, "name", { value: "TransmissionResult" });
 
 /** Made by the client; public so that tests of your own code can make some. */
-export const TransmissionResult = Result as new (
-  facts: ResultFacts,
-  content?: DeliveryContent | null,
-) => TransmissionResult;
+export const TransmissionResult = Result as unknown as {
+  new (facts: ResultFacts, content?: DeliveryContent | null): TransmissionResult;
+  merge: typeof Result.merge;
+  fromJSON: typeof Result.fromJSON;
+};

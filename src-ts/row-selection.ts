@@ -38,6 +38,32 @@ export function selectRows(
   return join(first.schema, pieces);
 }
 
+/** Batches as one, or null of none; undefined if they are of several schemas, or of several copies of the library. */
+export function joinBatches(pieces: readonly RecordBatch[]): RecordBatch | null | undefined {
+  const [first, ...others] = pieces;
+  if (first === undefined) return null;
+  if (others.length === 0) return first;
+  const isLike = (piece: RecordBatch): boolean =>
+    piece.constructor === first.constructor && isSameSchema(piece.schema, first.schema);
+  return others.every(isLike) ? join(first.schema, pieces) : undefined;
+}
+
+/** By what the types say of themselves: those of one library. */
+function isSameSchema(one: Schema, other: Schema): boolean {
+  if (one === other) return true;
+  const words = ({ fields }: Schema): string =>
+    JSON.stringify(fields.map(({ name, type, nullable }) => [name, String(type), typeWords(type), nullable]));
+  return words(one) === words(other);
+}
+
+/** What `toString` of some types leaves out: the time zone, and what children are called. */
+function typeWords(type: { readonly children?: unknown }): unknown {
+  const { timezone, ordered, keysSorted, children } = type as Record<string, unknown>;
+  const inner = Array.isArray(children) ? children : [];
+  const fields = inner.map(({ name, type, nullable }) => [name, String(type), typeWords(type), nullable]);
+  return [timezone ?? null, ordered ?? null, keysSorted ?? null, fields];
+}
+
 function join(schema: Schema, pieces: readonly RecordBatch[]): RecordBatch {
   const length = pieces.reduce((sum, piece) => sum + piece.numRows, 0);
   const children = schema.fields.map((field, index) =>

@@ -435,6 +435,12 @@ impl NativeClient {
                 "filesRemoved": counters.dead_letter_files_removed.get(),
                 "filesDamaged": counters.dead_letter_files_damaged.get(),
             },
+            "capture": {
+                "rowsWritten": counters.capture_rows_written.get(),
+                "rowsDropped": counters.capture_rows_dropped.get(),
+                "rowsFailed": counters.capture_rows_failed.get(),
+                "filesRemoved": counters.capture_files_removed.get(),
+            },
             "retry": {
                 "strikes": counters.strikes.get(),
                 "tries": counters.retries.get(),

@@ -227,7 +227,7 @@ pub(super) fn read_tls(group: &mut Group<'_>) -> TlsOptions {
     let tls = TlsOptions {
         ca: group.text("ca"),
         cert: group.text("cert"),
-        key: group.text("key").map(Secret),
+        key: group.secret("key").map(Secret),
         server_name: group.text("serverName"),
     };
     if tls.cert.is_some() != tls.key.is_some() {
@@ -248,8 +248,8 @@ fn descriptor(group: &mut Group<'_>) -> Option<FlightDescriptor> {
         return None;
     }
     group.group("descriptor", |group| {
-        let path = group.holds("path").then(|| group.names("path"));
-        group.value("path");
+        let names = group.names("path");
+        let path = group.holds("path").then_some(names);
         let text = group.text("command");
         let encoded = group.text("commandBase64");
         let command = match encoded {
@@ -282,7 +282,7 @@ fn auth(group: &mut Group<'_>) -> Option<BasicAuth> {
         return None;
     }
     group.group("auth", |group| {
-        let (username, password) = (group.text("username"), group.text("password"));
+        let (username, password) = (group.secret("username"), group.secret("password"));
         match (username, password) {
             (Some(username), Some(password)) => Some(BasicAuth {
                 username,

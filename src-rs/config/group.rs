@@ -3,7 +3,8 @@
 //! Invariants:
 //! - A mistake never ends the reading: it becomes an [`Issue`] with its path, and the default stands in.
 //! - An option that nobody asked for is a mistake, reported with the nearest name that is known.
-//! - A value that may be a secret is never part of an issue.
+//! - A value that may be a secret is never part of an issue, nor of a fact.
+//! - Whatever is read leaves an [`OptionFact`], so what is said of the options in force is what was read.
 //!
 //! It knows no option by name: those are in the modules that read groups.
 
@@ -14,6 +15,22 @@ use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Issue};
 
+/// One option as it is in force.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct OptionFact {
+    pub path: String,
+    /// `count`, `part`, `bytes`, `duration` (milliseconds), `flag`, `choice`, `text`, `secret`, `names` or `record`.
+    pub kind: &'static str,
+    /// Null where there is none. Of a secret never there; of a record its names alone.
+    pub value: Value,
+    /// Of this reading: some defaults follow from other options.
+    pub default: Value,
+    pub given: bool,
+    /// Of a choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<&'static str>,
+}
+
 /// One object of options while it is read: takes what it knows and complains about the rest.
 pub struct Group<'a> {
     path: String,
@@ -21,6 +38,7 @@ pub struct Group<'a> {
     pub known: Vec<&'static str>,
     /// Paths of the options of the groups within.
     known_within: Vec<String>,
+    facts: Vec<OptionFact>,
     pub issues: &'a mut Vec<Issue>,
 }
 
@@ -48,6 +66,7 @@ impl<'a> Group<'a> {
             given,
             known: Vec::new(),
             known_within: Vec::new(),
+            facts: Vec::new(),
             issues,
         }
     }
@@ -101,11 +120,36 @@ impl<'a> Group<'a> {
         group.finish();
         let mut within = std::mem::take(&mut group.known_within);
         within.extend(group.known.iter().map(|name| group.path_of(name)));
+        let mut facts = std::mem::take(&mut group.facts);
         self.known_within.append(&mut within);
+        self.facts.append(&mut facts);
         result
     }
 
+    /// What was read, in the order of reading.
+    pub fn into_facts(self) -> Vec<OptionFact> {
+        self.facts
+    }
+
+    fn record(&mut self, name: &'static str, kind: &'static str, value: Value, default: Value) {
+        let fact = OptionFact {
+            path: self.path_of(name),
+            kind,
+            value,
+            default,
+            given: self.holds(name),
+            words: Vec::new(),
+        };
+        self.facts.push(fact);
+    }
+
     pub fn count(&mut self, name: &'static str, default: usize, least: usize) -> usize {
+        let count = self.read_count(name, default, least);
+        self.record(name, "count", count.into(), default.into());
+        count
+    }
+
+    fn read_count(&mut self, name: &'static str, default: usize, least: usize) -> usize {
         let Some(value) = self.value(name) else {
             return default;
         };
@@ -125,7 +169,36 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// A part of a whole: above 0, at most 1.
+    pub fn part(&mut self, name: &'static str, default: f64) -> f64 {
+        let given = self.value(name);
+        let part = given
+            .and_then(Value::as_f64)
+            .filter(|part| *part > 0.0 && *part <= 1.0);
+        if let (Some(value), None) = (given, part) {
+            let text = format!("must be a number above 0 and at most 1, not {}", describe(value));
+            self.issue(name, text, None);
+        }
+        let part = part.unwrap_or(default);
+        self.record(name, "part", part.into(), default.into());
+        part
+    }
+
     pub fn bytes(&mut self, name: &'static str, default: usize, least: usize) -> usize {
+        let bytes = self.read_bytes(name, default, least);
+        self.record(name, "bytes", bytes.into(), default.into());
+        bytes
+    }
+
+    /// An amount that has no default: nothing bounds it.
+    pub fn bytes_if_given(&mut self, name: &'static str, least: usize) -> Option<usize> {
+        let bytes = self.read_bytes(name, usize::MAX, least);
+        let bytes = self.holds(name).then_some(bytes);
+        self.record(name, "bytes", bytes.into(), Value::Null);
+        bytes
+    }
+
+    fn read_bytes(&mut self, name: &'static str, default: usize, least: usize) -> usize {
         let Some(value) = self.value(name) else {
             return default;
         };
@@ -153,11 +226,22 @@ impl<'a> Group<'a> {
     }
 
     pub fn duration(&mut self, name: &'static str, default: Duration) -> Duration {
+        let duration = self.read_duration(name).unwrap_or(default);
+        self.record(name, "duration", in_ms(duration), in_ms(default));
+        duration
+    }
+
+    /// A span that has no default: nothing ends.
+    pub fn duration_if_given(&mut self, name: &'static str) -> Option<Duration> {
+        let duration = self.read_duration(name);
+        self.record(name, "duration", duration.map_or(Value::Null, in_ms), Value::Null);
+        duration
+    }
+
+    fn read_duration(&mut self, name: &'static str) -> Option<Duration> {
         // A year: beyond it timers overflow on some systems, and nobody means it.
         const MOST: Duration = Duration::from_secs(366 * 24 * 3600);
-        let Some(value) = self.value(name) else {
-            return default;
-        };
+        let value = self.value(name)?;
         let parsed = match value {
             Value::Number(number) => number
                 .as_f64()
@@ -166,7 +250,7 @@ impl<'a> Group<'a> {
             _ => None,
         };
         match parsed {
-            Some(duration) if duration <= MOST => duration,
+            Some(duration) if duration <= MOST => Some(duration),
             _ => {
                 self.issue(
                     name,
@@ -176,12 +260,18 @@ impl<'a> Group<'a> {
                     ),
                     None,
                 );
-                default
+                None
             }
         }
     }
 
     pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
+        let flag = self.read_flag(name, default);
+        self.record(name, "flag", flag.into(), default.into());
+        flag
+    }
+
+    fn read_flag(&mut self, name: &'static str, default: bool) -> bool {
         match self.value(name) {
             None => default,
             Some(Value::Bool(flag)) => *flag,
@@ -193,7 +283,25 @@ impl<'a> Group<'a> {
         }
     }
 
-    pub fn choice<T: Copy>(&mut self, name: &'static str, default: T, choices: &[(&'static str, T)]) -> T {
+    pub fn choice<T: Copy + PartialEq>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        choices: &[(&'static str, T)],
+    ) -> T {
+        let choice = self.read_choice(name, default, choices);
+        let word = |of: T| {
+            let found = choices.iter().find(|(_, choice)| *choice == of);
+            found.map_or(Value::Null, |(word, _)| (*word).into())
+        };
+        self.record(name, "choice", word(choice), word(default));
+        if let Some(fact) = self.facts.last_mut() {
+            fact.words = choices.iter().map(|(word, _)| *word).collect();
+        }
+        choice
+    }
+
+    fn read_choice<T: Copy>(&mut self, name: &'static str, default: T, choices: &[(&'static str, T)]) -> T {
         let Some(value) = self.value(name) else {
             return default;
         };
@@ -214,8 +322,28 @@ impl<'a> Group<'a> {
         default
     }
 
-    /// The value is not shown when it is wrong: keys and passwords are read here.
     pub fn text(&mut self, name: &'static str) -> Option<String> {
+        let text = self.read_text(name);
+        let value = text.clone().map_or(Value::Null, Value::String);
+        self.record(name, "text", value, Value::Null);
+        text
+    }
+
+    pub fn text_or(&mut self, name: &'static str, default: &str) -> String {
+        let text = self.read_text(name).unwrap_or_else(|| default.to_string());
+        self.record(name, "text", text.clone().into(), default.into());
+        text
+    }
+
+    /// Text that nobody may see.
+    pub fn secret(&mut self, name: &'static str) -> Option<String> {
+        let text = self.read_text(name);
+        self.record(name, "secret", Value::Null, Value::Null);
+        text
+    }
+
+    /// The value is not shown when it is wrong: keys and passwords are read here.
+    fn read_text(&mut self, name: &'static str) -> Option<String> {
         match self.value(name) {
             None => None,
             Some(Value::String(text)) => Some(text.clone()),
@@ -227,6 +355,12 @@ impl<'a> Group<'a> {
     }
 
     pub fn names(&mut self, name: &'static str) -> Vec<String> {
+        let names = self.read_names(name);
+        self.record(name, "names", names.clone().into(), Value::Array(Vec::new()));
+        names
+    }
+
+    fn read_names(&mut self, name: &'static str) -> Vec<String> {
         let Some(value) = self.value(name) else {
             return Vec::new();
         };
@@ -243,7 +377,15 @@ impl<'a> Group<'a> {
         })
     }
 
+    /// Values are secrets: stores and servers have their keys here.
     pub fn strings(&mut self, name: &'static str) -> BTreeMap<String, String> {
+        let strings = self.read_strings(name);
+        let names: Vec<String> = strings.keys().cloned().collect();
+        self.record(name, "record", names.into(), Value::Array(Vec::new()));
+        strings
+    }
+
+    fn read_strings(&mut self, name: &'static str) -> BTreeMap<String, String> {
         let Some(value) = self.value(name) else {
             return BTreeMap::new();
         };
@@ -309,6 +451,10 @@ const NOT_AN_OPTION: &str = "is not an option";
 
 fn last_step(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
+}
+
+fn in_ms(duration: Duration) -> Value {
+    (duration.as_secs_f64() * 1e3).into()
 }
 
 /// All mistakes in one error, `CONFIG_INVALID`.

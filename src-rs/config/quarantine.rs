@@ -73,14 +73,12 @@ pub(super) fn read_dead_letter(root: &mut Group<'_>) -> Option<DeadLetterOptions
         if max_bytes < max_file_bytes {
             group.issue("maxBytes", "is less than maxFileBytes".into(), None);
         }
-        let aged = group.holds("maxAge");
-        let max_age = group.duration("maxAge", Duration::ZERO);
         Some(DeadLetterOptions {
             directory: PathBuf::from(directory),
             max_file_bytes,
             max_bytes,
             max_files: group.count("maxFiles", 1_000, 1),
-            max_age: aged.then_some(max_age),
+            max_age: group.duration_if_given("maxAge"),
         })
     })
 }

@@ -46,14 +46,13 @@ pub(super) fn read(root: &mut Group<'_>) -> Option<SpoolConfig> {
         if directory.is_empty() {
             group.issue("directory", "is missing".into(), None);
         }
-        let name = group.text("name").unwrap_or_else(|| "default".into());
+        let name = group.text_or("name", "default");
         if !is_name(&name) {
             let text = "must be a plain name of at most 100 letters, digits, \"-\", \"_\" and \".\"";
             group.issue("name", text.into(), None);
         }
         let segment_bytes = group.bytes("segmentBytes", 64 << 20, 1 << 12) as u64;
-        let bounded = group.holds("maxBytes");
-        let max_bytes = group.bytes("maxBytes", usize::MAX, 1 << 16) as u64;
+        let max_bytes = group.bytes_if_given("maxBytes", 1 << 16);
         Some(SpoolConfig {
             directory: PathBuf::from(directory),
             name,
@@ -71,7 +70,7 @@ pub(super) fn read(root: &mut Group<'_>) -> Option<SpoolConfig> {
                     ("zstd", Some(SpoolCompression::Zstd)),
                 ],
             ),
-            max_bytes: bounded.then_some(max_bytes),
+            max_bytes: max_bytes.map(|bytes| bytes as u64),
             min_free_bytes: group.bytes("minFreeBytes", 0, 0) as u64,
             segment_bytes,
             when_full: group.choice(

@@ -32,7 +32,7 @@ pub(super) fn read(group: &mut Group<'_>) -> ZerobusOptions {
     ZerobusOptions {
         unity_catalog_url: group.text("unityCatalogUrl"),
         client_id: group.text("clientId"),
-        client_secret: group.text("clientSecret").map(Secret::new),
+        client_secret: group.secret("clientSecret").map(Secret::new),
         // What the official clients do.
         compression: group.choice(
             "compression",

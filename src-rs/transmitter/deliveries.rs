@@ -82,6 +82,7 @@ impl Deliveries {
             entry,
             payload_digest,
             slices,
+            captured: _,
         } = delivery;
         let (sequence, rows) = (entry.sequence, entry.rows);
         self.last_arrived = sequence;

@@ -41,10 +41,11 @@ use super::writes::{Demand, Probe, Writes};
 use super::{Event, Log, Observer, Settlements};
 use crate::config::{Config, OnExhausted};
 use crate::counters::Counters;
-use crate::dead_letter::{DeadLetters, Warn};
+use crate::dead_letter::DeadLetters;
 use crate::destination::{Acknowledgement, Destination, Epochs};
 use crate::error::{Code, Error};
 use crate::outcome::Position;
+use crate::row_files::Warn;
 
 /// Arrivals taken in one turn.
 const TURN: usize = 256;
@@ -493,7 +494,7 @@ impl Engine {
     }
 }
 
-fn warn(observer: Observer) -> Warn {
+pub fn warn(observer: Observer) -> Warn {
     Box::new(move |message, fields| {
         observer(Event::Log(Log {
             level: "warn",

@@ -32,6 +32,7 @@ use self::import::import;
 use super::batch_slice::SMALL_BYTES;
 use super::clock::{now, until};
 use super::{Delivery, Reply};
+use crate::capture::Capture;
 use crate::compute;
 use crate::config::BatchingOptions;
 use crate::destination::Destination;
@@ -45,6 +46,8 @@ const INLINE_BYTES: usize = 128 << 10;
 const TURN: usize = 256;
 /// The runtime's clock has no shorter one.
 const REST: Duration = Duration::from_millis(1);
+/// How long a close waits for the files of a capture.
+const CAPTURE_GRACE: Duration = Duration::from_secs(2);
 /// Where rows linger for less, a rest would be a large part of that.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -76,6 +79,8 @@ pub enum Arrival {
 }
 
 pub struct Intake {
+    /// Copies what is recorded, before anybody may write to lent memory again.
+    pub capture: Option<Arc<Capture>>,
     pub destination: Arc<dyn Destination>,
     pub pool: Arc<Pool>,
     pub parallelism: usize,
@@ -142,10 +147,38 @@ impl Intake {
                     }
                 }
             };
+            let group = self.recorded(group).await;
             if arrivals.send(group).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Hands what is recorded of a group to the capture, which keeps the order; at a close its files are closed, for
+    /// as long as somebody has the patience.
+    async fn recorded(&self, mut group: Vec<Arrival>) -> Vec<Arrival> {
+        let Some(capture) = &self.capture else {
+            return group;
+        };
+        for arrival in &mut group {
+            match arrival {
+                Arrival::Delivery(delivery) => {
+                    if let Some(rows) = delivery.captured.take() {
+                        capture.keep(rows);
+                    }
+                }
+                Arrival::Close { deadline, .. } => {
+                    let (done, closed) = oneshot::channel();
+                    capture.close(move || {
+                        let _ = done.send(());
+                    });
+                    // A disk that hangs holds up no close beyond that.
+                    let _ = tokio::time::timeout(CAPTURE_GRACE.min(*deadline), closed).await;
+                }
+                Arrival::Prepare { .. } | Arrival::Hurry | Arrival::Flush { .. } => {}
+            }
+        }
+        group
     }
 
     /// Whether the task may rest after this turn: not if the turn fills a write, which would be sent at once.
@@ -193,6 +226,7 @@ impl Intake {
         }
         let pool = self.pool.clone();
         let destination = self.destination.clone();
+        let capture = self.capture.clone();
         // Nobody knows how large IPC bytes become.
         let is_columns = |handoff_batch: &HandoffBatch| matches!(handoff_batch, HandoffBatch::Columns(_));
         let flat = || {
@@ -204,7 +238,10 @@ impl Intake {
         let inline = now && (bytes < INLINE_BYTES || deliveries.len() > 1 && flat());
         let entries: Vec<AdmittedDelivery> = deliveries.iter().map(Delivery::entry).collect();
         let import = move || {
-            let imported = import(deliveries, destination.as_ref(), &pool);
+            let mut imported = import(deliveries, destination.as_ref(), &pool);
+            if let Some(capture) = &capture {
+                imported.iter_mut().for_each(|delivery| delivery.record(capture));
+            }
             imported.into_iter().map(Arrival::Delivery).collect()
         };
         if inline {

@@ -169,6 +169,7 @@ async function resend(args: readonly string[], io: Io): Promise<number> {
     {
       target: target!,
       options,
+      config: values.config,
       flags: values,
       total: files.reduce((sum, file) => sum + file.bytes, 0),
       items,

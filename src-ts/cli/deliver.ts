@@ -8,7 +8,6 @@
 import {
   type BatchInput,
   type ConnectOptions,
-  connect,
   type IngestClient,
   IngestError,
   type Logger,
@@ -16,6 +15,7 @@ import {
 } from "../index.js";
 import { Interruption, type Io, NOT_ALL, OK, SPOOLED } from "./io.js";
 import { Progress } from "./progress.js";
+import { open } from "./settings.js";
 import { describeSummary, type Origin, type Summary, Tally } from "./tally.js";
 import { explain, messageOf, oneLine, withoutCredentials } from "./text.js";
 
@@ -46,6 +46,8 @@ export interface Item {
 export interface Job {
   readonly target: string;
   readonly options: ConnectOptions;
+  /** A file of options below those. */
+  readonly config: string | undefined;
   readonly flags: OutputFlags;
   /** Bytes to read; null if nobody knows. */
   readonly total: number | null;
@@ -69,7 +71,7 @@ export async function deliver(job: Job, io: Io): Promise<number> {
   let failure: unknown;
   try {
     const options = { ...job.options, logger: logger(io, job.flags), signal };
-    await run(job, await connect(job.target, options), tally, signal, io);
+    await run(job, await open(job.config, job.target, options), tally, signal, io);
   } catch (error) {
     if (isMisuse(error)) throw error;
     // An interruption while connecting is no failure of the connection.

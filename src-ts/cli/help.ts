@@ -4,6 +4,8 @@ const SETTINGS = `Options of the client
   --set path=value     one option of connect(), such as --set batching.maxRows=1000;
                        the value is JSON where it is some, else text
   --options FILE       options of connect() in a JSON file; --set goes on top
+  --config FILE        a configuration file (JSON, YAML, TOML) below all of these and below the
+                       environment (ARROW_INGEST_...); docs/configuration.md
   --header "name: value"   a header for network destinations
 
 Secrets never stand on the command line, where others can read them: write @env:NAME or
@@ -39,7 +41,8 @@ export const HELP: ReadonlyMap<string, string> = new Map([
 
 Usage
   arrow-ingest send <target> <file>...     send Arrow IPC, Parquet, JSON or CSV
-  arrow-ingest check <target>              try connection, credentials and table
+  arrow-ingest check [target]              try connection, credentials and table
+  arrow-ingest config check|print [file]   what is wrong with a configuration, and what is in force
   arrow-ingest emulator                    run a Zerobus service on this machine
   arrow-ingest deadletter ls|show|resend   refused rows that a client kept
   arrow-ingest help <command>              precise help, with examples
@@ -88,7 +91,9 @@ Examples
     `arrow-ingest check: try connection, credentials and table; write nothing
 
 Usage
-  arrow-ingest check [options] <target>
+  arrow-ingest check [options] [target]
+
+Without a target: the one of ARROW_INGEST_URL, or of the file of --config.
 
 It is tried once, unless --set retry.attempts=N says otherwise.
 
@@ -102,6 +107,35 @@ Exit code
 Examples
   arrow-ingest check delta:./lake/flights
   arrow-ingest check grpc+tls://ingest.example.com:443/flights --header "authorization: @env:AUTHORIZATION"
+`,
+  ],
+  [
+    "config",
+    `arrow-ingest config: the options in force, and what is wrong with them
+
+Usage
+  arrow-ingest config check [options] [file]
+  arrow-ingest config print [options] [file]
+
+check   every mistake at once, each with the file's line or the name of the variable
+print   every option in force and where it came from: the command line, the environment
+        (ARROW_INGEST_...), the file, or a default. Secrets are not shown.
+
+The file is JSON, YAML or TOML, by its ending; without one, that of ARROW_INGEST_CONFIG. Nothing
+is connected to.
+
+${SETTINGS}
+  --target URL         the target, as connect() takes it
+  --changed            print: without defaults
+  --json               the report as one line of JSON
+
+Exit code
+  0  no mistake
+  2  some mistake; standard error has a line for each
+
+Examples
+  arrow-ingest config check ingest.yaml
+  ARROW_INGEST_BATCHING_MAX_ROWS=1000 arrow-ingest config print --changed ingest.yaml
 `,
   ],
   [

@@ -10,6 +10,7 @@
 import { IngestError } from "../index.js";
 import { didYouMean, nearest } from "../nearest.js";
 import { check } from "./check.js";
+import { config } from "./config.js";
 import { deadLetter } from "./dead-letter.js";
 import { emulator } from "./emulator.js";
 import { HELP } from "./help.js";
@@ -20,7 +21,7 @@ import { version } from "./version.js";
 
 type Command = (args: readonly string[], io: Io) => Promise<number>;
 
-const COMMANDS: Readonly<Record<string, Command>> = { send, check, emulator, deadletter: deadLetter };
+const COMMANDS: Readonly<Record<string, Command>> = { send, check, config, emulator, deadletter: deadLetter };
 
 /**
  * Runs one command line.

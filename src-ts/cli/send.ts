@@ -35,6 +35,7 @@ export async function send(args: readonly string[], io: Io): Promise<number> {
     {
       target,
       options,
+      config: values.config,
       flags: values,
       total,
       items: (signal, onRead, client) => read(inputs, signal, onRead, () => client.schema()),

@@ -4,11 +4,12 @@
 // - A secret on the command line is refused, since every user of the machine can read it there. It comes
 //   from the environment (`@env:NAME`) or a file (`@file:PATH`).
 // - No value is ever part of a message.
+// - Flags go before the environment, and that before the file of `--config`: these are the options of a call.
 //
 // Whether options are valid is not known here: `connect` says that, about all of them at once.
 
 import * as fs from "node:fs";
-import type { ConnectOptions } from "../index.js";
+import { type ConnectOptions, connect, connectFrom, type IngestClient } from "../index.js";
 import { type Io, Misuse } from "./io.js";
 import { messageOf } from "./text.js";
 
@@ -16,12 +17,14 @@ import { messageOf } from "./text.js";
 export const SETTING_FLAGS = {
   set: { type: "string", multiple: true, default: [] as string[] },
   options: { type: "string" },
+  config: { type: "string" },
   header: { type: "string", multiple: true, default: [] as string[] },
 } as const;
 
 export interface SettingFlags {
   readonly set: readonly string[];
   readonly options?: string | undefined;
+  readonly config?: string | undefined;
   readonly header: readonly string[];
 }
 
@@ -35,11 +38,21 @@ export function settings(flags: SettingFlags, io: Io): ConnectOptions {
         `${name} is an object of JavaScript, and cannot be given on a command line or in a file`,
       );
   for (const given of flags.header) addHeader(options, given, io);
-  return options as ConnectOptions;
+  return { ...options, environment: io.env } as ConnectOptions;
+}
+
+/** A client for a target, with a file of options below those that are given. */
+export function open(
+  config: string | undefined,
+  target: string | undefined,
+  options: ConnectOptions,
+): Promise<IngestClient> {
+  if (config === undefined) return connect(target, options);
+  return connectFrom(config, target === undefined ? options : { ...options, url: target });
 }
 
 /** Options of `connect` that no text stands for. Some of them are the program's own, and would be put aside silently. */
-const OBJECTS = ["logger", "signal", "listeners", "schema"] as const;
+const OBJECTS = ["logger", "signal", "listeners", "schema", "environment"] as const;
 
 /** A value, or what `@env:NAME` or `@file:PATH` stands for. @throws {Misuse} if that is not there. */
 export function resolve(what: string, value: string, io: Io): string {

@@ -36,9 +36,10 @@ export const withoutCredentials = (target: string): string => target.replace(/\/
 export function explain(error: unknown): string {
   if (!(error instanceof IngestError)) return `arrow-ingest: ${oneLine(messageOf(error))}\n`;
   if (error.issues.length > 0) {
-    const lines = error.issues.map(
-      ({ path, message, suggestion }) => `  ${oneLine(`${path} ${message}${didYouMean(suggestion)}`)}\n`,
-    );
+    const lines = error.issues.map(({ path, message, suggestion, source }) => {
+      const where = source === undefined ? "" : ` (${source})`;
+      return `  ${oneLine(`${path} ${message}${didYouMean(suggestion)}${where}`)}\n`;
+    });
     return `arrow-ingest: ${error.code}: the options are wrong\n${lines.join("")}`;
   }
   const tries = error.attempts > 1 ? ` (${error.attempts} attempts, ${seconds(error.elapsedMs)})` : "";

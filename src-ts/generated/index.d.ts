@@ -106,5 +106,11 @@ export interface DecodedStep {
   rejections?: string
 }
 
+/**
+ * The options as they would be in force, as JSON: `{ options, issues, fault }`. `fault` is what is wrong with the
+ * target, an error, or null; it is looked at where the options have no mistake. Nothing is reached for.
+ */
+export declare function explainOptions(target: string | undefined | null, options: string): string
+
 /** What this build is, as JSON: `{ version, arrow, delta, target }`. */
 export declare function version(): string

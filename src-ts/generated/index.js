@@ -786,9 +786,10 @@ if (
   }
 }
 
-const { NativeClient, NativeDecoder, NativeEmulator, version } = nativeBinding
+const { NativeClient, NativeDecoder, NativeEmulator, explainOptions, version } = nativeBinding
 export { NativeClient }
 export { NativeDecoder }
 export { NativeEmulator }
+export { explainOptions }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

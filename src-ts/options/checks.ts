@@ -40,7 +40,15 @@ export interface SplitOptions {
   readonly issues: readonly ConfigIssue[];
 }
 
-const OURS: readonly string[] = ["schema", "listeners", "telemetry", "logger", "signal"];
+/** Options that Rust does not read. */
+export const OURS: readonly string[] = [
+  "schema",
+  "listeners",
+  "telemetry",
+  "logger",
+  "signal",
+  "environment",
+];
 const LISTENERS = ["onAcknowledged", "onFailed"];
 
 export function splitOptions(options: unknown): SplitOptions {
@@ -286,7 +294,10 @@ export function groupsOfOthers(target: string, options: ConnectOptions | undefin
 }
 
 export function configInvalid(issues: readonly ConfigIssue[], operation: string): Error {
-  const lines = issues.map(({ path, message, suggestion }) => `${path} ${message}${didYouMean(suggestion)}`);
+  const lines = issues.map(
+    ({ path, message, suggestion, source }) =>
+      `${path} ${message}${didYouMean(suggestion)}${source === undefined ? "" : ` (${source})`}`,
+  );
   return ingestError({ code: "CONFIG_INVALID", message: lines.join("; "), operation, issues });
 }
 

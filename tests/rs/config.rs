@@ -573,3 +573,62 @@ fn quarantine_and_dead_letters() {
         assert!(issue.message.contains(word), "{}", issue.message);
     }
 }
+
+/// what is said of the options in force is what was read, and no secret is part of it.
+#[test]
+fn options_in_force_are_explained() {
+    let (facts, issues) = Config::explain(&json!({
+        "batching": { "maxRows": 5, "linger": "soon" },
+        "inflight": { "maxBytes": "1MiB" },
+        "zerobus": { "clientSecret": "hush" },
+        "tls": { "key": "hush", "cert": "hush" },
+        "headers": { "authorization": "hush" },
+    }));
+    assert_eq!(issues.len(), 1);
+    let fact = |path: &str| facts.iter().find(|fact| fact.path == path).unwrap();
+    assert_eq!(
+        (
+            fact("batching.maxRows").value.clone(),
+            fact("batching.maxRows").given
+        ),
+        (5.into(), true)
+    );
+    assert_eq!(fact("batching.maxRows").default, json!(65_536));
+    // What is wrong is not in force.
+    assert_eq!(fact("batching.linger").value, json!(50.0));
+    // A default that follows from another option.
+    assert_eq!(fact("inflight.maxPinnedBytes").default, json!(4 << 20));
+    assert_eq!(fact("delta.compression").words, ["none", "snappy", "zstd", "lz4"]);
+    assert_eq!(fact("headers").value, json!(["authorization"]));
+    for path in ["zerobus.clientSecret", "tls.key"] {
+        assert_eq!(
+            (fact(path).kind, &fact(path).value, fact(path).given),
+            ("secret", &Value::Null, true)
+        );
+    }
+    let secrets = facts
+        .iter()
+        .filter(|fact| fact.path != "tls.cert" && fact.value.to_string().contains("hush"));
+    assert_eq!(secrets.count(), 0);
+    assert!(!facts.iter().any(|fact| fact.path.starts_with("deadLetter")));
+}
+
+///
+#[test]
+fn capture_is_off_unless_it_is_given() {
+    assert!(read(json!({})).capture.is_none());
+    let capture = read(json!({ "capture": { "directory": "d" } })).capture.unwrap();
+    assert_eq!(
+        (capture.max_files, capture.max_age, capture.sample),
+        (16, None, 1.0)
+    );
+    assert_eq!(capture.rotate_after, Duration::from_secs(60));
+    let path = |options: Value| issue(json!({ "capture": options })).path;
+    assert_eq!(path(json!({})), "capture.directory");
+    for sample in [json!(0), json!(1.5), json!("half"), json!(-1)] {
+        assert_eq!(
+            path(json!({ "directory": "d", "sample": sample })),
+            "capture.sample"
+        );
+    }
+}

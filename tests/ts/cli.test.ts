@@ -48,7 +48,7 @@ describe("R-38 help and version", () => {
     for (const other of others) expect(other).toEqual(first);
   });
 
-  test.each(["send", "check", "emulator", "deadletter"])(
+  test.each(["send", "check", "config", "emulator", "deadletter"])(
     "%s has help of its own, with examples",
     async (name) => {
       const asked = await run(["help", name]);
@@ -148,8 +148,8 @@ describe("R-38 misuse gives 2, says why on standard error, and does nothing", ()
       ["send", "discard:", "-", "--set", "batching.maxRow=1"],
       "did you mean maxRows?",
     ],
-    ["check of nothing", ["check"], "exactly one target"],
-    ["check of two", ["check", "discard:", "discard:"], "exactly one target"],
+    ["check of nothing", ["check"], "check needs a target"],
+    ["check of two", ["check", "discard:", "discard:"], "check takes one target"],
     ["check with a wrong option", ["check", "discard:", "--set", "retry.attempts=none"], "retry.attempts"],
   ];
   test.each(wrong)("%s", async (_, argv, says) => {

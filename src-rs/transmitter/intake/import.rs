@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use crate::capture::{Capture, CapturedRows};
 use crate::destination::Destination;
 use crate::error::Error;
 use crate::handoff::{ColumnBuffers, HandoffBatch, PayloadUse, Pool, can_join, join};
@@ -30,6 +31,8 @@ pub struct ImportedDelivery {
     pub payload_digest: Option<PayloadDigest>,
     /// Its rows, or why the delivery is refused.
     pub slices: Result<Vec<BatchSlice>, Error>,
+    /// What is recorded of it.
+    pub captured: Option<CapturedRows>,
 }
 
 impl ImportedDelivery {
@@ -38,7 +41,19 @@ impl ImportedDelivery {
             entry,
             payload_digest: None,
             slices: Err(error),
+            captured: None,
         }
+    }
+
+    /// Copies its rows, if this delivery is one that is recorded.
+    pub fn record(&mut self, capture: &Capture) {
+        let Ok(slices) = &self.slices else { return };
+        if self.entry.rows == 0 {
+            return;
+        }
+        let bytes = slices.iter().map(BatchSlice::bytes).sum();
+        let batches = slices.iter().map(BatchSlice::batch);
+        self.captured = capture.copy(self.entry.sequence, bytes, batches);
     }
 }
 
@@ -63,6 +78,7 @@ pub fn import(
             entry: delivery.entry(),
             slices: Ok(Vec::with_capacity(delivery.handoff_batches.len().min(64))),
             payload_digest: delivery.payload_digest,
+            captured: None,
         });
         let owner = importer.deliveries.len() - 1;
         for handoff_batch in delivery.handoff_batches {

@@ -61,6 +61,7 @@ impl Appending {
             entry,
             payload_digest,
             slices,
+            captured: _,
         } = delivery;
         let sequence = entry.sequence;
         let slices = match slices {

@@ -237,5 +237,6 @@ fn delivery(read: SpoolRows, charge: usize) -> ImportedDelivery {
         },
         payload_digest: None,
         slices: Ok(read.batches.into_iter().map(slice).collect()),
+        captured: None,
     }
 }

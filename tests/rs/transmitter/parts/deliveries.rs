@@ -56,6 +56,7 @@ impl Fixture {
             },
             payload_digest: None,
             slices: Ok(vec![BatchSlice::whole(batch(rows), rows * 8)]),
+            captured: None,
         }
     }
 

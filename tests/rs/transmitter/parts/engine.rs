@@ -47,6 +47,7 @@ async fn what_is_here_is_settled_when_nothing_more_can_come() {
         },
         payload_digest: None,
         slices: Ok(vec![BatchSlice::whole(batch, 16)]),
+        captured: None,
     };
     let running = tokio::spawn(engine.run(receiver, control, over));
     arrivals

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A file is removed or given its final name only if all of it was read, up to bytes that are zero: those hold
 //!   nothing. Any other keeps every byte under a name that nobody removes, beside a copy of the rows that
-//!   could be read.
+//!   could be read; or, where its owner does not sync rows ([`Torn::Cut`]), ends where it cannot be read any more.
 //! - Sizes are checked before they are believed, and no panic of a decoder leaves this file: damaged bytes
 //!   must not cost the rows that come after them.
 //! - What is whole is finished where it is: on a full disk there is no room for a copy.
@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,9 +21,10 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
-use arrow::ipc::{Block, Message, MessageHeader, MetadataVersion, root_as_message};
+use arrow::ipc::{Block, MessageHeader, MetadataVersion, root_as_message};
 
-use super::file::{ADDED, DAMAGED, FileError, MARK, PREFIX_KEY, create, ending, extended, rename, rename_to};
+use super::names::{FileKind, rename, set_aside};
+use super::{END, FileError, IsSchema, MARK, ending};
 use crate::error::{Code, Error, Result};
 use crate::handoff::contained;
 
@@ -36,12 +37,42 @@ pub struct Salvaged {
     pub damaged: Option<PathBuf>,
 }
 
+/// What a file is, and what becomes of one that is torn.
+pub struct Rules {
+    pub kind: FileKind,
+    pub layout: Layout,
+    pub is_schema: IsSchema,
+    pub torn: Torn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// An Arrow IPC file.
+    File,
+    /// An Arrow IPC stream.
+    Stream,
+    /// Rows of text, each ended by a line feed.
+    Lines,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Torn {
+    /// Rows that were told to be kept may be in what cannot be read: every byte stays.
+    SetAside,
+    /// Nobody was told that the last rows are kept.
+    Cut,
+}
+
 /// Makes a file whole. Nothing if somebody still writes to it. `synced`: bytes from there on are of a write that
 /// is known to have failed.
 ///
 /// # Errors
 /// What the file system says; the file is as it was.
-pub fn recover(path: &Path, synced: Option<u64>) -> std::result::Result<Option<Salvaged>, FileError> {
+pub fn recover(
+    path: &Path,
+    synced: Option<u64>,
+    rules: &Rules,
+) -> std::result::Result<Option<Salvaged>, FileError> {
     let file = match File::options().read(true).write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -55,17 +86,20 @@ pub fn recover(path: &Path, synced: Option<u64>) -> std::result::Result<Option<S
     if !path.try_exists()? {
         return Ok(None);
     }
-    let found = scan(&file)?;
+    let found = match rules.layout {
+        Layout::Lines => scan_lines(&file)?,
+        layout => scan(&file, layout, rules.is_schema)?,
+    };
     let rows = found.rows;
     let is_whole = found.is_whole || synced.is_some_and(|synced| found.end >= synced);
-    if !is_whole {
-        return set_aside(path, &file, &found).map(Some);
+    if !is_whole && rules.torn == Torn::SetAside {
+        return keep_aside(path, &file, &found, rules).map(Some);
     }
     if rows == 0 {
         fs::remove_file(path)?;
         return Ok(Some(Salvaged::default()));
     }
-    finish(&file, &found)?;
+    finish(&file, &found, rules.layout)?;
     rename(path)?;
     Ok(Some(Salvaged { rows, damaged: None }))
 }
@@ -82,14 +116,34 @@ struct Found {
     is_whole: bool,
 }
 
-fn scan(file: &File) -> io::Result<Found> {
+/// Lines up to the last that has its end.
+fn scan_lines(file: &File) -> io::Result<Found> {
+    let mut found = Found::default();
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            found.is_whole = length == 0;
+            return Ok(found);
+        }
+        found.rows += 1;
+        found.end += length as u64;
+    }
+}
+
+fn scan(file: &File, layout: Layout, is_schema: IsSchema) -> io::Result<Found> {
     let length = file.metadata()?.len();
     let mut found = Found::default();
     let mut reader = BufReader::new(file);
     let mut mark = [0; MARK.len()];
-    if read_whole(&mut reader, &mut mark)? && mark == *MARK {
-        found.end = mark.len() as u64;
-        let mut decoder = Decoder::default();
+    let begins = layout == Layout::Stream || read_whole(&mut reader, &mut mark)? && mark == *MARK;
+    if begins {
+        if layout == Layout::File {
+            found.end = mark.len() as u64;
+        }
+        let mut decoder = Decoder::new(is_schema);
         while let Some(frame) = Frame::read(&mut reader, length - found.end)? {
             let block = Block::new(
                 found.end as i64,
@@ -111,12 +165,12 @@ fn scan(file: &File) -> io::Result<Found> {
     }
     let mut reader = BufReader::new(file);
     reader.seek(SeekFrom::Start(found.end))?;
-    found.is_whole = ends_here(&mut reader, &found)?;
+    found.is_whole = ends_here(&mut reader, &found, layout)?;
     Ok(found)
 }
 
 /// Whether nothing follows but zeros, or some of what a file lacks before it gets its final name.
-fn ends_here(rest: &mut impl Read, found: &Found) -> io::Result<bool> {
+fn ends_here(rest: &mut impl Read, found: &Found, layout: Layout) -> io::Result<bool> {
     // A footer, and room for another one, take far less.
     const MOST: u64 = 16 << 20;
     let mut bytes = Vec::new();
@@ -129,6 +183,9 @@ fn ends_here(rest: &mut impl Read, found: &Found) -> io::Result<bool> {
         .rposition(|byte| *byte != 0)
         .map_or(0, |last| last + 1);
     let bytes = &bytes[..written];
+    if layout == Layout::Stream {
+        return Ok(END.starts_with(bytes));
+    }
     let Some(schema) = &found.schema else {
         return Ok(bytes.is_empty());
     };
@@ -136,7 +193,7 @@ fn ends_here(rest: &mut impl Read, found: &Found) -> io::Result<bool> {
         return Ok(true);
     }
     // The same in another order: metadata has none.
-    let footer = bytes.strip_prefix(&[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
+    let footer = bytes.strip_prefix(&END);
     let footer = footer.and_then(|footer| footer.strip_suffix(b"ARROW1")?.split_last_chunk::<4>());
     Ok(footer
         .is_some_and(|(footer, length)| usize::try_from(i32::from_le_bytes(*length)) == Ok(footer.len())))
@@ -196,13 +253,21 @@ enum Taken {
     Rows(usize),
 }
 
-#[derive(Default)]
 struct Decoder {
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
+    is_schema: IsSchema,
 }
 
 impl Decoder {
+    fn new(is_schema: IsSchema) -> Decoder {
+        Decoder {
+            schema: None,
+            dictionaries: HashMap::new(),
+            is_schema,
+        }
+    }
+
     fn take(&mut self, frame: &Frame) -> Result<Taken> {
         let message = root_as_message(&frame.metadata).map_err(|error| damaged().caused_by(&error))?;
         let unreadable = |error: arrow::error::ArrowError| damaged().caused_by(&error);
@@ -211,7 +276,12 @@ impl Decoder {
             return Err(damaged());
         }
         let Some(schema) = &self.schema else {
-            self.schema = Some(read_schema(&message)?);
+            let header = message.header_as_schema().ok_or_else(damaged)?;
+            let schema = Arc::new(fb_to_schema(header));
+            if !(self.is_schema)(&schema) {
+                return Err(damaged());
+            }
+            self.schema = Some(schema);
             return Ok(Taken::Schema);
         };
         let version = message.version();
@@ -240,27 +310,18 @@ impl Decoder {
     }
 }
 
-/// The schema of a file of ours.
-fn read_schema(message: &Message<'_>) -> Result<SchemaRef> {
-    let schema = fb_to_schema(message.header_as_schema().ok_or_else(damaged)?);
-    let kept = schema.fields().len().checked_sub(ADDED).ok_or_else(damaged)?;
-    let mut metadata = schema.metadata().clone();
-    metadata.remove(PREFIX_KEY);
-    let sent = Schema::new_with_metadata(schema.fields()[..kept].to_vec(), metadata);
-    match *extended(&Arc::new(sent)) == schema {
-        true => Ok(Arc::new(schema)),
-        false => Err(damaged()),
-    }
-}
-
 fn damaged() -> Error {
     Error::new(Code::BatchInvalid, "the file is damaged")
 }
 
 /// Writes what a file lacks behind its last message.
-fn finish(mut file: &File, found: &Found) -> io::Result<()> {
+fn finish(mut file: &File, found: &Found, layout: Layout) -> io::Result<()> {
     let schema = found.schema.as_deref().cloned().unwrap_or_else(Schema::empty);
-    let ending = ending(&schema, &found.dictionaries, &found.batches);
+    let ending = match layout {
+        Layout::File => ending(&schema, &found.dictionaries, &found.batches),
+        Layout::Stream => END.to_vec(),
+        Layout::Lines => Vec::new(),
+    };
     // Over what may be reserved for it, and then without the rest: cut off first, the room could be gone.
     file.seek(SeekFrom::Start(found.end))?;
     file.write_all(&ending)?;
@@ -269,11 +330,16 @@ fn finish(mut file: &File, found: &Found) -> io::Result<()> {
 }
 
 /// Keeps the whole file out of everybody's way, and what could be read of it as a file of its own.
-fn set_aside(path: &Path, file: &File, found: &Found) -> std::result::Result<Salvaged, FileError> {
+fn keep_aside(
+    path: &Path,
+    file: &File,
+    found: &Found,
+    rules: &Rules,
+) -> std::result::Result<Salvaged, FileError> {
     // Before the copy: a crash between the two must not lead to another one.
-    let damaged = rename_to(path, DAMAGED)?;
+    let damaged = set_aside(path)?;
     if found.rows > 0 {
-        let copied = copy(file, found, path.parent().unwrap_or(Path::new(".")));
+        let copied = copy(file, found, path.parent().unwrap_or(Path::new(".")), rules);
         if copied.is_err() {
             // There is another try, by the next client.
             fs::rename(&damaged, path)?;
@@ -286,15 +352,20 @@ fn set_aside(path: &Path, file: &File, found: &Found) -> std::result::Result<Sal
     })
 }
 
-fn copy(mut file: &File, found: &Found, directory: &Path) -> std::result::Result<(), FileError> {
-    let (mut whole, target) = create(directory)?;
+fn copy(
+    mut file: &File,
+    found: &Found,
+    directory: &Path,
+    rules: &Rules,
+) -> std::result::Result<(), FileError> {
+    let (mut whole, target) = rules.kind.create(directory)?;
     let copied = file
         .seek(SeekFrom::Start(0))
         .and_then(|_| io::copy(&mut file.take(found.end), &mut whole))
-        .and_then(|_| finish(&whole, found));
+        .and_then(|_| finish(&whole, found, rules.layout));
     if copied.is_err() {
         let _ = fs::remove_file(&target);
     }
     copied?;
-    rename(&target)
+    Ok(rename(&target)?)
 }

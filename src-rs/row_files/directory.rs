@@ -1,12 +1,11 @@
-//! The files of a dead-letter directory, and which of them are too many.
+//! The files of a directory, and which of them are too many.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::file::{FINAL, is_ours};
-use crate::config::DeadLetterOptions;
+use super::names::FileKind;
 
 /// One file that is whole.
 #[derive(Debug, Clone)]
@@ -16,14 +15,27 @@ pub struct WholeFile {
     pub finished: SystemTime,
 }
 
+/// What may stay in a directory.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Of all files together.
+    pub bytes: u64,
+    pub files: usize,
+    /// Files that were closed longer ago are removed.
+    pub age: Option<Duration>,
+}
+
 /// The oldest first: names begin with the time.
-pub fn list(directory: &Path) -> io::Result<Vec<WholeFile>> {
+///
+/// # Errors
+/// What the file system says.
+pub fn list(directory: &Path, kinds: &[FileKind]) -> io::Result<Vec<WholeFile>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
         // Another client on this directory may have removed it since.
-        if is_ours(&path, FINAL)
+        if kinds.iter().any(|kind| kind.is_final(&path))
             && let Ok(metadata) = entry.metadata()
             && metadata.is_file()
         {
@@ -40,15 +52,23 @@ pub fn list(directory: &Path) -> io::Result<Vec<WholeFile>> {
 
 /// Removes the oldest files until the rest is within bounds, and those that are too old. The newest file
 /// stays, however large. Returns what was removed.
-pub fn tidy(options: &DeadLetterOptions, now: SystemTime) -> io::Result<Vec<PathBuf>> {
-    let entries = list(&options.directory)?;
+///
+/// # Errors
+/// What the file system says.
+pub fn tidy(
+    directory: &Path,
+    kinds: &[FileKind],
+    bounds: &Bounds,
+    now: SystemTime,
+) -> io::Result<Vec<PathBuf>> {
+    let entries = list(directory, kinds)?;
     let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
     let mut files = entries.len();
     let mut removed = Vec::new();
     for entry in &entries {
         let age = now.duration_since(entry.finished).unwrap_or(Duration::ZERO);
-        let too_old = options.max_age.is_some_and(|most| age > most);
-        let too_much = files > 1 && (bytes > options.max_bytes as u64 || files > options.max_files);
+        let too_old = bounds.age.is_some_and(|most| age > most);
+        let too_much = files > 1 && (bytes > bounds.bytes || files > bounds.files);
         if !too_old && !too_much {
             continue;
         }
