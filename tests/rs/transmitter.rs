@@ -16,6 +16,8 @@ mod chaos;
 mod deadlines;
 #[path = "transmitter/ending.rs"]
 mod ending;
+#[path = "transmitter/facts.rs"]
+mod facts;
 #[path = "transmitter/panics.rs"]
 mod panics;
 #[path = "transmitter/quarantine.rs"]
