@@ -21,6 +21,7 @@ const all = [
   "flight",
   "zerobus",
   "spool",
+  "spooling",
   "telemetry",
 ];
 const asked = process.argv.slice(2);

@@ -38,6 +38,7 @@ export function table({ date, machine, cases }) {
   if (cases.flight) lines.push(...flight(cases.flight));
   if (cases.zerobus) lines.push(...zerobus(cases.zerobus));
   if (cases.spool) lines.push(...spool(cases.spool));
+  if (cases.spooling) lines.push(...spooling(cases.spooling));
   if (cases.loop) {
     lines.push("", "## Event-loop delay while 10 MB batches stream", "");
     lines.push("| to | p50 | p99 | max | MB/s |", "|---|---|---|---|---|");
@@ -128,6 +129,32 @@ function files({ json, csv, parquet, turns, load }) {
     "",
     `Parquet to Delta, three million flights: the command line takes ${parquet.oursSeconds.toFixed(2)} s, \`write_deltalake\` of what \`pyarrow.parquet\` reads ${parquet.peerSeconds.toFixed(2)} s, both with the start of their process: ${ratio(parquet.oursOverPeer)} its speed.`,
   );
+  return lines;
+}
+
+function spooling({ throughput, away, full, turns, load }) {
+  const rows = Object.entries(throughput).map(([size, row]) => [
+    `${size} batches through a synced spool into \`discard:\`, throughput ÷ a loop of \`write\` and \`fdatasync\``,
+    `${ratio(row.overPlain)} (${row.megabytesPerSecond.toFixed(0)} MB/s; event-loop delay p99 ${row.loopDelayP99Ms.toFixed(1)} ms)`,
+  ]);
+  rows.push(
+    [
+      `${away.batches.toLocaleString("en")} batches with the destination away: memory grows by, with a budget of ${away.budgetMiB} MiB`,
+      `${away.grownMiB.toFixed(0)} MiB (${(away.spooledBytes / 1e6).toFixed(0)} MB on the disk; p50 of the last 500 ÷ the first 500: ${ratio(away.lastOverFirst)})`,
+    ],
+    [
+      "1 GB in the spool: `connect`; first acknowledgement",
+      `${full.connectMs.toFixed(0)} ms; ${full.firstMs.toFixed(0)} ms`,
+    ],
+  );
+  const lines = ["", "## Spool: through the client", ""];
+  lines.push(
+    `Medians of ${turns} turns; load of the machine ${load.toFixed(1)}, afterwards.`,
+    "",
+    "| | |",
+    "|---|---|",
+  );
+  for (const row of rows) lines.push(`| ${row.join(" | ")} |`);
   return lines;
 }
 
