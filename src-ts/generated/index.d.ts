@@ -51,6 +51,10 @@ export declare class NativeClient {
   answerHeaders(request: number, answer: string): void
   /** The answer to an event *retry asked*, as JSON; one that comes too late does nothing. */
   answerRetry(request: number, answer: string): void
+  /** Whether facts of each write are told, too. */
+  follow(writes: boolean): void
+  /** What calls to a server carry from now on; an empty text takes it away. */
+  trace(parent: string, state: string): void
   /** A snapshot of all numbers, as JSON. */
   stats(): string
 }
