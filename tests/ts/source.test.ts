@@ -76,7 +76,7 @@ describe("R-02 what is not taken", () => {
       [Buffer.from("id,name\n1,one\n"), "text, such as CSV or JSON: sendBytes(bytes) decodes it"],
       [
         fs.readFileSync("node_modules/vega-datasets/data/flights-3m.parquet"),
-        "readParquet(bytes).intoIPCStream()",
+        "give the bytes, or its path, to sendBytes()",
       ],
       [gzipSync(tableToIPC(tableFromArrays(columns))), "gunzipSync(bytes)"],
     ];
