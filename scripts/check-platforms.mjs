@@ -4,6 +4,7 @@
 //
 // Windows is checked for its GNU environment: zig has no headers of MSVC, so that one is checked by its workflow alone.
 import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
 import * as path from "node:path";
 import { root, say, stop } from "./ensure.mjs";
 import { toolchain, zigbuild } from "./toolchain.mjs";
@@ -20,7 +21,11 @@ for (const target of asked.length > 0 ? asked : TARGETS) {
   say(`${target}: ${rust.compiler}, standard library: ${rust.source}`);
   const folder = path.join(root, "target/platforms");
   const args = ["check", "--target", target, "--lib", "--locked", "--target-dir", folder, ...rust.args];
-  const env = { ...process.env, ...rust.env, ...zig.env };
+  // napi looks for the library of Node that a program of GNU's Windows links to. Nothing is linked here.
+  const stand = path.join(folder, "libnode");
+  fs.mkdirSync(stand, { recursive: true });
+  fs.writeFileSync(path.join(stand, "libnode.dll"), "");
+  const env = { ...process.env, LIBNODE_PATH: stand, ...rust.env, ...zig.env };
   const { status } = spawnSync(zig.program, args, {
     cwd: root,
     env,
