@@ -3,16 +3,16 @@
 //   node examples/00-first.mjs
 
 // #region program
-import { tableFromArrays } from "apache-arrow";
-import { connect } from "arrow-ingest";
+import { connect, t } from "arrow-ingest";
 
-const client = await connect("delta:./lake/flights");
+const flight = t.schema({ origin: t.utf8(), day: t.date(), delay: t.float64().nullable() });
+const client = await connect("delta:./lake/flights", { schema: flight });
 
-const flights = tableFromArrays({
-  origin: ["BER", "MUC", "HAM"],
-  delay: Float64Array.of(3.5, -2, 17),
-});
-const result = await client.send(flights);
+const result = await client.send([
+  { origin: "BER", day: "2026-11-29", delay: 3.5 },
+  { origin: "MUC", day: "2026-11-29", delay: -2 },
+  { origin: "HAM", day: "2026-11-30" },
+]);
 console.log(result.status, result.rows, result.position);
 // acknowledged 3 { kind: 'version', value: 1n }
 

@@ -15,6 +15,7 @@
 //! of their refusal. `specs/quarantine.md` has the layout.
 
 mod file;
+mod json_rows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -77,6 +78,7 @@ impl DeadLetterRows {
 
 enum Command {
     Keep(DeadLetterRows),
+    KeepJson(u64, String),
     /// Rows that cannot be kept, and why.
     Lose(usize, FileError),
     Sync(Done),
@@ -129,6 +131,11 @@ impl DeadLetters {
             Err(error) => Command::Lose(rows, error),
         };
         let _ = self.0.send(command);
+    }
+
+    /// The same for rows that are no Arrow values, as the other side of the boundary writes them.
+    pub fn keep_json(&self, sequence: u64, rows: String) {
+        let _ = self.0.send(Command::KeepJson(sequence, rows));
     }
 
     /// Calls back, from another thread, once all that was kept before is on the disk or has failed.
@@ -186,6 +193,10 @@ impl DeadLetterWriter {
             for command in std::iter::once(first).chain(commands.try_iter()) {
                 match command {
                     Command::Keep(refused) => self.keep_guarded(&refused),
+                    Command::KeepJson(sequence, rows) => match DeadLetterRows::of_json(sequence, &rows) {
+                        Ok(refused) => self.keep_guarded(&refused),
+                        Err(error) => self.complain(LOST, &error),
+                    },
                     Command::Lose(rows, error) => {
                         self.failed += rows;
                         self.complain(LOST, &error);

@@ -414,6 +414,16 @@ impl Transmitter {
         let _ = closed.await;
     }
 
+    /// Keeps refused rows that are in no delivery, under the sequence of the one that they were given with. Answers
+    /// when the dead-letter directory has them, or it is known that it never will; at once where there is none.
+    pub fn keep_refused(&self, sequence: u64, rows: String, reply: Reply) {
+        let _ = self.control.send(Control::KeepRefused {
+            sequence,
+            rows,
+            reply,
+        });
+    }
+
     /// The caller no longer waits for this delivery.
     pub fn abort(&self, sequence: u64) {
         let _ = self.control.send(Control::Abort(sequence));

@@ -36,6 +36,8 @@ interface NativeClient {
   answerRetry(request: number, answer: string): void;
   follow(writes: boolean): void;
   trace(parent: string, state: string): void;
+  keepRefused(operation: number, sequence: number, rows: string): void;
+  gathering(): string;
   stats(): string;
 }
 
@@ -208,6 +210,27 @@ export type RetryAnswer =
   /** What was given in place of a boolean. */
   | { readonly invalid: string };
 
+/** Rows that are no Arrow values, for the dead letters. All text is well-formed. */
+export interface RefusedRows {
+  /** Of the file's schema. */
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly rows: readonly {
+    readonly row: number;
+    readonly code: string;
+    readonly message: string;
+    readonly json: string;
+  }[];
+}
+
+/** What rows are gathered by: options as they are meant. */
+export interface GatheringLimits {
+  readonly maxRows: number;
+  readonly maxBytes: number;
+  readonly lingerMs: number;
+  /** Whether refused rows are kept. */
+  readonly deadLetters: boolean;
+}
+
 /** A connection to the addon whose errors are ours. */
 export class Binding {
   readonly #native: NativeClient;
@@ -300,6 +323,13 @@ export class Binding {
   /** What calls to a server carry from now on, by W3C Trace Context; an empty text takes it away. */
   trace(parent: string, state: string): void {
     ours(() => this.#native.trace(parent, state));
+  }
+  /** Answered when the dead letters have the rows, or never will. */
+  keepRefused(operation: number, sequence: number, rows: RefusedRows): void {
+    ours(() => this.#native.keepRefused(operation, sequence, JSON.stringify(rows)));
+  }
+  gathering(): GatheringLimits {
+    return JSON.parse(ours(() => this.#native.gathering()));
   }
   stats(): unknown {
     return JSON.parse(ours(() => this.#native.stats()));

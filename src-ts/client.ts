@@ -13,6 +13,7 @@ import type { Schema } from "apache-arrow";
 import { type NativeVersion, nativeVersion } from "./binding.js";
 import { Core } from "./client/core.js";
 import { open } from "./client/open.js";
+import { RowWriter } from "./client/row-writer.js";
 import { sendAll } from "./client/send-all.js";
 import { type BytesResult, type SendBytesOptions, sendBytes } from "./client/send-bytes.js";
 import { writable } from "./client/writable.js";
@@ -39,14 +40,16 @@ import type {
   ConnectOptions,
   EventsOptions,
   RetryOptions,
+  RowWriterOptions,
+  SchemaInput,
   SendAllOptions,
   SendOptions,
   TelemetryOptions,
   WritableOptions,
 } from "./options.js";
 import type { TransmissionResult } from "./result.js";
-import { toSchema } from "./schema.js";
-import type { BatchInput, BatchSource } from "./source.js";
+import { type RowOf, type RowSchema, toSchema } from "./schema.js";
+import type { BatchInput, BatchSource, RowSource } from "./source.js";
 import { loadApi, type StatNumbers, Telemetry } from "./telemetry.js";
 
 /** A snapshot of {@link IngestClient.stats}. Totals since `connect`, unless said otherwise. Bytes and counts. */
@@ -338,7 +341,7 @@ export class IngestClient implements AsyncDisposable {
   }
 
   /**
-   * Sends one batch or table and waits for its outcome.
+   * Sends one batch, table or array of rows and waits for its outcome.
    *
    * It is urgent, because you wait: on a destination that was quiet for its `commitInterval`, it is written and
    * committed at once, together with everything admitted before and in the same turn of the event loop (a local
@@ -346,63 +349,80 @@ export class IngestClient implements AsyncDisposable {
    * a loop that awaits each `send` takes an interval for each. For throughput use {@link enqueue} or {@link sendAll};
    * choose `commitInterval: 0` where every call has to be durable at once and a table version for each is no trouble.
    *
+   * Rows are objects with the columns as keys (`docs/rows.md`). One that does not fit its schema is refused alone, and the
+   * result is `partial`; `onInvalid` says otherwise. They are read while the call is under way: change none of them
+   * before it settles.
+   *
    * @returns What became of it. A failed delivery is a result, too, and rejects nothing.
-   * @throws {IngestError} `BATCH_INVALID`, `HANDOFF_UNSAFE`, `CONFIG_INVALID`, `CLOSED`; or the reason of the
-   * signal, if it was aborted before admission. Nothing was sent then.
+   * @throws {IngestError} `BATCH_INVALID`, `HANDOFF_UNSAFE`, `CONFIG_INVALID`, `CLOSED`; of rows, `SCHEMA_REQUIRED` and,
+   * for a column that rows cannot fill, `SCHEMA_MISMATCH`; or the reason of the signal, if it was aborted before
+   * admission. Nothing was sent then.
    */
-  async send(batch: BatchInput, options?: SendOptions): Promise<TransmissionResult> {
-    const prepared = this.#core.prepare(batch, options, "send");
-    const inFlight = prepared instanceof Promise ? await prepared : prepared;
-    const waiting = this.#core.admit([inFlight]);
-    if (waiting !== undefined) await waiting;
-    return inFlight.promise;
+  send(batch: BatchInput, options?: SendOptions): Promise<TransmissionResult>;
+  send<S extends RowSchema>(
+    rows: readonly RowOf<S>[],
+    options: SendOptions & { readonly schema: S },
+  ): Promise<TransmissionResult>;
+  send(rows: readonly object[], options?: SendOptions): Promise<TransmissionResult>;
+  async send(input: BatchInput | readonly object[], options?: SendOptions): Promise<TransmissionResult> {
+    const taken = this.#core.take(input, options, "send");
+    const delivery = taken instanceof Promise ? await taken : taken;
+    return delivery.promise;
   }
 
   /**
-   * Sends one batch or table and waits until it is admitted, or, with a spool, until it is on the disk: that wait is
-   * the back-pressure.
+   * Sends one batch, table or array of rows and waits until it is admitted, or, with a spool, until it is on the disk:
+   * that wait is the back-pressure.
    *
    * @returns Its number, and the promise of its outcome. The failure of a delivery whose result nobody reads
    * makes {@link close} reject.
    * @throws {IngestError} As {@link send}; with a spool also what the disk says, such as `SPOOL_FULL`.
    */
-  enqueue(batch: BatchInput, options?: SendOptions): Promise<Delivery> {
+  enqueue(batch: BatchInput, options?: SendOptions): Promise<Delivery>;
+  enqueue<S extends RowSchema>(
+    rows: readonly RowOf<S>[],
+    options: SendOptions & { readonly schema: S },
+  ): Promise<Delivery>;
+  enqueue(rows: readonly object[], options?: SendOptions): Promise<Delivery>;
+  enqueue(input: BatchInput | readonly object[], options?: SendOptions): Promise<Delivery> {
     // Not an async function: most calls are admitted at once, and need no frame to come back to.
     try {
-      const prepared = this.#core.prepare(batch, options, "enqueue");
-      if (prepared instanceof Promise) return prepared.then((inFlight) => this.#enqueued(inFlight));
-      return this.#enqueued(prepared);
+      const taken = this.#core.take(input, options, "enqueue");
+      if (this.#core.isSpooled) return this.#durable(taken);
+      if (taken instanceof Promise) return taken.then((delivery) => new Delivery(delivery));
+      return Promise.resolve(new Delivery(taken));
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  #enqueued(inFlight: UnsettledDelivery): Promise<Delivery> {
-    const waiting = this.#core.admit([inFlight]);
-    if (this.#core.isSpooled) return this.#durable(inFlight, waiting);
-    if (waiting === undefined) return Promise.resolve(new Delivery(inFlight));
-    return waiting.then(() => new Delivery(inFlight));
-  }
-
-  async #durable(inFlight: UnsettledDelivery, waiting: Promise<void> | undefined): Promise<Delivery> {
-    // Asked for before it can settle: nobody tells who comes later.
-    const { durable } = inFlight;
-    durable.catch(() => {});
-    if (waiting !== undefined) await waiting;
-    await durable;
-    return new Delivery(inFlight);
+  async #durable(taken: UnsettledDelivery | Promise<UnsettledDelivery>): Promise<Delivery> {
+    const delivery = taken instanceof Promise ? await taken : taken;
+    await this.#core.durable(delivery);
+    return new Delivery(delivery);
   }
 
   /**
-   * Sends all batches of a source, each a delivery, and yields their outcomes in order. It reads on while
+   * Sends all batches or rows of a source and yields their outcomes in order. It reads on while
    * there is room in the budget, whether or not the outcomes are asked for; several small batches that are
-   * at hand cross in one native call. Leaving the loop early reads no further; what was admitted is delivered.
+   * at hand cross in one native call. Each batch is a delivery, and so is each array of rows; single rows are gathered
+   * by `batching`, and `firstRow` of a result says which of them its first one is. Leaving the loop
+   * early reads no further; what was admitted is delivered.
    *
    * @throws {IngestError} As {@link send}, after the outcomes of all that came before; and what the source
    * throws.
    */
+  sendAll(source: BatchSource, options?: SendAllOptions): AsyncGenerator<TransmissionResult, void, undefined>;
+  sendAll<S extends RowSchema>(
+    source: RowSource<RowOf<S>>,
+    options: SendAllOptions & { readonly schema: S },
+  ): AsyncGenerator<TransmissionResult, void, undefined>;
   sendAll(
-    source: BatchSource,
+    source: RowSource<object>,
+    options?: SendAllOptions,
+  ): AsyncGenerator<TransmissionResult, void, undefined>;
+  sendAll(
+    source: BatchSource | RowSource<object>,
     options?: SendAllOptions,
   ): AsyncGenerator<TransmissionResult, void, undefined> {
     return sendAll(this.#core, source, options);
@@ -430,11 +450,24 @@ export class IngestClient implements AsyncDisposable {
   }
 
   /**
-   * A stream to pipe batches into, with back-pressure. It fails with the error of the first delivery that is
-   * not acknowledged; closing it flushes.
+   * A stream to pipe batches or rows into, with back-pressure. It fails with the error of the first delivery that is
+   * not acknowledged; closing it flushes. Rows are gathered as by {@link sendAll}.
    */
-  writable(options?: WritableOptions): WritableStream<BatchInput> {
+  writable(options?: WritableOptions): WritableStream<BatchInput | object> {
     return writable(this.#core, options);
+  }
+
+  /**
+   * A writer of single rows, which are gathered to deliveries.
+   *
+   * @param schema What the columns are. Default: the schema of `connect`, else the table's own.
+   * @throws {IngestError} `CONFIG_INVALID`, `CLOSED`.
+   */
+  rows<S extends RowSchema>(schema: S, options?: RowWriterOptions): RowWriter<RowOf<S> & object>;
+  rows(schema?: SchemaInput, options?: RowWriterOptions): RowWriter;
+  rows(schema?: unknown, options?: RowWriterOptions): RowWriter {
+    this.#core.refuseIfClosed("rows");
+    return new RowWriter(this.#core, schema, options);
   }
 
   /** Waits until everything admitted before is settled. Failed deliveries do not make it reject. */
@@ -442,7 +475,7 @@ export class IngestClient implements AsyncDisposable {
     // biome-ignore lint/complexity/noArguments: it takes none, and whoever gives some is to be told
     checkNames(arguments[0], [], "flush");
     this.#core.refuseIfClosed("flush");
-    await this.#core.operation((operation) => this.#core.binding.flush(operation));
+    await this.#core.flush();
   }
 
   /**

@@ -10,6 +10,8 @@ import { readdir, readFile, rm, stat } from "node:fs/promises";
 import * as path from "node:path";
 import { Data, RecordBatch, Schema, Struct, Table, tableFromIPC } from "apache-arrow";
 import { type ErrorCode, ingestError } from "./errors.js";
+import { rowFromJson } from "./rows/json.js";
+import { type RowSchema, t } from "./schema.js";
 
 /** One file of a dead-letter directory. */
 export interface DeadLetterFile {
@@ -21,26 +23,50 @@ export interface DeadLetterFile {
 
 /** Why a row was refused. */
 export interface DeadLetterRejection {
-  /** The destination's message. */
+  /** The destination's message; of a row that does not fit its schema, what was given and what was wanted. */
   readonly reason: string;
-  /** The destination's own word for the reason. */
+  /** The destination's own word for the reason; of a row that does not fit, a {@link RowRefusalCode}. */
   readonly code: string;
   /** Number of the delivery within the client that sent it. */
   readonly sequence: bigint;
-  /** From 0, through all batches of that delivery. */
+  /** From 0, through all batches of that delivery, or all rows that were given for it. */
   readonly row: number;
   /** When it was refused. */
   readonly time: Date;
 }
 
+/** Rows that do not fit their schema. */
+export interface UnfitRows {
+  /**
+   * The rows as they were given: plain objects, with bigints, dates and bytes. What could not be kept of one is a symbol
+   * in its place, which no column takes.
+   */
+  readonly rows: readonly object[];
+  /** How they were read. To send them again, once corrected: `client.send(unfit.rows, unfit.reading)`. */
+  readonly reading: { readonly schema: RowSchema; readonly unknownKeys: "reject" | "drop" };
+}
+
 /** What a file holds. */
 export interface DeadLetterContent {
-  /** The refused rows in the schema in which they were sent. Can be sent again as it is. */
+  /**
+   * The refused rows in the schema in which they were sent. Can be sent again as it is. Of a file of rows that do not fit
+   * their schema: none, as they are in `unfit`.
+   */
   readonly rows: Table;
+  /** Of a file of rows that do not fit their schema; of one of rows that a destination refused, null. */
+  readonly unfit: UnfitRows | null;
   /** One for each of these rows, in order. */
   readonly rejections: readonly DeadLetterRejection[];
   /** The rows with the columns that say why, as they are in the file. */
   readonly table: Table;
+}
+
+/** In the schema's metadata of a file of rows that were no Arrow values: the form of its one column, and their schema. */
+export interface UnfitMetadata {
+  readonly "arrow-ingest.dead-letter.rows": "json";
+  /** The schema that the rows do not fit: an Arrow IPC stream without batches, as base64. */
+  readonly "arrow-ingest.dead-letter.schema": string;
+  readonly "arrow-ingest.dead-letter.unknown-keys": "reject" | "drop";
 }
 
 /** In the schema's metadata: how the names of the added columns begin. */
@@ -110,6 +136,17 @@ export async function readDeadLetter(file: string | DeadLetterFile): Promise<Dea
   const kept = table.schema.fields.length - ADDED;
   if (prefix === undefined || kept < 0)
     throw ingestError({ code: "BATCH_INVALID", message: `${name} holds no dead letters`, operation: "read" });
+  const reading = readingOf(metadata, name);
+  if (reading !== null) {
+    try {
+      const unfit = { rows: rowsOf(table), reading };
+      const none = new Table(reading.schema.toArrow());
+      return { rows: none, unfit, rejections: rejectionsOf(table, prefix), table };
+    } catch (cause) {
+      const message = `${name}: its rows, or why they were refused, cannot be read`;
+      throw ingestError({ code: "BATCH_INVALID", message, operation: "read", cause });
+    }
+  }
   metadata.delete(PREFIX_KEY);
   const fields = table.schema.fields.slice(0, kept);
   const schema = new Schema(fields, metadata, table.schema.dictionaries);
@@ -118,11 +155,34 @@ export async function readDeadLetter(file: string | DeadLetterFile): Promise<Dea
     return new RecordBatch(schema, new Data(new Struct(fields), 0, batch.numRows, 0, {}, children) as never);
   });
   try {
-    return { rows: new Table(schema, batches), rejections: rejectionsOf(table, prefix), table };
+    const rejections = rejectionsOf(table, prefix);
+    return { rows: new Table(schema, batches), unfit: null, rejections, table };
   } catch (cause) {
     const message = `${name}: the columns that say why its rows were refused cannot be read`;
     throw ingestError({ code: "BATCH_INVALID", message, operation: "read", cause });
   }
+}
+
+/** How rows that are kept as JSON were read; null of a file of other rows. */
+function readingOf(metadata: ReadonlyMap<string, string>, name: string): UnfitRows["reading"] | null {
+  const known = Object.fromEntries(metadata) as Partial<UnfitMetadata>;
+  if (known["arrow-ingest.dead-letter.rows"] !== "json") return null;
+  try {
+    const message = Buffer.from(known["arrow-ingest.dead-letter.schema"] ?? "", "base64");
+    const { schema } = tableFromIPC(message);
+    // The library makes an empty table of whatever is no message.
+    if (schema.fields.length === 0) throw new TypeError("there is no schema");
+    const unknownKeys = known["arrow-ingest.dead-letter.unknown-keys"] === "drop" ? "drop" : "reject";
+    return { schema: t.fromArrow(schema), unknownKeys };
+  } catch (cause) {
+    const message = `${name}: the schema of its rows cannot be read`;
+    throw ingestError({ code: "BATCH_INVALID", message, operation: "read", cause });
+  }
+}
+
+function rowsOf(table: Table): object[] {
+  const column = table.getChildAt(0);
+  return Array.from({ length: table.numRows }, (_, row) => rowFromJson(column!.get(row) as string) as object);
 }
 
 /** @throws {TypeError} Columns are missing, or hold what no client writes. */

@@ -9,7 +9,16 @@ import type { IngestError } from "./errors.js";
 import { PINNING_IS_SOUND } from "./handoff/memory.js";
 import type { DeliveryContent, Packing } from "./handoff.js";
 import type { HandoffMode } from "./options.js";
-import { type HandoffWay, TransmissionResult } from "./result.js";
+import { type HandoffWay, type Rejection, type ResultFacts, TransmissionResult } from "./result.js";
+import type { EncodedRows } from "./rows/encoded.js";
+
+/** What a delivery of rows knows of those that its content does not have. */
+export interface GivenRows extends Pick<EncodedRows, "given" | "rejections" | "missing"> {
+  /** Among all that the source or the writer gave; null where they were given together. */
+  readonly firstRow: number | null;
+  /** Rows are refused alone: false where one that does not fit keeps all others from being sent. */
+  readonly refusesAlone: boolean;
+}
 
 export class UnsettledDelivery {
   /** What was given; null once it is in the spool, or a long outage would fill the memory. */
@@ -25,6 +34,14 @@ export class UnsettledDelivery {
   sequence = 0;
   /** Under which its call waits for room; 0 if it does not. */
   ticket = 0;
+  /** Of rows, what did not become Arrow values, and how many were given. */
+  rows: GivenRows | null = null;
+  /** Settles when the refused rows of `rows` are among the dead letters, or never will be. */
+  keeping: Promise<void> | undefined;
+  /** Refused rows that are to become dead letters once it is admitted. */
+  dead: EncodedRows | undefined;
+  /** It was taken back before it had a ticket. */
+  withdrawn: { readonly reason: unknown } | undefined;
   packing: Packing | null = null;
   packMs = 0;
   /** Somebody has, or is given, the promise. */
@@ -165,33 +182,69 @@ export function recoveredResult(outcome: Outcome): TransmissionResult {
 
 /** The outcome from Rust, with the facts of the handoff that only this side knows. */
 export function toResult(delivery: UnsettledDelivery, outcome: Outcome): TransmissionResult {
-  const { packing } = delivery;
+  const { packing, rows } = delivery;
   const limited = outcome.buffersCopiedForPinLimit > 0;
-  return new TransmissionResult(
-    {
-      status: outcome.status,
-      sequence: BigInt(outcome.sequence),
-      rows: outcome.rows,
-      acceptedRows: outcome.acceptedRows,
-      rejectedRows: outcome.rejectedRows,
-      rejections: outcome.rejections,
-      attempts: outcome.attempts,
-      batchBytes: outcome.batchBytes,
-      handoff: wayOf(packing, delivery.mode, limited),
-      handoffReason: reasonOf(packing, outcome, limited),
-      timings: {
-        handoffMs: outcome.handoffMs + delivery.packMs,
-        queueMs: outcome.queueMs,
-        encodeMs: outcome.encodeMs,
-        transmitMs: outcome.transmitMs,
-        acknowledgeMs: outcome.acknowledgeMs,
-      },
-      latencyMs: outcome.latencyMs,
-      position: outcome.position,
-      error: outcome.error,
+  const facts: ResultFacts = {
+    status: outcome.status,
+    sequence: BigInt(outcome.sequence),
+    rows: outcome.rows,
+    acceptedRows: outcome.acceptedRows,
+    rejectedRows: outcome.rejectedRows,
+    rejections: outcome.rejections,
+    attempts: outcome.attempts,
+    batchBytes: outcome.batchBytes,
+    handoff: wayOf(packing, delivery.mode, limited),
+    handoffReason: reasonOf(packing, outcome, limited),
+    timings: {
+      handoffMs: outcome.handoffMs + delivery.packMs,
+      queueMs: outcome.queueMs,
+      encodeMs: outcome.encodeMs,
+      transmitMs: outcome.transmitMs,
+      acknowledgeMs: outcome.acknowledgeMs,
     },
-    delivery.content,
-  );
+    latencyMs: outcome.latencyMs,
+    position: outcome.position,
+    error: outcome.error,
+  };
+  if (rows === null) return new TransmissionResult(facts, delivery.content);
+  const ofContent = outcome.rejections.map(({ row }) => row);
+  return new TransmissionResult(withRows(facts, rows), delivery.content, ofContent);
+}
+
+/** The facts in the numbers of the rows as they were given. */
+function withRows(facts: ResultFacts, rows: GivenRows): ResultFacts {
+  const { given, rejections, firstRow, refusesAlone } = rows;
+  if (rejections.length === 0 && rows.missing.length === 0) return { ...facts, rows: given, firstRow };
+  const { status, acceptedRows } = facts;
+  const nothingWent = acceptedRows === 0 || !refusesAlone;
+  return {
+    ...facts,
+    status:
+      rejections.length === 0 || status === "failed" || status === "unknown" || status === "spooled"
+        ? status
+        : nothingWent
+          ? "failed"
+          : "partial",
+    rows: given,
+    rejectedRows: facts.rejectedRows + rejections.length,
+    rejections: merged(rejections, asGiven(facts.rejections, rows.missing)),
+    firstRow,
+  };
+}
+
+/** Rejections of rows as the content has them → the same by the numbers of what was given. */
+function asGiven(rejections: readonly Rejection[], missing: readonly number[]): Rejection[] {
+  let before = 0;
+  return rejections.map((rejection) => {
+    while (before < missing.length && missing[before]! <= rejection.row + before) before++;
+    return { ...rejection, row: rejection.row + before };
+  });
+}
+
+/** Both in order of their rows. */
+function merged(ones: readonly Rejection[], others: readonly Rejection[]): readonly Rejection[] {
+  if (others.length === 0) return ones;
+  return [...ones, ...others].sort((one, other) => one.row - other.row);
 }
 
 /** Told of what becomes of a delivery. */

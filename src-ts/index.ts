@@ -6,6 +6,7 @@
 import "./runtime.js";
 
 export type { NativeVersion } from "./binding.js";
+export type { RowDelivery, RowOutcome, RowWriter } from "./client/row-writer.js";
 export type { BytesResult, SendBytesOptions } from "./client/send-bytes.js";
 export {
   type ClientStats,
@@ -29,6 +30,7 @@ export {
   listDeadLetters,
   readDeadLetter,
   removeDeadLetter,
+  type UnfitRows,
 } from "./dead-letter.js";
 export {
   type BytesSource,
@@ -100,9 +102,12 @@ export type {
   RetryAttempt,
   RetryOptions,
   RetryPredicate,
+  RowReadingOptions,
+  RowWriterOptions,
   SchemaInput,
   SendAllOptions,
   SendOptions,
+  SendRowOptions,
   SpoolOptions,
   TelemetryContext,
   TelemetryHistogram,
@@ -171,4 +176,5 @@ export type {
   ForeignBatch,
   ForeignTable,
   LibraryTable,
+  RowSource,
 } from "./source.js";

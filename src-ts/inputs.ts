@@ -42,6 +42,20 @@ export function inputOf(value: unknown, wanted: Wanted): Input | undefined {
   return undefined;
 }
 
+/** Whether it is something that `inputOf` recognises. */
+export function isInput(value: object): boolean {
+  if (isPolarsFrame(value)) return true;
+  // One for each row of a source, so no more is looked at than it takes.
+  if (isPlain(value)) return columnsOf(value, "rows") !== undefined;
+  return (
+    isFlechetteTable(value) ||
+    isArqueroTable(value) ||
+    isDuckdbResult(value) ||
+    isParquetTable(value) ||
+    isParquetBatch(value)
+  );
+}
+
 /** Of this realm or another one, or without a prototype. */
 export function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value) as object | null;

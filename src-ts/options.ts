@@ -509,15 +509,29 @@ export interface SpoolOptions {
   readonly compression?: "none" | "lz4" | "zstd";
 }
 
-/** Options of one {@link IngestClient.send} or {@link IngestClient.enqueue}. */
-export interface SendOptions {
-  /** For this call alone. Default: the client's. */
-  readonly handoff?: HandoffMode;
+/** How rows are read. Of what was given as Arrow, none of it has an effect. */
+export interface RowReadingOptions {
   /**
-   * What the columns of an object of columns are. Arrow data, and tables of other libraries that know their types, have
-   * a schema of their own. Default: the client's.
+   * What the columns of rows, and of an object of columns, are. Arrow data, and tables of other libraries that know their
+   * types, have a schema of their own. Default: the schema of `connect`, else the table's own.
    */
   readonly schema?: SchemaInput;
+  /**
+   * What becomes of rows with keys that the schema does not know: refused, or taken without them. Default: `"reject"`.
+   */
+  readonly unknownKeys?: "reject" | "drop";
+  /**
+   * What becomes of rows that do not fit. `"reject-row"`: they are refused alone, and the others go. `"reject-delivery"`:
+   * nothing of their delivery is sent, and its result is `failed`; no dead letters are kept of it. Default:
+   * `"reject-row"`.
+   */
+  readonly onInvalid?: "reject-row" | "reject-delivery";
+}
+
+/** Options of one {@link IngestClient.send} or {@link IngestClient.enqueue}. */
+export interface SendOptions extends RowReadingOptions {
+  /** For this call alone. Default: the client's. */
+  readonly handoff?: HandoffMode;
   /**
    * Before admission: the call rejects with the signal's reason and nothing is sent. After it: the outcome is
    * `failed` if nothing was written yet, else `unknown` at once, while the delivery goes on. With a spool it ends the
@@ -541,12 +555,27 @@ export interface EventsOptions {
 /** Options of {@link IngestClient.sendAll}. */
 export interface SendAllOptions extends SendOptions {}
 
+/** Options of {@link IngestClient.rows}. */
+export interface RowWriterOptions {
+  /** As {@link RowReadingOptions.unknownKeys}. */
+  readonly unknownKeys?: "reject" | "drop";
+  /** For all rows of the writer. Default: the client's. */
+  readonly handoff?: HandoffMode;
+}
+
+/** Options of one {@link RowWriter.send}. */
+export interface SendRowOptions {
+  /**
+   * Before the row is handed over: the call rejects with the signal's reason, and the row is taken out. After it: no
+   * effect, as the row is on its way with others.
+   */
+  readonly signal?: AbortSignal;
+}
+
 /** Options of {@link IngestClient.writable}. */
-export interface WritableOptions {
+export interface WritableOptions extends RowReadingOptions {
   /** For all batches of the stream. Default: the client's. */
   readonly handoff?: HandoffMode;
-  /** As of {@link SendOptions}. */
-  readonly schema?: SchemaInput;
 }
 
 /** Options of {@link IngestClient.close}. */

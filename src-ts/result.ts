@@ -30,13 +30,20 @@ export type DeliveryStatus = "acknowledged" | "partial" | "failed" | "unknown" |
 /** How a batch crossed: `pinned` if any of its memory was lent, else `copied`, else `ipc`. */
 export type HandoffWay = "pinned" | "copied" | "ipc";
 
-/** A row that the destination refused. */
+/** A row that was refused: by the destination, or before, because it does not fit its schema. */
 export interface Rejection {
-  /** From 0, through all batches of what was sent. */
+  /** From 0, through all that was sent: batches, or rows as they were given. */
   readonly row: number;
-  /** The destination's own word for the reason. */
+  /** The destination's own word for the reason; of a row that does not fit, a {@link RowRefusalCode}. */
   readonly code: string;
   readonly message: string;
+  /** Of a row that does not fit: where in it, as in `tags[2].name`; empty for the row itself. */
+  readonly path?: string;
+  /**
+   * Of a row that does not fit: what was found there; of `VALUE_THREW`, what was thrown. It is in no JSON and no clone
+   * of the result.
+   */
+  readonly value?: unknown;
 }
 
 /** Milliseconds that each stage took. Stages overlap, so they need not add up to the latency. */
@@ -78,6 +85,8 @@ export interface ResultFacts
   > {
   /** Default: false. */
   readonly recovered?: boolean;
+  /** Null if it is left out. */
+  readonly firstRow?: number | null;
 }
 
 /** A {@link TransmissionResult} whose rows are all durable. */
@@ -146,7 +155,8 @@ export interface ResultSummary {
 }
 
 /** What {@link Result.toJSON} gives: bigints are strings. */
-export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | "error"> {
+export interface ResultJson extends Omit<ResultFacts, "sequence" | "position" | "error" | "firstRow"> {
+  readonly firstRow: number | null;
   readonly success: boolean;
   readonly sequence: string;
   readonly position: { readonly kind: "version" | "offset"; readonly value: string } | null;
@@ -167,14 +177,19 @@ export class Result implements ResultFacts {
    * for it was ended.
    */
   readonly recovered: boolean;
-  /** Rows that were given, and that arrived. */
+  /** Rows that were given, and that arrived; of rows, all that were given. */
   readonly rows: number;
   /** Rows known to be durable. */
   readonly acceptedRows: number;
-  /** Rows that the destination refused. */
+  /** Rows that were refused. */
   readonly rejectedRows: number;
   /** One for each refused row, in order. */
   readonly rejections: readonly Rejection[];
+  /**
+   * Of rows that were gathered (`sendAll`, `writable`, a {@link RowWriter}): the number of the first of them among all
+   * that the source or the writer gave, from 0. Else null. `row` of a rejection counts from it.
+   */
+  readonly firstRow: number | null;
   /** Writes tried for the rows that took most, the first included; 0 if none was. */
   readonly attempts: number;
   /** Bytes handed over. */
@@ -192,11 +207,23 @@ export class Result implements ResultFacts {
   /** The code of {@link error}. Of an error, `structuredClone` keeps little more than its message; this stays. */
   readonly errorCode: ErrorCode | null;
   readonly #content: DeliveryContent | null;
+  /** The refused rows that `#content` has, by their numbers there; null: all that were refused, by their own. */
+  readonly #refusedOfContent: readonly number[] | null;
+
   /** Of a merged result. */
   readonly #parts: readonly Result[] | null;
 
-  /** Made by the client; public so that tests of your own code can make some. */
-  constructor(facts: ResultFacts, content: DeliveryContent | readonly Result[] | null = null) {
+  /**
+   * Made by the client; public so that tests of your own code can make some.
+   *
+   * @param content What was sent, for `rejectedBatch` and `acceptedBatch`.
+   * @param refusedOfContent The refused rows that `content` has, by their numbers there. Default: those of `rejections`.
+   */
+  constructor(
+    facts: ResultFacts,
+    content: DeliveryContent | readonly Result[] | null = null,
+    refusedOfContent: readonly number[] | null = null,
+  ) {
     this.status = facts.status;
     this.success = facts.status === "acknowledged";
     this.sequence = facts.sequence;
@@ -204,6 +231,7 @@ export class Result implements ResultFacts {
     this.acceptedRows = facts.acceptedRows;
     this.rejectedRows = facts.rejectedRows;
     this.rejections = facts.rejections;
+    this.firstRow = facts.firstRow ?? null;
     this.attempts = facts.attempts;
     this.batchBytes = facts.batchBytes;
     this.handoff = facts.handoff;
@@ -216,6 +244,7 @@ export class Result implements ResultFacts {
     this.errorCode = this.error?.code ?? null;
     this.#parts = Array.isArray(content) ? content : null;
     this.#content = Array.isArray(content) ? null : (content as DeliveryContent | null);
+    this.#refusedOfContent = refusedOfContent;
     Object.freeze(this);
   }
 
@@ -268,17 +297,18 @@ export class Result implements ResultFacts {
   }
 
   /**
-   * The refused rows as one record batch in the schema that was given, in order, or null if there are none. Made
-   * when asked for: a slice where they are one run, else a copy. It reads what you handed over: where that was
-   * copied and you have written to it since, look into the dead-letter directory instead. With a spool null: what is
-   * on the disk is not kept in memory, and the refused rows are dead letters.
+   * The refused rows as one record batch in the schema that was given, in order, or null if there are none; rows that
+   * do not fit that schema are not in it. Made when asked for: a slice where they are one run, else a copy. It reads
+   * what you handed over: where that was copied and you have written to it since, look into the dead-letter directory
+   * instead. With a spool null: what is on the disk is not kept in memory, and the refused rows are dead letters.
    *
    * @throws {IngestError} `SCHEMA_MISMATCH` if the rows of a merged result are of several schemas.
    */
   rejectedBatch(): RecordBatch | null {
     if (this.#parts !== null) return joined(this.#parts.map((part) => part.rejectedBatch()));
     if (this.#content === null || this.rejections.length === 0) return null;
-    return selectRows(this.#content, this.#refused(), "refused");
+    const refused = this.#refused();
+    return refused.size === 0 ? null : selectRows(this.#content, refused, "refused");
   }
 
   /**
@@ -294,7 +324,7 @@ export class Result implements ResultFacts {
     return selectRows(this.#content, this.#refused(), "others");
   }
 
-  /** The refused rows grouped by the destination's code for the reason, in order of first appearance. */
+  /** The refused rows grouped by the code for the reason, in order of first appearance. */
   rejectionsByCode(): Map<string, readonly Rejection[]> {
     const groups = new Map<string, Rejection[]>();
     for (const rejection of this.rejections) {
@@ -352,6 +382,7 @@ export class Result implements ResultFacts {
       this.rejectedRows === that.rejectedRows &&
       this.attempts === that.attempts &&
       this.batchBytes === that.batchBytes &&
+      this.firstRow === (that.firstRow ?? null) &&
       this.handoff === that.handoff &&
       this.handoffReason === that.handoffReason &&
       this.position?.kind === that.position?.kind &&
@@ -403,7 +434,7 @@ export class Result implements ResultFacts {
   }
 
   #refused(): ReadonlySet<number> {
-    return new Set(this.rejections.map((rejection) => rejection.row));
+    return new Set(this.#refusedOfContent ?? this.rejections.map((rejection) => rejection.row));
   }
 }
 
@@ -445,7 +476,7 @@ function merged(parts: readonly Result[]): ResultFacts {
   const rejections: Rejection[] = [];
   let base = 0;
   for (const part of parts) {
-    for (const { row, code, message } of part.rejections) rejections.push({ row: base + row, code, message });
+    for (const rejection of part.rejections) rejections.push(moved(rejection, base));
     base += part.rows;
   }
   let status: DeliveryStatus = "acknowledged";
@@ -480,6 +511,13 @@ function merged(parts: readonly Result[]): ResultFacts {
     // Where rows were refused and nothing else went wrong, the constructor counts them anew.
     error: (unknown ?? failed ?? changed)?.error ?? null,
   };
+}
+
+/** With the number that its row has behind `base` others. Its `value` stays out of JSON and clones. */
+function moved(rejection: Rejection, base: number): Rejection {
+  const { row, code, message, path, value } = rejection;
+  if (path === undefined) return { row: base + row, code, message };
+  return Object.defineProperty({ row: base + row, path, code, message }, "value", { value });
 }
 
 /** Rows of several deliveries as one batch. */
@@ -525,7 +563,11 @@ Object.defineProperty(Result, "name", { value: "TransmissionResult" });
 
 /** Made by the client; public so that tests of your own code can make some. */
 export const TransmissionResult = Result as unknown as {
-  new (facts: ResultFacts, content?: DeliveryContent | null): TransmissionResult;
+  new (
+    facts: ResultFacts,
+    content?: DeliveryContent | null,
+    refusedOfContent?: readonly number[] | null,
+  ): TransmissionResult;
   merge: typeof Result.merge;
   fromJSON: typeof Result.fromJSON;
 };

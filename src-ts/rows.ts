@@ -8,6 +8,7 @@
 import { type Schema, Table } from "apache-arrow";
 import { IngestError, ingestError } from "./errors.js";
 import type { SchemaInput } from "./options.js";
+import { STRETCH_MS } from "./rows/encoded.js";
 import { RowEncoder } from "./rows/encoder.js";
 import { inferRows } from "./rows/infer.js";
 import { kindOf, type RowRejection } from "./rows/refusal.js";
@@ -31,9 +32,6 @@ export interface RowsTable {
   /** One for each row that does not, in order; `row` counts all rows that were given. */
   readonly rejections: readonly RowRejection[];
 }
-
-/** Milliseconds at a stretch; half of what others of the thread may take, as rows come on top of them. */
-const STRETCH_MS = 3;
 
 /**
  * Makes a table of rows, as `send` takes it. Every value is checked, and none is changed to fit: a row that does not
@@ -70,8 +68,8 @@ export async function tableFromRows(
   const { unknownKeys, signal } = checked(options);
   const arrow = toArrow(schema, "tableFromRows");
   checkRows(rows, "tableFromRows");
+  const length = lengthOf(rows, "tableFromRows");
   const encoder = new RowEncoder(arrow, { unknownKeys });
-  const length = lengthOf(rows);
   try {
     for (let row = 0; row < length; ) {
       signal?.throwIfAborted();
@@ -116,12 +114,12 @@ function checkRows(rows: unknown, operation: string): void {
 }
 
 /** A proxy of an array says what it likes. */
-function lengthOf(rows: readonly unknown[]): number {
+export function lengthOf(rows: readonly unknown[], operation: string): number {
   const { length } = rows;
   if (Number.isSafeInteger(length) && length >= 0) return length;
   throw ingestError({
     code: "BATCH_INVALID",
-    operation: "tableFromRows",
+    operation,
     message: "the array of rows has a length that is no whole number",
   });
 }

@@ -18,6 +18,7 @@ import {
   hintFor,
   type Input,
   inputOf,
+  isInput,
   isPlain,
   Ready,
   unreadable,
@@ -78,6 +79,9 @@ export type BatchSource =
   | ColumnsInput
   | LibraryTable;
 
+/** A source of rows: an array, a generator, a `ReadableStream`, … of objects, or of arrays of them. */
+export type RowSource<Row> = Iterable<Row | readonly Row[]> | AsyncIterable<Row | readonly Row[]>;
+
 /**
  * @returns A promise only of what takes more than a few milliseconds, or has to be waited for.
  * @throws {IngestError} `BATCH_INVALID` naming what was given, and what inputs have to complain about.
@@ -100,9 +104,43 @@ function recognised(input: unknown, wanted: Wanted): DeliveryContent | Promise<D
   if (other !== undefined) return gather(other, wanted);
   throw refused(
     wanted.operation,
-    `a RecordBatch or a Table of apache-arrow, columns, a table of another library, or Arrow IPC bytes can be sent, ` +
+    `a RecordBatch or a Table of apache-arrow, an array of rows, columns, a table of another library, or Arrow IPC bytes can be sent, ` +
       `not ${named(input)}`,
   );
+}
+
+/** The rows, if it is an array of them: of whatever is no batch. What they hold is not looked at. */
+export function rowsIn(input: unknown): readonly unknown[] | undefined {
+  if (!Array.isArray(input)) return undefined;
+  return input.length > 0 && isBatch(input[0]) ? undefined : input;
+}
+
+/** Whether an item of a source is one row: an object, and none that is something else that can be sent. */
+export function isRow(item: unknown): item is object {
+  if (typeof item !== "object" || item === null || Array.isArray(item)) return false;
+  try {
+    if (isBatch(item) || item instanceof Ready || isInput(item)) return false;
+    if (isPlain(item)) return true;
+    const prototype = Object.getPrototypeOf(item) as object;
+    if (prototype === rowPrototype) return true;
+    if (hintFor(item) !== undefined) return false;
+    rowPrototype = prototype;
+    return true;
+  } catch {
+    // A row that throws while it is looked at is refused as a row.
+    return true;
+  }
+}
+
+/** Of the last row that is of a class: hints look at many things. */
+let rowPrototype: object | undefined;
+
+const isBatch = (value: unknown): boolean =>
+  ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value) || isRecordBatch(value) || isTable(value);
+
+/** What a delivery without rows holds: its schema, which is to be checked like any other. */
+export function emptyBatch(schema: ArrowBatch["schema"]): ArrowBatch {
+  return { schema, data: { length: 0, children: [] as const } as unknown as ArrowBatch["data"] };
 }
 
 const refused = (operation: string, message: string): IngestError =>
@@ -161,26 +199,17 @@ function isByteStream(source: unknown): boolean {
 
 function batchesOf(table: ArrowTable): readonly ArrowBatch[] {
   if (table.batches.length > 0) return table.batches.map(withColumnTypes);
-  // A table without batches still has a schema, which is to be checked like any other.
-  return [
-    { schema: table.schema, data: { length: 0, children: [] as const } as unknown as ArrowBatch["data"] },
-  ];
+  return [emptyBatch(table.schema)];
 }
 
 /** What it is, and the call that makes something of it that can be sent. */
 function named(value: unknown): string {
   if (Array.isArray(value)) {
-    if (isTable(value[0]) || isRecordBatch(value[0])) return "an array of batches: give it to sendAll()";
-    return isRow(value[0]) ? `an array of rows: ${ROWS}` : "an array";
+    return "an array of batches: give it to sendAll()";
   }
   const hint = hintFor(value);
   if (hint !== undefined) return hint;
-  return isRow(value)
-    ? `a plain object: of rows, ${ROWS}; of columns, give an array or a typed array for each`
+  return typeof value === "object" && value !== null && isPlain(value)
+    ? "a plain object: give rows in an array; of columns, give an array or a typed array for each"
     : describe(value);
 }
-
-const ROWS = "send the table of tableFromRows(rows, schema)";
-
-const isRow = (value: unknown): boolean =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && isPlain(value);

@@ -41,6 +41,7 @@ await flat("5 columns", 1, 200_000, { builders: 10, json: 5 });
 await flat("30 columns", 6, 40_000, { builders: 20, json: 20 });
 await deep();
 await wrong();
+await oneByOne();
 
 console.error(failed.length === 0 ? "all bars are held" : `failed: ${failed.join("; ")}`);
 await client.close();
@@ -126,6 +127,56 @@ async function deep() {
   bar("nested", "builders", rates.ours / rates.builders, 4);
 }
 
+/** A writer's rows: those that nobody waits for, and those with a promise of their outcome. */
+async function oneByOne() {
+  const schema = t.schema(COLUMNS.map(([column, type]) => [column, type]));
+  const make = (row) => ({
+    i: row,
+    f: row * 1.5,
+    s: `name-${row % 1000}`,
+    b: row % 3 === 0,
+    t: new Date(1.7e12 + row),
+  });
+  const count = Math.round(300_000 * SCALE);
+  const rows = Array.from({ length: count }, (_, row) => make(row));
+  const ways = {
+    write: async () => {
+      const writer = client.rows(schema);
+      for (const row of rows) {
+        const waiting = writer.write(row);
+        if (waiting !== undefined) await waiting;
+      }
+      await writer.flush();
+    },
+    awaited: async () => {
+      const writer = client.rows(schema);
+      for (const row of rows) await writer.write(row);
+      await writer.flush();
+    },
+    send: async () => {
+      const writer = client.rows(schema);
+      const outcomes = [];
+      for (let row = 0; row < count; row++) {
+        outcomes.push(writer.send(rows[row]));
+        // As a server does, which has some requests in a turn of the event loop.
+        if (row % 1_000 === 999) await new Promise((resolve) => setImmediate(resolve));
+      }
+      for (const { status } of await Promise.all(outcomes))
+        if (status !== "acknowledged") throw new Error(status);
+    },
+    sendAll: async () => {
+      for await (const result of client.sendAll(rows, { schema })) result.orThrow();
+    },
+  };
+  const rates = await inTurn(ways, count);
+  results["one row at a time"] = { rates };
+  for (const [name, least] of [
+    ["write", 2e6],
+    ["send", 3e5],
+  ])
+    if (rates[name] < least) failed.push(`${name}(row): ${(rates[name] / 1e6).toFixed(2)} M rows a second`);
+}
+
 /** Rows of which none fits: what each costs, and how long the event loop waits. */
 async function wrong() {
   const schema = t.schema({ id: t.int32(), name: t.utf8() });
@@ -157,7 +208,7 @@ async function inTurn(ways, count) {
     for (let i = 0; i < names.length; i++) {
       const name = names[(turn + i) % names.length];
       const start = cpuMs();
-      (await ways[name]()).orThrow();
+      (await ways[name]())?.orThrow();
       if (turn >= 2) times[name].push(cpuMs() - start);
     }
   return Object.fromEntries(names.map((name) => [name, Math.round((count / median(times[name])) * 1_000)]));

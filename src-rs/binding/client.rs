@@ -326,6 +326,35 @@ impl NativeClient {
         }
     }
 
+    /// Keeps rows that were refused before they were Arrow values among the dead letters, as JSON. Answered by an
+    /// event.
+    #[napi(catch_unwind)]
+    pub fn keep_refused(&self, env: Env, operation: f64, sequence: f64, rows: String) {
+        let reply = self.operation(env, operation);
+        match self.core.transmitter() {
+            Ok(transmitter) => transmitter.keep_refused(sequence as u64, rows, reply),
+            Err(error) => reply.answer(Err(error)),
+        }
+    }
+
+    /// What rows are gathered by, as JSON: options as they are meant.
+    #[napi(catch_unwind)]
+    pub fn gathering(&self) -> String {
+        let Config {
+            batching,
+            dead_letter,
+            spool,
+            ..
+        } = &self.core.config;
+        json!({
+            "maxRows": batching.max_rows,
+            "maxBytes": batching.max_bytes,
+            "lingerMs": batching.linger.as_secs_f64() * 1e3,
+            "deadLetters": dead_letter.is_some() || spool.is_some(),
+        })
+        .to_string()
+    }
+
     /// The answer to an event *headers wanted*, as JSON; one that comes too late does nothing.
     #[napi(catch_unwind)]
     pub fn answer_headers(&self, request: f64, answer: String) {

@@ -328,6 +328,11 @@ impl Deliveries {
         }
     }
 
+    /// Keeps rows that are in no delivery, and answers when the disk has them or never will.
+    pub fn keep_refused(&self, sequence: u64, rows: String, reply: Reply) {
+        self.refused.keep_alone(sequence, rows, reply);
+    }
+
     /// The deadline has passed: reports the outcomes that wait for refused rows to be on the disk.
     pub fn wait_for_the_disk_no_longer(&mut self) {
         for settled in self.refused.take_all() {

@@ -38,7 +38,7 @@ use super::intake::{Arrival, ImportedDelivery};
 use super::rows::FailedRanges;
 use super::sessions::{Operation, SessionEventKind, Sessions};
 use super::writes::{Demand, Probe, Writes};
-use super::{Event, Log, Observer, Settlements};
+use super::{Event, Log, Observer, Reply, Settlements};
 use crate::config::{Config, OnExhausted};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetters;
@@ -58,6 +58,12 @@ pub enum Control {
     CloseBy(Duration),
     /// Somebody waits for budget that perhaps only a flush frees.
     Waiting,
+    /// Refused rows that are in no delivery.
+    KeepRefused {
+        sequence: u64,
+        rows: String,
+        reply: Reply,
+    },
 }
 
 /// Where the rows come from that the engine is given.
@@ -262,6 +268,11 @@ impl Engine {
             }
             // What it asks for is done after every event. Only a spool can be left with a delivery.
             Control::Waiting | Control::Leave(_) => {}
+            Control::KeepRefused {
+                sequence,
+                rows,
+                reply,
+            } => self.deliveries.keep_refused(sequence, rows, reply),
         }
     }
 

@@ -653,6 +653,11 @@ impl Spooling {
                 self.close_by(deadline);
                 let _ = self.engine_control.send(Control::CloseBy(deadline));
             }
+            Control::KeepRefused {
+                sequence,
+                rows,
+                reply,
+            } => self.mover.keep_refused(sequence, rows, reply),
             // Only the disk frees what callers wait for, and it is not told to.
             Control::Waiting => {}
         }

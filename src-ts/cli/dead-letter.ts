@@ -108,7 +108,11 @@ async function show(args: readonly string[], io: Io): Promise<number> {
       io.stderr.write(explain(error));
       continue;
     }
-    const names = content.rows.schema.fields.map(({ name }) => name);
+    // Rows that are no Arrow values are shown as the JSON that they are kept as.
+    const shown = content.unfit === null ? content.rows : content.table;
+    const names = (content.unfit === null ? shown.schema.fields : shown.schema.fields.slice(0, 1)).map(
+      ({ name }) => name,
+    );
     const lines: string[][] = [["row", "code", "reason", ...names]];
     for (const [at, rejection] of content.rejections.entries()) {
       if (values.code !== undefined && rejection.code !== values.code) continue;
@@ -118,7 +122,7 @@ async function show(args: readonly string[], io: Io): Promise<number> {
       }
       left--;
       // By place and not by name: names need not differ.
-      const cells = names.map((_, column) => cellOf(content.rows.getChildAt(column), at));
+      const cells = names.map((_, column) => cellOf(shown.getChildAt(column), at));
       if (values.json) {
         const row = { file: file.path, ...rejection, values: cells.map((cell, i) => [names[i], cell]) };
         io.stdout.write(`${JSON.stringify(row, plain)}\n`);
@@ -157,9 +161,11 @@ async function resend(args: readonly string[], io: Io): Promise<number> {
   ): AsyncGenerator<Item, void, undefined> {
     for (const file of files) {
       if (signal.aborted) return;
-      const { rows } = await readDeadLetter(file);
+      const { rows, unfit } = await readDeadLetter(file);
       onRead(file.bytes);
-      yield { batch: rows, origin: { file: file.path, firstRow: 0 } };
+      const origin = { file: file.path, firstRow: 0 };
+      if (unfit === null) yield { batch: rows, origin };
+      else yield { batch: unfit.rows, reading: unfit.reading, origin };
     }
   }
   // It keeps nothing, so the file is the only place where the rows are.

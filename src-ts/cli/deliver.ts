@@ -11,6 +11,7 @@ import {
   type IngestClient,
   IngestError,
   type Logger,
+  type RowReadingOptions,
   type TransmissionResult,
 } from "../index.js";
 import { Interruption, type Io, NOT_ALL, OK, SPOOLED } from "./io.js";
@@ -37,9 +38,10 @@ export interface OutputFlags {
   readonly json: boolean;
 }
 
-/** One delivery to be. */
+/** One delivery to be: a batch, or rows and how they are read. */
 export interface Item {
-  readonly batch: BatchInput;
+  readonly batch: BatchInput | readonly object[];
+  readonly reading?: RowReadingOptions;
   readonly origin: Origin;
 }
 
@@ -89,17 +91,25 @@ export async function deliver(job: Job, io: Io): Promise<number> {
 async function run(job: Job, client: IngestClient, tally: Tally, signal: AbortSignal, io: Io): Promise<void> {
   let read = 0;
   const origins: Origin[] = [];
-  async function* batches(): AsyncGenerator<BatchInput, void, undefined> {
-    const onRead = (bytes: number): void => {
-      read += bytes;
-    };
-    const items = job.items(signal, onRead, client);
-    for await (const { batch, origin } of items) {
-      if (signal.aborted) return;
+  const onRead = (bytes: number): void => {
+    read += bytes;
+  };
+  const items = job.items(signal, onRead, client)[Symbol.asyncIterator]();
+  /** The first of those that follow, where it is read in another way. */
+  let next: Item | undefined;
+  /** Items that are read in one way. */
+  async function* batches(reading: RowReadingOptions | undefined): AsyncGenerator<BatchInput> {
+    while (next !== undefined && next.reading === reading && !signal.aborted) {
+      const { batch, origin } = next;
       origins.push(origin);
-      yield batch;
+      yield batch as BatchInput;
+      next = await following();
     }
   }
+  const following = async (): Promise<Item | undefined> => {
+    const { done, value } = await items.next();
+    return done ? undefined : value;
+  };
   // Not behind the loop, which waits for every outcome, as long as one is owed.
   const close = () => client.close({ deadline: io.patienceMs ?? PATIENCE_MS });
   const stop = () => void setTimeout(() => close().catch(() => {}), STOPPING_MS);
@@ -108,10 +118,14 @@ async function run(job: Job, client: IngestClient, tally: Tally, signal: AbortSi
   using _progress = new Progress(io.stderr, job.flags.quiet, facts);
   try {
     // Outcomes come in the order of the source.
-    for await (const result of client.sendAll(batches())) {
-      const origin = origins.shift()!;
-      tally.add(result, origin);
-      await job.settled?.(result, origin, client);
+    next = await following();
+    while (next !== undefined && !signal.aborted) {
+      const { reading }: Item = next;
+      for await (const result of client.sendAll(batches(reading), reading ?? {})) {
+        const origin = origins.shift()!;
+        tally.add(result, origin);
+        await job.settled?.(result, origin, client);
+      }
     }
   } finally {
     signal.removeEventListener("abort", stop);

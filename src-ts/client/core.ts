@@ -13,12 +13,14 @@
 //
 // It counts no bytes and retries nothing: the transmitter does.
 
-import { Binding, type Fact, type Listener, type Outcome } from "../binding.js";
-import { log, messages } from "../callbacks.js";
+import type { Schema } from "apache-arrow";
+import { Binding, type Fact, type GatheringLimits, type Listener, type Outcome } from "../binding.js";
+import { ignoreRejection, log, messages } from "../callbacks.js";
 import type { ClientStats } from "../client.js";
 import { recoveredResult, toResult, UnsettledDelivery, unknownResult } from "../delivery.js";
-import { milliseconds } from "../duration.js";
+import { LONGEST_TIMER_MS, milliseconds } from "../duration.js";
 import { type IngestError, ingestError, isError } from "../errors.js";
+import type { ArrowBatch } from "../handoff/arrow.js";
 import { type DeliveryContent, measure, Packer } from "../handoff.js";
 import type { Wanted } from "../inputs.js";
 import {
@@ -35,20 +37,28 @@ import type {
   HeadersRequest,
   Logger,
   RetryPredicate,
+  RowReadingOptions,
   SendOptions,
 } from "../options.js";
 import type { TransmissionResult } from "../result.js";
-import { toContent } from "../source.js";
+import { type EncodedRows, encodeRows } from "../rows/encoded.js";
+import type { EncoderOptions } from "../rows/encoder.js";
+import { lengthOf } from "../rows.js";
+import { emptyBatch, rowsIn, toContent } from "../source.js";
 import type { Telemetry } from "../telemetry.js";
 import { isDue, SLICE_MS, turn } from "../turn.js";
+import { keepRows } from "./dead-rows.js";
 import type { EventHub, NewEvent } from "./events.js";
+import type { Gatherer, Gatherers } from "./gatherer.js";
 import { askForHeaders } from "./headers.js";
 import { Ledger } from "./ledger.js";
+import { Line } from "./line.js";
 import { ListenerDispatcher } from "./listeners.js";
 import { Profiler } from "./profile.js";
 import { BUSY, Remains, retire, unwatch, watch } from "./remains.js";
 import { askToRetry } from "./retry.js";
-import type { Schemas } from "./schemas.js";
+import { type Schemas, schemaForRows } from "./schemas.js";
+import { listen, listenNoMore } from "./signals.js";
 import { TableSchema } from "./table-schema.js";
 import type { Unread } from "./unread.js";
 
@@ -63,12 +73,14 @@ interface Waiter {
 }
 
 /** What the client's parts share. */
-export class Core implements Listener {
+export class Core implements Listener, Gatherers {
   readonly binding: Binding;
   /** Deliveries go to a spool on the disk first. */
   readonly isSpooled: boolean;
   readonly mode: HandoffMode;
   readonly schemas: Schemas;
+  readonly gathering: GatheringLimits;
+  readonly gatherers = new Set<Gatherer>();
   telemetry: Telemetry | undefined;
   readonly profiler = new Profiler();
   /** `inflight.maxBytes`. */
@@ -81,6 +93,13 @@ export class Core implements Listener {
   readonly #listeners: ListenerDispatcher | undefined;
   readonly #packer: Packer;
   readonly #ledger = new Ledger();
+  /** Empty unless a call takes turns to read its rows: then those behind it wait here. */
+  readonly #line = new Line();
+  #gatheredBytes = 0;
+  /** Deliveries whose refused rows are on their way to the disk, settled or not. */
+  readonly #keepings = new Set<Promise<void>>();
+  /** What Rust's counters do not know of: rows that were refused before they crossed. */
+  readonly #refusedHere = { rows: 0, partial: 0, failed: 0 };
   /** Budget of all deliveries in `#ledger`. Rust's count is lower by those that are settled and not told here yet. */
   #heldBytes = 0;
   readonly #waiting = new Map<number, Waiter>();
@@ -133,6 +152,7 @@ export class Core implements Listener {
     const ask = (): Promise<Uint8Array | null> =>
       this.operation<Uint8Array | null>((operation) => binding.schema(operation));
     this.schemas = { given: split.schema, table: new TableSchema(ask) };
+    this.gathering = binding.gathering();
     this.#logger = split.logger;
     this.#headers = split.headers;
     this.#retryWhen = split.retry.when;
@@ -192,6 +212,176 @@ export class Core implements Listener {
     return new UnsettledDelivery(content, mode, signal, span, operation === "send", measurement);
   }
 
+  /** Prepares and admits what `send` and `enqueue` are given, in the order of the calls. */
+  take(
+    input: unknown,
+    options: SendOptions | undefined,
+    operation: "send" | "enqueue",
+  ): UnsettledDelivery | Promise<UnsettledDelivery> {
+    const rows = rowsIn(input);
+    if (rows !== undefined) return this.#takeRows(rows, options, operation);
+    const prepared = this.prepare(input, options, operation);
+    if (prepared instanceof Promise) {
+      // It may wait in the line while nobody looks.
+      ignoreRejection(prepared);
+      this.handOverGathered();
+      return this.#line.enter(async () => {
+        const delivery = await prepared;
+        await this.admit([delivery]);
+        return delivery;
+      }, options?.signal);
+    }
+    const waiting = this.hand([prepared]);
+    return waiting === undefined ? prepared : waiting.then(() => prepared);
+  }
+
+  #takeRows(
+    rows: readonly unknown[],
+    options: SendOptions | undefined,
+    operation: "send" | "enqueue",
+  ): UnsettledDelivery | Promise<UnsettledDelivery> {
+    this.refuseIfClosed(operation);
+    checkSendOptions(options, operation);
+    const signal = options?.signal;
+    signal?.throwIfAborted();
+    const read = this.reader(rows, options, operation);
+    const span = this.telemetry?.start(operation, options?.context) ?? null;
+    // From its admission on, the delivery's own span is told.
+    let isReading = true;
+    const refused = (error: unknown): never => {
+      if (isReading) this.telemetry?.refused(span, error);
+      throw error;
+    };
+    const admit = async (encoded: EncodedRows | Promise<EncodedRows>): Promise<UnsettledDelivery> => {
+      const delivery = this.deliveryOf(await encoded, options, null, span, operation === "send");
+      isReading = false;
+      await this.admit([delivery]);
+      return delivery;
+    };
+    this.handOverGathered();
+    if (!this.#line.isEmpty) return this.#line.enter(() => admit(read()), signal).catch(refused);
+    let encoded: EncodedRows | Promise<EncodedRows>;
+    try {
+      encoded = read();
+    } catch (error) {
+      return refused(error);
+    }
+    if (encoded instanceof Promise) {
+      const reading = encoded;
+      return this.#line.enter(() => admit(reading), signal).catch(refused);
+    }
+    const delivery = this.deliveryOf(encoded, options, null, span, operation === "send");
+    const waiting = this.admit([delivery]);
+    return waiting === undefined ? delivery : waiting.then(() => delivery);
+  }
+
+  /** What reads an array of rows. @throws {IngestError} `SCHEMA_REQUIRED`, `CONFIG_INVALID`, `BATCH_INVALID`. */
+  reader(
+    rows: readonly unknown[],
+    options: RowReadingOptions & { readonly signal?: AbortSignal } = {},
+    operation: string,
+  ): () => EncodedRows | Promise<EncodedRows> {
+    const { schema, signal } = options;
+    const known = schemaForRows(schema, this.schemas, rows, operation);
+    const length = lengthOf(rows, operation);
+    const check = (): void => signal?.throwIfAborted();
+    const encode = (arrow: Schema): EncodedRows | Promise<EncodedRows> =>
+      encodeRows(rows, length, arrow, this.encoding(options), check);
+    if (!(known instanceof Promise)) return () => encode(known);
+    // It may wait in the line while nobody looks.
+    ignoreRejection(known);
+    return () => known.then(encode);
+  }
+
+  /** How rows are read for a call with these options. */
+  encoding({ unknownKeys, onInvalid }: RowReadingOptions = {}): EncoderOptions {
+    return { unknownKeys, keepsJson: this.gathering.deadLetters && onInvalid !== "reject-delivery" };
+  }
+
+  schemaOfRow(schema: unknown, row: unknown, operation: string): Schema | Promise<Schema> {
+    return schemaForRows(schema, this.schemas, [row], operation);
+  }
+
+  /** A delivery of rows that were gathered. */
+  deliveryOfRows(
+    rows: EncodedRows,
+    options: RowReadingOptions & { readonly handoff?: HandoffMode },
+    firstRow: number,
+    isUrgent = false,
+  ): UnsettledDelivery {
+    const span = this.telemetry?.start(isUrgent ? "send" : "enqueue") ?? null;
+    return this.deliveryOf(rows, options, firstRow, span, isUrgent);
+  }
+
+  deliveryOf(
+    rows: EncodedRows,
+    options:
+      | (RowReadingOptions & { readonly handoff?: HandoffMode; readonly signal?: AbortSignal })
+      | undefined,
+    firstRow: number | null,
+    span: object | null,
+    isUrgent: boolean,
+  ): UnsettledDelivery {
+    const refusesAlone = options?.onInvalid !== "reject-delivery";
+    const isEmpty = rows.batches.length === 0 || (!refusesAlone && rows.rejections.length > 0);
+    const batches = isEmpty ? [emptyBatch(rows.schema)] : rows.batches;
+    const measurement = this.profiler.current();
+    measurement?.prepared();
+    const delivery = new UnsettledDelivery(
+      { batches: batches as readonly ArrowBatch[] },
+      options?.handoff ?? this.mode,
+      options?.signal,
+      span,
+      isUrgent,
+      measurement,
+    );
+    const { given, rejections, missing, json } = rows;
+    delivery.rows = { given, rejections, missing, firstRow, refusesAlone };
+    if (json.length > 0) delivery.dead = rows;
+    return delivery;
+  }
+
+  /** Admits a group behind all that was given before. As `admit`. */
+  hand(group: readonly UnsettledDelivery[]): Promise<void> | undefined {
+    this.handOverGathered();
+    return this.inLine(group);
+  }
+
+  /** As `hand`, without a look at what was gathered. */
+  inLine(group: readonly UnsettledDelivery[]): Promise<void> | undefined {
+    if (this.#line.isEmpty) return this.admit(group);
+    return this.#line.enter(() => {
+      const first = group[0];
+      if (first?.withdrawn !== undefined) {
+        this.#refused(group, first.withdrawn.reason);
+        throw first.withdrawn.reason;
+      }
+      return this.admit(group);
+    }, group[0]?.signal);
+  }
+
+  /** Hands over what writers have gathered. The promise of what does not find room at once. */
+  handOverGathered(): Promise<unknown> | undefined {
+    if (this.gatherers.size === 0) return undefined;
+    return Promise.all([...this.gatherers].map((gatherer) => gatherer.handOver()));
+  }
+
+  get isTight(): boolean {
+    return this.#heldBytes + this.#gatheredBytes > this.budgetBytes;
+  }
+
+  gathered(bytes: number): void {
+    this.#gatheredBytes += bytes;
+  }
+
+  /** Rows of a writer that nobody waits for were not let in. */
+  lost(rows: number, reason: unknown): void {
+    const error = isError(reason) ? reason : ingestError({ code: "ABORTED", message: describe(reason) });
+    this.log("error", "rows that were written are lost", { rows, causes: messages(reason) });
+    const told = "code" in error ? (error as IngestError) : null;
+    this.#remains.unread.add({ sequence: 0n, status: "failed", error: told });
+  }
+
   refuseIfClosed(operation: string): void {
     if (this.closing !== undefined) throw closed(operation);
   }
@@ -215,6 +405,8 @@ export class Core implements Listener {
   /** Takes back a group that waits. */
   withdraw(group: readonly UnsettledDelivery[], reason: unknown): void {
     const ticket = group[0]?.ticket ?? 0;
+    // It may still stand in the line.
+    if (ticket === 0 && group[0] !== undefined) group[0].withdrawn = { reason };
     if (this.#waiting.get(ticket)?.group === group) this.#cancel(ticket, reason);
   }
 
@@ -243,7 +435,29 @@ export class Core implements Listener {
 
   stats(): ClientStats {
     if (this.#lastStats !== undefined) return this.#lastStats;
-    return this.binding.stats() as ClientStats;
+    const stats = this.binding.stats() as ClientStats;
+    const { rows, partial, failed } = this.#refusedHere;
+    if (rows === 0) return stats;
+    const { deliveries } = stats;
+    return {
+      ...stats,
+      rows: { ...stats.rows, rejected: stats.rows.rejected + rows },
+      deliveries: {
+        ...deliveries,
+        acknowledged: deliveries.acknowledged - partial - failed,
+        partial: deliveries.partial + partial,
+        failed: deliveries.failed + failed,
+      },
+    };
+  }
+
+  /** Waits until everything that was given before is settled. */
+  async flush(): Promise<void> {
+    await this.handOverGathered();
+    const flushed = (): Promise<void> => this.operation((operation) => this.binding.flush(operation));
+    await (this.#line.isEmpty ? flushed() : this.#line.enter(flushed));
+    // Their outcomes are told when the disk has their refused rows.
+    await Promise.all(this.#keepings);
   }
 
   close(options: CloseOptions | undefined): Promise<void> {
@@ -304,11 +518,32 @@ export class Core implements Listener {
     const delivery = this.#ledger.take(outcome.sequence);
     if (delivery === undefined) return;
     this.#heldBytes -= delivery.packing?.charge ?? 0;
-    this.#conclude(delivery, toResult(delivery, outcome), outcome);
+    if (delivery.keeping === undefined) {
+      this.#settle(delivery, outcome);
+      return;
+    }
+    const kept = delivery.keeping.then(() => {
+      this.#keepings.delete(kept);
+      this.#settle(delivery, outcome);
+    });
+    this.#keepings.add(kept);
+  }
+
+  #settle(delivery: UnsettledDelivery, outcome: Outcome): void {
+    const result = toResult(delivery, outcome);
+    this.#countRefused(delivery, outcome, result);
+    this.#conclude(delivery, result, outcome);
     if (outcome.error?.code === "SCHEMA_MISMATCH") this.schemas.table.forget();
     if (outcome.payloadChanged)
       this.log("warn", "the bytes of a batch changed in flight", { sequence: outcome.sequence });
     this.#release();
+  }
+
+  /** With a spool: what was enqueued is on the disk, with what was refused of it. */
+  async durable(delivery: UnsettledDelivery): Promise<void> {
+    // Asked for before it can settle: nobody tells who comes later.
+    await delivery.durable;
+    await delivery.keeping;
   }
 
   spooled(sequence: number): void {
@@ -337,6 +572,33 @@ export class Core implements Listener {
       status,
       error: error?.toJSON() ?? null,
     });
+  }
+
+  #countRefused({ rows }: UnsettledDelivery, { status }: Outcome, result: TransmissionResult): void {
+    if (rows === null || rows.rejections.length === 0) return;
+    const counts = this.#refusedHere;
+    counts.rows += rows.rejections.length;
+    if (status !== "acknowledged") return;
+    if (result.status === "partial") counts.partial++;
+    else counts.failed++;
+  }
+
+  /** Keeps the rows of a delivery that are no Arrow values among the dead letters. Never rejects. */
+  #keep(delivery: UnsettledDelivery, rows: EncodedRows): Promise<void> {
+    const { sequence } = delivery;
+    const keeping = keepRows(rows, (piece) =>
+      this.operation((operation) => this.binding.keepRefused(operation, sequence, piece)),
+    ).catch((error: unknown) => {
+      const fields = { sequence, rows: rows.json.length, causes: messages(error) };
+      this.log("warn", "refused rows could not be kept", fields);
+    });
+    // Until then a close must not end the client.
+    this.#keepings.add(keeping);
+    void keeping.then(() => {
+      this.#keepings.delete(keeping);
+      this.#release();
+    });
+    return keeping;
   }
 
   granted(ticket: number): void {
@@ -464,6 +726,12 @@ export class Core implements Listener {
       if (delivery.urgent) this.#hurry();
     }
     this.#hold();
+    for (let i = 0; i < group.length; i++) {
+      const delivery = group[i]!;
+      if (delivery.dead === undefined) continue;
+      delivery.keeping = this.#keep(delivery, delivery.dead);
+      delivery.dead = undefined;
+    }
     // A listener of the user's signal may send; by now the ledger has all of the group.
     for (let i = 0; i < group.length; i++) {
       const delivery = group[i]!;
@@ -576,17 +844,21 @@ export class Core implements Listener {
 
   #release(): void {
     if (!this.#isBusy || !this.#ledger.isEmpty || this.#waiting.size > 0 || this.#operations.size > 0) return;
+    if (this.#keepings.size > 0) return;
     this.#isBusy = false;
     BUSY.delete(this);
   }
 
   async #close(deadlineMs: number): Promise<void> {
     const began = performance.now();
+    const left = (): number => Math.max(0, deadlineMs - (performance.now() - began));
     unwatch(this);
+    const finishing = this.#finishRows(deadlineMs);
+    if (finishing !== undefined) await finishing;
     const waiters = [...this.#waiting.values()];
     this.#waiting.clear();
     // It makes all tickets void.
-    const answered = this.operation((operation) => this.binding.close(operation, deadlineMs));
+    const answered = this.operation((operation) => this.binding.close(operation, left()));
     const turnedAway = this.#turnAway(waiters);
     try {
       await answered;
@@ -594,11 +866,25 @@ export class Core implements Listener {
       await turnedAway;
       this.#end();
     }
+    await Promise.all(this.#keepings);
     // A listener that rejected later would be the only one who knew of a failure.
     const { unread } = this.#remains;
-    await unread.decided(Math.max(0, deadlineMs - (performance.now() - began)));
+    await unread.decided(left());
     const error = unread.toError();
     if (error !== null) throw error;
+  }
+
+  /** What writers have gathered is let in, and refused rows are on the disk; at the latest after `limitMs`. */
+  #finishRows(limitMs: number): Promise<void> | undefined {
+    const handing = this.handOverGathered();
+    if (handing === undefined && this.#keepings.size === 0) return undefined;
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, Math.min(limitMs, LONGEST_TIMER_MS));
+    const done = async (): Promise<void> => {
+      await handing;
+      await Promise.all(this.#keepings);
+    };
+    return Promise.race([done(), late]).finally(() => clearTimeout(timer));
   }
 
   /** Rejects the calls that wait for the budget, a slice in each turn of the event loop. Never rejects itself. */
@@ -657,21 +943,6 @@ function eventOf(fact: Fact): NewEvent | undefined {
 /** A logger gets an error as the object of its facts, as in every other line. */
 function fieldsOf({ fact: _, ...fields }: Fact): Record<string, unknown> {
   return "error" in fields ? { ...fields, error: fields.error.toJSON() } : fields;
-}
-
-// A signal that fails must neither fail a delivery nor keep a ticket from being redeemed.
-
-function listen(signal: AbortSignal | undefined, onAbort: () => void): void {
-  try {
-    signal?.addEventListener("abort", onAbort, { once: true });
-  } catch {}
-}
-
-function listenNoMore(signal: AbortSignal | undefined, onAbort: (() => void) | undefined): void {
-  if (onAbort === undefined) return;
-  try {
-    signal?.removeEventListener("abort", onAbort);
-  } catch {}
 }
 
 function closed(operation: string): IngestError {

@@ -1,4 +1,4 @@
-// Many batches in, their outcomes out, in order.
+// Many batches, or rows, in, their outcomes out, in order.
 //
 // Invariants:
 // - Reading runs ahead of the outcomes, or every batch would wait for the commit of the one before.
@@ -7,15 +7,20 @@
 // - Every outcome before a failure is yielded before the failure is thrown.
 // - A loop that is left early takes back what waits; what was admitted goes on, and counts as unread.
 
+import type { Schema } from "apache-arrow";
 import { ignoreRejection } from "../callbacks.js";
 import type { UnsettledDelivery } from "../delivery.js";
+import { LONGEST_TIMER_MS } from "../duration.js";
 import { measure } from "../handoff.js";
 import type { Wanted } from "../inputs.js";
 import { checkSendOptions } from "../options/checks.js";
 import type { SendAllOptions, SendOptions } from "../options.js";
 import type { TransmissionResult } from "../result.js";
-import { iterate } from "../source.js";
-import { isDue } from "../turn.js";
+import { type EncodedRows, STRETCH_MS } from "../rows/encoded.js";
+import type { EncoderOptions } from "../rows/encoder.js";
+import { isRow, iterate, rowsIn } from "../source.js";
+import { isDue, SLICE_MS, turn } from "../turn.js";
+import { type Gatherers, RowBuffer } from "./gatherer.js";
 import { raceSignal } from "./open.js";
 
 /** Small batches that share a native call: beyond these, its fixed cost no longer shows. */
@@ -25,13 +30,26 @@ const GROUP_BYTES = 1 << 20;
 const SETTLED_AHEAD = 1_024;
 
 /** What of a client is needed here. */
-export interface Sender {
+export interface Sender extends Gatherers {
   prepare(
     batch: unknown,
     options: SendOptions | undefined,
     operation: "send" | "enqueue",
   ): UnsettledDelivery | Promise<UnsettledDelivery>;
-  admit(group: readonly UnsettledDelivery[]): Promise<void> | undefined;
+  hand(group: readonly UnsettledDelivery[]): Promise<void> | undefined;
+  reader(
+    rows: readonly unknown[],
+    options: SendAllOptions | undefined,
+    operation: string,
+  ): () => EncodedRows | Promise<EncodedRows>;
+  schemaOfRow(schema: unknown, row: unknown, operation: string): Schema | Promise<Schema>;
+  encoding(options: SendAllOptions | undefined): EncoderOptions;
+  deliveryOfRows(
+    rows: EncodedRows,
+    options: SendAllOptions,
+    firstRow: number,
+    isUrgent?: boolean,
+  ): UnsettledDelivery;
   withdraw(group: readonly UnsettledDelivery[], reason: unknown): void;
   drop(group: readonly UnsettledDelivery[], reason: unknown): void;
   wanted(options: SendOptions | undefined, operation: string): Wanted;
@@ -92,11 +110,22 @@ class Reader {
   #wakeReader: (() => void) | undefined;
   /** Read from the source, and not yet part of a group. */
   #pending: Promise<IteratorResult<unknown>> | undefined;
+  /** Single rows that are not part of a delivery yet. */
+  readonly #rows: RowBuffer;
+  /** Of the source, up to those of the delivery under way. */
+  #rowCount = 0;
+  /** When the first of `#rows` came. */
+  #rowsSince = 0;
 
   constructor(core: Sender, source: unknown, options: SendAllOptions | undefined) {
     this.#core = core;
     this.#options = options;
     this.#iterator = iterate(source, core.wanted(options, "sendAll"));
+    this.#rows = new RowBuffer(
+      core,
+      (row) => core.schemaOfRow(options?.schema, row, "sendAll"),
+      core.encoding(options),
+    );
     // It is let in as a whole, and must not be what is larger than the budget.
     this.#groupBytes = Math.min(GROUP_BYTES, core.budgetBytes / 8);
   }
@@ -137,6 +166,7 @@ class Reader {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.#drop();
     this.#wakeWriter?.();
     if (this.#waiting !== undefined) this.#core.withdraw(this.#waiting, left());
     if (this.#over) return;
@@ -162,7 +192,7 @@ class Reader {
       }
       if (group.length > 0) {
         this.#waiting = group;
-        const admitted = this.#core.admit(group);
+        const admitted = this.#core.hand(group);
         if (admitted !== undefined) await admitted;
         this.#waiting = undefined;
         for (const delivery of group) this.#queue.push(delivery);
@@ -185,32 +215,108 @@ class Reader {
     void core.operation((operation) => core.binding.flush(operation)).catch(() => {});
   }
 
-  /** At least one batch, and those that are there without waiting. */
-  async #gather(): Promise<{ group: UnsettledDelivery[]; last: boolean; failure?: { reason: unknown } }> {
+  /** At least one delivery, and those that are there without waiting. */
+  async #gather(): Promise<Gathered> {
     const group: UnsettledDelivery[] = [];
     let bytes = 0;
+    const add = (delivery: UnsettledDelivery | undefined): void => {
+      if (delivery === undefined) return;
+      delivery.onSettled = this.#onSettled;
+      if (delivery.content !== null) bytes += measure(delivery.content);
+      group.push(delivery);
+    };
     try {
       // One at least, or a reader that is always late would never get on.
       while (group.length === 0 || (group.length < GROUP_COUNT && bytes < this.#groupBytes && !isDue())) {
-        const ready = this.#next(group.length === 0);
+        if (group.length === 0 && this.#isLate()) {
+          add(this.#takeRows());
+          break;
+        }
+        const ready = this.#next(group.length === 0 ? this.#patience() : 0);
         // Not awaited without need: what is at hand comes at the rate of small batches.
         const next = ready instanceof Promise ? await ready : ready;
-        if (next === undefined) break;
-        if (next.done) return { group, last: true };
-        const prepared = this.#core.prepare(next.value, this.#options, "enqueue");
-        const delivery = prepared instanceof Promise ? await prepared : prepared;
-        delivery.onSettled = this.#onSettled;
-        if (delivery.content !== null) bytes += measure(delivery.content);
-        group.push(delivery);
+        if (next === undefined) {
+          // Its linger is over, if it was waited for.
+          if (group.length === 0) add(this.#takeRows());
+          break;
+        }
+        if (this.#stopped) break;
+        if (next.done) {
+          add(this.#takeRows());
+          return { group, last: true };
+        }
+        if (this.#isRow(next.value)) {
+          const asked = this.#rows.ask(next.value);
+          if (asked !== undefined) await raceSignal(asked, this.#options?.signal);
+          if (this.#addRow(next.value)) add(this.#takeRows());
+          else if (this.#rows.pending === 0 && isDue(STRETCH_MS)) await turn();
+          continue;
+        }
+        add(this.#takeRows());
+        const rows = rowsIn(next.value);
+        const prepared =
+          rows === undefined
+            ? this.#core.prepare(next.value, this.#options, "enqueue")
+            : this.#delivery(rows);
+        add(prepared instanceof Promise ? await prepared : prepared);
       }
       return { group, last: false };
     } catch (reason) {
+      if (this.#options?.signal?.aborted) this.#drop();
+      add(this.#takeRows());
       return { group, last: true, failure: { reason } };
     }
   }
 
-  /** The source's next, or undefined if it is not there yet and `wait` is false. */
-  #next(wait: boolean): IteratorResult<unknown> | Promise<IteratorResult<unknown> | undefined> {
+  /** After single rows, whatever is nothing else counts as one, and is refused as one. */
+  #isRow(value: unknown): boolean {
+    if (isRow(value)) return true;
+    const isPrimitive = typeof value !== "object" || value === null;
+    return isPrimitive && this.#rowCount + this.#rows.given > 0;
+  }
+
+  /** Whether there are enough for a delivery. */
+  #addRow(row: unknown): boolean {
+    const rows = this.#rows;
+    if (rows.given === 0) this.#rowsSince = performance.now();
+    if (rows.push(row)) rows.read();
+    return rows.pending === 0 && (rows.isFull || this.#core.isTight);
+  }
+
+  #takeRows(): UnsettledDelivery | undefined {
+    const rows = this.#stopped ? undefined : this.#rows.take();
+    if (rows === undefined) return undefined;
+    const firstRow = this.#rowCount;
+    this.#rowCount += rows.given;
+    return this.#core.deliveryOfRows(rows, this.#options ?? {}, firstRow);
+  }
+
+  async #delivery(rows: readonly unknown[]): Promise<UnsettledDelivery> {
+    const encoded = await this.#core.reader(rows, this.#options, "sendAll")();
+    const firstRow = this.#rowCount;
+    this.#rowCount += encoded.given;
+    return this.#core.deliveryOfRows(encoded, this.#options ?? {}, firstRow);
+  }
+
+  /** Rows that are not handed over yet are not to count as gathered any more. */
+  #drop(): void {
+    if (!this.#rows.isReading) this.#rows.take();
+  }
+
+  /** Of a source that always has a next row at hand, too, rows leave in time. */
+  #isLate(): boolean {
+    if (this.#rows.given === 0 || this.#rows.pending > 0) return false;
+    return performance.now() - this.#rowsSince > Math.max(SLICE_MS, this.#core.gathering.lingerMs);
+  }
+
+  /** Milliseconds for which the next item is waited for: rows that are there leave when their linger is over. */
+  #patience(): number {
+    if (this.#rows.given === 0) return Infinity;
+    return Math.max(0, this.#core.gathering.lingerMs - (performance.now() - this.#rowsSince));
+  }
+
+  /** The source's next; undefined if it does not come within `patienceMs`. */
+  #next(patienceMs: number): IteratorResult<unknown> | Promise<IteratorResult<unknown> | undefined> {
     if (this.#pending === undefined) {
       const next = this.#call();
       if (!("then" in next)) {
@@ -222,14 +328,19 @@ class Reader {
         throw reason;
       });
     }
-    return this.#later(this.#pending, wait);
+    return this.#later(this.#pending, patienceMs);
   }
 
   async #later(
     pending: Promise<IteratorResult<unknown>>,
-    wait: boolean,
+    patienceMs: number,
   ): Promise<IteratorResult<unknown> | undefined> {
-    const next = wait ? await raceSignal(pending, this.#options?.signal) : await soon(pending);
+    // Without a timer for what is at hand.
+    let next = patienceMs === Infinity ? undefined : await soon(pending);
+    if (next === undefined && patienceMs > 0) {
+      const waited = patienceMs === Infinity ? pending : within(pending, patienceMs);
+      next = await raceSignal(waited, this.#options?.signal);
+    }
     if (next !== undefined) this.#pending = undefined;
     if (next?.done) this.#over = true;
     return next;
@@ -248,6 +359,23 @@ class Reader {
     this.ended = true;
     this.failure = failure;
     this.#wakeReader?.();
+  }
+}
+
+interface Gathered {
+  readonly group: UnsettledDelivery[];
+  readonly last: boolean;
+  readonly failure?: { readonly reason: unknown };
+}
+
+/** What a promise is fulfilled with; undefined if it is not within so many milliseconds. */
+async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
+  const { promise: late, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(resolve, Math.min(ms, LONGEST_TIMER_MS), undefined);
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

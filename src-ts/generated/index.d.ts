@@ -47,6 +47,13 @@ export declare class NativeClient {
   abort(sequence: number): void
   /** The caller no longer waits for this delivery, and wants it delivered. Only with a spool. */
   leave(sequence: number): void
+  /**
+   * Keeps rows that were refused before they were Arrow values among the dead letters, as JSON. Answered by an
+   * event.
+   */
+  keepRefused(operation: number, sequence: number, rows: string): void
+  /** What rows are gathered by, as JSON: options as they are meant. */
+  gathering(): string
   /** The answer to an event *headers wanted*, as JSON; one that comes too late does nothing. */
   answerHeaders(request: number, answer: string): void
   /** The answer to an event *retry asked*, as JSON; one that comes too late does nothing. */

@@ -236,7 +236,7 @@ export function isSignal(value: unknown): value is AbortSignal {
 /** What one `send`, `enqueue` or `sendAll` may ask for, checked. */
 export function checkSendOptions(options: SendOptions | undefined, operation: string): void {
   if (options == null) return;
-  const issues = unknownOptions(options, ["handoff", "schema", "signal", "context"]);
+  const issues = unknownOptions(options, ["handoff", "signal", "context", ...ROW_READING]);
   const { handoff, signal, context } = options;
   if (handoff !== undefined && !isMode(handoff))
     issues.push({
@@ -247,8 +247,21 @@ export function checkSendOptions(options: SendOptions | undefined, operation: st
     issues.push({ path: "signal", message: `must be an AbortSignal, not ${describe(signal)}` });
   if (context !== undefined && lacks(context, ["getValue"]) !== undefined)
     issues.push({ path: "context", message: `must be a context of OpenTelemetry, not ${describe(context)}` });
+  for (const [name, words] of CHOICES) {
+    const value = options[name];
+    if (value === undefined || words.includes(value)) continue;
+    issues.push({ path: name, message: `must be one of ${words.join(", ")}, not ${describe(value)}` });
+  }
   if (issues.length > 0) throw configInvalid(issues, operation);
 }
+
+/** The names of {@link RowReadingOptions}. */
+export const ROW_READING = ["schema", "unknownKeys", "onInvalid"] as const;
+
+const CHOICES: readonly (readonly ["unknownKeys" | "onInvalid", readonly string[]])[] = [
+  ["unknownKeys", ["reject", "drop"]],
+  ["onInvalid", ["reject-row", "reject-delivery"]],
+];
 
 /** What reading events may ask for, checked. */
 export function checkEventsOptions(options: EventsOptions | undefined): void {

@@ -52,6 +52,8 @@ export function factsOf(
       row: inner.get("row", count),
       code: inner.get("code", aString),
       message: inner.get("message", aString),
+      // Of rows that did not fit their schema.
+      path: inner.get("path", orNothing(aString)) ?? undefined,
     })),
     attempts: read.get("attempts", count),
     batchBytes: read.get("batchBytes", count),
@@ -61,6 +63,7 @@ export function factsOf(
     latencyMs: read.get("latencyMs", amount),
     position,
     recovered: read.value("recovered") === true,
+    firstRow: read.get("firstRow", orNothing(count)) ?? null,
     error: errorOf(read),
   };
   return read.isWrong ? undefined : (facts as ResultFacts);
@@ -101,6 +104,10 @@ const amount: Check<number> = (value) =>
     ? { value: value as number }
     : "must be a number of at least 0";
 const aString: Check<string> = (value) => (typeof value === "string" ? { value } : "must be a string");
+const orNothing =
+  <T>(check: Check<T>): Check<T | null> =>
+  (value) =>
+    value === undefined || value === null ? { value: null } : check(value);
 const aStringOrNull: Check<string | null> = (value) =>
   value === null || typeof value === "string" ? { value } : "must be a string or null";
 const oneOf =

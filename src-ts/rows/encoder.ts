@@ -14,6 +14,7 @@ import { planOf } from "../handoff/plan.js";
 import { rootOf } from "./build.js";
 import { ABSENT, type Context, TOO_MANY } from "./column.js";
 import { CAN_COMPILE, forgetLoops, loopsOf } from "./compile.js";
+import { rowToJson } from "./json.js";
 import { kindOf, type RowRefusalCode, type RowRejection } from "./refusal.js";
 import type { StructColumn } from "./struct.js";
 
@@ -24,6 +25,13 @@ export interface EncoderOptions {
   readonly compile?: boolean | undefined;
   /** Rows of a batch. */
   readonly maxRows?: number | undefined;
+  /** Whether rows that do not fit are kept as JSON, beside why they do not. */
+  readonly keepsJson?: boolean | undefined;
+}
+
+/** A row that does not fit, and the row itself as JSON where that is kept. */
+export interface Refusal extends RowRejection {
+  readonly json?: string;
 }
 
 /** Rows and bytes that end a batch. */
@@ -45,16 +53,19 @@ const ROW_UNITS = 1 << 29;
 /** Memory that the elements of a column take in a row whatever they hold. */
 const ROW_BYTES = 2 ** 31;
 
+/** In the place of a row that its array does not give a second time. */
+const GONE = Symbol("gone");
+
 export class RowEncoder implements Context {
   failures = 0;
   maxItems = 0;
   maxUnits = 0;
   maxBytes = 0;
   readonly refusesUnknownKeys: boolean;
-  /** Of all rows so far. */
-  readonly rejections: RowRejection[] = [];
+  /** Of all rows so far; whoever takes them puts an empty list in their place. */
+  rejections: Refusal[] = [];
   /** Finished. */
-  readonly batches: RecordBatch[] = [];
+  batches: RecordBatch[] = [];
   readonly #schema: Schema;
   readonly #root: StructColumn;
   readonly #maxRows: number;
@@ -66,11 +77,18 @@ export class RowEncoder implements Context {
   /** The number of the chunk's first row. */
   #base = 0;
   #chunk = FIRST_CHUNK;
+  readonly #keepsJson: boolean;
+  /** Where the chunk's rows are, and its first one. */
+  #rows: ArrayLike<unknown> = [];
+  #from = 0;
+  /** Of batches that are finished. */
+  #finishedBytes = 0;
 
   /** @throws {IngestError} `SCHEMA_MISMATCH`: it has a type that no row can fill. */
   constructor(schema: Schema, options: EncoderOptions = {}) {
     this.#schema = schema;
     this.refusesUnknownKeys = options.unknownKeys !== "drop";
+    this.#keepsJson = options.keepsJson === true;
     this.#root = rootOf(schema, this, loopsOf(planOf(schema).key, options.compile ?? CAN_COMPILE));
     forgetLoops();
     // Memory for a batch is taken at its beginning: rows that are wide whatever they hold make smaller ones.
@@ -78,18 +96,30 @@ export class RowEncoder implements Context {
     this.#maxRows = Math.min(options.maxRows ?? MAX_ROWS, MAX_ROWS, ofWidth);
   }
 
+  /** About the bytes of all rows so far. */
+  get bytes(): number {
+    return this.#finishedBytes + this.#root.size;
+  }
+
+  /** Rows that are taken at a time, as they are now. */
+  get chunk(): number {
+    return this.#chunk;
+  }
+
   /**
-   * Encodes some rows from `from` on, which is as many as were given before.
+   * Encodes some rows from `from` on.
    *
    * @param end Where the rows that are to come end, for all that is known.
+   * @param base The number of the row at `from`.
    * @returns How many: none, where they have to be tried once more in another way.
    */
-  step(rows: ArrayLike<unknown>, from: number, end: number): number {
+  step(rows: ArrayLike<unknown>, from: number, end: number, base = from): number {
     const root = this.#root;
     const room = this.#maxRows - root.length;
     if (root.length === 0 && this.#maxRows > 1) root.reserve(Math.min(end - from, this.#maxRows));
     const count = Math.min(this.#chunk, end - from, room);
     const began = performance.now();
+    this.#base = base;
     const done = this.#encode(rows, from, count);
     const took = performance.now() - began;
     if (took > LONG_MS && count > 1) this.#chunk = Math.max(1, count >> 1);
@@ -103,6 +133,7 @@ export class RowEncoder implements Context {
     const root = this.#root;
     this.#ceiling = MAX_CHUNK;
     if (root.length === 0) return;
+    this.#finishedBytes += root.size;
     // What a null takes in a dictionary without values is no part of a chunk.
     this.maxItems = ROW_ITEMS;
     this.maxBytes = ROW_BYTES;
@@ -118,7 +149,18 @@ export class RowEncoder implements Context {
 
   /** Lets go of the rows. */
   release(): void {
+    this.#rows = [];
     this.#root.release();
+  }
+
+  /** Gives up the batches of all rows so far, to begin anew. */
+  take(): readonly RecordBatch[] {
+    this.cut();
+    this.release();
+    const { batches } = this;
+    this.batches = [];
+    this.#finishedBytes = 0;
+    return batches;
   }
 
   refuse(row: number, path: string, code: RowRefusalCode, message: string, value: unknown): void {
@@ -129,20 +171,32 @@ export class RowEncoder implements Context {
     this.#root.objects[row] = ABSENT;
     const given = code === "VALUE_THREW" ? `${kindOf(value)} was thrown` : `${kindOf(value)} was given`;
     const where = path === "" ? "the row" : path;
-    this.rejections.push({
+    const refusal: Refusal = {
       row: this.#base + row,
       path,
       code,
       message: `${where}: ${given}, ${message}`,
       value,
-    });
+    };
+    if (this.#keepsJson) (refusal as { json: string }).json = rowToJson(this.#given(row));
+    this.rejections.push(refusal);
+  }
+
+  /** A row of the chunk as it was given; what throws in its place is marked as a function is. */
+  #given(row: number): unknown {
+    try {
+      return this.#rows[this.#from + row];
+    } catch {
+      return GONE;
+    }
   }
 
   #encode(rows: ArrayLike<unknown>, from: number, count: number): number {
     const root = this.#root;
     const { length } = root;
     const before = this.rejections.length;
-    this.#base = from;
+    this.#rows = rows;
+    this.#from = from;
     this.#refused = 0;
     this.#keep.fill(1, 0, count);
     this.maxItems = count > 1 ? CHUNK_ITEMS : ROW_ITEMS;

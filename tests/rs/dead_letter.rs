@@ -804,3 +804,45 @@ fn a_file_that_nothing_comes_to_is_closed_by_itself() {
     let missing = read(&folder.path().join("nothing")).unwrap_err();
     assert!(!missing.to_string().is_empty());
 }
+
+/// Rows that are no Arrow values: one column of JSON, in the order in which they came, under the metadata given.
+#[test]
+fn rows_of_json_are_kept_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::new(options(directory.path(), json!({})));
+    let rows = |from: u64| {
+        json!({
+            "metadata": { "arrow-ingest.dead-letter.rows": "json" },
+            "rows": (from..from + 2).map(|row| json!({
+                "row": row,
+                "code": "VALUE_TYPE",
+                "message": format!("row {row}"),
+                "json": format!("{{\"id\":\"{row}\"}}"),
+            })).collect::<Vec<_>>(),
+        })
+        .to_string()
+    };
+    bench.letters.keep_json(7, rows(0));
+    bench.letters.keep_json(8, rows(5));
+    bench.letters.keep_json(9, "no JSON".into());
+    bench.sync();
+    bench.close();
+    assert_eq!(bench.counters.dead_letters_kept.get(), 4);
+    assert_eq!(bench.said.lock().unwrap().len(), 1);
+    let files = list(directory.path()).unwrap();
+    let batches = read(&files[0].path).unwrap();
+    let schema = batches[0].schema();
+    assert_eq!(schema.metadata()["arrow-ingest.dead-letter.rows"], "json");
+    let column = |index: usize| -> Vec<String> {
+        let of = |batch: &RecordBatch| -> Vec<String> {
+            let column = batch.column(index).as_string::<i32>().clone();
+            column.iter().map(|text| text.unwrap().to_string()).collect()
+        };
+        batches.iter().flat_map(of).collect()
+    };
+    assert_eq!(
+        column(0),
+        [r#"{"id":"0"}"#, r#"{"id":"1"}"#, r#"{"id":"5"}"#, r#"{"id":"6"}"#]
+    );
+    assert_eq!(column(1), ["row 0", "row 1", "row 5", "row 6"]);
+}

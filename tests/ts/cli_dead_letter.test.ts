@@ -25,9 +25,11 @@ import {
   RecordBatchFileWriter,
   Schema,
   Struct,
+  Table,
   TimestampMicrosecond,
   TimestampMillisecond,
   tableFromArrays,
+  tableFromIPC,
   tableToIPC,
   Uint64,
   Utf8,
@@ -35,6 +37,7 @@ import {
   vectorFromArray,
 } from "apache-arrow";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { connect, listDeadLetters, readDeadLetter, t } from "../../dist/index.js";
 import { readBack } from "../../examples/demo/readback.mjs";
 import { run, start } from "./support/cli.js";
 
@@ -324,6 +327,58 @@ describe("R-38 deadletter resend", () => {
       rows: { acknowledged: 1 },
     });
     expect(fs.readdirSync(at("refused"))).toEqual([SECOND]);
+  });
+
+  test("rows that are no Arrow values are shown as JSON, and go through rows again", async () => {
+    const schema = t.schema({ id: t.int32(), at: t.timestamp("ms", "UTC").nullable() });
+    const wrong = [{ id: "1", at: new Date(5), $x: 1n }, { id: 2 ** 40 }, 7];
+    const client = await connect("discard:", { deadLetter: { directory: at("refused") } });
+    await client.send(wrong as never, { schema, unknownKeys: "drop" });
+    await client.close();
+    const shown = await run(["deadletter", "show", at("refused"), "--json"]);
+    const lines = shown.stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(lines.map(({ code, values }) => [code, values[0][1]])).toEqual([
+      ["VALUE_TYPE", '{"id":"1","at":{"$date":"1970-01-01T00:00:00.005Z"},"$$x":{"$bigint":"1"}}'],
+      ["VALUE_RANGE", '{"id":1099511627776}'],
+      ["ROW_TYPE", "7"],
+    ]);
+    letters("rejected-9-9.arrow", [1n], "word");
+    // They do not fit now either, and are kept anew; the other file's rows arrive.
+    const said = await run(["deadletter", "resend", at("refused"), `delta:${at("lake")}`, "--json"]);
+    expect(said.code).toBe(1);
+    const summary = JSON.parse(said.stdout);
+    expect(summary.rows).toMatchObject({ sent: 4, acknowledged: 1, rejected: 3 });
+    const again = await listDeadLetters(at("refused"));
+    const contents = await Promise.all(again.map(readDeadLetter));
+    expect(contents.flatMap(({ unfit }) => unfit?.rows ?? [])).toEqual(wrong);
+    expect(contents.map(({ unfit }) => unfit?.reading.unknownKeys)).toEqual(["drop"]);
+  });
+
+  test("a file of such rows whose schema or rows are damaged says so", async () => {
+    const file = lettersOf(
+      "rejected-1-1.arrow",
+      [1n],
+      "word",
+      [new Field("text", new Utf8(), true)],
+      [vectorFromArray(["no JSON"], new Utf8())],
+    );
+    const table = tableFromIPC(fs.readFileSync(file));
+    for (const [schema, says] of [
+      ["", "the schema of its rows cannot be read"],
+      ["bm9wZQ==", "cannot be read"],
+      [Buffer.from(tableToIPC(tableFromArrays({ id: [1] }), "stream")).toString("base64"), "cannot be read"],
+    ] as const) {
+      const metadata = new Map(table.schema.metadata);
+      metadata.set("arrow-ingest.dead-letter.rows", "json").set("arrow-ingest.dead-letter.schema", schema);
+      const whole = new Schema(table.schema.fields, metadata);
+      const marked = new Table(table.batches.map(({ data }) => new RecordBatch(whole, data as never)));
+      fs.writeFileSync(file, RecordBatchFileWriter.writeAll(marked).toUint8Array(true));
+      const { stderr } = await run(["deadletter", "show", at("refused")]);
+      expect(stderr).toContain(says);
+    }
   });
 
   test("a file that holds something else ends it after those before it, and stays", async () => {

@@ -49,6 +49,55 @@ describe("R-02 how a batch crossed", () => {
   });
 });
 
+describe("R-62 rows count as they were given", () => {
+  const refused = (row: number) => ({ row, path: "id", code: "VALUE_TYPE", message: "no" }) as never;
+  /** Of seven rows 1, 2 and 5 did not fit; the content has the others. */
+  const given = { given: 7, rejections: [1, 2, 5].map(refused), missing: [1, 2, 5], firstRow: 10 };
+  const outcome = (facts: object, rows: object = {}) => {
+    const delivery = new UnsettledDelivery(content, "auto", undefined, null, false);
+    delivery.rows = { ...given, refusesAlone: true, ...rows };
+    return toResult(delivery, { ...unknownResult(delivery, lost), error: null, ...facts } as never);
+  };
+  const ofContent = (row: number) => ({ row, code: "BAD", message: "bad" });
+
+  test("what the destination refused is told by the row that was given, among those that did not fit", () => {
+    const facts = { status: "partial", rows: 4, acceptedRows: 2, rejectedRows: 2 };
+    const result = outcome({ ...facts, rejections: [0, 2].map(ofContent) });
+    expect(result).toMatchObject({
+      status: "partial",
+      rows: 7,
+      acceptedRows: 2,
+      rejectedRows: 5,
+      firstRow: 10,
+    });
+    expect(result.rejections.map(({ row, code }) => [row, code])).toEqual([
+      [0, "BAD"],
+      [1, "VALUE_TYPE"],
+      [2, "VALUE_TYPE"],
+      [4, "BAD"],
+      [5, "VALUE_TYPE"],
+    ]);
+    expect(result.rejectedBatch()!.numRows).toBe(2);
+    expect(result.acceptedBatch()!.numRows).toBe(1);
+    const last = outcome({ ...facts, rejections: [3].map(ofContent) });
+    expect(last.rejections.at(-1)).toMatchObject({ row: 6, code: "BAD" });
+  });
+
+  test("the status is the worse one", () => {
+    const status = (facts: object, rows: object = {}) =>
+      outcome({ rejections: [], rejectedRows: 0, rows: 4, acceptedRows: 0, ...facts }, rows).status;
+    expect(status({ status: "acknowledged", acceptedRows: 4 })).toBe("partial");
+    expect(status({ status: "acknowledged" })).toBe("failed");
+    expect(status({ status: "unknown" })).toBe("unknown");
+    expect(status({ status: "failed" })).toBe("failed");
+    expect(status({ status: "acknowledged" }, { refusesAlone: false })).toBe("failed");
+    const fit = { rejections: [], missing: [] };
+    expect(status({ status: "acknowledged", acceptedRows: 4 }, fit)).toBe("acknowledged");
+    // Rows that were withdrawn are missing, and refused by nobody.
+    expect(status({ status: "acknowledged", acceptedRows: 4 }, { rejections: [] })).toBe("acknowledged");
+  });
+});
+
 describe("R-14 never silence", () => {
   test("a delivery that nobody can say anything about is unknown, with the rows it had", () => {
     const delivery = new UnsettledDelivery(content, "auto", undefined, null, false);

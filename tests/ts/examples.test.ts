@@ -1,11 +1,13 @@
 // R-35 R-40: the examples run as they are printed, and say what their comments say.
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { startEmulator } from "../../dist/index.js";
+import { readBack } from "../../examples/demo/readback.mjs";
 
 const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-examples-"));
 afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
@@ -122,3 +124,64 @@ test("R-65 08-tables: columns and tables of other libraries", async () => {
     "socket 3",
   ]);
 });
+
+test("R-60 06-service: what was answered 200 is in the table once, through a SIGKILL under load", async () => {
+  const [table, spool] = [path.join(home, "events"), path.join(home, "spool")];
+  const start = async () => {
+    const node = path.resolve("node_modules/.bin/node");
+    const child = spawn(node, ["examples/06-service.ts", `delta:${table}`, spool, "0"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const ended = once(child, "exit");
+    let said = "";
+    for await (const chunk of child.stdout.setEncoding("utf8")) {
+      said += chunk;
+      if (/listening on port \d+/.test(said)) break;
+    }
+    const url = `http://127.0.0.1:${/port (\d+)/.exec(said)![1]}`;
+    return { child, ended, url };
+  };
+  const post = async (url: string, event: object): Promise<number> => {
+    const response = await fetch(`${url}/events`, { method: "POST", body: JSON.stringify(event) });
+    await response.text();
+    return response.status;
+  };
+  const answered = new Set<string>();
+  let next = 0;
+  /** Twenty at a time, until `count` are answered or the service is gone. */
+  const load = async (url: string, count: number, each: () => void): Promise<void> => {
+    const end = answered.size + count;
+    const one = async (): Promise<void> => {
+      while (answered.size < end) {
+        const id = `event-${next++}`;
+        try {
+          if ((await post(url, { id, at: "2026-11-30T12:00:00Z", kind: "click" })) === 200) answered.add(id);
+        } catch {
+          return;
+        }
+        each();
+      }
+    };
+    await Promise.all(Array.from({ length: 20 }, one));
+  };
+
+  const first = await start();
+  expect(await post(first.url, { id: "x", at: "no time", kind: "click" })).toBe(422);
+  expect((await fetch(`${first.url}/ready`)).status).toBe(200);
+  await load(first.url, 2_000, () => {
+    if (answered.size === 500) first.child.kill("SIGKILL");
+  });
+  await first.ended;
+  expect(answered.size).toBeGreaterThanOrEqual(500);
+  const second = await start();
+  await load(second.url, 200, () => {});
+  second.child.kill("SIGTERM");
+  expect(await second.ended).toEqual([0, null]);
+
+  const ids: string[] = [];
+  await readBack(table, (name: string, values: Iterable<unknown>) => {
+    if (name === "id") ids.push(...(values as Iterable<string>));
+  });
+  expect(new Set(ids).size).toBe(ids.length);
+  expect([...answered].filter((id) => !ids.includes(id))).toEqual([]);
+}, 120_000);

@@ -78,6 +78,7 @@ describe("R-31 TransmissionResult", () => {
       recovered: false,
       success: true,
       sequence: "7",
+      firstRow: null,
       errorCode: null,
       position: { kind: "version", value: "12" },
     });

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::dead_letter::{DeadLetterRows, DeadLetters};
 use crate::destination::Write;
 use crate::outcome::SettledDelivery;
+use crate::transmitter::Reply;
 use crate::transmitter::rows::{RefusedRange, pick, runs};
 
 pub struct RefusedOnDisk {
@@ -55,6 +56,16 @@ impl RefusedOnDisk {
             sequence: refused.range.sequence,
             rejections: refused.rejections.clone(),
         });
+    }
+
+    /// Sends refused rows that are in no delivery to the disk, and answers once they are there or never will be.
+    pub fn keep_alone(&self, sequence: u64, rows: String, reply: Reply) {
+        let Some(dead_letters) = &self.dead_letters else {
+            reply.answer(Ok(()));
+            return;
+        };
+        dead_letters.keep_json(sequence, rows);
+        dead_letters.sync(move || reply.answer(Ok(())));
     }
 
     /// Holds a delivery with refused rows until these are on the disk. Gives back any other.

@@ -25,7 +25,7 @@ use crate::outcome::{Outcome, Rejection, Status};
 use crate::row_files::Warn;
 use crate::spool::{Spool, SpoolEntry};
 use crate::transmitter::rows::{pick, runs};
-use crate::transmitter::{Event, Log, Observer};
+use crate::transmitter::{Event, Log, Observer, Reply};
 
 const FAILED: &str = "failed";
 const DEAD_LETTERS: &str = "dead-letters";
@@ -119,6 +119,16 @@ impl Mover {
         })
     }
 
+    /// Puts rows that are no Arrow values beside those that a destination refused. Answers when the disk has them, or
+    /// never will.
+    pub fn keep_refused(&self, sequence: u64, rows: String, reply: Reply) {
+        let files = Arc::clone(&self.refused);
+        tokio::spawn(async move {
+            files.keep_json(sequence, rows).await;
+            reply.answer(Ok(()));
+        });
+    }
+
     /// Every file gets its final name, if the disk is fast enough.
     pub async fn close(&self, patience: Duration) {
         for files in [&self.failed, &self.refused] {
@@ -204,6 +214,18 @@ fn failed(row: u64, error: &Error) -> Rejection {
 }
 
 impl Files {
+    async fn keep_json(&self, sequence: u64, rows: String) {
+        let mut open = self.open.lock().await;
+        let (letters, own) = open.get_or_insert_with(|| self.begin());
+        let (kept, failed) = (own.dead_letters_kept.get(), own.dead_letters_failed.get());
+        letters.keep_json(sequence, rows);
+        synced(letters).await;
+        let kept = own.dead_letters_kept.get() - kept;
+        let failed = own.dead_letters_failed.get() - failed;
+        self.counters.dead_letters_kept.add(kept as usize);
+        self.counters.dead_letters_failed.add(failed as usize);
+    }
+
     async fn keep(&self, found: Vec<DeadLetterRows>) -> Result<()> {
         let mut open = self.open.lock().await;
         let (letters, own) = open.get_or_insert_with(|| self.begin());
@@ -213,11 +235,7 @@ impl Files {
             rows += refused.rejections.len() as u64;
             letters.keep(refused);
         }
-        let (done, synced) = oneshot::channel();
-        letters.sync(move || {
-            let _ = done.send(());
-        });
-        let _ = synced.await;
+        synced(letters).await;
         let kept = own.dead_letters_kept.get() - before;
         self.counters.dead_letters_kept.add(kept as usize);
         if kept >= rows {
@@ -232,6 +250,15 @@ impl Files {
         );
         Err(Error::new(Code::SpoolFailed, text).during("spool"))
     }
+}
+
+/// Settles when all that was kept before is on the disk, or never will be.
+async fn synced(letters: &DeadLetters) {
+    let (done, synced) = oneshot::channel();
+    letters.sync(move || {
+        let _ = done.send(());
+    });
+    let _ = synced.await;
 }
 
 fn warn(observer: Observer) -> Warn {
