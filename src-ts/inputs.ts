@@ -7,13 +7,15 @@
 // inputs/input.ts has how an input becomes what a delivery holds; inputs/assemble.ts how columns become batches. There
 // is one file for each library.
 
+import type { ArrowSchema } from "./handoff/arrow.js";
 import { arqueroInput, isArqueroTable } from "./inputs/arquero.js";
-import { columnsInput, columnsOf } from "./inputs/columns.js";
+import { columnsInput, columnsOf, isRowOf } from "./inputs/columns.js";
 import { duckdbInput, isDuckdbResult } from "./inputs/duckdb.js";
 import { flechetteInput, isFlechetteTable } from "./inputs/flechette.js";
 import type { Input, Wanted } from "./inputs/input.js";
 import { isParquetBatch, isParquetTable, parquetBatchInput, parquetInput } from "./inputs/parquet.js";
 import { isPolarsFrame, polarsInput } from "./inputs/polars.js";
+import { toArrow } from "./rows.js";
 
 export { hintFor } from "./inputs/hints.js";
 export { each, gather, type Input, Ready, unreadable, type Wanted } from "./inputs/input.js";
@@ -42,11 +44,16 @@ export function inputOf(value: unknown, wanted: Wanted): Input | undefined {
   return undefined;
 }
 
-/** Whether it is something that `inputOf` recognises. */
-export function isInput(value: object): boolean {
+/** Whether an item of a source is something that `inputOf` recognises, and no row that has nothing but arrays. */
+export function isInput(value: object, wanted: Wanted): boolean {
   if (isPolarsFrame(value)) return true;
   // One for each row of a source, so no more is looked at than it takes.
-  if (isPlain(value)) return columnsOf(value, "rows") !== undefined;
+  if (isPlain(value)) {
+    const columns = columnsOf(value, wanted.operation);
+    if (columns === undefined) return false;
+    const schema = wanted.schema ?? wanted.table?.known;
+    return schema == null || !isRowOf(columns, toArrow(schema, wanted.operation) as unknown as ArrowSchema);
+  }
   return (
     isFlechetteTable(value) ||
     isArqueroTable(value) ||

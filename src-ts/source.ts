@@ -116,10 +116,10 @@ export function rowsIn(input: unknown): readonly unknown[] | undefined {
 }
 
 /** Whether an item of a source is one row: an object, and none that is something else that can be sent. */
-export function isRow(item: unknown): item is object {
+export function isRow(item: unknown, wanted: Wanted): item is object {
   if (typeof item !== "object" || item === null || Array.isArray(item)) return false;
   try {
-    if (isBatch(item) || item instanceof Ready || isInput(item)) return false;
+    if (isBatch(item) || item instanceof Ready || isInput(item, wanted)) return false;
     if (isPlain(item)) return true;
     const prototype = Object.getPrototypeOf(item) as object;
     if (prototype === rowPrototype) return true;

@@ -92,6 +92,7 @@ class Reader {
   readonly #core: Sender;
   readonly #groupBytes: number;
   readonly #options: SendAllOptions | undefined;
+  readonly #wanted: Wanted;
   readonly #iterator: Iterator<unknown> | AsyncIterator<unknown>;
   #queue: (UnsettledDelivery | undefined)[] = [];
   #head = 0;
@@ -120,7 +121,8 @@ class Reader {
   constructor(core: Sender, source: unknown, options: SendAllOptions | undefined) {
     this.#core = core;
     this.#options = options;
-    this.#iterator = iterate(source, core.wanted(options, "sendAll"));
+    this.#wanted = core.wanted(options, "sendAll");
+    this.#iterator = iterate(source, this.#wanted);
     this.#rows = new RowBuffer(
       core,
       (row) => core.schemaOfRow(options?.schema, row, "sendAll"),
@@ -270,7 +272,7 @@ class Reader {
 
   /** After single rows, whatever is nothing else counts as one, and is refused as one. */
   #isRow(value: unknown): boolean {
-    if (isRow(value)) return true;
+    if (isRow(value, this.#wanted)) return true;
     const isPrimitive = typeof value !== "object" || value === null;
     return isPrimitive && this.#rowCount + this.#rows.given > 0;
   }

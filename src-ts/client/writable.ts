@@ -10,6 +10,7 @@ import type { Schema } from "apache-arrow";
 import { ignoreRejection } from "../callbacks.js";
 import type { UnsettledDelivery } from "../delivery.js";
 import type { IngestError } from "../errors.js";
+import type { Wanted } from "../inputs.js";
 import { checkNames, checkSendOptions, ROW_READING } from "../options/checks.js";
 import type { SendOptions, WritableOptions } from "../options.js";
 import type { EncodedRows } from "../rows/encoded.js";
@@ -33,6 +34,7 @@ interface Sender extends Gatherers {
     options: WritableOptions | undefined,
     operation: string,
   ): () => EncodedRows | Promise<EncodedRows>;
+  wanted(options: WritableOptions | undefined, operation: string): Wanted;
   schemaOfRow(schema: unknown, row: unknown, operation: string): Schema | Promise<Schema>;
   encoding(options: WritableOptions | undefined): EncoderOptions;
   deliveryOfRows(rows: EncodedRows, options: WritableOptions, firstRow: number): UnsettledDelivery;
@@ -64,6 +66,7 @@ class Sink {
   readonly #core: Sender;
   readonly #options: WritableOptions;
   readonly #gatherer: Gatherer;
+  readonly #wanted: Wanted;
   #controller: WritableStreamDefaultController | undefined;
   /** Of the first delivery that was not acknowledged: what the stream fails with. */
   #failure: IngestError | null = null;
@@ -77,6 +80,7 @@ class Sink {
   constructor(core: Sender, options: WritableOptions) {
     this.#core = core;
     this.#options = options;
+    this.#wanted = core.wanted(options, "writable");
     this.#gatherer = new Gatherer(
       core,
       (row) => core.schemaOfRow(options.schema, row, "writable"),
@@ -100,7 +104,7 @@ class Sink {
 
   async write(chunk: unknown): Promise<void> {
     try {
-      if (isRow(chunk)) {
+      if (isRow(chunk, this.#wanted)) {
         this.#core.refuseIfClosed("writable");
         const asked = this.#gatherer.ask(chunk);
         if (asked !== undefined) await asked;

@@ -6,9 +6,10 @@
 // - What an object and its arrays say is read once.
 // - Nothing is guessed: typed arrays and Arrow data name their types, plain arrays need a schema that somebody has said.
 
+import { types } from "node:util";
 import { Data, type DataType, type Field, type Schema } from "apache-arrow";
 import { IngestError, ingestError } from "../errors.js";
-import type { ArrowType } from "../handoff/arrow.js";
+import type { ArrowSchema, ArrowType } from "../handoff/arrow.js";
 import { sameType } from "../handoff/plan.js";
 import { rebuildSchema } from "../handoff/rebuild.js";
 import type { Made } from "../handoff.js";
@@ -46,6 +47,58 @@ export function columnsOf(value: object, operation: string): readonly Given[] | 
     throw unreadable("an object of columns", operation, thrown);
   }
 }
+
+/**
+ * Whether an object whose values are all arrays, and which came from a source of rows, is a row: the schema has lists,
+ * maps or bytes for all of them, and they nest as deep as those and not one level deeper. Empty ones say nothing, and
+ * make a row.
+ */
+export function isRowOf(given: readonly Given[], schema: ArrowSchema): boolean {
+  let isRow = true;
+  for (const { name, values } of given) {
+    const field = schema.fields.find((field) => field.name === name);
+    const wanted = field === undefined ? 0 : depthOfType(field.type);
+    if (wanted === 0) return false;
+    if (values instanceof Lookup || depthOf(values) > wanted) isRow = false;
+  }
+  return isRow;
+}
+
+/** How many arrays, typed ones or maps lie within each other in a value of the type. */
+function depthOfType({ typeId, children }: ArrowType): number {
+  switch (typeId) {
+    case 4:
+    case 15:
+    case 19:
+    case 23:
+      return 1;
+    case 12:
+    case 16:
+    case 21:
+      return 1 + depthOfType(children![0]!.type);
+    case 17:
+      // Its entries are pairs.
+      return 2;
+    default:
+      return 0;
+  }
+}
+
+/** The same of a value, by what comes first in it. */
+function depthOf(value: unknown): number {
+  let depth = 0;
+  let inner = value;
+  while (Array.isArray(inner)) {
+    depth++;
+    inner = (inner as readonly unknown[]).find((item) => item !== null && item !== undefined);
+    // It may hold itself.
+    if (depth > MAX_DEPTH) break;
+  }
+  if (types.isMap(inner)) return depth + 2;
+  return ArrayBuffer.isView(inner) ? depth + 1 : depth;
+}
+
+const MAX_DEPTH = 64;
 
 /**
  * @param copied What was done to the columns before, for `handoffReason`.

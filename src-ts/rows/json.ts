@@ -156,6 +156,8 @@ class Writer {
     try {
       value = read();
     } catch (thrown) {
+      // It counts like any other: a proxy may have as many items as it says, and throw for each.
+      this.#values--;
       return { $threw: kindOf(thrown) };
     }
     return this.value(value);

@@ -535,3 +535,44 @@ test("the order of calls is kept among small inputs and batches", async () => {
   const sequences = results.map(({ sequence }) => sequence);
   expect(sequences).toEqual([...sequences].sort((one, other) => Number(one - other)));
 });
+
+describe("in a source, an object that has nothing but arrays is a row if the schema says so", () => {
+  const vectors = t.schema({ v: t.fixedSizeList(2, t.float32()), tags: t.list(t.utf8()).nullable() });
+  const row = { v: Float32Array.of(1, 2), tags: ["a", "b", "c"] };
+  const columns = { v: [[1, 2], Float32Array.of(3, 4)], tags: [["a"], null] };
+
+  test("by how deep its arrays nest", async () => {
+    const results = await Array.fromAsync(
+      client.sendAll([row, columns, row, { tags: [], v: [5, 6] }], { schema: vectors }),
+    );
+    expect(results.map(({ rows, status }) => [rows, status])).toEqual([
+      [1, "acknowledged"],
+      [2, "acknowledged"],
+      [2, "acknowledged"],
+    ]);
+    const writer = client.writable({ schema: vectors }).getWriter();
+    await writer.write(row);
+    await writer.write(columns);
+    await writer.close();
+  });
+
+  test("bytes and maps are arrays, too; a column of anything else makes columns of all", async () => {
+    const bytes = t.schema({ b: t.binary(), m: t.map(t.utf8(), t.int32()) });
+    const given = [
+      { b: new Uint8Array(3), m: [["a", 1]] },
+      { b: [new Uint8Array(3)], m: [new Map([["a", 1]])] },
+    ];
+    const results = await Array.fromAsync(client.sendAll(given, { schema: bytes }));
+    expect(results.map(({ rows, status }) => [rows, status])).toEqual([
+      [1, "acknowledged"],
+      [1, "acknowledged"],
+    ]);
+    const mixed = t.schema({ n: t.int32(), l: t.list(t.int32()) });
+    const [one] = await Array.fromAsync(client.sendAll([{ n: [1, 2], l: [[1], []] }], { schema: mixed }));
+    expect(one).toMatchObject({ rows: 2, status: "acknowledged" });
+    const itself: unknown[] = [];
+    itself.push(itself);
+    const deep = client.sendAll([{ l: itself, n: [1] }], { schema: mixed });
+    await expect(deep.next()).rejects.toMatchObject({ code: "BATCH_INVALID" });
+  });
+});

@@ -126,3 +126,13 @@ describe("R-62 tagged JSON", () => {
     expect(rowToJson({ map }).length).toBeLessThan(1 << 20);
   });
 });
+
+test("an array that says it has very many items, and throws for each, ends", () => {
+  const array = new Proxy([], {
+    get(_, key) {
+      if (key === "length") return 1e15;
+      throw new Error("never");
+    },
+  });
+  expect(rowToJson({ array }).length).toBeLessThan(1_000_000);
+});
