@@ -18,6 +18,7 @@ mod questions;
 mod references;
 mod retry;
 mod schemas;
+mod spool;
 mod submit;
 
 use std::future::Future;

@@ -311,6 +311,25 @@ pub fn validate(target: &str, config: &Config) -> Result<()> {
     }
 }
 
+/// Whether a destination answers to this target, whatever options it needs.
+///
+/// # Errors
+/// `CONFIG_INVALID` for a URL that no destination answers to.
+pub fn recognise(target: &str) -> Result<()> {
+    match scheme_of(target) {
+        "discard" => discard::Discard::new(target).map(|_| ()),
+        "delta" => delta::Delta::validate(target),
+        scheme if flight::answers_to(scheme) || zerobus::answers_to(scheme) => {
+            url::Url::parse(target).map(|_| ()).map_err(|error| {
+                Error::new(Code::ConfigInvalid, "the target is no URL")
+                    .caused_by(&error)
+                    .during("connect")
+            })
+        }
+        _ => Err(unanswered(target)),
+    }
+}
+
 /// One attempt at reaching the destination that a target URL names.
 ///
 /// # Errors

@@ -25,6 +25,10 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn create_private(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// A file that is there, open for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// A file that is there, open for reading alone.
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path)
+    }
     /// A second name for a file. `AlreadyExists` if it is taken.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Another name for a file, in place of the file that had it.
@@ -37,6 +41,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn create_directory(&self, path: &Path) -> io::Result<()>;
     /// As [`Disk::create_directory`], for nobody but its owner (0700).
     fn create_private_directory(&self, path: &Path) -> io::Result<()>;
+    /// Takes a directory that is there away from everybody but its owner (0700).
+    fn make_private(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order.
@@ -317,6 +323,18 @@ impl Disk for RealDisk {
         Ok(Box::new(RealFile(file)))
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = File::options();
+        options.read(true);
+        // Or a pipe that somebody has put there would be waited for until somebody writes to it.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::custom_flags(
+            &mut options,
+            rustix::fs::OFlags::NONBLOCK.bits() as i32,
+        );
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)
     }
@@ -353,6 +371,19 @@ impl Disk for RealDisk {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(path)
+    }
+
+    fn make_private(&self, path: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = fs::metadata(path)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+            }
+        }
+        let _ = path;
+        Ok(())
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

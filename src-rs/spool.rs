@@ -19,10 +19,13 @@ mod aside;
 mod cursor;
 mod encode;
 mod errors;
+pub mod export;
 pub mod format;
+pub mod inspect;
 mod ranges;
 mod reader;
 mod recover;
+mod retarget;
 mod scan;
 mod shared;
 mod writer;
@@ -44,7 +47,9 @@ use tokio::sync::{oneshot, watch};
 use self::format::SpoolId;
 pub use self::ranges::SettledPositions;
 pub use self::reader::{Damage, Reader, SpoolEntry, SpoolRows};
+use self::recover::Access;
 pub use self::recover::Unsettled;
+pub use self::retarget::{Retargeted, retarget};
 use self::shared::{SharedSpool, SpoolState, WriterCommand};
 pub use self::writer::{Writer, WriterTurn};
 use crate::compute;
@@ -201,17 +206,19 @@ impl Spool {
     /// # Errors
     /// As [`Spool::open`].
     pub fn open_undriven(disk: Arc<dyn Disk>, options: &SpoolOptions) -> Result<(Spool, Recovered, Writer)> {
-        let directory = directory(options)?;
+        let directory = directory(&options.directory, &options.name)?;
         let target = without_secrets(&options.target);
         file_system::make_private_directories(&*disk, &directory)
             .and_then(|()| file_system::sync_ancestors(&*disk, &directory))
             .map_err(|error| errors::of_io("cannot create", &directory, &error))?;
+        // Of another user's directory, or where the file system knows no modes, the files are private all the same.
+        let _ = disk.make_private(&directory);
         let lock = lock(&*disk, &directory, &options.owner)?;
-        let mut found = recover::find(&*disk, &directory)?;
+        let mut found = recover::find(&*disk, &directory, Access::Owner)?;
         let is_other = found.target.as_ref().is_some_and(|has| *has != target);
         if is_other && found.left.rows > 0 && !options.retarget {
             let message = format!(
-                "the spool {} holds rows for {}, not for {target}",
+                "the spool {} holds rows for {}, not for {target}: arrow-ingest spool retarget sends them there",
                 directory.display(),
                 found.target.unwrap_or_default()
             );
@@ -257,6 +264,7 @@ impl Spool {
             foreign: found.foreign,
             set_aside: found.taken,
         };
+        let deliveries = found.segments.iter().map(|segment| segment.deliveries).sum();
         let used: u64 = found.segments.iter().map(|segment| segment.size).sum();
         let state = SpoolState {
             queue: Default::default(),
@@ -277,13 +285,15 @@ impl Spool {
             used: used + aside.bytes,
             aside: aside.bytes,
             beside: 0,
+            deliveries,
             free,
             wants_room: false,
             wants_sync: false,
             closed: false,
             woken: false,
         };
-        let shared = Arc::new(SharedSpool::new(disk, directory, found.id, lock, state));
+        let (readable, readers) = watch::channel(state.readable);
+        let shared = Arc::new(SharedSpool::new(disk, directory, found.id, lock, state, readers));
         let settings = writer::WriterSettings {
             durability: options.durability,
             // Of a small budget several segments must fit, or all would have to be settled before any room comes.
@@ -298,6 +308,7 @@ impl Spool {
             Arc::clone(&shared),
             settings,
             cursor,
+            readable,
             found.sequence,
             found.totals,
         );
@@ -374,6 +385,7 @@ impl Spool {
                         Error::new(Code::SpoolFull, "the spool has no positions left").during("append")
                     })?;
                     state.queued_bytes += size;
+                    state.deliveries += 1;
                     state.wants_room = false;
                     state.queue.push_back(WriterCommand::Append {
                         image: encoded.image,
@@ -407,6 +419,8 @@ impl Spool {
     /// If it never will have.
     fn fits(&self, state: &SpoolState, size: u64) -> Result<bool> {
         const HEADERS: u64 = 512;
+        /// A record of one range. It must find room in a spool that is full, once for each delivery.
+        const CANCELLATION: u64 = 2 * format::ALIGNMENT;
         let ranges = state.settled.ranges_count() as u64;
         // What a new segment begins with. Of two segments that follow each other, the records fill one at least.
         let head = HEADERS + self.target_bytes + 16 * ranges;
@@ -418,10 +432,12 @@ impl Spool {
         let around = head.saturating_mul(segments);
         if let Some(max) = self.max_bytes {
             // With all settled, one empty segment is left.
-            if size + 2 * head + state.aside + state.beside > max {
+            if size + CANCELLATION + 2 * head + state.aside + state.beside > max {
                 return Err(self.full(state, size));
             }
-            if state.used + state.beside + state.queued_bytes + size + around > max {
+            let cancellations = CANCELLATION.saturating_mul(state.deliveries + 1);
+            let taken = state.used + state.beside + state.queued_bytes + around;
+            if taken.saturating_add(cancellations) + size > max {
                 return Ok(false);
             }
         }
@@ -458,9 +474,10 @@ impl Spool {
         Reader::new(Arc::clone(&self.shared), position)
     }
 
-    /// Rows below this are synced: changes when there is more to read.
+    /// Rows below this are synced: changes when there is more to read, and ends with an error when the spool's writer
+    /// has ended, whyever it has.
     pub fn readable(&self) -> watch::Receiver<u64> {
-        self.shared.readable.subscribe()
+        self.shared.readable.clone()
     }
 
     /// Settles all rows below this position. That is on the disk within about a second.
@@ -577,17 +594,17 @@ impl Drop for Spool {
     }
 }
 
-fn directory(options: &SpoolOptions) -> Result<PathBuf> {
+fn directory(within: &Path, name: &str) -> Result<PathBuf> {
     let invalid = |message: String| Error::new(Code::ConfigInvalid, message).during("spool");
-    let name = Path::new(&options.name);
+    let name = Path::new(name);
     let mut parts = name.components();
     let is_plain = matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == name.as_os_str())
         && parts.next().is_none();
     if !is_plain {
-        return Err(invalid(format!("{:?} is no name of a spool", options.name)));
+        return Err(invalid(format!("{name:?} is no name of a spool")));
     }
-    let directory = std::path::absolute(&options.directory)
-        .map_err(|error| errors::of_io("cannot find", &options.directory, &error))?;
+    let directory =
+        std::path::absolute(within).map_err(|error| errors::of_io("cannot find", within, &error))?;
     Ok(directory.join(name))
 }
 

@@ -89,6 +89,11 @@ interface Addon {
     onEvents: (numbers: Float64Array, details: string) => void,
   ) => NativeEmulator;
   explainOptions(target: string | null, options: string): string;
+  listSpools(directory: string): Promise<string>;
+  inspectSpool(directory: string, name: string, limit: number): Promise<string>;
+  verifySpool(directory: string, name: string): Promise<string>;
+  exportSpool(directory: string, name: string, to: string): Promise<string>;
+  retargetSpool(directory: string, name: string, target: string): Promise<string>;
   version(): string;
 }
 
@@ -476,6 +481,32 @@ export async function explainOptions(
   const addon = await load();
   const told = JSON.parse(ours(() => addon.explainOptions(target, options)));
   return { ...told, fault: told.fault === null ? null : errorFromNative(told.fault) };
+}
+
+// What the functions of `specs/boundary.md` about spools answer, parsed.
+
+export const listSpools = (directory: string): Promise<unknown> =>
+  answered((addon) => addon.listSpools(directory));
+
+export const inspectSpool = (directory: string, name: string, limit: number): Promise<unknown> =>
+  answered((addon) => addon.inspectSpool(directory, name, limit));
+
+export const verifySpool = (directory: string, name: string): Promise<unknown> =>
+  answered((addon) => addon.verifySpool(directory, name));
+
+export const exportSpool = (directory: string, name: string, to: string): Promise<unknown> =>
+  answered((addon) => addon.exportSpool(directory, name, to));
+
+export const retargetSpool = (directory: string, name: string, target: string): Promise<unknown> =>
+  answered((addon) => addon.retargetSpool(directory, name, target));
+
+async function answered(call: (addon: Addon) => Promise<string>): Promise<unknown> {
+  const addon = await load();
+  try {
+    return JSON.parse(await call(addon)) as unknown;
+  } catch (error) {
+    throw fromNative(error);
+  }
 }
 
 let loading: Promise<Addon> | undefined;

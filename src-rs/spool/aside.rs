@@ -30,7 +30,7 @@ pub fn copy(
     to: u64,
 ) -> io::Result<Option<(PathBuf, u64)>> {
     let directory = made(disk, spool, sync_spool)?;
-    let path = directory.join(format!("{stem}-{from:020}.bytes"));
+    let path = place(spool, stem, from);
     let before = disk.open(&path).and_then(|copy| copy.length()).ok();
     // Damage that has grown since has bytes that nobody has kept yet.
     if before.is_some_and(|length| length >= to - from) {
@@ -57,6 +57,18 @@ pub fn copy(
     disk.rename(&staged, &path)?;
     disk.sync_directory(&directory)?;
     Ok(Some((path, to - from - before.unwrap_or(0))))
+}
+
+/// Where bytes of a segment are once they are set aside.
+fn place(spool: &Path, stem: &str, from: u64) -> PathBuf {
+    spool.join(DIRECTORY).join(format!("{stem}-{from:020}.bytes"))
+}
+
+/// Where these bytes are, if they were set aside whole.
+pub fn kept(disk: &dyn Disk, spool: &Path, stem: &str, from: u64, bytes: u64) -> Option<PathBuf> {
+    let path = place(spool, stem, from);
+    let length = disk.open_to_read(&path).and_then(|copy| copy.length());
+    length.is_ok_and(|length| length >= bytes).then_some(path)
 }
 
 /// Takes a file as it is out of the spool.
@@ -86,6 +98,8 @@ pub fn take(disk: &dyn Disk, spool: &Path, path: &Path) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub struct AsideContent {
     pub bytes: u64,
+    /// Each file, and its bytes.
+    pub files: Vec<(PathBuf, u64)>,
     /// Names of copies that were begun and not finished: they begin with those of their segments.
     unfinished: Vec<String>,
 }
@@ -112,10 +126,15 @@ pub fn content(disk: &dyn Disk, spool: &Path) -> io::Result<AsideContent> {
             content.unfinished.push(name.to_string_lossy().into_owned());
         }
         // What is no file of ours, as a directory that somebody has made there, is not counted.
-        if let Ok(file) = disk.open(&path) {
-            content.bytes += file.length()?;
+        if disk.is_directory(&path).is_ok_and(|is| !is)
+            && let Ok(file) = disk.open_to_read(&path)
+        {
+            let bytes = file.length()?;
+            content.bytes += bytes;
+            content.files.push((path, bytes));
         }
     }
+    content.files.sort();
     Ok(content)
 }
 

@@ -30,7 +30,7 @@ pub struct FoundCursor {
 /// # Errors
 /// What the disk says, but for a file that is not there.
 pub fn read(disk: &dyn Disk, directory: &Path) -> io::Result<FoundCursor> {
-    let bytes = match disk.open(&directory.join(NAME)) {
+    let bytes = match disk.open_to_read(&directory.join(NAME)) {
         Ok(file) => file.read_to_end_at(0)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FoundCursor::default()),
         Err(error) => return Err(error),

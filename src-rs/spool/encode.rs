@@ -10,8 +10,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch};
-use arrow::buffer::Buffer;
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, GenericByteViewArray, GenericListArray, OffsetSizeTrait, RecordBatch,
+    RecordBatchOptions, StructArray,
+};
+use arrow::buffer::{Buffer, OffsetBuffer};
+use arrow::datatypes::{ByteViewType, DataType, FieldRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -101,14 +105,96 @@ fn write(
     let options = IpcWriteOptions::try_new(ALIGNMENT as usize, false, MetadataVersion::V5)?
         .try_with_compression(compression)?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), first.schema_ref(), options)?;
+    let batches: Vec<RecordBatch> = batches.iter().map(trimmed).collect::<Result<_, _>>()?;
     let room = batches.iter().map(size).sum::<usize>() + RECORD_HEADER + ALIGNMENT as usize;
     let mut record = Vec::with_capacity(room);
     record.resize(RECORD_HEADER, 0);
     let schema = std::mem::replace(writer.get_mut(), record);
-    for batch in batches {
+    for batch in &batches {
         writer.write(batch)?;
     }
     Ok((schema, std::mem::take(writer.get_mut())))
+}
+
+/// The same rows. Of a slice of views Arrow IPC has all data buffers, however few of their bytes are these rows':
+/// where most are not, the views get buffers of their own.
+fn trimmed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if !batch
+        .schema_ref()
+        .fields()
+        .iter()
+        .any(|field| has_views(field.data_type()))
+    {
+        return Ok(batch.clone());
+    }
+    let columns = batch
+        .columns()
+        .iter()
+        .map(without_strangers)
+        .collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
+}
+
+fn has_views(data_type: &DataType) -> bool {
+    use DataType as T;
+    match data_type {
+        T::Utf8View | T::BinaryView => true,
+        T::Struct(fields) => fields.iter().any(|field| has_views(field.data_type())),
+        T::List(item) | T::LargeList(item) => has_views(item.data_type()),
+        // Others are written as they are: more than is needed, and nothing that is wrong.
+        _ => false,
+    }
+}
+
+fn without_strangers(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    Ok(match column.data_type() {
+        DataType::Utf8View => views(column.as_string_view()),
+        DataType::BinaryView => views(column.as_binary_view()),
+        DataType::Struct(fields) if has_views(column.data_type()) => {
+            let rows = column.as_struct();
+            let children = rows
+                .columns()
+                .iter()
+                .map(without_strangers)
+                .collect::<Result<_, _>>()?;
+            let nulls = rows.nulls().cloned();
+            Arc::new(StructArray::try_new_with_length(
+                fields.clone(),
+                children,
+                nulls,
+                rows.len(),
+            )?)
+        }
+        DataType::List(item) if has_views(column.data_type()) => list::<i32>(column, item)?,
+        DataType::LargeList(item) if has_views(column.data_type()) => list::<i64>(column, item)?,
+        _ => Arc::clone(column),
+    })
+}
+
+fn views<T: ByteViewType>(views: &GenericByteViewArray<T>) -> ArrayRef {
+    /// Below this it is not worth a copy.
+    const SPARE: usize = 4096;
+    let has: usize = views.data_buffers().iter().map(|buffer| buffer.len()).sum();
+    match has > 2 * views.total_buffer_bytes_used() + SPARE {
+        true => Arc::new(views.gc()),
+        false => Arc::new(views.clone()),
+    }
+}
+
+fn list<O: OffsetSizeTrait>(column: &ArrayRef, item: &FieldRef) -> Result<ArrayRef, ArrowError> {
+    let lists = column.as_list::<O>();
+    let offsets = lists.offsets();
+    let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+    let items = lists.values().slice(first.as_usize(), (last - first).as_usize());
+    let moved = offsets.iter().map(|offset| *offset - first).collect();
+    let nulls = lists.nulls().cloned();
+    Ok(Arc::new(GenericListArray::<O>::try_new(
+        Arc::clone(item),
+        OffsetBuffer::new(moved),
+        without_strangers(&items)?,
+        nulls,
+    )?))
 }
 
 /// About what a batch takes. More than that is grown into, which copies.
@@ -189,7 +275,8 @@ fn is_native(schema: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int32Array};
+    use arrow::array::{BinaryViewArray, Int32Array, LargeListArray, ListArray, NullArray, StringViewArray};
+    use arrow::datatypes::Field;
 
     use super::*;
 
@@ -228,6 +315,53 @@ mod tests {
             found.is_err_and(|reason| reason.contains("endianness"))
         };
         assert!((0..schema.len()).any(|at| is_foreign(&at)));
+    }
+
+    /// A small slice of a large array of views is small on the disk, wherever the views are, and its rows are the same.
+    #[test]
+    fn a_slice_of_views_takes_along_no_bytes_of_other_rows() {
+        let words = || (0..1000).map(|row| (row % 7 != 3).then(|| format!("word {row} of a long text")));
+        let texts: ArrayRef = Arc::new(StringViewArray::from_iter(words()));
+        let bytes: ArrayRef = Arc::new(BinaryViewArray::from_iter(words()));
+        let item = Arc::new(Field::new("item", DataType::Utf8View, true));
+        let offsets = OffsetBuffer::from_lengths([2; 500]);
+        let lists: ArrayRef = Arc::new(ListArray::new(
+            Arc::clone(&item),
+            offsets,
+            Arc::clone(&texts),
+            None,
+        ));
+        let offsets = OffsetBuffer::from_lengths([2; 500]);
+        let large: ArrayRef = Arc::new(LargeListArray::new(item, offsets, Arc::clone(&texts), None));
+        let plain: ArrayRef = Arc::new(Int32Array::from_iter_values(0..1000));
+        let nothing: ArrayRef = Arc::new(NullArray::new(1000));
+        let (texts_field, plain_field) = ("t", "p");
+        let rows = StructArray::from(vec![
+            (
+                Arc::new(Field::new(texts_field, DataType::Utf8View, true)),
+                Arc::clone(&texts),
+            ),
+            (
+                Arc::new(Field::new(plain_field, DataType::Int32, true)),
+                Arc::clone(&plain),
+            ),
+        ]);
+        let columns: [ArrayRef; 7] = [texts, bytes, lists, large, Arc::new(rows), plain, nothing];
+        for column in columns {
+            let kind = column.data_type().clone();
+            let whole = RecordBatch::try_from_iter([("c", column)]).expect("one column");
+            let few = whole.slice(400, 10);
+            let encoded = encode(&[few.clone()], None).expect("a plain batch");
+            assert!(
+                encoded.image.bytes.len() < 4096,
+                "{kind}: {}",
+                encoded.image.bytes.len()
+            );
+            let image = &encoded.image;
+            let payload = &image.bytes[RECORD_HEADER..RECORD_HEADER + image.length];
+            let found = decode(&Buffer::from(&*encoded.schema), &Buffer::from(payload), 10);
+            assert_eq!(found, Ok(vec![few]), "{kind}");
+        }
     }
 
     #[test]

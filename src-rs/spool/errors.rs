@@ -7,11 +7,23 @@
 use std::io;
 use std::path::Path;
 
+use arrow::error::ArrowError;
+
 use crate::error::{Code, Error};
 
 /// An error of a call on this path.
 pub fn of_io(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::new(code(error), format!("{what} {}: {error}", path.display())).during("spool")
+}
+
+/// An error of what writes Arrow files.
+pub fn of_arrow(path: &Path, error: ArrowError) -> Error {
+    match error {
+        ArrowError::IoError(_, error) => of_io("cannot write", path, &error),
+        error => Error::new(Code::Unsupported, format!("cannot write {}", path.display()))
+            .caused_by(&error)
+            .during("spool"),
+    }
 }
 
 fn code(error: &io::Error) -> Code {

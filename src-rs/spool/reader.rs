@@ -71,8 +71,41 @@ struct OpenSegment {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     scan: SegmentScan,
-    /// The schema that was needed last, and where it is.
-    schema: Option<(u64, Buffer)>,
+    schema: SchemaCache,
+}
+
+/// The schema that was needed last, and where it is.
+#[derive(Debug, Default)]
+pub(super) struct SchemaCache(Option<(u64, Buffer)>);
+
+impl SchemaCache {
+    /// The rows of a batches record that counts.
+    ///
+    /// # Errors
+    /// What the disk says. Within: in words, why they cannot be read.
+    pub(super) fn decode(
+        &mut self,
+        scan: &mut SegmentScan,
+        record: &Record,
+    ) -> io::Result<Result<Vec<RecordBatch>, String>> {
+        Ok(match self.schema(scan, record.header.schema)? {
+            Some(schema) => encode::decode(&schema, &record.payload, record.header.rows),
+            None => Err("its schema cannot be read".into()),
+        })
+    }
+
+    /// The payload of the schema's record at this place. None if there is none.
+    fn schema(&mut self, scan: &mut SegmentScan, offset: u64) -> io::Result<Option<Buffer>> {
+        if let Some((at, schema)) = &self.0
+            && *at == offset
+        {
+            return Ok(Some(schema.clone()));
+        }
+        let record = scan.record_at(offset)?;
+        let schema = record.filter(|record| RecordKind::of(record.header.kind) == Some(RecordKind::Schema));
+        self.0 = schema.map(|record| (offset, record.payload));
+        Ok(self.0.as_ref().map(|(_, schema)| schema.clone()))
+    }
 }
 
 /// Where to read next, as of one moment.
@@ -217,7 +250,7 @@ impl Reader {
             path: plan.path.clone(),
             file,
             scan,
-            schema: None,
+            schema: SchemaCache::default(),
         })
     }
 
@@ -237,16 +270,12 @@ impl Reader {
                 .holes(positions.start.max(self.position)..positions.end)
         };
         if !holes.is_empty() {
-            let decoded = match schema(open, record.header.schema) {
-                Ok(Some(schema)) => encode::decode(&schema, &record.payload, record.header.rows),
-                Ok(None) => Err("its schema cannot be read".into()),
+            match open.schema.decode(&mut open.scan, &record) {
                 Err(error) => {
                     open.scan.seek(record.offset);
                     return Err(error);
                 }
-            };
-            match decoded {
-                Ok(batches) => {
+                Ok(Ok(batches)) => {
                     self.pass(positions.start);
                     self.ready.extend(holes.into_iter().map(|hole| {
                         SpoolEntry::Rows(SpoolRows {
@@ -264,7 +293,7 @@ impl Reader {
                     }));
                 }
                 // Its positions are settled when the next record, or the end, is met.
-                Err(reason) => {
+                Ok(Err(reason)) => {
                     let to = record.offset + record.header.total();
                     self.damaged(open, record.offset, to, reason);
                     return Ok(());
@@ -321,19 +350,6 @@ impl Reader {
     }
 }
 
-/// The payload of the schema's record at this place. None if there is none.
-fn schema(open: &mut OpenSegment, offset: u64) -> io::Result<Option<Buffer>> {
-    if let Some((at, schema)) = &open.schema
-        && *at == offset
-    {
-        return Ok(Some(schema.clone()));
-    }
-    let record = open.scan.record_at(offset)?;
-    let schema = record.filter(|record| RecordKind::of(record.header.kind) == Some(RecordKind::Schema));
-    open.schema = schema.map(|record| (offset, record.payload));
-    Ok(open.schema.as_ref().map(|(_, schema)| schema.clone()))
-}
-
 /// The bytes of some rows of a delivery, by their number.
 fn share(rows: &Range<u64>, all: &Range<u64>, bytes: usize) -> usize {
     let (some, all) = (rows.end - rows.start, (all.end - all.start).max(1));
@@ -341,7 +357,7 @@ fn share(rows: &Range<u64>, all: &Range<u64>, bytes: usize) -> usize {
 }
 
 /// Some rows of all batches together.
-fn slice(batches: &[RecordBatch], from: u64, to: u64) -> Vec<RecordBatch> {
+pub(super) fn slice(batches: &[RecordBatch], from: u64, to: u64) -> Vec<RecordBatch> {
     let mut first = 0;
     let mut sliced = Vec::new();
     for batch in batches {

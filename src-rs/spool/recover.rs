@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Damage never makes an opening fail; a newer format and an error of the disk do.
-//! - Nothing is changed before it is known that the format is ours.
+//! - Nothing is changed before it is known that the format is ours, and nothing at all for a visitor.
 //! - Read are the headers of all segments, all of the last segment, and of the segment that has the cursor the
 //!   records below it. So the time of an opening does not grow with the rows that wait.
 //! - What is found in the last segment is synced before it counts as durable: the process that wrote it may have
@@ -26,6 +26,15 @@ use crate::file_system::Disk;
 
 /// Positions go on at the next multiple of this where an end could not be read: more than it can have held.
 const JUMP: u64 = 1 << 32;
+
+/// Who looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Who holds the lock: what is no part of the log is set aside, and what is found is made durable.
+    Owner,
+    /// Who does not, while somebody else may write. What an owner would set aside or delete stays where it is.
+    Visitor,
+}
 
 /// All that is known of a spool.
 #[derive(Debug)]
@@ -52,6 +61,8 @@ pub struct FoundSpool {
     pub foreign: Vec<PathBuf>,
     /// Segments with a damaged header, to be set aside because no other file says what spool they belong to.
     pub taken: Vec<PathBuf>,
+    /// Segments whose header is damaged.
+    pub headless: Vec<PathBuf>,
     /// Of the end of the last segment, in bytes.
     pub cut: u64,
 }
@@ -76,7 +87,7 @@ impl SegmentFile {
     fn scan(&self, disk: &dyn Disk, id: &SpoolId) -> io::Result<SegmentScan> {
         let place = RecordPlace::new(id, self.name.sequence);
         Ok(SegmentScan::new(
-            Arc::from(disk.open(&self.path)?),
+            Arc::from(disk.open_to_read(&self.path)?),
             place,
             self.length,
         ))
@@ -92,7 +103,7 @@ impl SegmentFile {
 
 /// # Errors
 /// `SPOOL_FORMAT`, and what the disk says.
-pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
+pub fn find(disk: &dyn Disk, directory: &Path, access: Access) -> Result<FoundSpool> {
     let failed = |error: &io::Error| errors::of_io("cannot read", directory, error);
     let files = files(disk, directory)?;
     let cursor = cursor::read(disk, directory).map_err(|error| failed(&error))?;
@@ -137,16 +148,18 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
     let (unknown, foreign): (Vec<SegmentFile>, Vec<SegmentFile>) = others
         .into_iter()
         .partition(|file| file.header == DecodedHeader::Damaged);
-    for file in &unknown {
-        // Without an id no record of it can be told from other bytes.
-        aside::take(disk, directory, &file.path)
-            .map_err(|error| errors::of_io("cannot set aside", &file.path, &error))?;
-    }
-    let (ours, contradicting) = without_void(disk, ours, &id).map_err(|error| failed(&error))?;
-    for file in &contradicting {
-        aside::take(disk, directory, &file.path)
-            .map_err(|error| errors::of_io("cannot set aside", &file.path, &error))?;
-    }
+    let set_aside = |files: &[SegmentFile]| match access {
+        Access::Owner => files.iter().try_for_each(|file| {
+            aside::take(disk, directory, &file.path)
+                .map_err(|error| errors::of_io("cannot set aside", &file.path, &error))
+        }),
+        Access::Visitor => Ok(()),
+    };
+    // Without an id no record of these can be told from other bytes.
+    set_aside(&unknown)?;
+    let (ours, contradicting) = without_void(disk, ours, &id, access).map_err(|error| failed(&error))?;
+    set_aside(&contradicting)?;
+    let headless = ours.iter().filter(|file| file.header == DecodedHeader::Damaged);
     let slot = cursor
         .slots
         .iter()
@@ -170,17 +183,20 @@ pub fn find(disk: &dyn Disk, directory: &Path) -> Result<FoundSpool> {
             .chain(contradicting)
             .map(|file| file.path)
             .collect(),
+        headless: headless.map(|file| file.path.clone()).collect(),
         cut: 0,
     };
     let through = slot.map_or(0, |slot| slot.through);
     found.settled.settle(0..through);
     found.next = found.next.max(through);
     if let Some(last) = ours.last() {
-        disk.open(&last.path)
-            .and_then(|file| file.sync_data())
-            .map_err(|error| errors::of_io("cannot sync", &last.path, &error))?;
-        disk.sync_directory(directory)
-            .map_err(|error| errors::of_io("cannot sync", directory, &error))?;
+        if access == Access::Owner {
+            disk.open(&last.path)
+                .and_then(|file| file.sync_data())
+                .map_err(|error| errors::of_io("cannot sync", &last.path, &error))?;
+            disk.sync_directory(directory)
+                .map_err(|error| errors::of_io("cannot sync", directory, &error))?;
+        }
         read(disk, &mut found, &ours).map_err(|error| failed(&error))?;
     }
     found.end = found.end.max(through);
@@ -197,6 +213,7 @@ fn without_void(
     disk: &dyn Disk,
     files: Vec<SegmentFile>,
     id: &SpoolId,
+    access: Access,
 ) -> io::Result<(Vec<SegmentFile>, Vec<SegmentFile>)> {
     let mut counting = Vec::with_capacity(files.len());
     let mut contradicting = Vec::new();
@@ -215,8 +232,10 @@ fn without_void(
             continue;
         }
         if file.name.first > bound {
-            // One that stays is met by the next opening.
-            let _ = disk.unlink(&file.path);
+            if access == Access::Owner {
+                // One that stays is met by the next opening.
+                let _ = disk.unlink(&file.path);
+            }
             continue;
         }
         bound = file.name.first;
@@ -257,7 +276,7 @@ fn files(disk: &dyn Disk, directory: &Path) -> Result<Vec<SegmentFile>> {
 
 fn open(disk: &dyn Disk, name: SegmentName, path: &Path) -> io::Result<SegmentFile> {
     // Closed again: there may be more segments than a process may have files open.
-    let file = disk.open(path)?;
+    let file = disk.open_to_read(path)?;
     let mut header = [0; SEGMENT_HEADER];
     let read = file.read_full_at(&mut header, 0)?;
     Ok(SegmentFile {
@@ -274,6 +293,14 @@ fn read(disk: &dyn Disk, found: &mut FoundSpool, files: &[SegmentFile]) -> io::R
         let mut segment = Segment::new(file.name, file.path.clone(), &id, file.length);
         segment.unsynced = true;
         found.segments.push(segment);
+    }
+    for at in 1..files.len() {
+        if let (DecodedHeader::Whole(header), DecodedHeader::Whole(next)) =
+            (&files[at - 1].header, &files[at].header)
+        {
+            found.segments[at - 1].deliveries =
+                next.deliveries_before.saturating_sub(header.deliveries_before);
+        }
     }
     let mut ranges: Vec<Range<u64>> = Vec::new();
     let mut has_state = false;
@@ -297,6 +324,7 @@ fn read(disk: &dyn Disk, found: &mut FoundSpool, files: &[SegmentFile]) -> io::R
             found.end = seen.end.max(file.name.first);
             let segment = &mut found.segments[index];
             segment.unsynced = false;
+            segment.deliveries = seen.deliveries;
             if let SegmentEnd::Torn(from) | SegmentEnd::Damaged(from) = seen.rest {
                 found.cut = file.length - from;
                 found.next = found.next.max(jump(found.end));

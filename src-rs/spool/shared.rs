@@ -76,6 +76,8 @@ pub struct Segment {
     pub bytes: u64,
     /// What its file takes.
     pub size: u64,
+    /// How many deliveries it has, settled ones included.
+    pub deliveries: u64,
     /// This process has made it, and written nothing but its state to it.
     pub is_blank: bool,
     /// Something in it could not be read and could not be set aside: it is moved instead of deleted.
@@ -94,6 +96,7 @@ impl Segment {
             place: RecordPlace::new(id, name.sequence),
             bytes,
             size: bytes,
+            deliveries: 0,
             is_blank: false,
             keep: false,
             unsynced: false,
@@ -145,6 +148,8 @@ pub struct SpoolState {
     pub aside: u64,
     /// Bytes of other files that count, too: rows that were put aside for their data.
     pub beside: u64,
+    /// Deliveries in the queue and in the segments: each may be cancelled, which takes room.
+    pub deliveries: u64,
     /// What the disk has left, if that matters.
     pub free: Option<u64>,
     /// Somebody waits for room on the disk.
@@ -215,8 +220,8 @@ pub struct SharedSpool {
     pub room: Notify,
     /// Appenders pass one after the other.
     pub gate: tokio::sync::Mutex<()>,
-    /// [`SpoolState::readable`], for those who wait.
-    pub readable: watch::Sender<u64>,
+    /// [`SpoolState::readable`], for those who wait. The writer has the other end, so that they learn of its end.
+    pub readable: watch::Receiver<u64>,
     /// Held for as long as the spool is open.
     pub lock: Mutex<Option<Box<dyn DiskFile>>>,
 }
@@ -228,6 +233,7 @@ impl SharedSpool {
         id: SpoolId,
         lock: Box<dyn DiskFile>,
         state: SpoolState,
+        readable: watch::Receiver<u64>,
     ) -> SharedSpool {
         SharedSpool {
             disk,
@@ -236,7 +242,7 @@ impl SharedSpool {
             wake: Condvar::new(),
             room: Notify::new(),
             gate: tokio::sync::Mutex::new(()),
-            readable: watch::Sender::new(state.readable),
+            readable,
             lock: Mutex::new(Some(lock)),
             state: Mutex::new(state),
             names_lost: Mutex::new(false),

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
+
 use super::cursor::Cursor;
 use super::encode::RecordImage;
 use super::format::{
@@ -102,6 +104,7 @@ pub struct Writer {
     shared: Arc<SharedSpool>,
     settings: WriterSettings,
     cursor: Cursor,
+    readable: watch::Sender<u64>,
     /// Of the next segment.
     sequence: u64,
     active: Option<ActiveSegment>,
@@ -128,6 +131,7 @@ impl Writer {
         shared: Arc<SharedSpool>,
         settings: WriterSettings,
         cursor: Cursor,
+        readable: watch::Sender<u64>,
         sequence: u64,
         totals: (u64, u64),
     ) -> Writer {
@@ -136,6 +140,7 @@ impl Writer {
             shared,
             settings,
             cursor,
+            readable,
             sequence,
             active: None,
             dirty: Vec::new(),
@@ -446,6 +451,7 @@ impl Writer {
                 self.end = header.positions().end;
                 if let Some(segment) = state.segments.back_mut() {
                     segment.note(header.first, *offset);
+                    segment.deliveries += 1;
                 }
             }
         }
@@ -488,6 +494,9 @@ impl Writer {
     fn refuse(&mut self, refused: Vec<Waiter>, error: &Error) {
         let mut state = self.shared.state();
         state.queued_bytes -= refused.iter().map(|waiting| waiting.queued).sum::<u64>();
+        // Those that were written count until their segment goes.
+        let unwritten = refused.iter().filter(|waiting| waiting.queued > 0).count() as u64;
+        state.deliveries = state.deliveries.saturating_sub(unwritten);
         drop(state);
         for waiting in refused {
             self.shared.void(waiting.rows);
@@ -535,7 +544,7 @@ impl Writer {
         }
         state.readable = self.end;
         drop(state);
-        self.shared.readable.send_replace(self.end);
+        self.readable.send_replace(self.end);
     }
 
     /// A sync has failed: goes on in another segment, if one can be made, before anybody is told.
@@ -669,6 +678,7 @@ impl Writer {
         };
         while let Some(last) = state.segments.pop_back_if(is_void) {
             state.used = state.used.saturating_sub(last.size);
+            state.deliveries = state.deliveries.saturating_sub(last.deliveries);
             void.push(last.path);
         }
         state.segments.push_back(segment);
@@ -814,6 +824,7 @@ impl Writer {
             let mut state = self.shared.state();
             if let Some(front) = state.segments.pop_front() {
                 state.used = state.used.saturating_sub(if keep { 0 } else { front.size });
+                state.deliveries = state.deliveries.saturating_sub(front.deliveries);
             }
         }
         if deleted {

@@ -45,6 +45,8 @@ Usage
   arrow-ingest config check|print [file]   what is wrong with a configuration, and what is in force
   arrow-ingest emulator                    run a Zerobus service on this machine
   arrow-ingest deadletter ls|show|resend   refused rows that a client kept
+  arrow-ingest spool ls|show|verify|export|retarget|drain
+                                           what waits on the disk for its destination
   arrow-ingest help <command>              precise help, with examples
   arrow-ingest --version
 
@@ -201,6 +203,49 @@ Examples
   arrow-ingest deadletter ls ./refused
   arrow-ingest deadletter show ./refused --code INVALID_ARGUMENT --json | jq .values
   arrow-ingest deadletter resend ./refused delta:./lake/mended
+`,
+  ],
+  [
+    "spool",
+    `arrow-ingest spool: what waits on the disk for its destination (option spool.directory)
+
+Usage
+  arrow-ingest spool ls [--json] <directory>
+  arrow-ingest spool show [--json] [--name NAME] [--limit N] <directory>
+  arrow-ingest spool verify [--json] [--name NAME] <directory>
+  arrow-ingest spool export [--json] [--name NAME] --to FOLDER <directory>
+  arrow-ingest spool retarget [--json] [--name NAME] --to TARGET <directory>
+  arrow-ingest spool drain [options] [--name NAME] [--to TARGET] <directory>
+
+The directory is that of the option spool.directory; --name is spool.name, "default" unless given.
+
+ls        the spools in it: target, what is left and how old, failed deliveries, refused rows, damage
+show      one spool, and the first deliveries that are left; -n, --limit deliveries (20)
+verify    reads every byte and decodes every row; what is damaged is shown and counted, and stays
+export    what is left as Arrow files, with deliveries.jsonl, which has the position of each batch;
+          failed/ and dead-letters/ are copied. The folder must be empty or missing; the spool stays
+          as it is
+retarget  sends what is left to another target from now on; no client may have the spool open
+drain     delivers what is left, waits until nothing is, and sums up. --to is the target where the
+          stored one, which has no user, query or fragment, is not enough
+
+ls, show, verify and export only read, and take no lock: a client may have the spool open.
+
+Of drain
+${SETTINGS}
+${OUTPUT}
+Exit code
+  0  done, and nothing that was looked at is damaged; of drain, every row is acknowledged
+  1  something is damaged or cannot be read; a client has the spool open; of drain, something failed,
+     was refused, or is left
+  2  the command line or an option is wrong, or there is no such spool
+  130, 143  drain was ended by SIGINT, SIGTERM; the rest stays in the spool
+
+Examples
+  arrow-ingest spool ls ./spool
+  arrow-ingest spool verify ./spool --json | jq .damage
+  arrow-ingest spool export ./spool --to ./rescued && arrow-ingest send delta:./lake/t rescued/*.arrow
+  arrow-ingest spool retarget ./spool --to delta:./lake/elsewhere
 `,
   ],
 ]);

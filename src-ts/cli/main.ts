@@ -16,12 +16,20 @@ import { emulator } from "./emulator.js";
 import { HELP } from "./help.js";
 import { type Io, MISUSE, Misuse, NOT_ALL, OK } from "./io.js";
 import { send } from "./send.js";
+import { spool } from "./spool.js";
 import { explain, messageOf, oneLine } from "./text.js";
 import { version } from "./version.js";
 
 type Command = (args: readonly string[], io: Io) => Promise<number>;
 
-const COMMANDS: Readonly<Record<string, Command>> = { send, check, config, emulator, deadletter: deadLetter };
+const COMMANDS: Readonly<Record<string, Command>> = {
+  send,
+  check,
+  config,
+  emulator,
+  deadletter: deadLetter,
+  spool,
+};
 
 /**
  * Runs one command line.

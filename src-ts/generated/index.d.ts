@@ -123,5 +123,20 @@ export interface DecodedStep {
  */
 export declare function explainOptions(target: string | undefined | null, options: string): string
 
+/** What is left in a spool, as Arrow files in an empty folder. */
+export declare function exportSpool(directory: string, name: string, to: string): Promise<string>
+
+/** One spool, counted by the headers of its records, and its first deliveries that are left. */
+export declare function inspectSpool(directory: string, name: string, limit: number): Promise<string>
+
+/** The spools of a directory: `[{ name, facts } | { name, error }]`. */
+export declare function listSpools(directory: string): Promise<string>
+
+/** Another target for what is in a spool. The spool must be nobody's. */
+export declare function retargetSpool(directory: string, name: string, target: string): Promise<string>
+
+/** One spool, of which every byte is read. */
+export declare function verifySpool(directory: string, name: string): Promise<string>
+
 /** What this build is, as JSON: `{ version, arrow, delta, target }`. */
 export declare function version(): string

@@ -786,10 +786,15 @@ if (
   }
 }
 
-const { NativeClient, NativeDecoder, NativeEmulator, explainOptions, version } = nativeBinding
+const { NativeClient, NativeDecoder, NativeEmulator, explainOptions, exportSpool, inspectSpool, listSpools, retargetSpool, verifySpool, version } = nativeBinding
 export { NativeClient }
 export { NativeDecoder }
 export { NativeEmulator }
 export { explainOptions }
+export { exportSpool }
+export { inspectSpool }
+export { listSpools }
+export { retargetSpool }
+export { verifySpool }
 export { version }
 export const __napiBindingTarget = __napiLoadedBindingTarget

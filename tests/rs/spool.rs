@@ -19,8 +19,12 @@ mod appending;
 mod damage;
 #[path = "spool/delivering.rs"]
 mod delivering;
+#[path = "spool/export.rs"]
+mod export;
 #[path = "spool/failing.rs"]
 mod failing;
+#[path = "spool/inspect.rs"]
+mod inspect;
 #[path = "spool/kept.rs"]
 mod kept;
 #[path = "spool/model.rs"]

@@ -132,3 +132,40 @@ async fn the_writer_keeps_the_cursor_and_ends_by_itself() {
     };
     assert_eq!(recovered.position, 2);
 }
+
+/// Who waits for more to read is told when nothing more will come, whatever has ended the writer.
+#[tokio::test]
+async fn readers_that_wait_are_told_of_the_end_of_the_writer() {
+    let home = tempfile::tempdir().unwrap();
+    let options = SpoolOptions::new(home.path(), "discard:");
+    let (spool, _, writer) = Spool::open_undriven(Arc::new(RealDisk), &options).unwrap();
+    let mut readable = spool.readable();
+    let died = std::thread::spawn(move || {
+        let _writer = writer;
+        panic!("a fault of the writer");
+    });
+    assert!(readable.wait_for(|readable| *readable > 0).await.is_err());
+    assert!(died.join().is_err());
+    assert!(spool.readable().changed().await.is_err());
+    let refused = spool.append(&[batch(0..3)], 0).await.unwrap_err();
+    assert_eq!(refused.code().as_str(), "CLOSED");
+}
+
+/// a directory that others may read is taken from them when the spool is opened; the one above is the user's.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_others_may_read_becomes_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let options = SpoolOptions::new(home.path().join("spool"), "discard:");
+    let directory = home.path().join("spool/default");
+    std::fs::create_dir_all(&directory).unwrap();
+    let open_to_all = || std::fs::Permissions::from_mode(0o755);
+    for path in [&directory, &home.path().join("spool")] {
+        std::fs::set_permissions(path, open_to_all()).unwrap();
+    }
+    Spool::open(Arc::new(RealDisk), &options).unwrap().0.close();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    assert_eq!(mode(&home.path().join("spool")), 0o755);
+}

@@ -269,3 +269,43 @@ fn a_delivery_of_nearly_the_whole_budget_is_let_in() {
     answer(appended.durable).unwrap().unwrap();
     assert!(rig.spool.bytes() <= 20_000, "{}", rig.spool.bytes());
 }
+
+/// A cancellation finds room in a spool that is full, and the budget holds all the same.
+#[test]
+fn every_delivery_of_a_full_spool_can_be_cancelled_within_the_budget() {
+    let disk = disk();
+    let options = bounded(20_000, WhenFull::Reject);
+    let mut rig = try_open(&disk, &options).unwrap();
+    let mut kept = 0;
+    while let Some(Ok(appended)) = rig.offer(&[batch(kept..kept + 10)], 0) {
+        rig.turn();
+        answer(appended.durable).unwrap().unwrap();
+        kept += 10;
+    }
+    // As many are counted after an opening.
+    let disk = rig.close();
+    let mut rig = try_open(&disk, &options).unwrap();
+    while let Some(Ok(appended)) = rig.offer(&[batch(kept..kept + 10)], 0) {
+        rig.turn();
+        answer(appended.durable).unwrap().unwrap();
+        kept += 10;
+    }
+    assert!(kept > 200);
+    // From the last to the second, so that each is out of order.
+    for first in (1..kept as u64 / 10).rev().map(|delivery| delivery * 10) {
+        let cancelled = rig.spool.cancel(first..first + 10);
+        rig.turn();
+        answer(cancelled).unwrap().unwrap();
+        assert!(rig.spool.bytes() <= 20_000, "{}", rig.spool.bytes());
+    }
+    let log: usize = segments(&disk).iter().map(|path| disk.files()[path].len()).sum();
+    assert_eq!(log as u64, rig.spool.bytes());
+    assert_eq!(rig.values(), (0..10).collect::<Vec<_>>());
+    // What goes makes room again.
+    rig.spool.settle_through(kept as u64);
+    rig.turn_later();
+    assert!(
+        rig.offer(&[batch(0..10)], 0)
+            .is_some_and(|appended| appended.is_ok())
+    );
+}

@@ -467,6 +467,10 @@ impl Disk for Simulated {
         self.create_directory(path)
     }
 
+    fn make_private(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let synced = self.call(Call::SyncDirectory, path, |state| {
             if state.live.get(path) != Some(&Node::Directory) {
