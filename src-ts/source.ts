@@ -111,8 +111,13 @@ function recognised(input: unknown, wanted: Wanted): DeliveryContent | Promise<D
 
 /** The rows, if it is an array of them: of whatever is no batch. What they hold is not looked at. */
 export function rowsIn(input: unknown): readonly unknown[] | undefined {
-  if (!Array.isArray(input)) return undefined;
-  return input.length > 0 && isBatch(input[0]) ? undefined : input;
+  try {
+    if (!Array.isArray(input)) return undefined;
+    return input.length > 0 && isBatch(input[0]) ? undefined : input;
+  } catch {
+    // A proxy that throws: whoever else looks at it says so.
+    return undefined;
+  }
 }
 
 /** Whether an item of a source is one row: an object, and none that is something else that can be sent. */
