@@ -2,6 +2,9 @@
 //!
 //! They wait for disks, so they run on the threads on which Node's own `fs` does, and give promises.
 
+// napi registers them in no test.
+#![cfg_attr(test, allow(dead_code))]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -214,6 +217,7 @@ fn list<T, Told: Into<Value>>(all: &[T], told: impl Fn(&T) -> Told) -> Value {
     all.iter().map(|one| told(one).into()).collect()
 }
 
+#[expect(clippy::ptr_arg, reason = "it is given to lists of `PathBuf` as it is")]
 fn shown(path: &PathBuf) -> String {
     path.display().to_string()
 }

@@ -351,7 +351,7 @@ mod tests {
             let kind = column.data_type().clone();
             let whole = RecordBatch::try_from_iter([("c", column)]).expect("one column");
             let few = whole.slice(400, 10);
-            let encoded = encode(&[few.clone()], None).expect("a plain batch");
+            let encoded = encode(std::slice::from_ref(&few), None).expect("a plain batch");
             assert!(
                 encoded.image.bytes.len() < 4096,
                 "{kind}: {}",

@@ -180,6 +180,9 @@ struct Early {
     left: HashSet<u64>,
 }
 
+/// Its position, what its caller is told, and whether the disk has it.
+type CancelledDelivery = (u64, Outcome, Result<()>);
+
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The parts of the stage that run.
@@ -378,7 +381,7 @@ struct Spooling {
     flushes: VecDeque<(u64, Reply)>,
     durables: FuturesUnordered<Task<(u64, Result<()>)>>,
     /// Cancelled deliveries, told once that is durable.
-    cancels: FuturesUnordered<Task<(u64, Option<Outcome>, Result<()>)>>,
+    cancels: FuturesUnordered<Task<CancelledDelivery>>,
     mover: Mover,
     moves: VecDeque<(Outcome, bool)>,
     moving: Option<Task<(Outcome, bool, Result<()>)>>,
@@ -585,7 +588,7 @@ impl Spooling {
             Status::Failed | Status::Unknown | Status::Partial if is_abort(&outcome) => {
                 let durable = self.spool.cancel(rows);
                 self.cancels
-                    .push(Box::pin(async move { (position, Some(outcome), durable.await) }));
+                    .push(Box::pin(async move { (position, outcome, durable.await) }));
             }
             Status::Failed | Status::Unknown | Status::Partial => {
                 self.moves.push_back((outcome, told));
@@ -608,17 +611,12 @@ impl Spooling {
         self.conclude(outcome, told);
     }
 
-    fn on_cancelled(&mut self, position: u64, outcome: Option<Outcome>, result: Result<()>) {
-        let outcome = match (outcome, result) {
-            (Some(outcome), Ok(())) => outcome,
+    fn on_cancelled(&mut self, position: u64, mut outcome: Outcome, result: Result<()>) {
+        if let Err(error) = result {
             // Nobody knows whether the next process finds it.
-            (Some(mut outcome), Err(error)) => {
-                outcome.status = Status::Unknown;
-                outcome.error = Some(error.ambiguous());
-                outcome
-            }
-            (None, _) => return,
-        };
+            outcome.status = Status::Unknown;
+            outcome.error = Some(error.ambiguous());
+        }
         if let Some(caller) = self.release(position) {
             self.tell(&caller, outcome);
         }
@@ -695,7 +693,7 @@ impl Spooling {
         let outcome = ended(&caller.entry, Status::Failed, Some(error));
         let durable = self.spool.cancel(caller.positions.clone());
         self.cancels
-            .push(Box::pin(async move { (position, Some(outcome), durable.await) }));
+            .push(Box::pin(async move { (position, outcome, durable.await) }));
     }
 
     /// The caller waits no longer, and the delivery goes on.

@@ -23,9 +23,9 @@ export async function deliver(table: Table): Promise<TransmissionResult> {
 
 /** A look at `success` or `status` says whether there is an error. */
 export function why(result: TransmissionResult): ErrorCode | null {
-  if (!result.success) {
+  if (!result.success && result.status !== "spooled") {
     const { code } = result.error;
-    const status: Exclude<DeliveryStatus, "acknowledged"> = result.status;
+    const status: Exclude<DeliveryStatus, "acknowledged" | "spooled"> = result.status;
     return status === "unknown" ? result.errorCode : code;
   }
   // @ts-expect-error: a success may have one, PAYLOAD_CHANGED
