@@ -253,7 +253,10 @@ export class Core implements Listener, Gatherers {
       throw error;
     };
     const admit = async (encoded: EncodedRows | Promise<EncodedRows>): Promise<UnsettledDelivery> => {
-      const delivery = this.deliveryOf(await encoded, options, null, span, operation === "send");
+      const rows = await encoded;
+      // It may have been aborted while the last rows were read.
+      signal?.throwIfAborted();
+      const delivery = this.deliveryOf(rows, options, null, span, operation === "send");
       isReading = false;
       await this.admit([delivery]);
       return delivery;
@@ -263,6 +266,7 @@ export class Core implements Listener, Gatherers {
     let encoded: EncodedRows | Promise<EncodedRows>;
     try {
       encoded = read();
+      if (!(encoded instanceof Promise)) signal?.throwIfAborted();
     } catch (error) {
       return refused(error);
     }
