@@ -1,23 +1,29 @@
 // What the destination says of the table's schema.
 //
 // Invariants:
-// - What was said is kept until it is contradicted (`forget`); that nobody can tell, and that asking failed, is not:
-//   a table may be made at any time.
+// - What was said is kept until it is contradicted (`forget`), or rows have keys that it does not know and it is not
+//   new (`doubt`); that nobody can tell, and that asking failed, is not kept: a table may be made at any time.
 // - Many that ask at once are one question.
 //
 // It does not decide whose schema rows have: schemas.ts does.
 
 import { RecordBatchReader, type Schema } from "apache-arrow";
 
+/** Milliseconds in which rows with unknown keys cause one question at most: a producer may have nothing else. */
+const NEW_MS = 10_000;
+
 export class TableSchema {
   readonly #ask: () => Promise<Uint8Array | null>;
   /** What was said last and not contradicted. */
   known: Schema | undefined;
   #kept: Promise<Schema | null> | undefined;
+  readonly #now: () => number;
+  #saidAt = 0;
 
   /** @param ask Gives an IPC stream that holds just the schema; null where nobody can tell. */
-  constructor(ask: () => Promise<Uint8Array | null>) {
+  constructor(ask: () => Promise<Uint8Array | null>, now = () => performance.now()) {
     this.#ask = ask;
+    this.#now = now;
   }
 
   /** The schema that was said last, asked for if there is none. */
@@ -34,9 +40,17 @@ export class TableSchema {
     };
     asked.then((schema) => {
       if (schema === null) forget();
-      else if (this.#kept === asked) this.known = schema;
+      else if (this.#kept === asked) {
+        this.known = schema;
+        this.#saidAt = this.#now();
+      }
     }, forget);
     return asked;
+  }
+
+  /** Rows have keys that no column has: another writer may have widened the table. */
+  doubt(): void {
+    if (this.known !== undefined && this.#now() - this.#saidAt >= NEW_MS) this.forget();
   }
 
   /** The destination has refused a batch for its columns: they may be others by now. */

@@ -161,6 +161,28 @@ describe("R-66 what is kept of it", () => {
     expect(asked).toBe(5);
   });
 
+  test("is doubted by rows with unknown keys, once it is not new any more", async () => {
+    let now = 0;
+    let asked = 0;
+    const ask = async () => {
+      asked++;
+      return message;
+    };
+    const table = new TableSchema(ask, () => now);
+    table.doubt();
+    const one = await table.get();
+    now += 9_999;
+    table.doubt();
+    expect(table.known).toBe(one);
+    now += 1;
+    table.doubt();
+    expect(table.known).toBeUndefined();
+    await table.get();
+    table.doubt();
+    await table.get();
+    expect(asked).toBe(2);
+  });
+
   test("is nothing where the bytes are not what apache-arrow reads", async () => {
     const table = new TableSchema(async () => Uint8Array.of(1, 2, 3, 4));
     expect(await table.get()).toBeNull();
