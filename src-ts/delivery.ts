@@ -91,7 +91,13 @@ export class UnsettledDelivery {
 
   /** Settles when it is on the disk. Rejects with the reason why it never will be. */
   get durable(): Promise<void> {
-    if (this.#isSpooled || this.result !== null) return Promise.resolve();
+    if (this.#isSpooled) return Promise.resolve();
+    if (this.result !== null) {
+      const reason = this.#whyNever(this.result);
+      if (reason === undefined) return Promise.resolve();
+      this.look();
+      return Promise.reject(reason);
+    }
     this.#durable ??= Promise.withResolvers<void>();
     return this.#durable.promise;
   }
@@ -112,12 +118,19 @@ export class UnsettledDelivery {
   }
 
   /** Its outcome came before the disk had it. */
-  #neverSpooled(durable: PromiseWithResolvers<void>, { error }: TransmissionResult): void {
+  #neverSpooled(durable: PromiseWithResolvers<void>, result: TransmissionResult): void {
     this.#durable = undefined;
-    if (error === null) return durable.resolve();
+    const reason = this.#whyNever(result);
+    if (reason === undefined) return durable.resolve();
     // Whoever waits is told by this, and has no delivery of which to read the result.
     this.observed = true;
-    durable.reject(error.code === "ABORTED" && this.signal?.aborted === true ? this.signal.reason : error);
+    durable.reject(reason);
+  }
+
+  /** Undefined for a delivery that has no row to keep. */
+  #whyNever({ error }: TransmissionResult): unknown {
+    if (error === null) return undefined;
+    return error.code === "ABORTED" && this.signal?.aborted === true ? this.signal.reason : error;
   }
 
   observe(): Promise<TransmissionResult> {

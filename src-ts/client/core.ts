@@ -341,6 +341,8 @@ export class Core implements Listener, Gatherers {
     );
     const { given, rejections, missing, json } = rows;
     delivery.rows = { given, rejections, missing, firstRow, refusesAlone };
+    // Another writer may have widened the table since it was asked.
+    if (rejections.some(({ code }) => code === "KEY_UNKNOWN")) this.schemas.table.doubt();
     if (json.length > 0) delivery.dead = rows;
     return delivery;
   }

@@ -2,7 +2,7 @@
 import { tableFromArrays } from "apache-arrow";
 import { describe, expect, test } from "vitest";
 import { Delivery, toResult, UnsettledDelivery, unknownResult } from "../../dist/delivery.js";
-import { InternalError } from "../../dist/index.js";
+import { DeliveryError, InternalError } from "../../dist/index.js";
 
 const content = { batches: tableFromArrays({ n: [1, 2, 3] }).batches as never };
 const lost = new InternalError({ code: "INTERNAL", message: "not a word" });
@@ -122,5 +122,46 @@ describe("R-14 never silence", () => {
     unsettled.fulfil(unknownResult(unsettled, lost));
     expect(await result).toBe(await delivery.result);
     expect([unsettled.observed, looked]).toEqual([true, 1]);
+  });
+});
+
+describe("R-70 whether the disk has it", () => {
+  const open = (signal?: AbortSignal) => new UnsettledDelivery(content, "auto", signal, null, false);
+  const result = (delivery: UnsettledDelivery, facts: object) =>
+    toResult(delivery, { ...unknownResult(delivery, lost), ...facts } as never);
+
+  test("is told to who asks before and to who asks after, also where it never will", async () => {
+    const there = open();
+    const before = there.durable;
+    there.spooled();
+    await Promise.all([before, there.durable]);
+    expect(there.content).toBeNull();
+
+    const never = open();
+    const asked = never.durable;
+    never.fulfil(result(never, { status: "failed", error: lost }));
+    await expect(asked).rejects.toBe(lost);
+    expect(never.observed).toBe(true);
+    await expect(never.durable).rejects.toBe(lost);
+
+    const late = open();
+    late.fulfil(result(late, { status: "failed", error: lost }));
+    expect(late.observed).toBe(false);
+    await expect(late.durable).rejects.toBe(lost);
+    expect(late.observed).toBe(true);
+
+    const empty = open();
+    const nothing = empty.durable;
+    empty.fulfil(result(empty, { status: "acknowledged", error: null }));
+    await Promise.all([nothing, empty.durable]);
+  });
+
+  test("an abort rejects with the signal's reason", async () => {
+    const reason = new Error("enough");
+    const delivery = open(AbortSignal.abort(reason));
+    const asked = delivery.durable;
+    const aborted = new DeliveryError({ code: "ABORTED", message: "aborted" });
+    delivery.fulfil(result(delivery, { status: "failed", error: aborted }));
+    await expect(asked).rejects.toBe(reason);
   });
 });
