@@ -26,6 +26,8 @@ const COMMIT_INTERVAL_MS = 40;
  * second begins when the acknowledgement has arrived, and ends with a sync.
  */
 const WINDOW_MS = 2_500;
+/** What is on its way to the emulator at a kill is committed so much later at most. */
+const GRACE_MS = 1_000;
 
 /** Of a start, however much is left: only what hangs takes so long. */
 const READY_MS = 120_000;
@@ -85,7 +87,8 @@ export async function torture({
   }
   const drained = await drain({ url: destination.url, options, acknowledged });
   const args = [destination.kind, destination.where(), acknowledged];
-  if (destination.window) args.push("--kills", killed, "--window-ms", String(windowMs));
+  if (destination.window)
+    args.push("--kills", killed, "--window-ms", String(windowMs), "--grace-ms", String(GRACE_MS));
   const { stdout } = await promisify(execFile)(PYTHON, [CHECKER, ...args], { maxBuffer: 2 ** 26 });
   const found = JSON.parse(stdout);
   const left = spool === null ? null : await leftIn(directory);

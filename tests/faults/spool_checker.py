@@ -10,8 +10,9 @@ Prints JSON:
   acknowledged, rows   ids that were promised, rows that are there
   lost                 promised ids that are not there
   twice                ids that are there more than once
-  outside              of these, those that the stated window does not explain: the first copy was written more than
-                       the window before every kill that lies between the two (Delta tables, with --kills)
+  outside              of these, those that the stated window does not explain: before the second of two copies no
+                       producer was killed between the grace before the first was written, as what is on its way at a
+                       kill is written a little later, and the window after it (Delta tables, with --kills)
   changed              rows whose hash or text is not that of their id
 each with the first few.
 """
@@ -86,13 +87,13 @@ def of_flight(url):
     return flight.connect(location).do_get(flight.Ticket(ticket.encode())).read_all()
 
 
-def outside(rows, twice, kills, window_ms):
-    """The ids of `twice` of which some copy is not explained by a kill soon after the copy before it."""
+def outside(rows, twice, kills, window_ms, grace_ms):
+    """The ids of `twice` of which some copy is not explained by a kill about the time of the copy before it."""
     copies = rows.filter(pc.is_in(rows["id"], value_set=twice)).sort_by([("id", "ascending"), ("time", "ascending")])
     found, before = [], (None, None)
     for number, time in zip(copies["id"].to_pylist(), copies["time"].to_pylist(), strict=True):
         if number == before[0]:
-            at = bisect.bisect_left(kills, before[1])
+            at = bisect.bisect_left(kills, before[1] - grace_ms)
             if at == len(kills) or kills[at] > time or kills[at] - before[1] > window_ms:
                 found.append(number)
         before = (number, time)
@@ -106,6 +107,7 @@ def main():
     arguments.add_argument("acknowledged")
     arguments.add_argument("--kills", help="a line for each kill: its time in milliseconds since 1970")
     arguments.add_argument("--window-ms", type=int, default=0)
+    arguments.add_argument("--grace-ms", type=int, default=0)
     given = arguments.parse_args()
     rows = of_delta(given.where) if given.kind == "delta" else of_flight(given.where)
     ids, wanted = rows["id"].combine_chunks(), promised(given.acknowledged)
@@ -121,7 +123,7 @@ def main():
     if given.kills:
         with open(given.kills, encoding="ascii") as file:
             kills = sorted(int(line) for line in file)
-        answer["outside"] = some(outside(rows, twice, kills, given.window_ms))
+        answer["outside"] = some(outside(rows, twice, kills, given.window_ms, given.grace_ms))
     print(json.dumps(answer))
 
 
