@@ -129,7 +129,8 @@ export class UnsettledDelivery {
 
   /** Undefined for a delivery that has no row to keep. */
   #whyNever({ error }: TransmissionResult): unknown {
-    if (error === null) return undefined;
+    // Rows that did not fit their schema had nothing to go to the disk; the outcome tells of them.
+    if (error === null || error.code === "ROWS_REJECTED") return undefined;
     return error.code === "ABORTED" && this.signal?.aborted === true ? this.signal.reason : error;
   }
 

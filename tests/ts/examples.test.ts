@@ -1,5 +1,5 @@
 // R-35 R-40: the examples run as they are printed, and say what their comments say.
-import { execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";
 import * as os from "node:os";
@@ -125,6 +125,11 @@ test("R-65 08-tables: columns and tables of other libraries", async () => {
   ]);
 });
 
+const children: ChildProcess[] = [];
+afterAll(() => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
 test("R-60 06-service: what was answered 200 is in the table once, through a SIGKILL under load", async () => {
   const [table, spool] = [path.join(home, "events"), path.join(home, "spool")];
   const start = async () => {
@@ -132,12 +137,17 @@ test("R-60 06-service: what was answered 200 is in the table once, through a SIG
     const child = spawn(node, ["examples/06-service.ts", `delta:${table}`, spool, "0"], {
       stdio: ["ignore", "pipe", "inherit"],
     });
+    // A service that a failed test leaves behind would keep the whole run from ending.
+    children.push(child);
     const ended = once(child, "exit");
     let said = "";
-    for await (const chunk of child.stdout.setEncoding("utf8")) {
-      said += chunk;
-      if (/listening on port \d+/.test(said)) break;
-    }
+    await new Promise<void>((resolve, reject) => {
+      child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+        said += chunk;
+        if (/listening on port \d+/.test(said)) resolve();
+      });
+      child.once("exit", () => reject(new Error(`the service ended: ${said}`)));
+    });
     const url = `http://127.0.0.1:${/port (\d+)/.exec(said)![1]}`;
     return { child, ended, url };
   };

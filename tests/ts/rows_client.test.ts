@@ -638,7 +638,12 @@ describe("R-15 dead letters of rows that are no Arrow values", () => {
     expect(client.stats().deadLetters).toMatchObject({ kept: 1, failed: 0 });
     const { result } = await client.enqueue([good(3), bad(4) as never]);
     expect(client.stats().deadLetters.kept).toBe(2);
+    // One whose rows all do not fit has nothing for the disk of the spool.
+    const alone = await writer.enqueue(bad(7) as never);
+    expect(alone.rejection).toMatchObject({ code: "VALUE_TYPE" });
+    expect(client.stats().deadLetters.kept).toBe(3);
     await client.flush();
+    expect(await alone.outcome).toMatchObject({ status: "rejected", row: 2 });
     expect(await fits.outcome).toMatchObject({ status: "acknowledged" });
     expect(await wrong.outcome).toMatchObject({ status: "rejected" });
     expect(await result).toMatchObject({ status: "partial", rows: 2, rejections: [{ row: 1 }] });
@@ -648,7 +653,7 @@ describe("R-15 dead letters of rows that are no Arrow values", () => {
       .readdirSync(spool.directory, { recursive: true, encoding: "utf8" })
       .find((name) => name.endsWith(".arrow"))!;
     const { unfit } = await readDeadLetter(path.join(spool.directory, directory));
-    expect(unfit!.rows).toEqual([bad(2), bad(4)]);
+    expect(unfit!.rows).toEqual([bad(2), bad(4), bad(7)]);
   });
 
   test("a directory that cannot be written to loses no outcome", async () => {
