@@ -24,7 +24,7 @@ mod epochs;
 mod feeding;
 mod moving;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -152,8 +152,12 @@ enum StageEvent {
     Accepted(Range<u64>),
     Settled(Outcome, bool),
     GivenUp(Outcome),
+    /// No row at these positions is delivered: none is there, or all are settled.
+    Skipped(Range<u64>),
     Damaged(Damage),
     Unreadable(Error),
+    /// The engine takes nothing more, though nobody has closed.
+    EngineGone,
 }
 
 struct AppendedDelivery {
@@ -265,7 +269,8 @@ pub fn start(
     let stage = Spooling {
         spool: spool.clone(),
         own,
-        callers: HashMap::new(),
+        callers: BTreeMap::new(),
+        cancelling: HashSet::new(),
         by_sequence: HashMap::new(),
         unmatched: HashMap::new(),
         left: HashSet::new(),
@@ -362,10 +367,12 @@ struct Spooling {
     /// Positions from here on were given by this process.
     own: u64,
     /// By the position of their first row.
-    callers: HashMap<u64, Caller>,
+    callers: BTreeMap<u64, Caller>,
     by_sequence: HashMap<u64, u64>,
     /// Outcomes that came before word of their delivery's place.
     unmatched: HashMap<u64, (Outcome, bool)>,
+    /// Deliveries that are taken back, until the disk has that.
+    cancelling: HashSet<u64>,
     /// Deliveries of this process whose callers have an outcome, and which go on.
     left: HashSet<u64>,
     early: Arc<Mutex<Early>>,
@@ -482,6 +489,8 @@ impl Spooling {
                     self.tell(&caller, outcome);
                 }
             }
+            StageEvent::Skipped(positions) => self.on_skipped(positions),
+            StageEvent::EngineGone => self.on_engine_gone(),
             StageEvent::Damaged(damage) => self.on_damage(&damage),
             StageEvent::Unreadable(error) => {
                 self.warn(
@@ -587,6 +596,7 @@ impl Spooling {
             }
             Status::Failed | Status::Unknown | Status::Partial if is_abort(&outcome) => {
                 let durable = self.spool.cancel(rows);
+                self.cancelling.insert(position);
                 self.cancels
                     .push(Box::pin(async move { (position, outcome, durable.await) }));
             }
@@ -617,10 +627,43 @@ impl Spooling {
             outcome.status = Status::Unknown;
             outcome.error = Some(error.ambiguous());
         }
+        self.cancelling.remove(&position);
         if let Some(caller) = self.release(position) {
             self.tell(&caller, outcome);
         }
         self.left.remove(&position);
+    }
+
+    /// Callers of deliveries that the disk has lost: a sync failed after they were told that they were written, or bytes
+    /// cannot be read.
+    fn on_skipped(&mut self, positions: Range<u64>) {
+        let lost: Vec<u64> = self
+            .callers
+            .range(positions)
+            .map(|(position, _)| *position)
+            .collect();
+        for position in lost {
+            if self.cancelling.contains(&position) {
+                continue;
+            }
+            if let Some(caller) = self.release(position) {
+                let text = "the disk has lost this delivery before it was sent";
+                let error = Error::new(Code::SpoolFailed, text).during("spool");
+                let outcome = ended(&caller.entry, Status::Failed, Some(error));
+                self.tell(&caller, outcome);
+            }
+        }
+    }
+
+    /// After a fault of ours nothing is delivered any more. What is on the disk stays there.
+    fn on_engine_gone(&mut self) {
+        for ticket in self.front.close() {
+            (self.observer)(Event::Granted(ticket));
+        }
+        let waiting: Vec<u64> = self.callers.keys().copied().collect();
+        for position in waiting {
+            self.leave(position);
+        }
     }
 
     fn on_damage(&mut self, damage: &Damage) {
@@ -692,6 +735,7 @@ impl Spooling {
         }
         let outcome = ended(&caller.entry, Status::Failed, Some(error));
         let durable = self.spool.cancel(caller.positions.clone());
+        self.cancelling.insert(position);
         self.cancels
             .push(Box::pin(async move { (position, outcome, durable.await) }));
     }

@@ -97,7 +97,10 @@ impl Feeder {
             };
             reader = group.reader;
             let found = !group.entries.is_empty();
-            let mut arrivals = self.admit(group.entries, reader.position()).await;
+            let Some(mut arrivals) = self.admit(group.entries, reader.position()).await else {
+                let _ = self.events.send(StageEvent::EngineGone);
+                return;
+            };
             {
                 let state = held(&self.state);
                 let through = state.through;
@@ -114,6 +117,7 @@ impl Feeder {
                 }
             }
             if !arrivals.is_empty() && self.engine.send(arrivals).await.is_err() {
+                let _ = self.events.send(StageEvent::EngineGone);
                 return;
             }
             if let Err(error) = group.failed {
@@ -132,7 +136,8 @@ impl Feeder {
     }
 
     /// Waits until there is room for what was read, and makes deliveries of it.
-    async fn admit(&self, entries: Vec<SpoolEntry>, through: u64) -> Vec<Arrival> {
+    /// None once the engine takes nothing more.
+    async fn admit(&self, entries: Vec<SpoolEntry>, through: u64) -> Option<Vec<Arrival>> {
         let mut rows = Vec::with_capacity(entries.len());
         for entry in entries {
             match entry {
@@ -144,14 +149,18 @@ impl Feeder {
         }
         let charge: usize = rows.iter().map(|(charge, _)| charge).sum();
         if charge > 0 && !self.has_room(charge).await {
-            return Vec::new();
+            return None;
         }
         let mut dropped = 0;
         let mut arrivals = Vec::with_capacity(rows.len());
         {
             let mut state = held(&self.state);
+            // Of where each of them begins and ends: what lies between has no rows to deliver.
+            let mut end = state.through;
             state.through = state.through.max(through);
             for (charge, read) in rows {
+                self.skipped(end, read.positions.start);
+                end = read.positions.end;
                 if state.cancelled.contains(&read.delivery.start) {
                     dropped += charge;
                     continue;
@@ -159,13 +168,20 @@ impl Feeder {
                 state.times.insert(read.positions.start, read.time_ms);
                 arrivals.push(Arrival::Delivery(delivery(read, charge)));
             }
+            self.skipped(end, through);
             state.cancelled = state.cancelled.split_off(&through);
         }
         self.counters.arriving.add(arrivals.len());
         if dropped > 0 {
             self.admission.release(dropped);
         }
-        arrivals
+        Some(arrivals)
+    }
+
+    fn skipped(&self, from: u64, to: u64) {
+        if from < to {
+            let _ = self.events.send(StageEvent::Skipped(from..to));
+        }
     }
 
     /// False once the engine takes nothing more.

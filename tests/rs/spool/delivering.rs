@@ -564,3 +564,49 @@ async fn a_copy_of_a_spool_stops_before_its_rows_are_taken_for_others() {
     assert_eq!(life.rig.outcome(sequence).await.status, Status::Spooled);
     assert_eq!(shelf_of(&story.shelf).rows, [0, 1, 2, 3, 4]);
 }
+
+/// who waits for rows that the disk cannot give back hears of it, and those behind them go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_the_disk_cannot_give_back_fail_and_those_behind_them_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let mut story = Story::new(2, home.path());
+    story.durability = Durability::Synced;
+    shelf_of(&story.shelf).is_away = true;
+    let life = story.begin().await;
+    let mut sequences = Vec::new();
+    // More than the budget: the last ones are on the disk alone.
+    for n in 0..30_i64 {
+        // No row that the destination would refuse.
+        let rows = (0..500).map(|row| 1_000_000 * n + 100 * row);
+        sequences.push(life.rig.send_waiting(&batch(&schema("n"), rows)).await.unwrap());
+    }
+    life.rig
+        .until(|heard| heard.spooled.len() == sequences.len())
+        .await;
+    let files = story.disk.files();
+    let segments = files
+        .keys()
+        .filter(|path| path.to_string_lossy().ends_with(".segment"));
+    let last = segments.max().unwrap().clone();
+    story.disk.damage(&last, |bytes| {
+        let place = bytes.len() - 2_000;
+        bytes[place] ^= 1;
+    });
+    shelf_of(&story.shelf).is_away = false;
+    let mut failed = Vec::new();
+    for sequence in &sequences {
+        let outcome = tokio::time::timeout(Duration::from_secs(20), life.rig.outcome(*sequence)).await;
+        let outcome = outcome.expect("nobody is told");
+        if outcome.status != Status::Acknowledged {
+            assert_eq!(outcome.status, Status::Failed, "{outcome:?}");
+            assert_eq!(outcome.error.unwrap().code(), Code::SpoolFailed);
+            failed.push(*sequence);
+        }
+    }
+    assert_eq!(failed, [30]);
+    let later = life.rig.send(&batch(&schema("n"), [1, 2]));
+    let outcome = tokio::time::timeout(Duration::from_secs(20), life.rig.outcome(later)).await;
+    assert_eq!(outcome.expect("nobody is told").status, Status::Acknowledged);
+    life.rig.close(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(shelf_of(&story.shelf).rows.len(), 29 * 500 + 2);
+}
