@@ -40,3 +40,25 @@ fn code(error: &io::Error) -> Code {
         _ => Code::SpoolFailed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_writer_of_arrow_files_says_is_the_disks_or_of_the_type() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = of_arrow(Path::new("a"), ArrowError::IoError("no".into(), full));
+        assert_eq!(error.code(), Code::SpoolFull);
+        let error = of_arrow(Path::new("a"), ArrowError::NotYetImplemented("that".into()));
+        assert_eq!(error.code(), Code::Unsupported);
+        for (kind, code) in [
+            (io::ErrorKind::ReadOnlyFilesystem, Code::PermissionDenied),
+            (io::ErrorKind::NotADirectory, Code::ConfigInvalid),
+            (io::ErrorKind::Unsupported, Code::Unsupported),
+            (io::ErrorKind::Other, Code::SpoolFailed),
+        ] {
+            assert_eq!(of_io("cannot read", Path::new("a"), &kind.into()).code(), code);
+        }
+    }
+}

@@ -6,6 +6,7 @@ import { gzipSync } from "node:zlib";
 import { RecordBatchReader, tableFromArrays, tableFromJSON, tableToIPC } from "apache-arrow";
 import { afterAll, describe, expect, test } from "vitest";
 import { connect, type IngestClient, ipcBatches, t } from "../../dist/index.js";
+import { isRow } from "../../dist/source.js";
 
 const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-source-"));
 afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
@@ -83,5 +84,35 @@ describe("R-02 what is not taken", () => {
       expect(result).toMatchObject({ status: "failed", errorCode: "BATCH_INVALID" });
       expect(result.error!.message).toContain(says);
     }
+  });
+});
+
+describe("R-60 what is one row of a source", () => {
+  const wanted = { operation: "sendAll" } as never;
+  class Event {
+    readonly id = 1;
+  }
+
+  test("an object, also of a class, and one that throws while it is looked at", () => {
+    expect(isRow({ id: 1 }, wanted)).toBe(true);
+    // The second of a class is known by it.
+    expect([isRow(new Event(), wanted), isRow(new Event(), wanted)]).toEqual([true, true]);
+    const hostile = new Proxy(
+      {},
+      {
+        get: () => {
+          throw new Error("no");
+        },
+        getPrototypeOf: () => {
+          throw new Error("no");
+        },
+      },
+    );
+    expect(isRow(hostile, wanted)).toBe(true);
+  });
+
+  test("and nothing that is sent in another way, or says which call would do", () => {
+    for (const other of [null, 1, "text", [], new Uint8Array(1), new Date(), Promise.resolve({})])
+      expect(isRow(other, wanted)).toBe(false);
   });
 });
