@@ -169,36 +169,32 @@ export class Delivery {
 
 /** The outcome of a delivery that an earlier client has left in the spool, or whose caller waits no longer. */
 export function recoveredResult(outcome: Outcome): TransmissionResult {
-  return new TransmissionResult({
-    status: outcome.status,
-    recovered: true,
-    sequence: BigInt(outcome.sequence),
-    rows: outcome.rows,
-    acceptedRows: outcome.acceptedRows,
-    rejectedRows: outcome.rejectedRows,
-    rejections: outcome.rejections,
-    attempts: outcome.attempts,
-    batchBytes: outcome.batchBytes,
-    handoff: "copied",
-    handoffReason: "copied: it was read from the spool",
-    timings: {
-      handoffMs: 0,
-      queueMs: outcome.queueMs,
-      encodeMs: outcome.encodeMs,
-      transmitMs: outcome.transmitMs,
-      acknowledgeMs: outcome.acknowledgeMs,
-    },
-    latencyMs: outcome.latencyMs,
-    position: outcome.position,
-    error: outcome.error,
-  });
+  const facts = factsOf(outcome, "copied", "copied: it was read from the spool", 0);
+  return new TransmissionResult({ ...facts, recovered: true });
 }
 
 /** The outcome from Rust, with the facts of the handoff that only this side knows. */
 export function toResult(delivery: UnsettledDelivery, outcome: Outcome): TransmissionResult {
   const { packing, rows } = delivery;
   const limited = outcome.buffersCopiedForPinLimit > 0;
-  const facts: ResultFacts = {
+  const facts = factsOf(
+    outcome,
+    wayOf(packing, delivery.mode, limited),
+    reasonOf(packing, outcome, limited),
+    outcome.handoffMs + delivery.packMs,
+  );
+  if (rows === null) return new TransmissionResult(facts, delivery.content);
+  const ofContent = outcome.rejections.map(({ row }) => row);
+  return new TransmissionResult(withRows(facts, rows), delivery.content, ofContent);
+}
+
+function factsOf(
+  outcome: Outcome,
+  handoff: HandoffWay,
+  handoffReason: string | null,
+  handoffMs: number,
+): ResultFacts {
+  return {
     status: outcome.status,
     sequence: BigInt(outcome.sequence),
     rows: outcome.rows,
@@ -207,10 +203,10 @@ export function toResult(delivery: UnsettledDelivery, outcome: Outcome): Transmi
     rejections: outcome.rejections,
     attempts: outcome.attempts,
     batchBytes: outcome.batchBytes,
-    handoff: wayOf(packing, delivery.mode, limited),
-    handoffReason: reasonOf(packing, outcome, limited),
+    handoff,
+    handoffReason,
     timings: {
-      handoffMs: outcome.handoffMs + delivery.packMs,
+      handoffMs,
       queueMs: outcome.queueMs,
       encodeMs: outcome.encodeMs,
       transmitMs: outcome.transmitMs,
@@ -220,9 +216,6 @@ export function toResult(delivery: UnsettledDelivery, outcome: Outcome): Transmi
     position: outcome.position,
     error: outcome.error,
   };
-  if (rows === null) return new TransmissionResult(facts, delivery.content);
-  const ofContent = outcome.rejections.map(({ row }) => row);
-  return new TransmissionResult(withRows(facts, rows), delivery.content, ofContent);
 }
 
 /** The facts in the numbers of the rows as they were given. */

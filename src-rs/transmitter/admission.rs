@@ -114,10 +114,6 @@ impl Admission {
         granted.into_keys().chain(waiting.into_keys()).collect()
     }
 
-    pub fn is_granted(&self, number: u64) -> bool {
-        self.lock().granted.contains_key(&number)
-    }
-
     pub fn in_flight_bytes(&self) -> usize {
         self.lock().in_flight_bytes
     }

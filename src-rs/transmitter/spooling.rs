@@ -20,6 +20,7 @@
 //! The engine's other stages know no file. This one knows no write and no session.
 
 mod appending;
+mod ending;
 mod epochs;
 mod feeding;
 mod moving;
@@ -37,10 +38,11 @@ use futures::stream::FuturesUnordered;
 use serde_json::json;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use self::appending::Appending;
+use self::ending::{SpoolClosing, StageTasks};
 use self::epochs::SpoolEpochs;
 use self::feeding::{FeedState, Feeder};
 use self::moving::Mover;
@@ -263,17 +265,16 @@ pub fn start(
         stopped,
         measure: mover.measure(),
     };
-    let own = spool.next_position();
+    let appended_through = spool.next_position();
     let feeding = tokio::spawn(feeder.run(recovered.position));
     let appending = tokio::spawn(appender.run(arrivals));
     let stage = Spooling {
         spool: spool.clone(),
-        own,
+        appended_through,
         callers: BTreeMap::new(),
         cancelling: HashSet::new(),
         by_sequence: HashMap::new(),
         unmatched: HashMap::new(),
-        left: HashSet::new(),
         early,
         last_sequence: 0,
         front,
@@ -299,7 +300,7 @@ pub fn start(
     let run = stage.run(
         inbox,
         control,
-        Ends {
+        StageTasks {
             feeding,
             appending,
             over,
@@ -349,23 +350,10 @@ impl Settlements for ToStage {
     }
 }
 
-/// What is to be ended with the stage.
-struct Ends {
-    feeding: JoinHandle<()>,
-    appending: JoinHandle<()>,
-    over: oneshot::Sender<()>,
-}
-
-struct Closing {
-    deadline: Instant,
-    arrived: bool,
-    replies: Vec<Reply>,
-}
-
 struct Spooling {
     spool: Arc<Spool>,
-    /// Positions from here on were given by this process.
-    own: u64,
+    /// Of rows below, it is known who waits for them: nobody, if they are an earlier process'.
+    appended_through: u64,
     /// By the position of their first row.
     callers: BTreeMap<u64, Caller>,
     by_sequence: HashMap<u64, u64>,
@@ -373,8 +361,6 @@ struct Spooling {
     unmatched: HashMap<u64, (Outcome, bool)>,
     /// Deliveries that are taken back, until the disk has that.
     cancelling: HashSet<u64>,
-    /// Deliveries of this process whose callers have an outcome, and which go on.
-    left: HashSet<u64>,
     early: Arc<Mutex<Early>>,
     /// The last delivery that came as far as the disk.
     last_sequence: u64,
@@ -392,7 +378,7 @@ struct Spooling {
     mover: Mover,
     moves: VecDeque<(Outcome, bool)>,
     moving: Option<Task<(Outcome, bool, Result<()>)>>,
-    closing: Option<Closing>,
+    closing: Option<SpoolClosing>,
     engine: Option<Sender<Vec<Arrival>>>,
     engine_control: UnboundedSender<Control>,
     counters: Arc<Counters>,
@@ -405,7 +391,7 @@ impl Spooling {
         mut self,
         mut inbox: UnboundedReceiver<StageEvent>,
         mut control: UnboundedReceiver<Control>,
-        ends: Ends,
+        ends: StageTasks,
     ) {
         let mut turn = Vec::with_capacity(TURN);
         while !self.finished {
@@ -485,7 +471,6 @@ impl Spooling {
             StageEvent::Settled(outcome, told) => self.on_settled(outcome, told),
             StageEvent::GivenUp(outcome) => {
                 if let Some(caller) = self.release(outcome.sequence) {
-                    self.left.insert(caller.positions.start);
                     self.tell(&caller, outcome);
                 }
             }
@@ -510,6 +495,7 @@ impl Spooling {
         } = appended;
         let (sequence, position) = (entry.sequence, positions.start);
         self.last_sequence = sequence;
+        self.appended_through = positions.end;
         self.counters.rows_admitted.add(entry.rows);
         self.counters.buffers_realigned.add(entry.buffers_realigned);
         self.counters
@@ -547,7 +533,12 @@ impl Spooling {
             Ok(()) => self.durable(position),
             Err(error) => {
                 if let Some(caller) = self.release(position) {
-                    let outcome = ended(&caller.entry, Status::Failed, Some(error));
+                    // What may be found by a later opening has not failed.
+                    let status = match error.is_ambiguous() {
+                        true => Status::Unknown,
+                        false => Status::Failed,
+                    };
+                    let outcome = ended(&caller.entry, status, Some(error));
                     self.tell(&caller, outcome);
                 }
             }
@@ -576,11 +567,7 @@ impl Spooling {
 
     fn on_settled(&mut self, outcome: Outcome, told: bool) {
         let position = outcome.sequence;
-        if position >= self.own
-            && !told
-            && !self.callers.contains_key(&position)
-            && !self.left.contains(&position)
-        {
+        if position >= self.appended_through {
             self.unmatched.insert(position, (outcome, told));
             return;
         }
@@ -616,7 +603,6 @@ impl Spooling {
             self.moving = Some(self.mover.begin(outcome, told, MOVE_AGAIN));
             return;
         }
-        self.spool.set_beside(self.mover.bytes());
         self.spool.settle(position..position + outcome.rows as u64);
         self.conclude(outcome, told);
     }
@@ -631,7 +617,6 @@ impl Spooling {
         if let Some(caller) = self.release(position) {
             self.tell(&caller, outcome);
         }
-        self.left.remove(&position);
     }
 
     /// Callers of deliveries that the disk has lost: a sync failed after they were told that they were written, or bytes
@@ -750,7 +735,6 @@ impl Spooling {
             return;
         }
         if let Some(caller) = self.release(position) {
-            self.left.insert(position);
             let outcome = ended(&caller.entry, Status::Spooled, None);
             self.tell(&caller, outcome);
         }
@@ -773,17 +757,6 @@ impl Spooling {
                 }])
                 .await;
         });
-    }
-
-    fn close_by(&mut self, deadline: Duration) -> &mut Closing {
-        let by = now() + deadline.min(LONGEST);
-        let closing = self.closing.get_or_insert(Closing {
-            deadline: by,
-            arrived: false,
-            replies: Vec::new(),
-        });
-        closing.deadline = closing.deadline.min(by);
-        closing
     }
 
     // ---- what can be done ---------------------------------------------------------------------
@@ -833,16 +806,11 @@ impl Spooling {
         let position = outcome.sequence;
         match self.release(position) {
             Some(caller) => self.tell(&caller, outcome),
-            None if told => {
-                self.left.remove(&position);
-            }
+            // What stays is told of when it ends.
+            None if told || outcome.status == Status::Spooled => {}
             None => {
-                self.left.remove(&position);
-                // What stays is told of when it ends.
-                if outcome.status != Status::Spooled {
-                    count(&self.counters, &outcome);
-                    (self.observer)(Event::Recovered(Box::new(outcome)));
-                }
+                count(&self.counters, &outcome);
+                (self.observer)(Event::Recovered(Box::new(outcome)));
             }
         }
     }
@@ -896,100 +864,6 @@ impl Spooling {
             message: message.to_string(),
             fields,
         }));
-    }
-
-    // ---- the end ------------------------------------------------------------------------------
-
-    /// Everything that is not settled stays in the spool, and whoever waits is told so.
-    async fn end(mut self, mut inbox: UnboundedReceiver<StageEvent>, ends: Ends) {
-        let Ends {
-            feeding,
-            appending,
-            over,
-        } = ends;
-        let _ = self.stop.send(true);
-        drop(over);
-        feeding.abort();
-        let _ = feeding.await;
-        let left = self.closing.as_ref().map_or(Duration::ZERO, |closing| {
-            closing.deadline.saturating_duration_since(now())
-        });
-        if let Some(engine) = self.engine.take() {
-            let (done, engine_ended) = oneshot::channel();
-            let reply = Reply::new(move |_| {
-                let _ = done.send(());
-            });
-            let close = Arrival::Close {
-                deadline: left,
-                reply,
-            };
-            let _ = self.engine_control.send(Control::CloseBy(left));
-            let ended = async move {
-                let _ = engine.send(vec![close]).await;
-                drop(engine);
-                let _ = engine_ended.await;
-            };
-            let _ = tokio::time::timeout(left + DISK_PATIENCE, ended).await;
-        }
-        let _ = tokio::time::timeout(DISK_PATIENCE, appending).await;
-        let mut turn = Vec::new();
-        while let Ok(event) = inbox.try_recv() {
-            turn.push(event);
-        }
-        self.on_events(&mut turn);
-        // All that was taken is brought to the disk, as far as that answers in time.
-        let _ = tokio::time::timeout(DISK_PATIENCE, self.finish_disk()).await;
-        self.mover.close(DISK_PATIENCE).await;
-        let spool = Arc::clone(&self.spool);
-        let closed = disk::spawn(move || spool.end_and_wait());
-        let _ = tokio::time::timeout(DISK_PATIENCE, closed).await;
-        for (_, caller) in std::mem::take(&mut self.callers) {
-            let outcome = match caller.durable {
-                true => ended(&caller.entry, Status::Spooled, None),
-                false => {
-                    let text = "the client was closed, and the disk has not said whether it has this";
-                    let error = Error::new(Code::DeadlineExceeded, text)
-                        .during("close")
-                        .ambiguous();
-                    ended(&caller.entry, Status::Unknown, Some(error))
-                }
-            };
-            self.tell(&caller, outcome);
-        }
-        self.by_sequence.clear();
-        // What the feeder had room for and did not bring any more.
-        self.behind.release(self.behind.in_flight_bytes());
-        if let Some(closing) = self.closing.take() {
-            for reply in closing.replies {
-                reply.answer(Ok(()));
-            }
-        }
-    }
-
-    /// Waits for what is on its way to the disk.
-    async fn finish_disk(&mut self) {
-        loop {
-            if self.moving.is_none()
-                && let Some((outcome, told)) = self.moves.pop_front()
-            {
-                self.moving = Some(self.mover.begin(outcome, told, Duration::ZERO));
-            }
-            if self.durables.is_empty() && self.cancels.is_empty() && self.moving.is_none() {
-                return;
-            }
-            tokio::select! {
-                Some((position, result)) = self.durables.next(), if !self.durables.is_empty() => {
-                    self.on_durable(position, result);
-                }
-                Some((position, outcome, result)) = self.cancels.next(), if !self.cancels.is_empty() => {
-                    self.on_cancelled(position, outcome, result);
-                }
-                (outcome, told, result) = moved(&mut self.moving), if self.moving.is_some() => {
-                    self.moving = None;
-                    self.on_moved(outcome, told, result);
-                }
-            }
-        }
     }
 }
 

@@ -18,6 +18,19 @@ import { emptyBatch } from "../handoff/rebuild.js";
 import { columnOfValues } from "../rows/build.js";
 import { type Column, type Context, TOO_MANY } from "../rows/column.js";
 import { CAN_COMPILE, forgetLoops, loopsOf } from "../rows/compile.js";
+import {
+  CHUNK_ITEMS,
+  CHUNK_UNITS,
+  FIRST_CHUNK,
+  LONG_MS,
+  MAX_BYTES,
+  MAX_CHUNK,
+  MAX_ROWS,
+  ROW_BYTES,
+  ROW_ITEMS,
+  ROW_UNITS,
+  SHORT_MS,
+} from "../rows/limits.js";
 import { kindOf, type RowRefusalCode } from "../rows/refusal.js";
 import { isDue, turn } from "../turn.js";
 import { STRETCH_MS, type Step } from "./input.js";
@@ -118,19 +131,6 @@ export function batchOf(schema: Schema, length: number, children: readonly Data[
   (batch as { schema: Schema }).schema = schema;
   return batch as unknown as ArrowBatch;
 }
-
-/** As of rows (src-ts/rows/encoder.ts). */
-const MAX_ROWS = 65_536;
-const MAX_BYTES = 1 << 24;
-const FIRST_CHUNK = 64;
-const MAX_CHUNK = 1_024;
-const SHORT_MS = 0.5;
-const LONG_MS = 1.5;
-const CHUNK_ITEMS = 1 << 15;
-const ROW_ITEMS = 1 << 22;
-const CHUNK_UNITS = 1 << 20;
-const ROW_UNITS = 1 << 29;
-const ROW_BYTES = 2 ** 31;
 
 interface Refusal {
   readonly row: number;

@@ -15,6 +15,19 @@ import { rootOf } from "./build.js";
 import { ABSENT, type Context, TOO_MANY } from "./column.js";
 import { CAN_COMPILE, forgetLoops, loopsOf } from "./compile.js";
 import { rowToJson } from "./json.js";
+import {
+  CHUNK_ITEMS,
+  CHUNK_UNITS,
+  FIRST_CHUNK,
+  LONG_MS,
+  MAX_BYTES,
+  MAX_CHUNK,
+  MAX_ROWS,
+  ROW_BYTES,
+  ROW_ITEMS,
+  ROW_UNITS,
+  SHORT_MS,
+} from "./limits.js";
 import { kindOf, type RowRefusalCode, type RowRejection } from "./refusal.js";
 import type { StructColumn } from "./struct.js";
 
@@ -33,25 +46,6 @@ export interface EncoderOptions {
 export interface Refusal extends RowRejection {
   readonly json?: string;
 }
-
-/** Rows and bytes that end a batch. */
-const MAX_ROWS = 65_536;
-const MAX_BYTES = 1 << 24;
-
-/** Rows of a chunk: the first one's, and the most. */
-const FIRST_CHUNK = 64;
-const MAX_CHUNK = 1_024;
-/** Milliseconds: what takes less may be longer the next time, what takes more is cut. */
-const SHORT_MS = 0.5;
-const LONG_MS = 1.5;
-
-/** Items and text of a chunk in one column, and of a row, which cannot be parted. */
-const CHUNK_ITEMS = 1 << 15;
-const ROW_ITEMS = 1 << 22;
-const CHUNK_UNITS = 1 << 20;
-const ROW_UNITS = 1 << 29;
-/** Memory that the elements of a column take in a row whatever they hold. */
-const ROW_BYTES = 2 ** 31;
 
 /** In the place of a row that its array does not give a second time. */
 const GONE = Symbol("gone");

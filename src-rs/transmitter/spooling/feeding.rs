@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{Sender, UnboundedSender};
 use super::{StageEvent, held};
 use crate::counters::Counters;
 use crate::disk;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::outcome::AdmittedDelivery;
 use crate::spool::{Reader, Spool, SpoolEntry, SpoolRows};
 use crate::transmitter::Reply;
@@ -91,7 +91,7 @@ impl Feeder {
             // A panic of the reader would be a fault of ours; the stage goes on without delivering, and says so.
             let Ok(group) = disk::spawn(move || read(reader)).await else {
                 let text = "reading the spool panicked; please report this";
-                let error = crate::error::Error::new(crate::error::Code::Internal, text).during("spool");
+                let error = Error::new(Code::Internal, text).during("spool");
                 let _ = self.events.send(StageEvent::Unreadable(error));
                 return;
             };
@@ -195,9 +195,11 @@ impl Feeder {
         let _ = self.control.send(Control::Waiting);
         loop {
             self.granted.notified().await;
-            // Of one ticket at a time: a grant is of this one, or there is none yet.
-            if self.admission.is_granted(ticket) {
-                return self.admission.redeem(ticket, bytes).is_ok();
+            // Of one ticket at a time: a grant is of this one, there is none yet, or the engine has ended.
+            match self.admission.redeem(ticket, bytes) {
+                Ok(_) => return true,
+                Err(error) if error.code() == Code::Closed => return false,
+                Err(_) => {}
             }
         }
     }

@@ -10,12 +10,12 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{Mutex, oneshot};
 
-use super::Task;
+use super::{Task, held};
 use crate::config::DeadLetterOptions;
 use crate::counters::Counters;
 use crate::dead_letter::{DeadLetterRows, DeadLetters};
@@ -30,12 +30,15 @@ use crate::transmitter::{Event, Log, Observer, Reply};
 const FAILED: &str = "failed";
 const DEAD_LETTERS: &str = "dead-letters";
 const FILE_BYTES: usize = 64 << 20;
+/// A look at all files after each delivery would cost more with each of them.
+const MEASURED_EACH: Duration = Duration::from_secs(1);
 
 pub struct Mover {
     spool: Arc<Spool>,
     failed: Arc<Files>,
     refused: Arc<Files>,
     measure: AsideMeasure,
+    measured: Arc<std::sync::Mutex<Instant>>,
 }
 
 /// What the rows take that were put aside.
@@ -92,6 +95,7 @@ impl Mover {
         Mover {
             spool: Arc::clone(spool),
             measure: AsideMeasure(vec![failed.clone(), own]),
+            measured: Arc::new(std::sync::Mutex::new(Instant::now())),
             failed: files(kept_for_ever(failed)),
             refused: files(refused),
         }
@@ -107,7 +111,11 @@ impl Mover {
 
     /// Moves what the outcome says was refused, or is not settled of a delivery that failed.
     pub fn begin(&self, outcome: Outcome, told: bool, delay: Duration) -> Task<(Outcome, bool, Result<()>)> {
-        let spool = Arc::clone(&self.spool);
+        let (spool, measure, measured) = (
+            Arc::clone(&self.spool),
+            self.measure(),
+            Arc::clone(&self.measured),
+        );
         let whole = outcome.status != Status::Partial;
         let files = Arc::clone(if whole { &self.failed } else { &self.refused });
         Box::pin(async move {
@@ -115,6 +123,17 @@ impl Mover {
                 tokio::time::sleep(delay).await;
             }
             let result = move_rows(&spool, &files, &outcome).await;
+            let is_due = {
+                let mut last = held(&measured);
+                let is_due = last.elapsed() >= MEASURED_EACH;
+                if is_due {
+                    *last = Instant::now();
+                }
+                is_due
+            };
+            if is_due && let Ok(bytes) = disk::spawn(move || measure.bytes()).await {
+                spool.set_beside(bytes);
+            }
             (outcome, told, result)
         })
     }

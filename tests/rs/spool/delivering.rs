@@ -41,6 +41,8 @@ struct Shelf {
     /// Calls to come that fail, and how.
     moods: Vec<Mood>,
     is_away: bool,
+    /// Panics when it is asked what it can do, which ends the engine.
+    is_mad: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +98,8 @@ fn mood(shelf: &mut Shelf) -> Result<Option<Mood>> {
 #[async_trait]
 impl Destination for Keeper {
     fn capabilities(&self) -> Capabilities {
+        let is_mad = shelf_of(&self.shelf).is_mad;
+        assert!(!is_mad, "mad");
         Capabilities {
             name: "keeper",
             tells_what_landed: self.exact,
@@ -609,4 +613,36 @@ async fn rows_that_the_disk_cannot_give_back_fail_and_those_behind_them_go_on() 
     assert_eq!(outcome.expect("nobody is told").status, Status::Acknowledged);
     life.rig.close(Duration::from_secs(10)).await.unwrap();
     assert_eq!(shelf_of(&story.shelf).rows.len(), 11 * 500 + 2);
+}
+
+/// a fault of ours that ends the engine leaves what is on the disk there, and nobody waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_are_told_that_it_stays_in_the_spool_when_the_engine_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let mut story = Story::new(3, home.path());
+    (story.exact, story.durability) = (true, Durability::Synced);
+    let life = story.begin().await;
+    let sequence = life.rig.send(&batch(&schema("n"), 0..3));
+    assert_eq!(life.rig.outcome(sequence).await.status, Status::Acknowledged);
+    {
+        let mut shelf = shelf_of(&story.shelf);
+        // The line in the log about this names the destination.
+        shelf.moods.push(Mood::Away);
+        shelf.is_mad = true;
+    }
+    let mut sequences = vec![life.rig.send(&batch(&schema("n"), 3..5))];
+    let first = tokio::time::timeout(Duration::from_secs(20), life.rig.outcome(sequences[0])).await;
+    assert_eq!(first.expect("nobody is told").status, Status::Spooled);
+    // It may be let in before the client knows.
+    if let Ok(sequence) = life.rig.send_waiting(&batch(&schema("n"), 5..6)).await {
+        sequences.push(sequence);
+    }
+    life.rig.close(Duration::from_secs(1)).await.unwrap();
+    for sequence in sequences {
+        assert_eq!(life.rig.outcome(sequence).await.status, Status::Spooled);
+    }
+    shelf_of(&story.shelf).is_mad = false;
+    story.finish().await;
+    let rows = shelf_of(&story.shelf).rows.clone();
+    assert_eq!(rows[..5], [0, 1, 2, 3, 4]);
 }
