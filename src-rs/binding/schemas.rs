@@ -105,4 +105,13 @@ mod tests {
         assert_eq!(schemas.get(b).unwrap(), &named("b"));
         assert_eq!((schemas.known.len(), schemas.numbers.len()), (2, 2));
     }
+
+    #[test]
+    fn a_schema_that_is_told_is_the_same_and_one_that_cannot_be_is_unsupported() {
+        let bytes = message(&named("a")).unwrap();
+        assert_eq!(crate::handoff::decode_schema(&bytes).unwrap(), named("a"));
+        let error = unwritable(arrow::error::ArrowError::NotYetImplemented("that".into()));
+        assert_eq!(error.code(), Code::Unsupported);
+        assert_eq!(error.causes().len(), 1);
+    }
 }
