@@ -115,6 +115,8 @@ async function full() {
     if (isAway) return stream.respond({ ...head, "grpc-status": 14 }, { endStream: true });
     stream.resume();
     stream.on("end", () => {
+      // A client that closes at once takes its calls back.
+      if (stream.destroyed) return;
       stream.respond(head, { waitForTrailers: true });
       stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
       stream.end();

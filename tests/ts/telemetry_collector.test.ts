@@ -46,7 +46,9 @@ async function live(): Promise<() => Promise<void>> {
     faults: [
       "close:status=UNAVAILABLE,after=1rows,stream=1,table=c.s.t",
       "pause:after=1rows,for=5ms,stream=2,table=c.s.t",
-      "rotate:after=100rows,grace=2s,times=8,table=c.s.r",
+      // No acknowledgement comes until the grace is over, so the rotation finds writes under way.
+      "stall:for=60s,after=10rows,stream=1,table=c.s.r",
+      "rotate:after=100rows,grace=20ms,stream=1,table=c.s.r",
     ],
   });
   // Many writes, so that some are under way whenever something happens.
