@@ -98,7 +98,7 @@ function rows({ results, failed }) {
     "| | ours, rows/s | ÷ `vectorFromArray` | ÷ `tableFromJSON` | ÷ a loop by hand |",
     "|---|---|---|---|---|",
   );
-  const { wrong, ...cases } = results;
+  const { wrong, "one row at a time": oneByOne, ...cases } = results;
   for (const [name, { rates, over }] of Object.entries(cases)) {
     const ratios = [over.builders, over.json, over.hand].map((one) => (one === undefined ? "" : ratio(one)));
     lines.push(`| ${name} | ${rates.ours.toLocaleString("en")} | ${ratios.join(" | ")} |`);
@@ -110,6 +110,15 @@ function rows({ results, failed }) {
   );
   for (const [count, { us, p99Ms }] of Object.entries(wrong))
     lines.push(`| ${Number(count).toLocaleString("en")} | ${time(us)} | ${p99Ms.toFixed(1)} ms |`);
+  lines.push("", "| one row at a time | rows/s |", "|---|---|");
+  const calls = {
+    write: "`write(row)`, awaited where it says so",
+    awaited: "`await write(row)`",
+    send: "`send(row)`, with its outcome",
+    sendAll: "`sendAll(rows)`",
+  };
+  for (const [name, call] of Object.entries(calls))
+    lines.push(`| ${call} | ${oneByOne.rates[name].toLocaleString("en")} |`);
   lines.push("", bars(failed));
   return lines;
 }
