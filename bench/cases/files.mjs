@@ -100,8 +100,8 @@ async function client(format) {
 
 function parquet() {
   const source = path.join(
-    path.dirname(createRequire(import.meta.url).resolve("vega-datasets/package.json")),
-    "data/flights-3m.parquet",
+    path.dirname(createRequire(import.meta.url).resolve("vega-datasets")),
+    "../data/flights-3m.parquet",
   );
   const python = path.join(root, ".tools/venv/bin/python");
   const program =
