@@ -11,7 +11,9 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const target = path.resolve(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"));
 
 console.error("\u203a building the arrow-ingest addon with cargo: ten minutes or so");
-const args = ["build", "--release", "--locked", "--lib", "--target-dir", target];
+// A cdylib alone: beside an rlib, cargo would not optimise over all crates.
+const library = ["--lib", "--crate-type", "cdylib", "--profile", "addon"];
+const args = ["rustc", "--locked", ...library, "--target-dir", target];
 const env = { ...process.env };
 // Rust links a program of musl statically, and makes no library that Node could load, unless it is told otherwise.
 if (platform().endsWith("-musl"))
@@ -23,12 +25,12 @@ if (built.error?.code === "ENOENT") {
 }
 if (built.status !== 0) process.exit(built.status ?? 1);
 
-const library = {
+const file = {
   win32: "arrow_ingest.dll",
   darwin: "libarrow_ingest.dylib",
 }[process.platform];
 const addon = path.join(root, "dist/generated", `arrow-ingest.${platform()}.node`);
-fs.copyFileSync(path.join(target, "release", library ?? "libarrow_ingest.so"), addon);
+fs.copyFileSync(path.join(target, "addon", file ?? "libarrow_ingest.so"), addon);
 console.log(addon);
 
 /** As napi names it; the loader looks for exactly this. */

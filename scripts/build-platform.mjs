@@ -34,18 +34,18 @@ async function build({ target, file }, profile) {
   const rust = toolchain(target);
   say(`${target}: ${rust.compiler}, standard library: ${rust.source}`);
   const folder = path.join(root, "target/platforms");
-  const optimised = profile === "release" ? ["--release"] : [];
-  const args = [...optimised, "--locked", "--lib", "--target-dir", folder, ...rust.args];
+  // A cdylib alone: beside an rlib, cargo would not optimise over all crates.
+  const library = ["--lib", "--crate-type", "cdylib", "--profile", profile];
+  const args = ["--locked", ...library, "--target-dir", folder, ...rust.args];
   const zig = linux ? zigbuild() : undefined;
-  const command = zig ? [zig.program, "zigbuild"] : ["cargo", "build"];
+  const program = zig?.program ?? "cargo";
   // zig takes the version of the C library from here; the rest of the tools never see it.
   const wanted = target.endsWith("-gnu") && linux ? `${target}.${GLIBC_FLOOR}` : target;
   const env = { ...process.env, ...rust.env, ...zig?.env };
   // Node loads a shared library, which a target of musl does not make unless it is told so.
   const flags = target.endsWith("-musl") ? "-C target-feature=-crt-static" : "";
   if (flags) env.RUSTFLAGS = `${env.RUSTFLAGS ?? ""} ${flags}`.trim();
-  const [program, subcommand] = command;
-  const built = spawnSync(program, [subcommand, "--target", wanted, ...args], {
+  const built = spawnSync(program, ["rustc", "--target", wanted, ...args], {
     cwd: root,
     env,
     stdio: ["ignore", "inherit", "inherit"],
@@ -53,12 +53,12 @@ async function build({ target, file }, profile) {
   if (built.error || built.status !== 0)
     stop(`${target} was not built: ${built.error?.message ?? built.signal ?? `exit code ${built.status}`}`);
 
-  const library = target.includes("-windows-")
+  const made = target.includes("-windows-")
     ? "arrow_ingest.dll"
     : linux
       ? "libarrow_ingest.so"
       : "libarrow_ingest.dylib";
-  const from = path.join(folder, target, profile, library);
+  const from = path.join(folder, target, profile === "dev" ? "debug" : profile, made);
   if (linux) {
     const fault = addonFault(from, target);
     if (fault) stop(`${target} was built and cannot be used: ${fault}`);
@@ -72,7 +72,7 @@ async function build({ target, file }, profile) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const known = await platforms();
   const asked = process.argv.slice(2).filter((argument) => argument !== "--debug");
-  const profile = process.argv.includes("--debug") ? "debug" : "release";
+  const profile = process.argv.includes("--debug") ? "dev" : "addon";
   const unknown = asked.filter((target) => !known.some((platform) => platform.target === target));
   if (asked.length === 0 || unknown.length > 0)
     stop(

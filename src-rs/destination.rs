@@ -20,7 +20,7 @@ pub mod tls;
 pub mod zerobus;
 
 use std::ops::Range;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -403,12 +403,3 @@ fn unanswered(target: &str) -> Error {
     Error::new(Code::ConfigInvalid, text).during("connect")
 }
 
-/// One provider for the process: with two in the tree rustls panics at the first connection unless
-/// one was chosen.
-pub(crate) fn install_crypto() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // An application that has installed its own keeps it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    });
-}

@@ -72,7 +72,6 @@ impl Emulator {
     /// # Errors
     /// As [`Emulator::start`].
     pub async fn start_observed(config: EmulatorConfig, observer: EmulatorObserver) -> Result<Emulator> {
-        crate::destination::install_crypto();
         let failed = |text: String, error: &(dyn std::error::Error + 'static)| {
             Error::new(Code::Unavailable, text)
                 .caused_by(error)

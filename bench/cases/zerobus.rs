@@ -34,8 +34,6 @@ struct Job {
 }
 
 fn main() {
-    // The two of the dependencies cannot agree which is the default.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -104,7 +104,6 @@ impl Delta {
     /// # Errors
     /// `CONFIG_INVALID`.
     pub fn new(target: &str, config: &Config) -> Result<Delta> {
-        super::install_crypto();
         let location = Location::parse(target, &config.delta.storage)?;
         Ok(Delta::over(location, config.clone()))
     }

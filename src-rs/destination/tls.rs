@@ -41,7 +41,6 @@ impl Material {
     /// # Errors
     /// `CONFIG_INVALID` for what is no PEM, holds nothing of its kind, or does not fit together.
     pub fn read(options: &TlsOptions) -> Result<Material> {
-        super::install_crypto();
         let authorities = match &options.ca {
             Some(ca) => Some(certificates(&pem(ca, "tls.ca")?, "tls.ca")?),
             None => None,

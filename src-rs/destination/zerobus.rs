@@ -403,7 +403,6 @@ impl TlsConfig for Wire {
 }
 
 fn sdk(target: &ZerobusTarget, config: &Config) -> Result<ZerobusSdk> {
-    super::install_crypto();
     let tls = match target.tls {
         true => Some(Material::read(&config.tls)?.tonic()?),
         false => None,

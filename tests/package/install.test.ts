@@ -246,10 +246,10 @@ test("without the platform package the error names it, and the source build mend
       name,
       fs.readdirSync(path.join(folder, name)).find((file) => file.endsWith(".node"))!,
     );
-    fs.mkdirSync(path.join(folder, "rust/release"), { recursive: true });
+    fs.mkdirSync(path.join(folder, "rust/addon"), { recursive: true });
     fs.writeFileSync(
       path.join(folder, "rust/cargo"),
-      `#!/bin/sh\necho "$@" > ${folder}/rust/arguments\ncp ${built} ${folder}/rust/release/libarrow_ingest.so\n`,
+      `#!/bin/sh\necho "$@" > ${folder}/rust/arguments\ncp ${built} ${folder}/rust/addon/libarrow_ingest.so\n`,
       { mode: 0o755 },
     );
     const mended = inApp("npx", ["--no-install", "arrow-ingest-build"], {
@@ -257,7 +257,9 @@ test("without the platform package the error names it, and the source build mend
       CARGO_TARGET_DIR: `${folder}/rust`,
     });
     expect(mended.status, mended.stderr).toBe(0);
-    expect(fs.readFileSync(`${folder}/rust/arguments`, "utf8")).toMatch(/^build --release --locked --lib /);
+    expect(fs.readFileSync(`${folder}/rust/arguments`, "utf8")).toMatch(
+      /^rustc --locked --lib --crate-type cdylib --profile addon /,
+    );
     const again = inApp("node", ["example.mjs", "discard:"]);
     expect(again.status, again.stderr).toBe(0);
   } finally {

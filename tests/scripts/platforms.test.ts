@@ -54,6 +54,19 @@ test("R-80 a compiler older than Cargo.toml wants is refused", () => {
   expect(versionFault("gcc", "1.95")).toContain("does not say its version");
 });
 
+test("the addon has one HTTP client and one provider of TLS", () => {
+  const names = [...fs.readFileSync("Cargo.lock", "utf8").matchAll(/^name = "(.+)"$/gm)].map(
+    ([, name]) => name!,
+  );
+  expect(names).toContain("ring");
+  // With two providers in the tree, rustls panics at the first connection unless the process has chosen one.
+  for (const other of ["aws-lc-rs", "aws-lc-sys", "openssl-sys", "native-tls"])
+    expect(names).not.toContain(other);
+  // That of patches/reqwest is the other one by another number.
+  expect(names.filter((name) => name === "reqwest")).toHaveLength(2);
+  expect(names).not.toContain("rustls-platform-verifier");
+});
+
 test("R-80 each platform of package.json has a name of npm's, and Linux has four", async () => {
   const names = ((await platforms()) as { name: string }[]).map(({ name }) => name);
   expect(names.filter((name) => name.startsWith("linux")).sort()).toEqual([

@@ -164,8 +164,6 @@ fn cloud(
     storage: &BTreeMap<String, String>,
     classifier: &Classifier,
 ) -> Result<Arc<dyn ObjectStore>> {
-    // The AWS, Azure and Google clients may also be asked for TLS before anything else of ours is.
-    crate::destination::install_crypto();
     let retry = RetryConfig {
         max_retries: 3,
         retry_timeout: Duration::from_secs(20),

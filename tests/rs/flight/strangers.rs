@@ -42,7 +42,6 @@ impl Authority {
     }
 
     async fn server(&self, name: &str, year: i32, clients: Option<&Authority>) -> Server {
-        installed();
         let (certificate, key) = self.signs(name, year);
         let mut tls =
             ServerTlsConfig::new().identity(Identity::from_pem(certificate.pem(), key.serialize_pem()));
@@ -51,11 +50,6 @@ impl Authority {
         }
         Server::with(Answers::Nothing, |server| server.tls_config(tls).unwrap()).await
     }
-}
-
-/// Servers take what the process has.
-fn installed() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 async fn refused(target: &str, options: Value) -> Error {
@@ -239,7 +233,6 @@ async fn a_port_of_another_protocol_is_named_and_tried_once() {
 
 #[tokio::test]
 async fn tls_without_http2_is_named_and_tried_once() {
-    installed();
     let ours = Authority::new("ours");
     let (certificate, key) = ours.signs("127.0.0.1", 2101);
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
