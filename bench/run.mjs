@@ -10,6 +10,7 @@ import { table } from "./table.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const all = [
+  "import",
   "handoff",
   "delta",
   "delta-scale",

@@ -6,6 +6,13 @@ export function table({ date, machine, cases }) {
     "",
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}, Node ${machine.node}. Medians; compare ratios, not times.`,
   ];
+  if (cases.import) {
+    const { runs, arrowMs, oursMs, beyondMs, failed } = cases.import;
+    lines.push("", `## Import: median of ${runs} processes each`, "");
+    lines.push("| | ms |", "|---|---|");
+    lines.push(`| \`apache-arrow\` | ${arrowMs.toFixed(1)} |`, `| \`arrow-ingest\` | ${oursMs.toFixed(1)} |`);
+    lines.push(`| beyond it | ${beyondMs.toFixed(1)} |`, "", bars(failed));
+  }
   if (cases.handoff) {
     lines.push("", "## Handoff: time of the JavaScript thread per batch", "");
     lines.push(
