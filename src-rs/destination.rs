@@ -402,4 +402,3 @@ fn unanswered(target: &str) -> Error {
     };
     Error::new(Code::ConfigInvalid, text).during("connect")
 }
-
