@@ -1,6 +1,7 @@
 // Makes what a command needs, then runs the command:
 //
-//   node scripts/ensure.mjs [addon | addon:debug | addon:packed | addon:tests] [dist] [python] [servers] [-- command …]
+//   node scripts/ensure.mjs [addon | addon:debug | addon:packed | addon:tests] [dist] [python] [servers] [site] [browser]
+//     [-- command …]
 //
 // `npm run demo` and `npm test` are typed right after `git clone`, by somebody who has Node and Rust and
 // nothing else, so this file imports nothing that has to be installed first. It never decides that the
@@ -28,6 +29,8 @@ const steps = {
   dist: buildDist,
   python: installPython,
   servers: buildServers,
+  site: installSite,
+  browser: needBrowser,
 };
 
 export function say(text) {
@@ -330,6 +333,39 @@ function buildWith(language, tools, folder, sources, build) {
   fs.mkdirSync(at(folder), { recursive: true });
   build(sources);
   stale.settle();
+}
+
+/** What builds the site of the documentation: packages apart from ours, for `site/package.json` says why. */
+function installSite() {
+  if (!fs.existsSync(at("site"))) return;
+  const stale = staleness("site/node_modules", [at("site/package-lock.json")]);
+  if (!stale) return;
+  say("installing what builds the site of the documentation");
+  const quiet = ["--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
+  run("npm", ["install", "--prefix", at("site"), ...quiet], { advice: "Is the npm registry reachable?" });
+  stale.settle();
+}
+
+/** The browser that the site is opened in by its test, or undefined. */
+export function browser() {
+  const names = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+  const folders = process.env.PATH.split(path.delimiter);
+  return names
+    .flatMap((name) => folders.map((folder) => path.join(folder, name)))
+    .find((file) => fs.existsSync(file));
+}
+
+/** Nobody's machine but CI's gets a browser by running tests. */
+function needBrowser() {
+  if (browser()) return;
+  const missing = "Chromium was not found: the test of the site in a browser";
+  if (!process.env.CI) return say(`${missing} is skipped.`);
+  const advice = `${missing} needs it. On Debian: apt-get install chromium`;
+  if (process.getuid?.() !== 0 || spawnSync("apt-get", ["--version"]).status !== 0) stop(advice);
+  say("installing Chromium");
+  run("apt-get", ["update", "-qq"]);
+  run("apt-get", ["install", "-qq", "-y", "--no-install-recommends", "chromium"]);
+  if (!browser()) stop(advice);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -15,7 +15,7 @@ afterEach(() => {
 });
 
 test("a machine without Rust is told what to install", () => {
-  const done = ensure("addon");
+  const done = ensure({}, "addon");
   expect(done.status).toBe(1);
   expect(done.stderr).toContain("No Rust toolchain was found. Install Rust ");
 });
@@ -23,7 +23,7 @@ test("a machine without Rust is told what to install", () => {
 test("a Rust that is too old is named", () => {
   tool("cargo", "cargo 1.80.0");
   tool("rustc", "rustc 1.80.0 (stand-in)");
-  const done = ensure("addon");
+  const done = ensure({}, "addon");
   expect(done.status).toBe(1);
   expect(done.stderr).toContain("rustc 1.80.0 (stand-in) is too old. Install Rust ");
 });
@@ -40,23 +40,34 @@ test("a Node that is too old is named, and so is the oldest that package.json na
 });
 
 test("a step that does not exist is refused before anything is done", () => {
-  const done = ensure("adon", "--", "true");
+  const done = ensure({}, "adon", "--", "true");
   expect(done.status).toBe(1);
   expect(done.stderr).toContain("no step is called adon");
 });
 
+test("without a browser CI says what to install and stops, and anybody else goes on", () => {
+  const ci = ensure({ CI: "true" }, "browser", "--", process.execPath, "-e", "");
+  expect(ci.stderr).toContain("the test of the site in a browser needs it. On Debian: apt-get install");
+  expect(ci.status).toBe(1);
+  const anybody = ensure({ CI: "" }, "browser", "--", process.execPath, "-e", "");
+  expect(anybody.stderr).toContain("the test of the site in a browser is skipped");
+  expect(anybody.status).toBe(0);
+  tool("chromium", "Chromium");
+  expect(ensure({ CI: "true" }, "browser", "--", process.execPath, "-e", "").stderr).toBe("");
+});
+
 test("the exit code of the command is the exit code", () => {
-  expect(ensure("--", process.execPath, "-e", "process.exit(7)").status).toBe(7);
+  expect(ensure({}, "--", process.execPath, "-e", "process.exit(7)").status).toBe(7);
 });
 
 function tool(name: string, version: string): void {
   fs.writeFileSync(path.join(bin, name), `#!/bin/sh\necho "${version}"\n`, { mode: 0o755 });
 }
 
-function ensure(...args: string[]) {
+function ensure(variables: NodeJS.ProcessEnv, ...args: string[]) {
   return spawnSync(process.execPath, ["scripts/ensure.mjs", ...args], {
     encoding: "utf8",
     // Alone: a distribution may keep its cargo in /usr/bin.
-    env: { ...process.env, PATH: bin },
+    env: { ...process.env, ...variables, PATH: bin },
   });
 }
