@@ -6,6 +6,7 @@ import * as path from "node:path";
 import { tableFromArrays } from "apache-arrow";
 import { expect, test } from "vitest";
 import { connect, startEmulator, type TelemetryMeter } from "../../dist/index.js";
+import { fingerprint, panels } from "../../site/panels.mjs";
 import { FlightServer, UNAUTHENTICATED } from "./support/flight-server.js";
 
 const page = fs.readFileSync("docs/operating.md", "utf8");
@@ -269,4 +270,12 @@ test("R-41 the dashboard shows metrics of the page, by the names that Prometheus
   for (const name of used)
     if (!["arrow_ingest_destination", "arrow_ingest_status", "arrow_ingest_handoff"].includes(name))
       expect([...known]).toContain(name);
+});
+
+test("R-41 the picture of the dashboard was made from the panels that it has now, and is in the page", () => {
+  const [, picture] = /!\[[^\]]+\]\((\S+\.svg)\)/.exec(page)!;
+  const svg = fs.readFileSync(path.join("docs", picture!), "utf8");
+  const made = /^<svg data-panels="(\w+)"/.exec(svg)?.[1];
+  expect(made, "npm run dashboard makes it anew").toBe(fingerprint());
+  for (const { title } of panels()) expect(svg).toContain(`>${title}</text>`);
 });
