@@ -1,5 +1,5 @@
 // R-35 R-53: what README and docs/ show compiles or is what an example runs, and what they link to is in the package.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -43,6 +43,12 @@ test("every block of TypeScript compiles as it stands, under strict", () => {
     }
   }
   expect(count).toBeGreaterThan(8);
+  // What migrations come from.
+  const sdk = path.join(scratch, "node_modules/@databricks/zerobus-ingest-sdk");
+  fs.mkdirSync(sdk, { recursive: true });
+  const types = path.join(root, "tests/interop/support/zerobus-ingest-sdk.d.ts");
+  fs.copyFileSync(types, path.join(sdk, "index.d.ts"));
+  fs.writeFileSync(path.join(sdk, "package.json"), `{ "types": "index.d.ts" }`);
   const config = {
     extends: "../../tsconfig.base.json",
     compilerOptions: {
@@ -60,6 +66,22 @@ test("every block of TypeScript compiles as it stands, under strict", () => {
   } catch (error) {
     throw new Error(`a block does not compile:\n${(error as { stdout: string }).stdout}`);
   }
+});
+
+test("every block of Python is Python", () => {
+  const python = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
+  if (python === undefined) console.warn("SKIPPED: the Python of docs/: there is no interpreter");
+  let count = 0;
+  for (const page of pages())
+    for (const { language, text, line } of blocks(read(page))) {
+      if (language !== "python" || python === undefined) continue;
+      count += 1;
+      const parsed = spawnSync(python, ["-c", "import ast, sys; ast.parse(sys.stdin.read())"], {
+        input: text,
+      });
+      expect(parsed.status, `${page}:${line}: ${parsed.stderr}`).toBe(0);
+    }
+  if (python !== undefined) expect(count).toBeGreaterThan(1);
 });
 
 test("README is at most 900 words", () => {
