@@ -26,6 +26,8 @@ use super::references::References;
 /// Pins let go of, and bytes of theirs, whose references may wait for an event to go along with.
 const MAX_RELEASED: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
+/// Events of a block that may wait for another one to go along with.
+const MAX_WAITING: usize = 256;
 /// An emptied list that is larger is not kept.
 const SPARE_BYTES: usize = 256 << 10;
 
@@ -47,7 +49,7 @@ struct State {
     released_pins: Vec<u64>,
     /// JavaScript memory that only waits for their references to be dropped.
     released_bytes: usize,
-    /// JavaScript waits for something, so an event is to come.
+    /// JavaScript waits for something, so an event is to come that others can go along with.
     awaited: bool,
 }
 
@@ -76,8 +78,13 @@ impl EventQueue {
         // Not under the lock, which JavaScript's thread takes too: there may be a million refused rows.
         let detail = event.detail();
         let mut state = self.lock();
-        state.block().write(&event, detail);
-        state.hop();
+        let waits = event.can_wait() && state.awaited;
+        let block = state.block();
+        block.write(&event, detail);
+        // A hop for each fact of a write would cost the JavaScript thread more than a batch of a megabyte does.
+        if !waits || block.count() >= MAX_WAITING {
+            state.hop();
+        }
     }
 
     /// JavaScript has had a turn of its event loop since the event *more*.
@@ -225,6 +232,10 @@ impl EventReceiver {
         {
             let mut state = self.queue.lock();
             state.awaited = false;
+            // What was posted since the last event was taken, to go along with the next one, has none to come.
+            if state.blocks.iter().any(|block| !block.is_empty()) {
+                state.hop();
+            }
             if let Some(Function(function)) = &state.function {
                 // SAFETY: as in `expect`.
                 unsafe { sys::napi_unref_threadsafe_function(env, *function) };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::callbacks::HeadersReason;
 use crate::error::Error;
 use crate::outcome::{Outcome, Position, Status};
-use crate::transmitter::{Event, Log};
+use crate::transmitter::{Event, FactKind, Log};
 
 /// Events of a block. JavaScript takes microseconds for each, more for one in words.
 const MAX_EVENTS: usize = 1_024;
@@ -59,6 +59,17 @@ pub enum JsEvent {
 }
 
 impl JsEvent {
+    /// Whether it may go along with a later event: it says when it was, and nobody acts on it.
+    pub fn can_wait(&self) -> bool {
+        let JsEvent::Transmitter(Event::Fact(fact)) = self else {
+            return false;
+        };
+        matches!(
+            fact.kind,
+            FactKind::Sent { .. } | FactKind::Taken { .. } | FactKind::Gone { .. }
+        )
+    }
+
     /// The part in words, beside the numbers, as JSON.
     pub fn detail(&self) -> Option<String> {
         match self {
@@ -100,6 +111,10 @@ impl EventBlock {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// How many of its events JavaScript waits for.

@@ -596,6 +596,20 @@ impl TextColumn {
         Ok(())
     }
 
+    /// From a number with the text of a value, if it is one that the column holds.
+    #[inline]
+    pub fn short_whole(&mut self, value: i64) -> bool {
+        let Kind::Whole { least, most } = self.kind else {
+            return false;
+        };
+        let fits = (least..=most).contains(&i128::from(value));
+        if fits {
+            self.push_whole(i128::from(value));
+            self.done();
+        }
+        fits
+    }
+
     /// From text that [`values::is_number`] takes.
     pub fn number(&mut self, text: &[u8]) -> Result<(), Misfit> {
         let refused = |column: &TextColumn, wrong| Err(column.refuse(wrong, &number_given(text)));
@@ -662,8 +676,8 @@ impl TextColumn {
             }
             _ => (value.to_bits() as i64, value.is_infinite()),
         };
-        let named = words && text.bytes().any(|byte| matches!(byte, b'n' | b'N'));
-        if infinite && !named {
+        let is_named = || words && text.bytes().any(|byte| matches!(byte, b'n' | b'N'));
+        if infinite && !is_named() {
             return Err(self.refuse(Wrong::Range, &number_given(text.as_bytes())));
         }
         match &mut self.values {

@@ -13,7 +13,7 @@ use super::input::{Filled, InputWindow, invalid, too_large};
 use super::part::Part;
 use super::refusal::{LINE_MALFORMED, Misfit, ROW_TOO_LARGE, VALUE_MALFORMED, text_given};
 use super::text::{Next, RowFinder};
-use super::values::is_number;
+use super::values::{is_number, short_whole};
 use crate::error::{Code, Error, Result};
 
 /// How CSV is written.
@@ -119,7 +119,7 @@ impl Csv {
                 });
                 at = end + 1;
             } else {
-                let end = match memchr2(delimiter, b'\n', &bytes[at..]) {
+                let end = match first_of(delimiter, b'\n', &bytes[at..]) {
                     Some(length) => at + length,
                     None if ended => bytes.len(),
                     None => return Record::Partial { in_quotes: false },
@@ -266,26 +266,51 @@ fn put(column: &mut TextColumn, text: &str) -> Result<(), Misfit> {
         Kind::Bool if text.eq_ignore_ascii_case("true") => column.bool(true),
         Kind::Bool if text.eq_ignore_ascii_case("false") => column.bool(false),
         Kind::Half | Kind::Single | Kind::Double => column.float(text, true),
-        Kind::Whole { .. } if is_short_whole(text) || is_number(text.as_bytes()) => {
-            column.number(text.as_bytes())
-        }
+        Kind::Whole { .. } => whole(column, text),
         Kind::Length { .. }
             if text.bytes().all(|byte| byte.is_ascii_digit()) && is_number(text.as_bytes()) =>
         {
             column.number(text.as_bytes())
         }
-        Kind::Whole { .. } => {
-            let fault = column.wrong_type(&text_given(text));
-            Err(Misfit::new(VALUE_MALFORMED, fault.message))
-        }
         _ => column.text(text),
     }
 }
 
-/// What most whole numbers are, without a look at what else numbers may be.
-fn is_short_whole(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+fn whole(column: &mut TextColumn, text: &str) -> Result<(), Misfit> {
+    // What most whole numbers are, without a look at what else numbers may be.
+    if let Some(value) = short_whole(text.as_bytes())
+        && column.short_whole(value)
+    {
+        return Ok(());
+    }
+    if is_number(text.as_bytes()) {
+        return column.number(text.as_bytes());
+    }
+    let fault = column.wrong_type(&text_given(text));
+    Err(Misfit::new(VALUE_MALFORMED, fault.message))
+}
+
+/// Where one of two bytes stands first. Most fields are so short that a call to look for it takes longer than looking.
+#[inline]
+fn first_of(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    const NEAR: usize = 32;
+    // The lowest bit that is set of a byte which is zero; above it there may be bits that say nothing.
+    let zero = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
+    let (ones, others) = (LOW * u64::from(one), LOW * u64::from(other));
+    let mut at = 0;
+    while at < NEAR
+        && let Some((word, _)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk)
+    {
+        let word = u64::from_le_bytes(*word);
+        let found = zero(word ^ ones) | zero(word ^ others);
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    memchr2(one, other, &bytes[at..]).map(|length| at + length)
 }
 
 fn wrong_header(message: String) -> Error {
@@ -408,4 +433,29 @@ fn too_long(most: usize) -> Misfit {
         ROW_TOO_LARGE,
         format!("the record is longer than {most} bytes (maxRecordBytes)"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_two_bytes_is_found_wherever_it_stands() {
+        for length in 0..70 {
+            for place in 0..length {
+                for byte in [b',', b'\n'] {
+                    // Bytes around those that are looked for, and both again behind the first.
+                    let mut bytes: Vec<u8> = (0..length)
+                        .map(|at| [b'-', b'+', 0x0B, 0xAC, 0x8A][at % 5])
+                        .collect();
+                    bytes[place] = byte;
+                    for after in bytes.iter_mut().skip(place + 1).step_by(3) {
+                        *after = b',';
+                    }
+                    assert_eq!(first_of(b',', b'\n', &bytes), Some(place), "{length}");
+                }
+            }
+            assert_eq!(first_of(b',', b'\n', &vec![b'x'; length]), None);
+        }
+    }
 }

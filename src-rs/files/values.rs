@@ -37,7 +37,7 @@ pub fn whole(text: &[u8]) -> Result<i128, Wrong> {
 
 /// What most whole numbers are: a sign and up to 18 digits.
 #[inline]
-fn short_whole(text: &[u8]) -> Option<i64> {
+pub fn short_whole(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text.split_first()? {
         (b'-', rest) => (true, rest),
         _ => (false, text),
@@ -202,12 +202,22 @@ impl Moment {
     }
 }
 
-/// `count` digits from `at` on.
-fn number(text: &[u8], at: usize, count: usize) -> Option<i64> {
-    let digits = text.get(at..at + count)?;
-    digits.iter().try_fold(0, |sum, byte| {
-        byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0'))
-    })
+/// `N` digits from `at` on.
+#[inline]
+fn digits_at<const N: usize>(text: &[u8], at: usize) -> Option<i64> {
+    let digits: &[u8; N] = text.get(at..at + N)?.try_into().ok()?;
+    let (mut value, mut other) = (0, 0);
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        other |= u8::from(digit > 9);
+        value = value * 10 + i64::from(digit);
+    }
+    (other == 0).then_some(value)
+}
+
+/// All of the text, which is digits and no more than 18 of them.
+fn digits_of(text: &[u8]) -> i64 {
+    text.iter().fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0'))
 }
 
 /// Days since 1970 in the calendar that ISO 8601 extends to all years.
@@ -229,17 +239,21 @@ fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
 fn leading_day(text: &[u8]) -> Option<(i64, usize)> {
     let first = *text.first()?;
     let is_long = first == b'+' || first == b'-';
-    let (at, width) = if is_long { (1, 6) } else { (0, 4) };
-    let year = number(text, at, width)?;
-    let end = at + width + 6;
+    let (year, end) = match is_long {
+        true => (digits_at::<6>(text, 1)?, 13),
+        false => (digits_at::<4>(text, 0)?, 10),
+    };
     // There is one year 0, and it is not negative.
-    if text.get(at + width) != Some(&b'-') || text.get(end - 3) != Some(&b'-') || (first == b'-' && year == 0)
-    {
+    if text.get(end - 6) != Some(&b'-') || text.get(end - 3) != Some(&b'-') || (first == b'-' && year == 0) {
         return None;
     }
     let year = if first == b'-' { -year } else { year };
     Some((
-        days_of(year, number(text, end - 5, 2)?, number(text, end - 2, 2)?)?,
+        days_of(
+            year,
+            digits_at::<2>(text, end - 5)?,
+            digits_at::<2>(text, end - 2)?,
+        )?,
         end,
     ))
 }
@@ -255,7 +269,7 @@ pub fn day(text: &[u8]) -> Result<i64, Wrong> {
 /// `HH:MM`, `HH:MM:SS` or `HH:MM:SS.f…` from `at` on: seconds, nanoseconds, and where it ends.
 fn clock(text: &[u8], at: usize) -> Result<(i64, i64, usize), Wrong> {
     let part = |at, most| {
-        number(text, at, 2)
+        digits_at::<2>(text, at)
             .filter(|value| *value <= most)
             .ok_or(Wrong::Malformed)
     };
@@ -276,15 +290,11 @@ fn clock(text: &[u8], at: usize) -> Result<(i64, i64, usize), Wrong> {
     if length == 0 {
         return Err(Wrong::Malformed);
     }
-    let mut nanos = 0;
-    for (index, digit) in fraction[..length].iter().enumerate() {
-        let digit = i64::from(digit - b'0');
-        match index {
-            0..9 => nanos += digit * 10i64.pow(8 - index as u32),
-            _ if digit != 0 => return Err(Wrong::Inexact),
-            _ => {}
-        }
+    let kept = length.min(9);
+    if fraction[kept..length].iter().any(|digit| *digit != b'0') {
+        return Err(Wrong::Inexact);
     }
+    let nanos = digits_of(&fraction[..kept]) * 10i64.pow(9 - kept as u32);
     Ok((seconds, nanos, at + 9 + length))
 }
 
@@ -328,11 +338,11 @@ fn offset(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let colon = text.get(3) == Some(&b':');
-    let hours = number(text, 1, 2).filter(|hours| *hours < 24)?;
+    let hours = digits_at::<2>(text, 1).filter(|hours| *hours < 24)?;
     let minutes = match (text.len(), colon) {
         (3, _) => 0,
-        (6, true) => number(text, 4, 2)?,
-        (5, false) => number(text, 3, 2)?,
+        (6, true) => digits_at::<2>(text, 4)?,
+        (5, false) => digits_at::<2>(text, 3)?,
         _ => return None,
     };
     (minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
@@ -363,7 +373,7 @@ pub fn length(text: &[u8], per_second: i64) -> Result<i64, Wrong> {
         if width == 0 || width > 18 {
             return Err(Wrong::Malformed);
         }
-        let value = i128::from(number(rest, 0, width).ok_or(Wrong::Malformed)?);
+        let value = i128::from(digits_of(&rest[..width]));
         rest = &rest[width..];
         let mut fraction = 0;
         if let Some((b'.', after)) = rest.split_first() {
@@ -371,7 +381,7 @@ pub fn length(text: &[u8], per_second: i64) -> Result<i64, Wrong> {
             if !(1..=9).contains(&width) || after.get(width) != Some(&b'S') {
                 return Err(Wrong::Malformed);
             }
-            fraction = number(after, 0, width).unwrap_or(0) * 10i64.pow(9 - width as u32);
+            fraction = digits_of(&after[..width]) * 10i64.pow(9 - width as u32);
             rest = &after[width..];
         }
         let letter = *rest.first().ok_or(Wrong::Malformed)?;
