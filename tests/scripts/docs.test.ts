@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { badges } from "../../scripts/badges.mjs";
 import { blocks, links, pages, region } from "../../scripts/docs.mjs";
 
 const root = path.resolve(import.meta.dirname, "../..");
@@ -90,6 +91,13 @@ test("README is at most 900 words", () => {
     .split(/\s+/)
     .filter((word) => /\w/.test(word));
   expect(words.length).toBeLessThanOrEqual(900);
+});
+
+test("the badges of README say what holds", () => {
+  const shown = links(read("README.md")).filter((link) => link.endsWith(".svg"));
+  expect(shown).toEqual(Object.keys(badges()));
+  for (const [file, picture] of Object.entries(badges()))
+    expect(read(file), "node scripts/badges.mjs makes them anew").toBe(picture);
 });
 
 test("every code of specs/errors.md has a line in docs/errors.md, and no other code has", () => {
