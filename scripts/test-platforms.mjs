@@ -59,7 +59,7 @@ if (process.argv.includes("--write")) {
     "# Platforms",
     "`npm run test:platforms -- --write`. Each package was installed by npm in an empty folder and used there: a Delta " +
       "table, a Flight server of pyarrow, the emulator with a stream that it closes, and five workers that ended with " +
-      "batches in flight. Seconds are of the whole program; an emulated processor is slower, and says nothing of speed.",
+      "batches in flight; then an addon of the other C library was put in its place, and the error names that. Seconds are of the whole program; an emulated processor is slower, and says nothing of speed.",
     table,
     left.trim(),
   ];
@@ -116,8 +116,31 @@ async function use({ name, target, file }) {
   };
   const said = JSON.parse(ran.stdout);
   const other = Object.keys(wanted).filter((key) => said[key] !== wanted[key]);
-  if (other.length === 0) return found;
-  return { ...found, fault: other.map((key) => `${key}: ${said[key]}`).join("; ") };
+  if (other.length > 0) return { ...found, fault: other.map((key) => `${key}: ${said[key]}`).join("; ") };
+  return { ...found, fault: await withOtherLibrary(app, name, file, node) };
+}
+
+/** What is wrong with the error for an addon of the other C library in the place of this platform's, or undefined. */
+async function withOtherLibrary(app, name, file, node) {
+  const [, own] = /-(gnu|musl)$/.exec(name);
+  const other = file.replace(own, own === "gnu" ? "musl" : "gnu");
+  const from = [addons, path.join(root, "src-ts/generated")]
+    .map((folder) => path.join(folder, other))
+    .find((candidate) => fs.existsSync(candidate));
+  if (from === undefined) {
+    skipped.push(`${name}: what is said of an addon of the other C library, because ${other} is not built`);
+    return undefined;
+  }
+  fs.copyFileSync(from, path.join(app, "node_modules", `arrow-ingest-${name}`, file));
+  const program =
+    'await (await import("arrow-ingest")).connect("discard:").catch((e) => console.log(e.code, e.message))';
+  const [command, ...args] = node.command;
+  const ran = await run(command, [...args, "--input-type=module", "--eval", program], {
+    cwd: app,
+    env: node.env,
+  });
+  if (/^NATIVE_UNAVAILABLE .* was built for another C library \(/.test(ran.stdout)) return undefined;
+  return `with an addon of the other C library: ${lastLine(ran.stdout || ran.stderr) || (ran.signal ?? ran.status)}`;
 }
 
 /** Symbols without a version, as musl's are, which no library of that system defines. */

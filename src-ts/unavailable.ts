@@ -84,9 +84,9 @@ function why(texts: readonly string[], installation: Installation): string {
       `was built for a newer C library than this machine has (${firstLine(old)}; this is ${machine}): use a newer ` +
       `system (glibc 2.28 or later), or ${FROM_SOURCE}`
     );
-  // What glibc's loader and musl's say of a file that is for the other.
+  // What musl's loader and glibc's say of a file that is for the other. glibc's name for its own `libc.so` is a script.
   const library = says(
-    /ld-linux[\w.-]*: (cannot open|No such)|Error loading shared library ld-linux|libc\.musl-\w+\.so\.1/,
+    /Error loading shared library (ld-linux|libgcc_s)|libc\.(so|musl-\w+\.so\.1): (cannot open|invalid ELF header)/,
   );
   if (library !== undefined)
     return `was built for another C library (${firstLine(library)}), and this is ${machine}: install again on this machine`;

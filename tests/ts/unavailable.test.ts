@@ -86,11 +86,17 @@ describe("R-37 NATIVE_UNAVAILABLE names what is in the way", () => {
       loaderError("x.node: file too short"),
       "cannot be loaded on linux-x64 with glibc 2.36: x.node: file too short",
     ],
-    [
-      "a file for the other C library",
-      loaderError("Error loading shared library ld-linux-x86-64.so.2: No such file or directory"),
-      "another C library (Error loading shared library ld-linux-x86-64.so.2",
-    ],
+    ...[
+      "Error loading shared library ld-linux-x86-64.so.2: No such file or directory",
+      "Error loading shared library libgcc_s.so.1: No such file or directory (needed by x.node)",
+      "libc.so: cannot open shared object file: No such file or directory",
+      "/lib/x86_64-linux-gnu/libc.so: invalid ELF header",
+      "libc.musl-x86_64.so.1: cannot open shared object file: No such file or directory",
+    ].map((text): [string, Error, string] => [
+      `a file for the other C library: ${text.split(":", 1)[0]}`,
+      loaderError(text),
+      `another C library (${text}`,
+    ]),
     ["noexec", loaderError("x.node: failed to map segment from shared object"), "mounted noexec"],
     ["something else", "text", "cannot be loaded on linux-x64 with glibc 2.36: text"],
   ])("%s", (_, cause, says) => {
