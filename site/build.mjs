@@ -31,8 +31,8 @@ if (values.serve) await serve({ root: site, base: values.base });
 
 /** README, docs/, the changelog, and everything that they link to or name, and so on; pages and pictures. */
 function findDocuments() {
-  const docs = fs.readdirSync(path.join(root, "docs")).map((name) => `docs/${name}`);
-  const found = new Set(["README.md", "CHANGELOG.md", ...docs]);
+  const docs = fs.readdirSync(path.join(root, "docs")).filter((name) => name.endsWith(".md"));
+  const found = new Set(["README.md", "CHANGELOG.md", ...docs.map((name) => `docs/${name}`)]);
   // A set gives what is added to it while it is read, too.
   for (const file of found) {
     if (!file.endsWith(".md")) continue;
