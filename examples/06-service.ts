@@ -22,7 +22,13 @@ const event = t.schema({
   value: t.float64().nullable(),
 });
 type Event = RowOf<typeof event>;
-const client = await connect(target, { schema: event, spool: { directory }, logger: console });
+const client = await connect(target, {
+  schema: event,
+  spool: { directory },
+  logger: console,
+  // Whoever sent the event was answered long ago, and the spool keeps what was refused: what is left is to say it.
+  listeners: { onFailed: ({ error }) => console.error(error?.message) },
+});
 const events = client.rows(event);
 
 const MAX_BODY_BYTES = 1 << 20;

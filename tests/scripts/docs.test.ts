@@ -32,6 +32,14 @@ describe.each(pages())("%s", (page) => {
   });
 });
 
+test("every table has a head: a row behind an empty line would be shown as text", () => {
+  for (const page of pages()) {
+    const prose = read(page).replaceAll(/^```.*?^```$/gms, "");
+    for (const [table] of prose.matchAll(/^\|.*\n(?:\|.*\n?)*/gm))
+      expect(table.split("\n")[1], `${page}: ${table.split("\n")[0]}`).toMatch(/^\|(?:\s*:?-+:?\s*\|)+$/);
+  }
+});
+
 test("every block of TypeScript compiles as it stands, under strict", () => {
   let count = 0;
   for (const page of pages()) {

@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { startEmulator } from "../../dist/index.js";
 import { readBack } from "../../examples/demo/readback.mjs";
+import { blocks } from "../../scripts/docs.mjs";
 
 const home = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-examples-"));
 afterAll(() => fs.rmSync(home, { recursive: true, force: true }));
@@ -185,6 +186,8 @@ test("R-60 06-service: what was answered 200 is in the table once, through a SIG
   expect(answered.size).toBeGreaterThanOrEqual(500);
   const second = await start();
   await load(second.url, 200, () => {});
+  // A row that was refused, and said to be, is no reason to end with an error.
+  expect(await post(second.url, { id: "y", at: "no time", kind: "click" })).toBe(422);
   second.child.kill("SIGTERM");
   expect(await second.ended).toEqual([0, null]);
 
@@ -195,3 +198,35 @@ test("R-60 06-service: what was answered 200 is in the table once, through a SIG
   expect(new Set(ids).size).toBe(ids.length);
   expect([...answered].filter((id) => !ids.includes(id))).toEqual([]);
 }, 120_000);
+
+test("R-35 the service of docs/spool.md answers what its page says, and ends well after a refused row", async () => {
+  const text: string = blocks(fs.readFileSync("docs/spool.md", "utf8"))[0]!.text;
+  expect(text).toContain("server.listen(8080);");
+  const listening = "server.listen(0, () => console.log(JSON.stringify(server.address())));";
+  // Below the repository, so that the package is found.
+  fs.mkdirSync("target", { recursive: true });
+  const folder = fs.mkdtempSync(path.resolve("target/service-"));
+  try {
+    const program = path.join(folder, "service.ts");
+    fs.writeFileSync(program, text.replace("server.listen(8080);", listening));
+    const child = spawn(path.resolve("node_modules/.bin/node"), [program], { cwd: folder });
+    const ended = once(child, "exit");
+    const [first] = await once(child.stdout, "data");
+    const url = `http://127.0.0.1:${JSON.parse(String(first)).port}`;
+    const post = async (body: string) => (await fetch(url, { method: "POST", body })).status;
+    expect(await post(`{ "id": "1", "at": "2026-11-30T12:00:00Z" }`)).toBe(200);
+    expect(await post(`{ "id": "2", "at": "no time" }`)).toBe(422);
+    expect(await post(`{`)).toBe(400);
+    expect((await fetch(`${url}/ready`)).status).toBe(200);
+    child.kill("SIGTERM");
+    expect(await ended).toEqual([0, null]);
+    const ids: unknown[] = [];
+    await readBack(path.join(folder, "lake/events"), (name: string, values: Iterable<unknown>) => {
+      if (name === "id") ids.push(...values);
+    });
+    expect(ids).toEqual(["1"]);
+    expect(fs.readdirSync(path.join(folder, "spool/default/dead-letters")).length).toBe(1);
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+});
