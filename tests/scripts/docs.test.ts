@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { HELP } from "../../dist/cli/help.js";
 import { badges } from "../../scripts/badges.mjs";
 import { blocks, links, pages, region } from "../../scripts/docs.mjs";
 
@@ -91,6 +92,76 @@ test("every block of Python is Python", () => {
       expect(parsed.status, `${page}:${line}: ${parsed.stderr}`).toBe(0);
     }
   if (python !== undefined) expect(count).toBeGreaterThan(1);
+});
+
+test("every command of a shell block is one that there is, with flags that it has", () => {
+  const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
+  let count = 0;
+  for (const page of pages())
+    for (const { language, text, line } of blocks(read(page))) {
+      if (language !== "sh") continue;
+      for (const command of text.trim().split("\n")) {
+        count += 1;
+        const where = `${page}:${line}: ${command}`;
+        const [program, first, ...rest] = command.replace(/\s#.*/, "").trim().split(/\s+/);
+        if (program === "npm") {
+          const script = first === "run" ? rest[0]! : first!;
+          expect(["install", ...Object.keys(scripts)], where).toContain(script);
+          continue;
+        }
+        expect([program, first], where).toEqual(["npx", "arrow-ingest"]);
+        const help = HELP.get(rest[0]!);
+        expect(help, where).toBeDefined();
+        for (const flag of rest.filter((word: string) => word.startsWith("--")))
+          expect(help, where).toContain(flag);
+        // What has commands of its own lists them in its help.
+        if (["spool", "deadletter", "config"].includes(rest[0]!))
+          expect(help, where).toMatch(new RegExp(`arrow-ingest ${rest[0]} ${rest[1]}\\b`));
+      }
+    }
+  expect(count).toBeGreaterThan(15);
+});
+
+test("every configuration in YAML is right, by the program's own word", () => {
+  const secret = path.join(scratch, "secret");
+  fs.writeFileSync(secret, "hidden", { mode: 0o600 });
+  let count = 0;
+  for (const page of pages())
+    for (const { language, text } of blocks(read(page))) {
+      if (language !== "yaml") continue;
+      count += 1;
+      const file = path.join(scratch, "ingest.yaml");
+      fs.writeFileSync(file, text.replaceAll(/\$\{file:[^}]+\}/g, `\${file:${secret}}`));
+      const env = { ...process.env, CLIENT_ID: "someone" };
+      const done = spawnSync("node", ["dist/cli.js", "config", "check", file], {
+        cwd: root,
+        env,
+        encoding: "utf8",
+      });
+      expect(done.status, done.stderr).toBe(0);
+    }
+  expect(count).toBeGreaterThan(0);
+});
+
+test("every block of JavaScript can be read, and every one of SQL", async () => {
+  const { DuckDBInstance } = await import("@duckdb/node-api");
+  const connection = await (await DuckDBInstance.create()).connect();
+  for (const page of pages())
+    for (const { language, text, line } of blocks(read(page))) {
+      const file = path.join(scratch, /\brequire\(/.test(text) ? "block.cjs" : "block.mjs");
+      if (language === "sql")
+        expect((await connection.extractStatements(text)).count, `${page}:${line}`).toBeGreaterThan(0);
+      if (language !== "js") continue;
+      fs.writeFileSync(file, text);
+      const checked = spawnSync("node", ["--check", file], { encoding: "utf8" });
+      expect(checked.status, `${page}:${line}: ${checked.stderr}`).toBe(0);
+    }
+});
+
+test("a block is of a language that a test looks at", () => {
+  const known = ["ts", "js", "python", "sh", "yaml", "sql", "dockerfile", "dockerignore"];
+  for (const page of pages())
+    for (const { language, line } of blocks(read(page))) expect(known, `${page}:${line}`).toContain(language);
 });
 
 test("README is at most 900 words", () => {

@@ -200,7 +200,9 @@ test("R-60 06-service: what was answered 200 is in the table once, through a SIG
 }, 120_000);
 
 test("R-35 the service of docs/spool.md answers what its page says, and ends well after a refused row", async () => {
-  const text: string = blocks(fs.readFileSync("docs/spool.md", "utf8"))[0]!.text;
+  const shown = blocks(fs.readFileSync("docs/spool.md", "utf8"));
+  const { text } = shown.find(({ language }) => language === "ts")!;
+  const shell = shown.find(({ language }) => language === "sh");
   expect(text).toContain("server.listen(8080);");
   const listening = "server.listen(0, () => console.log(JSON.stringify(server.address())));";
   // Below the repository, so that the package is found.
@@ -226,6 +228,14 @@ test("R-35 the service of docs/spool.md answers what its page says, and ends wel
     });
     expect(ids).toEqual(["1"]);
     expect(fs.readdirSync(path.join(folder, "spool/default/dead-letters")).length).toBe(1);
+    // And what the page shows of the command line, in its order, on the spool that is there now.
+    for (const line of shell!.text.trim().split("\n")) {
+      const [, , ...words] = line.replace(/\s#.*/, "").trim().split(/\s+/);
+      const done = promisify(execFile)(process.execPath, [path.resolve("dist/cli.js"), ...words], {
+        cwd: folder,
+      });
+      await expect(done, line).resolves.toBeDefined();
+    }
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
