@@ -8,7 +8,7 @@
 //! the list alone, and without datafusion it would refuse every table that Databricks makes.
 
 use deltalake_core::kernel::{
-    DataType, Metadata, PrimitiveType, Protocol, StructField, StructType, contains_timestampntz,
+    DataType, Metadata, PrimitiveType, Protocol, StructField, StructType,
 };
 
 use super::types::Length;
@@ -200,7 +200,9 @@ pub fn upgrade(protocol: &Protocol, schema: &StructType) -> Option<Protocol> {
     };
     let mut writer = lists(protocol.writer_features());
     let mut reader = lists(protocol.reader_features());
-    if !contains_timestampntz(schema.fields()) || writer.iter().any(|feature| feature == NTZ) {
+    // deltalake-core's own search does not look into maps, and no reader opens a table of such times without this.
+    let has_local_times = first_with(schema, &|field| field.data_type == DataType::TIMESTAMP_NTZ).is_some();
+    if !has_local_times || writer.iter().any(|feature| feature == NTZ) {
         return None;
     }
     // From version 7 on features are listed by name; what the old number stood for must be, too.

@@ -250,6 +250,38 @@ async fn exact_types_arrive_exactly() {
     }
 }
 
+/// Times without a zone ask for a feature of the table, wherever they are: no reader opens one without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_without_a_zone_are_readable_at_every_depth() {
+    let time = || DataType::Timestamp(TimeUnit::Microsecond, None);
+    let map = |key: DataType, value: DataType| {
+        let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
+        DataType::Map(
+            Arc::new(Field::new("entries", DataType::Struct(entries), false)),
+            false,
+        )
+    };
+    let list = |item: DataType| DataType::List(Arc::new(Field::new("item", item, true)));
+    let kinds = [
+        list(time()),
+        DataType::Struct(Fields::from(vec![Field::new("at", time(), true)])),
+        map(DataType::Utf8, time()),
+        map(time(), DataType::Utf8),
+        list(map(DataType::Int32, list(time()))),
+    ];
+    for kind in kinds {
+        let table = Table::new();
+        let nulls = arrow::array::new_null_array(&kind, 3);
+        table.append(&[one("c", nulls)], json!({})).await.unwrap();
+        let protocol = table.protocol();
+        for features in ["readerFeatures", "writerFeatures"] {
+            let listed = protocol[features].to_string();
+            assert!(listed.contains("timestampNtz"), "{kind}: {protocol}");
+        }
+        table.by_deltalake().await;
+    }
+}
+
 /// Lists, structs and maps, inside each other, sliced and with nulls at every level.
 #[tokio::test(flavor = "multi_thread")]
 async fn nested_types_arrive_exactly() {
