@@ -18,6 +18,7 @@ const all = [
   "memory",
   "growth",
   "rows",
+  "service",
   "files",
   "flight",
   "zerobus",

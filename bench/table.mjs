@@ -89,6 +89,7 @@ export function table({ date, machine, cases }) {
     lines.push("", bars(failed));
   }
   if (cases.rows) lines.push(...rows(cases.rows));
+  if (cases.service) lines.push(...service(cases.service));
   if (cases.telemetry) {
     lines.push("", "## Telemetry: throughput with it, as a share of that without", "");
     lines.push(
@@ -132,6 +133,26 @@ function rows({ results, failed }) {
   for (const [name, call] of Object.entries(calls))
     lines.push(`| ${call} | ${oneByOne.rates[name].toLocaleString("en")} |`);
   lines.push("", bars(failed));
+  return lines;
+}
+
+function service({ rate, seconds, turns, connections, load, ours, plain, over, failed }) {
+  const lines = ["", "## Example 06: an event answered when it is on the disk", ""];
+  lines.push(
+    `${rate.toLocaleString("en")} requests a second over ${connections} connections, from a process of its own (${(ours.cpuShare * 100).toFixed(0)} % of a core), for ${seconds} s each; ${turns} turns; load of the machine ${load.toFixed(1)}, afterwards. Times from when a request is due.`,
+    "",
+    "| | p50 | p99 | longest |",
+    "|---|---|---|---|",
+  );
+  const name = {
+    ours: "the example, spool synced, into a Delta table",
+    plain: "a server that parses and answers",
+  };
+  for (const [key, row] of Object.entries({ ours, plain }))
+    lines.push(
+      `| ${name[key]} | ${row.p50Ms.toFixed(2)} ms | ${row.p99Ms.toFixed(2)} ms | ${row.maxMs.toFixed(0)} ms |`,
+    );
+  lines.push(`| the first ÷ the second | ${ratio(over.p50)} | ${ratio(over.p99)} | |`, "", bars(failed));
   return lines;
 }
 
