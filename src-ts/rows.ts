@@ -8,6 +8,7 @@
 import { type Schema, Table } from "apache-arrow";
 import { IngestError, ingestError } from "./errors.js";
 import type { SchemaInput } from "./options.js";
+import { checkFillable } from "./rows/build.js";
 import { STRETCH_MS } from "./rows/encoded.js";
 import { RowEncoder } from "./rows/encoder.js";
 import { inferRows } from "./rows/infer.js";
@@ -41,7 +42,7 @@ export interface RowsTable {
  * @param rows Objects with the columns as keys. A missing key is null where the column is nullable. They are read
  * while the call is under way: change none of them before it settles.
  * @throws {IngestError} `CONFIG_INVALID`: a wrong schema or option. `BATCH_INVALID`: no array of rows.
- * `SCHEMA_MISMATCH`: a column is a union, which rows cannot fill.
+ * `SCHEMA_MISMATCH`: a column has a type that rows cannot fill, as a union.
  *
  * @example
  * ```ts
@@ -66,7 +67,7 @@ export async function tableFromRows(
   options?: RowsOptions,
 ): Promise<RowsTable> {
   const { unknownKeys, signal } = checked(options);
-  const arrow = toArrow(schema, "tableFromRows");
+  const arrow = toRowSchema(schema, "tableFromRows");
   checkRows(rows, "tableFromRows");
   const length = lengthOf(rows, "tableFromRows");
   const encoder = new RowEncoder(arrow, { unknownKeys });
@@ -122,6 +123,17 @@ export function lengthOf(rows: readonly unknown[], operation: string): number {
     operation,
     message: "the array of rows has a length that is no whole number",
   });
+}
+
+/**
+ * The schema of rows, as {@link toArrow}.
+ *
+ * @throws {IngestError} As that; `SCHEMA_MISMATCH`: a column has a type that rows cannot fill.
+ */
+export function toRowSchema(given: unknown, operation: string): Schema {
+  const schema = toArrow(given, operation);
+  checkFillable(schema, operation);
+  return schema;
 }
 
 /**

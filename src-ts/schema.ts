@@ -43,7 +43,7 @@ import {
 } from "apache-arrow";
 import { ingestError } from "./errors.js";
 import { type ArrowSchema, isSchema } from "./handoff/arrow.js";
-import { rebuildSchema } from "./handoff/rebuild.js";
+import { rebuildSchema, UnknownType } from "./handoff/rebuild.js";
 import { fieldsOf as fieldsOfStandard, isStandard, type StandardSchema } from "./schema/standard.js";
 
 export type { StandardSchema } from "./schema/standard.js";
@@ -339,11 +339,12 @@ export const t = {
   /**
    * The schema of rows for a `Schema` of any copy or version of `apache-arrow`, 15 to 21.
    *
-   * @throws {IngestError} `CONFIG_INVALID`: it is none, two columns or members share a name, or a name is no UTF-8.
+   * @throws {IngestError} `CONFIG_INVALID`: it is none, two columns or members share a name, a name is no UTF-8, or a
+   * type is not known here.
    */
   fromArrow(schema: Schema | { readonly fields: readonly object[] }): RowSchema {
     if (!isSchema(schema)) throw wrong("fromArrow", "a Schema of apache-arrow is needed");
-    const rebuilt = rebuildSchema(schema as ArrowSchema);
+    const rebuilt = rebuiltOf(schema as ArrowSchema);
     refuseNames(rebuilt.fields, "fromArrow");
     return new RowSchema(rebuilt);
   },
@@ -517,6 +518,14 @@ export function toSchema(given: unknown): Schema | undefined {
 }
 
 const ofOurs = new WeakMap<object, Schema>();
+
+function rebuiltOf(schema: ArrowSchema): Schema {
+  try {
+    return rebuildSchema(schema);
+  } catch (error) {
+    throw error instanceof UnknownType ? wrong("fromArrow", error.message) : error;
+  }
+}
 
 function overridesOf(overrides: unknown): Map<string, AnyColumn> {
   if (typeof overrides !== "object" || overrides === null || Array.isArray(overrides))

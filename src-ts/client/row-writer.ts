@@ -12,7 +12,7 @@ import type { RowWriterOptions, SendRowOptions } from "../options.js";
 import type { Rejection, TransmissionResult } from "../result.js";
 import type { EncodedRows } from "../rows/encoded.js";
 import type { RowRejection } from "../rows/refusal.js";
-import { toArrow } from "../rows.js";
+import { toRowSchema } from "../rows.js";
 import { isDue, turn } from "../turn.js";
 import { Gatherer, type Gatherers } from "./gatherer.js";
 import { listen, listenNoMore } from "./signals.js";
@@ -128,8 +128,8 @@ export class RowWriter<Row extends object = object> implements AsyncDisposable {
   /** @internal */
   constructor(core: RowSender, schema: unknown, options: RowWriterOptions | undefined) {
     checkWriterOptions(options);
-    // What is no schema is told here, and not by the first row.
-    if (schema != null) toArrow(schema, "rows");
+    // What is no schema, or none that rows can fill, is told here, and not by the first row.
+    if (schema != null) toRowSchema(schema, "rows");
     this.#core = core;
     this.#options = options ?? {};
     const { deadLetters } = core.gathering;

@@ -7,7 +7,7 @@
 
 import type { Schema } from "apache-arrow";
 import { type IngestError, ingestError, isError } from "../errors.js";
-import { inferSchema, toArrow } from "../rows.js";
+import { inferSchema, toRowSchema } from "../rows.js";
 import type { TableSchema } from "./table-schema.js";
 
 /** What a client knows of schemas. */
@@ -23,7 +23,7 @@ export interface Schemas {
  *
  * @param given The call's own.
  * @param rows Some of the rows, for the message.
- * @throws {IngestError} `CONFIG_INVALID`: what was given is no schema.
+ * @throws {IngestError} `CONFIG_INVALID`: what was given is no schema. `SCHEMA_MISMATCH`: rows cannot fill it.
  * @returns A promise rejects with `SCHEMA_REQUIRED` where nobody has a schema, or with what keeps the destination from
  * answering.
  */
@@ -34,10 +34,10 @@ export function schemaForRows(
   operation: string,
 ): Schema | Promise<Schema> {
   const known = given ?? ofClient ?? table.known;
-  if (known != null) return toArrow(known, operation);
+  if (known != null) return toRowSchema(known, operation);
   return table.get().then((said) => {
     if (said === null) throw schemaRequired(rows, operation);
-    return toArrow(said, operation);
+    return toRowSchema(said, operation);
   });
 }
 

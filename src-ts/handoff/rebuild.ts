@@ -55,8 +55,28 @@ interface Ids {
   next: number;
 }
 
+/** A type of a later `apache-arrow`, or of none. */
+export class UnknownType extends TypeError {
+  readonly typeId: unknown;
+  /** Of the column, and of what is within it. */
+  readonly path: string;
+
+  constructor(typeId: unknown, path: string) {
+    const where = path === "" ? "" : `column ${path} is of `;
+    super(`${where}apache-arrow's type ${String(typeId)}, which is not known here`);
+    this.typeId = typeId;
+    this.path = path;
+  }
+}
+
 function rebuildField(field: ArrowField, ids: Ids): Field {
-  return new Field(field.name, rebuildType(field.type, ids), field.nullable, new Map(field.metadata ?? []));
+  const { name, nullable, metadata } = field;
+  try {
+    return new Field(name, rebuildType(field.type, ids), nullable, new Map(metadata ?? []));
+  } catch (error) {
+    if (!(error instanceof UnknownType)) throw error;
+    throw new UnknownType(error.typeId, error.path === "" ? name : `${name}.${error.path}`);
+  }
 }
 
 function rebuildType(type: ArrowType, ids: Ids): DataType {
@@ -115,7 +135,7 @@ function rebuildType(type: ArrowType, ids: Ids): DataType {
       return new Dictionary(values, rebuildType(type.indices!, ids) as never, id, type.isOrdered);
     }
     default:
-      throw new TypeError(`apache-arrow's type ${type.typeId} is not known here`);
+      throw new UnknownType(type.typeId, "");
   }
 }
 

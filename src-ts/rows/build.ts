@@ -28,10 +28,50 @@ import {
   TimestampColumn,
 } from "./temporal.js";
 
+const fillable = new WeakSet<Schema>();
+
+/**
+ * Finds a type that no row can fill before there is a row: a schema is looked at once.
+ *
+ * @throws {IngestError} `SCHEMA_MISMATCH` with the column's path: a union, or a dictionary of a dictionary.
+ */
+export function checkFillable(schema: Schema, operation: string): void {
+  if (fillable.has(schema)) return;
+  for (const { name, type } of schema.fields) checkType(type, member("", name), operation);
+  fillable.add(schema);
+}
+
+function checkType(type: DataType, path: string, operation: string): void {
+  if (type.typeId === 14) throw unfillable(type, path, operation);
+  if (type.typeId === -1) {
+    refuseNested(type, path, operation);
+    checkType((type as Dictionary).dictionary, path, operation);
+  } else if (type.typeId === 17) {
+    const [key, value] = (type.children[0] as Field<Struct>).type.children as [Field, Field];
+    checkType(key.type, `${path}[].key`, operation);
+    checkType(value.type, `${path}[].value`, operation);
+  } else {
+    for (const { name, type: below } of type.children ?? [])
+      checkType(below, type.typeId === 13 ? member(path, name) : `${path}[]`, operation);
+  }
+}
+
+function unfillable(type: DataType, path: string, operation: string): Error {
+  const message = `column ${path} is of type ${type}, and rows do not say what a value of a union is`;
+  return ingestError({ code: "SCHEMA_MISMATCH", operation, field: path, message });
+}
+
+/** Arrow's messages have one dictionary for a field: a second one below it has no place. */
+function refuseNested(type: DataType, path: string, operation: string): void {
+  if ((type as Dictionary).dictionary.typeId !== -1) return;
+  const message = `column ${path} is a dictionary of a dictionary, which Arrow's messages do not have`;
+  throw ingestError({ code: "SCHEMA_MISMATCH", operation, field: path, message });
+}
+
 /**
  * The rows' own column.
  *
- * @throws {IngestError} `SCHEMA_MISMATCH`: rows cannot say what a value of a union is.
+ * @throws {IngestError} `SCHEMA_MISMATCH`: as {@link checkFillable}.
  */
 export function rootOf(schema: Schema, context: Context, loops: Loops): StructColumn {
   const { names, children } = members(schema.fields, context, loops, "");
@@ -129,16 +169,12 @@ function make(type: DataType, isNullable: boolean, context: Context, loops: Loop
     case 18:
       return new DurationColumn(context, type, isNullable);
     case -1: {
+      refuseNested(type, path, "rows");
       const values = make((type as Dictionary).dictionary, false, context, loops, path);
       values.loop = loops.next(values, undefined);
       return new DictionaryColumn(context, type, isNullable, values);
     }
     default:
-      throw ingestError({
-        code: "SCHEMA_MISMATCH",
-        operation: "rows",
-        field: path,
-        message: `column ${path} is of type ${type}, and rows do not say what a value of a union is`,
-      });
+      throw unfillable(type, path, "rows");
   }
 }

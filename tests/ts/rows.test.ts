@@ -2,7 +2,26 @@
 import { execFileSync } from "node:child_process";
 import * as path from "node:path";
 import { pathToFileURL } from "node:url";
-import { Field, Int8, RecordBatch, Schema, SparseUnion, Table } from "apache-arrow";
+import {
+  type DataType,
+  Decimal,
+  DenseUnion,
+  Dictionary,
+  Field,
+  FixedSizeList,
+  Int8,
+  Int32,
+  LargeList,
+  List,
+  Map_,
+  Null,
+  RecordBatch,
+  Schema,
+  SparseUnion,
+  Struct,
+  Table,
+  Utf8,
+} from "apache-arrow";
 import { Field as OldField, Int32 as OldInt32, Schema as OldSchema } from "apache-arrow-15";
 import { describe, expect, test } from "vitest";
 import { connect, type IngestError, inferSchema, type RowOf, t, tableFromRows } from "../../dist/index.js";
@@ -552,9 +571,78 @@ describe("R-60 tableFromRows", () => {
     );
     expect(await call([], schema, { signal: {} })).toContain("CONFIG_INVALID: signal must be an AbortSignal");
     expect(await call([], schema, 5)).toContain("CONFIG_INVALID: options must be an object");
-    const union = new SparseUnion([0], [new Field("a", new Int8())]);
-    const unions = new Schema([new Field("l", union)]);
-    expect(await call([], unions)).toContain("SCHEMA_MISMATCH: column l is of type Union<Int8>");
+  });
+
+  test("R-62 every type that a Schema can name is filled, or refused by its column before a row is read", async () => {
+    const field = (name: string, type: DataType): Field => new Field(name, type, true);
+    const entries = (key: DataType, value: DataType): DataType =>
+      new Map_(
+        new Field(
+          "entries",
+          new Struct([new Field("key", key, false), field("value", value)]),
+          false,
+        ) as never,
+      );
+    const text = new Utf8();
+    const numbered = (values: DataType): DataType => new Dictionary(values, new Int32());
+    const never: (readonly [path: string, type: DataType, why: string])[] = [];
+    for (const union of [
+      new SparseUnion([0, 1], [field("a", new Int8()), field("b", text)]),
+      new DenseUnion([0, 1], [field("a", new Int8()), field("b", text)]),
+    ] as DataType[]) {
+      const why = "is of type Union<Int8 | Utf8>, and rows do not say what a value of a union is";
+      never.push(
+        ["c", union, why],
+        ["c[]", new List(field("item", union)), why],
+        ["c[]", new LargeList(field("item", union)), why],
+        ["c[]", new FixedSizeList(2, field("item", union)), why],
+        ['c["x y"]', new Struct([field("x y", union)]), why],
+        ["c[].key", entries(union, text), why],
+        ["c[].value", entries(text, union), why],
+        ["c", numbered(union), why],
+        ["c[].m[]", new List(field("item", new Struct([field("m", new List(field("item", union)))]))), why],
+      );
+    }
+    const nested = "is a dictionary of a dictionary, which Arrow's messages do not have";
+    never.push(
+      ["c", numbered(numbered(text)), nested],
+      ["c[]", new List(field("item", numbered(numbered(text)))), nested],
+    );
+    await using client = await connect("discard:");
+    const throwing = new Proxy({}, { get: () => expect.unreachable("a row was read") });
+    for (const [path, type, why] of never) {
+      const schema = new Schema([field("id", new Int8()), field("c", type)]);
+      const refused = { code: "SCHEMA_MISMATCH", field: path, message: `column ${path} ${why}` };
+      await expect(tableFromRows([throwing], schema)).rejects.toMatchObject(refused);
+      await expect(client.send([{ id: 1 }], { schema })).rejects.toMatchObject(refused);
+      // Not at the first row.
+      expect(() => client.rows(schema)).toThrow(expect.objectContaining(refused));
+    }
+    // Of a later version of the library, or of none.
+    for (const type of [{ typeId: 22, children: [] }, { typeId: 0 }]) {
+      const inner = { name: "item", type, nullable: true, metadata: new Map() };
+      const list = { typeId: 12, children: [inner] };
+      const schema = {
+        fields: [{ name: "l", type: list, nullable: true, metadata: new Map() }],
+        metadata: new Map(),
+      };
+      const message = `t.fromArrow: column l.item is of apache-arrow's type ${type.typeId}, which is not known here`;
+      const refused = { code: "CONFIG_INVALID", message };
+      await expect(tableFromRows([{}], schema as never)).rejects.toMatchObject(refused);
+      expect(() => t.fromArrow(schema as never)).toThrow(expect.objectContaining(refused));
+    }
+    // What the notation does not name, and rows fill: other decimals.
+    const others = new Schema([
+      field("d32", new Decimal(2, 9, 32)),
+      field("d64", new Decimal(2, 18, 64)),
+      field("hundreds", new Decimal(-2, 9, 128)),
+      field("nothing", numbered(new Null())),
+    ]);
+    const row = { d32: "1.25", d64: "-12345678901234.56", hundreds: 1_200, nothing: null };
+    const { rejections, rows } = encode(t.fromArrow(others), [row]);
+    expect(rejections).toEqual([]);
+    expect(rows).toEqual([{ d32: 125n, d64: -1_234_567_890_123_456n, hundreds: 12n, nothing: null }]);
+    expect(await client.send([row], { schema: others })).toMatchObject({ status: "acknowledged", rows: 1 });
   });
 });
 
