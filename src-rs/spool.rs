@@ -28,6 +28,7 @@ mod recover;
 mod retarget;
 mod scan;
 mod shared;
+mod table_schema;
 mod writer;
 
 use std::future::Future;
@@ -175,9 +176,11 @@ pub struct Spool {
     min_free_bytes: u64,
     queue_bytes: u64,
     when_full: WhenFull,
-    target_bytes: u64,
+    target: String,
     segment_bytes: u64,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Held while the table's schema is kept.
+    keeping: Mutex<()>,
 }
 
 /// Deliveries below this are encoded on the caller's thread: handing them to another would cost more.
@@ -326,9 +329,10 @@ impl Spool {
             min_free_bytes: options.min_free_bytes,
             queue_bytes: options.queue_bytes,
             when_full: options.when_full,
-            target_bytes: target.len() as u64,
+            target,
             segment_bytes,
             writer: Mutex::new(None),
+            keeping: Mutex::new(()),
         };
         Ok((spool, recovered, writer))
     }
@@ -423,7 +427,7 @@ impl Spool {
         const CANCELLATION: u64 = 2 * format::ALIGNMENT;
         let ranges = state.settled.ranges_count() as u64;
         // What a new segment begins with. Of two segments that follow each other, the records fill one at least.
-        let head = HEADERS + self.target_bytes + 16 * ranges;
+        let head = HEADERS + self.target.len() as u64 + 16 * ranges;
         let filled = self.segment_bytes.saturating_sub(head).max(format::ALIGNMENT);
         let segments = match state.queued_bytes {
             0 => 1,
@@ -561,6 +565,28 @@ impl Spool {
     pub fn set_beside(&self, bytes: u64) {
         self.shared.state().beside = bytes;
         self.shared.room.notify_waiters();
+    }
+
+    /// Keeps what the destination says of the table's schema, for [`Spool::kept_schema`] of this opening and of later
+    /// ones with the same target. Waits for the disk.
+    ///
+    /// # Errors
+    /// `CLOSED`, what the disk says, and `SPOOL_FULL` for a schema of more than a megabyte.
+    pub fn keep_schema(&self, schema: &[u8]) -> Result<()> {
+        // Others may have opened the spool since.
+        if self.shared.state().closed {
+            return Err(Error::new(Code::Closed, "the spool is closed").during("schema"));
+        }
+        let _turn = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = self.directory();
+        table_schema::keep(&self.shared, &self.target, schema)
+            .map_err(|error| errors::of_io("cannot keep the table's schema in", directory, &error))
+    }
+
+    /// What was kept last. None, too, where it cannot be read. Waits for the disk.
+    pub fn kept_schema(&self) -> Option<Vec<u8>> {
+        let SharedSpool { disk, directory, .. } = &*self.shared;
+        table_schema::kept(&**disk, directory, &self.target)
     }
 
     /// As [`Spool::close`], without waiting.

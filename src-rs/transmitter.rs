@@ -292,6 +292,22 @@ impl Transmitter {
         self.spool.as_ref().map(SpoolView::stats)
     }
 
+    /// Keeps in the spool, if there is one, what the destination said of the table's schema.
+    ///
+    /// # Errors
+    /// As [`crate::spool::Spool::keep_schema`].
+    pub async fn keep_schema(&self, schema: &[u8]) -> Result<()> {
+        match &self.spool {
+            Some(spool) => spool.keep_schema(schema.to_vec()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What the spool keeps of the table's schema.
+    pub async fn kept_schema(&self) -> Option<Vec<u8>> {
+        self.spool.as_ref()?.kept_schema().await
+    }
+
     /// What was in the spool when it was opened.
     pub fn recovered(&self) -> Option<&Recovered> {
         self.spool.as_ref().map(|spool| &spool.recovered)

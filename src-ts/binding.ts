@@ -20,6 +20,7 @@ interface NativeClient {
   open(operation: number): void;
   check(operation: number): void;
   schema(operation: number): void;
+  keptSchema(operation: number): void;
   hurry(): void;
   resume(): void;
   flush(operation: number): void;
@@ -267,6 +268,10 @@ export class Binding {
   }
   schema(operation: number): void {
     ours(() => this.#native.schema(operation));
+  }
+  /** What the spool keeps of what `schema` was told. */
+  keptSchema(operation: number): void {
+    ours(() => this.#native.keptSchema(operation));
   }
   /** Somebody waits for the outcome of what was admitted before. */
   hurry(): void {

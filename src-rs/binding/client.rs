@@ -151,11 +151,14 @@ impl NativeClient {
         });
     }
 
-    /// What the destination says of the table's schema, asked anew. Answered by an event.
+    /// What the destination says of the table's schema, asked anew, and kept in the spool. Answered by an event.
     #[napi(catch_unwind)]
     pub fn schema(&self, env: Env, operation: f64) {
         let reply = self.operation(env, operation);
-        let destination = self.core.lifecycle().destination.clone();
+        let (destination, transmitter) = {
+            let lifecycle = self.core.lifecycle();
+            (lifecycle.destination.clone(), lifecycle.transmitter.clone())
+        };
         let queue = self.core.queue.clone();
         spawn(async move {
             let said = match destination {
@@ -164,6 +167,33 @@ impl NativeClient {
             };
             match said.and_then(|schema| schema.map(|schema| schemas::message(&schema)).transpose()) {
                 Ok(schema) => {
+                    if let (Some(schema), Some(transmitter)) = (&schema, transmitter)
+                        && let Err(error) = transmitter.keep_schema(schema).await
+                    {
+                        queue.post(JsEvent::Transmitter(Event::Log(Log {
+                            level: "warn",
+                            message: "the table's schema is not kept in the spool".into(),
+                            fields: json!({ "error": error.to_json() }),
+                        })));
+                    }
+                    reply.forgo();
+                    queue.post(JsEvent::Described { operation, schema });
+                }
+                Err(error) => reply.answer(Err(error)),
+            }
+        });
+    }
+
+    /// What the spool keeps of what `schema` was told last, by this client or an earlier one. Answered by an event.
+    #[napi(catch_unwind)]
+    pub fn kept_schema(&self, env: Env, operation: f64) {
+        let reply = self.operation(env, operation);
+        let transmitter = self.core.transmitter();
+        let queue = self.core.queue.clone();
+        spawn(async move {
+            match transmitter {
+                Ok(transmitter) => {
+                    let schema = transmitter.kept_schema().await;
                     reply.forgo();
                     queue.post(JsEvent::Described { operation, schema });
                 }

@@ -24,6 +24,7 @@ pub const SECOND_SLOT: u64 = 4096;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"ARROWSPL";
 const CURSOR_MAGIC: &[u8; 8] = b"ARROWCUR";
+const TABLE_SCHEMA_MAGIC: &[u8; 8] = b"ARROWSCH";
 const RECORD_MAGIC: &[u8; 4] = b"ASRC";
 /// A payload that claims more is none: no disk holds it, and sums of lengths stay far from their end.
 const MAX_PAYLOAD: u64 = 1 << 56;
@@ -320,6 +321,32 @@ pub fn parse_settled(bytes: &[u8]) -> Option<Vec<Range<u64>>> {
         range.filter(|range| range.start <= range.end)
     });
     pairs.collect()
+}
+
+/// The file that keeps the table's schema for a target.
+pub fn table_schema(target: &str, schema: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 32];
+    begin(&mut bytes, TABLE_SCHEMA_MAGIC);
+    put64(&mut bytes, 16, target.len() as u64);
+    put64(&mut bytes, 24, schema.len() as u64);
+    bytes.extend_from_slice(target.as_bytes());
+    bytes.extend_from_slice(schema);
+    let crc = crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// The schema in such a file. None if it is damaged, of a later release or for another target.
+pub fn parse_table_schema<'a>(bytes: &'a [u8], target: &str) -> Option<&'a [u8]> {
+    if begins::<()>(bytes, TABLE_SCHEMA_MAGIC).is_some()
+        || bytes.len() < 36
+        || !is_sealed(bytes, bytes.len())
+    {
+        return None;
+    }
+    let behind = &bytes[32..bytes.len() - 4];
+    let (has, schema) = behind.split_at_checked(usize::try_from(get64(bytes, 16)).ok()?)?;
+    (has == target.as_bytes() && schema.len() as u64 == get64(bytes, 24)).then_some(schema)
 }
 
 fn seal(bytes: &mut [u8; 128]) {

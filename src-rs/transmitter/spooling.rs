@@ -132,6 +132,20 @@ impl SpoolView {
         }
     }
 
+    /// # Errors
+    /// As [`Spool::keep_schema`].
+    pub async fn keep_schema(&self, schema: Vec<u8>) -> Result<()> {
+        let spool = self.spool.clone();
+        let kept = disk::spawn(move || spool.keep_schema(&schema)).await;
+        let panicked = |_| Err(Error::new(Code::Internal, "keeping a schema panicked").during("spool"));
+        kept.unwrap_or_else(panicked)
+    }
+
+    pub async fn kept_schema(&self) -> Option<Vec<u8>> {
+        let spool = self.spool.clone();
+        disk::spawn(move || spool.kept_schema()).await.unwrap_or(None)
+    }
+
     /// Lets others open the spool once its writer has ended, without waiting for it.
     pub fn abandon(&self) {
         self.spool.abandon();

@@ -151,7 +151,9 @@ export class Core implements Listener, Gatherers {
     this.mode = split.mode;
     const ask = (): Promise<Uint8Array | null> =>
       this.operation<Uint8Array | null>((operation) => binding.schema(operation));
-    this.schemas = { given: split.schema, table: new TableSchema(ask) };
+    const kept = (): Promise<Uint8Array | null> =>
+      this.operation<Uint8Array | null>((operation) => binding.keptSchema(operation));
+    this.schemas = { given: split.schema, table: new TableSchema(ask, kept) };
     this.gathering = binding.gathering();
     this.#logger = split.logger;
     this.#headers = split.headers;

@@ -15,8 +15,10 @@ export declare class NativeClient {
   open(operation: number): void
   /** Tries connection, credentials and table without writing. Answered by an event. */
   check(operation: number): void
-  /** What the destination says of the table's schema, asked anew. Answered by an event. */
+  /** What the destination says of the table's schema, asked anew, and kept in the spool. Answered by an event. */
   schema(operation: number): void
+  /** What the spool keeps of what `schema` was told last, by this client or an earlier one. Answered by an event. */
+  keptSchema(operation: number): void
   /** Somebody waits for the outcome of what was admitted before. */
   hurry(): void
   /** After an event *more*, in a later turn of the event loop: JavaScript takes the rest. */

@@ -39,3 +39,5 @@ mod real;
 mod room;
 #[path = "spool/settling.rs"]
 mod settling;
+#[path = "spool/table_schema.rs"]
+mod table_schema;

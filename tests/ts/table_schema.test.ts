@@ -6,7 +6,15 @@ import { Schema, Table, tableToIPC } from "apache-arrow";
 import { describe, expect, test } from "vitest";
 import { schemaForRows } from "../../dist/client/schemas.js";
 import { TableSchema } from "../../dist/client/table-schema.js";
-import { connect, type RowSchema, startEmulator, t, tableFromRows } from "../../dist/index.js";
+import { ingestError } from "../../dist/errors.js";
+import {
+  type ConnectOptions,
+  connect,
+  type RowSchema,
+  startEmulator,
+  t,
+  tableFromRows,
+} from "../../dist/index.js";
 
 const columns = {
   id: t.int64(),
@@ -27,6 +35,9 @@ const row = {
 };
 
 const notation = (schema: Schema | null): string | null => schema && String(t.fromArrow(schema));
+
+/** What a client without a spool keeps. */
+const nothing = async (): Promise<null> => null;
 
 async function tableOf(schema: RowSchema, ...rows: object[]): Promise<Table> {
   const { table, rejections } = await tableFromRows(rows as never, schema);
@@ -109,7 +120,7 @@ describe("R-66 client.schema()", () => {
 describe("R-61 by which schema rows are read", () => {
   const said = (schema: RowSchema | null) => {
     const message = schema && tableToIPC(new Table(schema.toArrow()), "stream");
-    return { given: undefined as unknown, table: new TableSchema(async () => message) };
+    return { given: undefined as unknown, table: new TableSchema(async () => message, nothing) };
   };
   const rows = [{ id: 1, tags: ["new"] }];
 
@@ -146,7 +157,7 @@ describe("R-66 what is kept of it", () => {
     const table = new TableSchema(() => {
       const answer = answers[asked++]!;
       return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
-    });
+    }, nothing);
     expect(await table.get()).toBeNull();
     await expect(table.get()).rejects.toThrow("away");
     const [one, two] = await Promise.all([table.get(), table.get()]);
@@ -168,7 +179,7 @@ describe("R-66 what is kept of it", () => {
       asked++;
       return message;
     };
-    const table = new TableSchema(ask, () => now);
+    const table = new TableSchema(ask, nothing, () => now);
     table.doubt();
     const one = await table.get();
     now += 9_999;
@@ -184,7 +195,99 @@ describe("R-66 what is kept of it", () => {
   });
 
   test("is nothing where the bytes are not what apache-arrow reads", async () => {
-    const table = new TableSchema(async () => Uint8Array.of(1, 2, 3, 4));
+    const table = new TableSchema(async () => Uint8Array.of(1, 2, 3, 4), nothing);
     expect(await table.get()).toBeNull();
+  });
+});
+
+describe("R-66 what the spool keeps of it", () => {
+  const message = tableToIPC(new Table(order.toArrow()), "stream");
+  const refusal = (retry: "never" | "transient"): Error =>
+    ingestError({ code: retry === "never" ? "PERMISSION_DENIED" : "UNAVAILABLE", retry, message: "away" });
+
+  test("is for rows where the destination does not answer, until it contradicts it", async () => {
+    const answers: (Uint8Array | null | Error)[] = [];
+    const ask = async (): Promise<Uint8Array | null> => {
+      const answer = answers.shift()!;
+      if (answer instanceof Error) throw answer;
+      return answer;
+    };
+    let kept: Uint8Array | null = null;
+    const table = new TableSchema(ask, async () => kept);
+    answers.push(refusal("transient"));
+    await expect(table.get()).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    kept = message;
+    answers.push(refusal("transient"));
+    const [one, two] = await Promise.all([table.get(), table.get()]);
+    expect(notation(one)).toBe(String(order));
+    expect(two).toBe(one);
+    // Known from then on, as if it had been said.
+    expect(table.known).toBe(one);
+    // `client.schema()` has the error.
+    answers.push(refusal("transient"));
+    await expect(table.anew()).rejects.toMatchObject({ code: "UNAVAILABLE" });
+
+    table.forget();
+    answers.push(refusal("transient"));
+    await expect(table.get()).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    answers.push(message);
+    expect(await table.anew()).not.toBeNull();
+    expect(table.known).not.toBe(one);
+    // Nobody has a schema: there is no table, or it cannot be read. That is an answer.
+    const other = new TableSchema(ask, async () => kept);
+    answers.push(null);
+    expect(await other.get()).toBeNull();
+    answers.push(refusal("never"));
+    await expect(other.get()).rejects.toMatchObject({ code: "PERMISSION_DENIED" });
+  });
+
+  test("lets a later client take rows without a schema while the destination is away", async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arrow-ingest-kept-"));
+    const name = "main.default.events";
+    const tables = {
+      [name]: [
+        { name: "id", type: "BIGINT", nullable: false },
+        { name: "note", type: "STRING" },
+      ],
+    };
+    const spool = { directory: path.join(folder, "spool") };
+    const quick: ConnectOptions = { retry: { baseDelay: "5ms", maxDelay: "20ms", attempts: 2 }, spool };
+    try {
+      const emulator = await startEmulator({ tables });
+      const url = emulator.url(name);
+      const { port } = new URL(url.replace("zerobus+", ""));
+      const options = { ...emulator.options, ...quick };
+      {
+        await using client = await connect(url, options);
+        // Rows ask for it themselves: nobody calls `schema()`.
+        expect((await client.send([{ id: 1, note: "before" }])).status).toBe("acknowledged");
+      }
+      await emulator.close();
+      {
+        const client = await connect(url, options);
+        await expect(client.schema()).rejects.toMatchObject({ code: "UNAVAILABLE" });
+        const { rejection } = await client.rows().enqueue({ id: 2, note: "away" });
+        expect(rejection).toBeNull();
+        const wrong = await client.rows().enqueue({ id: "3" });
+        expect(wrong.rejection).toMatchObject({ path: "id", code: "VALUE_TYPE" });
+        expect((await wrong.outcome).status).toBe("rejected");
+        await client.close({ deadline: "100ms" });
+      }
+      await using again = await startEmulator({ tables, port: Number(port) });
+      {
+        await using client = await connect(url, { ...again.options, ...quick });
+        await client.flush();
+      }
+      expect(await again.rows(name)).toBe(1);
+      // What cannot be read is as good as none.
+      await again.close();
+      fs.writeFileSync(path.join(spool.directory, "default", "schema"), "no schema");
+      const client = await connect(url, options);
+      const refused = client.rows().enqueue({ id: 4 });
+      await expect(refused).rejects.toMatchObject({ code: "UNAVAILABLE" });
+      await client.close({ deadline: "100ms" });
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
   });
 });
