@@ -129,6 +129,8 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /** Units of text that is written one by one: up to there it is faster than a call of the runtime. */
 const SHORT = 24;
+/** The same where a unit takes two bytes of the runtime's memory, which its encoder is slower with. */
+const SHORT_WIDE = 48;
 /** Chunks after which the way for short ASCII is tried again. */
 const RETRIED_CHUNKS = 16;
 
@@ -161,7 +163,8 @@ export class TextColumn extends VariableColumn {
     if (this.#chunks++ % RETRIED_CHUNKS === 0) this.#way = "copy";
     if (this.#way === "copy" && this.#copy(count)) return;
     const units = this.#roomFor(count);
-    if (this.#way === "copy") this.#way = "join";
+    // Text is joined and encoded in vain where it turns out not to be ASCII.
+    if (this.#way === "copy") this.#way = looksAscii(this.parts) ? "join" : "each";
     if (this.#way === "join" && this.#join(count, units)) return;
     this.#way = "each";
     this.#each(count);
@@ -219,13 +222,13 @@ export class TextColumn extends VariableColumn {
     return true;
   }
 
-  /** Any text, each by its own: where a unit takes two bytes of the runtime's memory, its encoder is the slower one. */
+  /** Any text, each by its own. */
   #each(count: number): void {
     const { parts, length, offsets, bytes } = this;
     let end = this.used;
     for (let i = 0; i < count; i++) {
       const text = parts[i]!;
-      if (text.length <= SHORT || isWide(text)) {
+      if (text.length <= SHORT || (text.length <= SHORT_WIDE && isWide(text))) {
         end = this.#encoded(i, text, 0, end);
       } else {
         const written = bytes.write(text, end);
@@ -244,6 +247,17 @@ export class TextColumn extends VariableColumn {
 }
 
 const HALF = "it has a surrogate without its other half";
+
+/** Whether some of the text is ASCII, as far as its beginning says. */
+function looksAscii(parts: readonly string[]): boolean {
+  const step = Math.max(1, parts.length >> 2);
+  for (let i = 0; i < parts.length; i += step) {
+    const text = parts[i]!;
+    const units = Math.min(text.length, SHORT);
+    for (let j = 0; j < units; j++) if (text.charCodeAt(j) > 0x7f) return false;
+  }
+  return true;
+}
 
 /** Whether the runtime surely has it in two bytes for each unit, as far as its beginning says. */
 function isWide(text: string): boolean {

@@ -50,6 +50,35 @@ export interface Refusal extends RowRejection {
 /** In the place of a row that its array does not give a second time. */
 const GONE = Symbol("gone");
 
+/**
+ * Messages of refusals. Of many rows that are wrong in the same way all have one: put together anew for each, they would
+ * be most of the memory that the collector has to move, while the event loop waits.
+ */
+class Messages {
+  #path = "";
+  #code = "";
+  #wanted = "";
+  #before = "";
+  #behind = "";
+  #kind = "";
+  #message = "";
+
+  get(path: string, code: RowRefusalCode, kind: string, wanted: string): string {
+    const isSame = path === this.#path && code === this.#code && wanted === this.#wanted;
+    if (isSame && kind === this.#kind) return this.#message;
+    if (!isSame) {
+      this.#path = path;
+      this.#code = code;
+      this.#wanted = wanted;
+      this.#before = path === "" ? "the row: " : `${path}: `;
+      this.#behind = ` was ${code === "VALUE_THREW" ? "thrown" : "given"}, ${wanted}`;
+    }
+    this.#kind = kind;
+    this.#message = this.#before + kind + this.#behind;
+    return this.#message;
+  }
+}
+
 export class RowEncoder implements Context {
   failures = 0;
   maxItems = 0;
@@ -77,6 +106,7 @@ export class RowEncoder implements Context {
   #from = 0;
   /** Of batches that are finished. */
   #finishedBytes = 0;
+  readonly #messages = new Messages();
 
   /** @throws {IngestError} `SCHEMA_MISMATCH`: it has a type that no row can fill. */
   constructor(schema: Schema, options: EncoderOptions = {}) {
@@ -163,15 +193,8 @@ export class RowEncoder implements Context {
     this.#refused++;
     // Its other columns are not looked at.
     this.#root.objects[row] = ABSENT;
-    const given = code === "VALUE_THREW" ? `${kindOf(value)} was thrown` : `${kindOf(value)} was given`;
-    const where = path === "" ? "the row" : path;
-    const refusal: Refusal = {
-      row: this.#base + row,
-      path,
-      code,
-      message: `${where}: ${given}, ${message}`,
-      value,
-    };
+    const why = this.#messages.get(path, code, kindOf(value), message);
+    const refusal: Refusal = { row: this.#base + row, path, code, message: why, value };
     if (this.#keepsJson) (refusal as { json: string }).json = rowToJson(this.#given(row));
     this.rejections.push(refusal);
   }

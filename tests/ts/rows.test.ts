@@ -110,6 +110,43 @@ describe.each([
     );
   });
 
+  test("of many wrong rows each has the message that it has alone", () => {
+    const { id, ...others } = good(1);
+    const thrown = (what: unknown): object => ({
+      ...others,
+      get id() {
+        throw what;
+      },
+    });
+    const wrong = [
+      { id: "a", ...others },
+      { id: "b", ...others },
+      { id: "bc", ...others },
+      thrown("bc"),
+      thrown("bc"),
+      { id: "bc", ...others },
+      { ...good(1), name: 5 },
+      { ...good(1), tags: [{ name: 5 }] },
+      { ...good(1), tags: [{ name: "a" }, { name: 5 }] },
+      { ...good(1), tags: [{ name: "a" }, { name: 5 }] },
+      { ...good(1), tags: [{ name: "a", size: 500 }] },
+      { ...good(1), tags: [{ name: "a", size: 500.5 }] },
+      { ...good(1), tags: [{ name: "a", size: 500 }] },
+      "bc",
+      5,
+      { ...others },
+      { id, ...others, more: 1 },
+    ];
+    const alone = wrong.map((row) => run([row]).rejections[0]!.message);
+    expect(new Set(alone).size).toBe(12);
+    expect(run(wrong).rejections.map(({ message }) => message)).toEqual(alone);
+    // One column tells of many rows before the next one has its turn.
+    const many = Array.from({ length: 50 }, () => wrong).flat();
+    expect(run(many).rejections.map(({ message }) => message)).toEqual(
+      many.map((_, at) => alone[at % alone.length]),
+    );
+  });
+
   test("what is no object is no row", () => {
     const rows = [
       null,
