@@ -338,9 +338,7 @@ pub fn table_schema(target: &str, schema: &[u8]) -> Vec<u8> {
 
 /// The schema in such a file. None if it is damaged, of a later release or for another target.
 pub fn parse_table_schema<'a>(bytes: &'a [u8], target: &str) -> Option<&'a [u8]> {
-    if begins::<()>(bytes, TABLE_SCHEMA_MAGIC).is_some()
-        || bytes.len() < 36
-        || !is_sealed(bytes, bytes.len())
+    if begins::<()>(bytes, TABLE_SCHEMA_MAGIC).is_some() || bytes.len() < 36 || !is_sealed(bytes, bytes.len())
     {
         return None;
     }

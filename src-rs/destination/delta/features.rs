@@ -7,9 +7,7 @@
 //! that obliges every writer once listed, is refused by its name. deltalake-core's own check goes by
 //! the list alone, and without datafusion it would refuse every table that Databricks makes.
 
-use deltalake_core::kernel::{
-    DataType, Metadata, PrimitiveType, Protocol, StructField, StructType,
-};
+use deltalake_core::kernel::{DataType, Metadata, PrimitiveType, Protocol, StructField, StructType};
 
 use super::types::Length;
 use crate::error::{Code, Error, Result};

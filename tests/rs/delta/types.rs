@@ -255,7 +255,10 @@ async fn exact_types_arrive_exactly() {
 async fn times_without_a_zone_are_readable_at_every_depth() {
     let time = || DataType::Timestamp(TimeUnit::Microsecond, None);
     let map = |key: DataType, value: DataType| {
-        let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
+        let entries = Fields::from(vec![
+            Field::new("key", key, false),
+            Field::new("value", value, true),
+        ]);
         DataType::Map(
             Arc::new(Field::new("entries", DataType::Struct(entries), false)),
             false,
