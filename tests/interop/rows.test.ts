@@ -13,6 +13,8 @@ import {
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
+  type AnyColumn,
+  type ColumnType,
   connect,
   type IngestClient,
   IngestError,
@@ -29,6 +31,7 @@ import {
   generated,
   generatedForDelta,
   generatedOf,
+  type Kind,
   LEAVES,
   SEED,
   wordsOf,
@@ -261,6 +264,22 @@ test("R-62 the schemas that are tried have every type that the notation names", 
   );
 });
 
+/** Columns of nothing but null, of these types and of types that hold them: there dictionaries have no value. */
+function nothingOf(kinds: readonly Kind[]): Generated {
+  const types = kinds
+    .filter(({ type }) => !type.isNullable)
+    .flatMap(({ type }) => {
+      const dictionary = t.dictionary(type as ColumnType<unknown>);
+      const within = [t.list(type), t.fixedSizeList(2, type), t.struct({ m: type }), t.map(t.utf8(), type)];
+      return [type, ...within, dictionary, t.list(dictionary), t.struct({ m: dictionary })];
+    })
+    .map((type: AnyColumn) => type.nullable());
+  const names = types.map((_, index) => `c${index}`);
+  const schema = t.schema([["row", t.int64()], ...names.map((name, at) => [name, types[at]!] as const)]);
+  const rows = [0, 1, 2].map((row) => ({ row }));
+  return { schema, types, names, rows, tags: rows.map(({ row }) => ({ row: String(row) })) };
+}
+
 describeWith(PYTHON, "R-60 R-62 as pyarrow makes the same rows", () => {
   const folder = folderOfFile("rows");
 
@@ -289,6 +308,25 @@ describeWith(PYTHON, "R-60 R-62 as pyarrow makes the same rows", () => {
       expect(await sent(client, given, index % 3), String(given.schema)).toEqual(places);
       const request = { path: target, schema: schemaOf(given), rows: given.tags };
       expect(await peer.ask("rows_delta", request), String(given.schema)).toBe(null);
+    }
+  }, 120_000);
+
+  test("columns of nothing but null, of every type, go into a Delta table and to a Flight server", async () => {
+    await using server = await FlightServer.start("pyarrow, keeps", ["--answers", "part"]);
+    await using peer = await Peer.start();
+    const held = nothingOf(HELD);
+    const target = path.join(folder, "nothing");
+    await using delta = await connect(`delta:${target}`);
+    expect(await sent(delta, held, 0)).toEqual([]);
+    const request = { path: target, schema: schemaOf(held), rows: held.tags };
+    expect(await peer.ask("rows_delta", request)).toBe(null);
+    for (const dictionaries of ["hydrate", "keep"] as const) {
+      const all = nothingOf(LEAVES);
+      await using client = await connect(`${server.location}/${dictionaries}`, { flight: { dictionaries } });
+      expect(await sent(client, all, 0), dictionaries).toEqual([]);
+      const { location } = server;
+      const asked = { location, ticket: dictionaries, schema: schemaOf(all), rows: all.tags };
+      expect(await peer.ask("rows_flight", asked), dictionaries).toBe(null);
     }
   }, 120_000);
 

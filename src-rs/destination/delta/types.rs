@@ -16,6 +16,7 @@ use deltalake_core::kernel::{
     ArrayType, DataType as Delta, DecimalType, MapType, PrimitiveType as P, StructField, StructType,
 };
 
+use super::super::flight::arrays::keys_of;
 use crate::error::{Code, Error, Result};
 
 /// A column that a table cannot take, and why.
@@ -379,7 +380,7 @@ impl Length {
                 let bad: Vec<bool> = (0..values.len())
                     .map(|value| self.first_odd(&values.slice(value, 1)).is_some())
                     .collect();
-                let keys = dictionary.normalized_keys();
+                let keys = keys_of(dictionary);
                 (0..array.len()).find(|row| array.is_valid(*row) && bad.get(keys[*row]) == Some(&true))
             }
             _ => None,

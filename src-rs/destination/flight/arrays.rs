@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, GenericByteArray, GenericListViewArray,
+    AnyDictionaryArray, Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, GenericByteArray, GenericListViewArray,
     OffsetSizeTrait, PrimitiveArray, RunArray, UnionArray,
 };
 use arrow::buffer::{Buffer, OffsetBuffer};
@@ -258,6 +258,15 @@ fn empty() -> Buffer {
     Buffer::from_vec(Vec::<u8>::new())
 }
 
+/// Of each row the number of its value. Of a null it may be any, also where there is no value: arrow's own function
+/// panics on a dictionary without one, as a column of nothing but nulls has it.
+pub fn keys_of(dictionary: &dyn AnyDictionaryArray) -> Vec<usize> {
+    match dictionary.values().is_empty() {
+        true => vec![0; dictionary.keys().len()],
+        false => dictionary.normalized_keys(),
+    }
+}
+
 /// Counts what a dictionary column comes to once it is hydrated, without hydrating it.
 fn hydrated_size(array: &dyn Array, sink: &mut impl Sink) {
     let dictionary = array.as_any_dictionary();
@@ -269,7 +278,7 @@ fn hydrated_size(array: &dyn Array, sink: &mut impl Sink) {
     let mut by_key = vec![None; if is_dense { values.len() } else { 0 }];
     let mut of_some = HashMap::new();
     let mut bytes = keys.len().div_ceil(8);
-    for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
+    for (row, key) in keys_of(dictionary).into_iter().enumerate() {
         if keys.is_null(row) || key >= values.len() {
             bytes += null_width(values.data_type());
             continue;

@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, GenericListViewArray, OffsetSizeTra
 use arrow::compute::cast;
 use arrow::datatypes::{ArrowNativeType as _, DataType, Int64Type};
 
-use super::super::flight::arrays::runs;
+use super::super::flight::arrays::{keys_of, runs};
 use super::limits::ROW_BYTES;
 
 /// What is cast at once.
@@ -106,7 +106,7 @@ fn sizes_of(array: &ArrayRef, narrowing: u64) -> Vec<u64> {
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
             let values = sizes_of(dictionary.values(), narrowing);
-            let keys = dictionary.normalized_keys().into_iter();
+            let keys = keys_of(dictionary).into_iter();
             // The key of a null may be any.
             keys.map(|key| values.get(key).copied().unwrap_or(0)).collect()
         }
@@ -268,6 +268,14 @@ mod tests {
         for (array, sizes) in [
             (words(), vec![1, long, 0]),
             (dictionary, vec![long, long, 0]),
+            // Nothing but nulls: there is no value.
+            (
+                Arc::new(DictionaryArray::<Int8Type>::new(
+                    Int8Array::new_null(2),
+                    words().slice(0, 0),
+                )),
+                vec![0, 0],
+            ),
             (Arc::new(runs), vec![long, long, 0]),
             (Arc::new(lists), vec![0, 2 * long, 0]),
             (Arc::new(large), vec![1, long, 0]),
