@@ -11,8 +11,8 @@
 use std::collections::HashMap;
 
 use arrow::array::{
-    AnyDictionaryArray, Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, GenericByteArray, GenericListViewArray,
-    OffsetSizeTrait, PrimitiveArray, RunArray, UnionArray,
+    AnyDictionaryArray, Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, GenericByteArray,
+    GenericListViewArray, OffsetSizeTrait, PrimitiveArray, RunArray, UnionArray,
 };
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{
