@@ -1,11 +1,15 @@
 // The long forms of what proves that a spool loses nothing. What was run, and how it ended, goes to bench/results.
 //
-//   npm run torture [-- --sequences N --actions N]     the spool's log against its model, 10,000 of 64
+//   npm run torture                                    both models: the log's, and that of delivering from it
+//   npm run torture -- --model log [--sequences N --actions N]
+//                                                      the spool's log against its model, 10,000 of 64
+//   npm run torture -- --model delivery [--disks N --seed N]
+//                                                      a client's lives on 10,000 disks, the first of this seed
 //   npm run torture -- --kills N [--into delta|flight|zerobus] [--seed N]
 //                                                      producers that are killed; into each in turn unless one is named
 //
-// A sequence that fails is kept in proptest-regressions/, shrunk, and every later run begins with it. What a run of
-// kills has left on the disk stays where the last lines say, if something was wrong with it.
+// A sequence that fails is kept in proptest-regressions/, shrunk, and every later run begins with it. A disk that fails
+// is named by its seed: `--disks 1 --seed N` tells its lives again, as near as clocks allow. What a run of kills has left on the disk stays where the last lines say, if something was wrong with it.
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
@@ -18,6 +22,8 @@ const { values } = parseArgs({
   options: {
     sequences: { type: "string", default: "10000" },
     actions: { type: "string", default: "64" },
+    disks: { type: "string", default: "10000" },
+    model: { type: "string" },
     kills: { type: "string" },
     into: { type: "string" },
     seed: { type: "string", default: "1" },
@@ -25,24 +31,46 @@ const { values } = parseArgs({
 });
 const date = new Date().toISOString().slice(0, 10);
 const folder = path.join(root, "bench/results");
-process.exit(values.kills === undefined ? await model() : await kills());
+/** By the name that `--model` takes. */
+const MODELS = { log, delivery };
+process.exit(values.kills === undefined ? await models() : await kills());
 
-async function model() {
-  const env = {
-    ...process.env,
-    SPOOL_SEQUENCES: positive("sequences"),
-    SPOOL_ACTIONS: positive("actions"),
-  };
-  say(`${values.sequences} sequences of ${values.actions} actions`);
+async function models() {
+  const { model } = values;
+  if (model !== undefined && !Object.hasOwn(MODELS, model)) {
+    console.error(`✗ --model takes one of ${Object.keys(MODELS).join(", ")}`);
+    return 2;
+  }
+  let code = 0;
+  for (const one of model === undefined ? Object.keys(MODELS) : [model]) code ||= await MODELS[one]();
+  return code;
+}
+
+async function log() {
+  const [sequences, actions] = [positive("sequences"), positive("actions")];
+  say(`${sequences} sequences of ${actions} actions`);
+  const ended = await test("model", { SPOOL_SEQUENCES: sequences, SPOOL_ACTIONS: actions });
+  write({ spool: { sequences: +sequences, actions: +actions, ...ended } });
+  return ended.passed ? 0 : 1;
+}
+
+async function delivery() {
+  const [disks, seed] = [positive("disks"), positive("seed")];
+  say(`lives on ${disks} disks, from seed ${seed}`);
+  const filter = "what_was_durable_is_delivered_or_put_aside";
+  const ended = await test(filter, { SPOOL_LIVES: disks, SPOOL_SEED: seed });
+  write({ delivery: { disks: +disks, seed: +seed, ...ended } });
+  return ended.passed ? 0 : 1;
+}
+
+async function test(filter, env) {
   const began = performance.now();
   const code = await run(
     "cargo",
-    ["test", "--no-default-features", "--features=emulator", "--test", "spool", "model"],
-    env,
+    ["test", "--no-default-features", "--features=emulator", "--test", "spool", filter],
+    { ...process.env, ...env },
   );
-  const seconds = Math.round((performance.now() - began) / 1000);
-  write({ spool: { sequences: +values.sequences, actions: +values.actions, seconds, passed: code === 0 } });
-  return code;
+  return { seconds: Math.round((performance.now() - began) / 1000), passed: code === 0 };
 }
 
 async function kills() {
@@ -90,13 +118,21 @@ function write(what) {
   fs.writeFileSync(path.join(folder, `${date}-torture.md`), described(result));
 }
 
-function described({ spool, kills }) {
+function described({ spool, delivery, kills }) {
   const lines = [`# ${date}: torture`, ""];
+  const outcome = ({ passed }, told) => (passed ? told : "FAILED");
   if (spool !== undefined)
     lines.push(
       "| what | sequences | actions of each | seconds | outcome |",
       "|---|---|---|---|---|",
-      `| the spool's log against its model, on a disk that loses, fails and fills up | ${spool.sequences} | ${spool.actions} | ${spool.seconds} | ${spool.passed ? "nothing lost, nothing twice" : "FAILED"} |`,
+      `| the spool's log against its model, on a disk that loses, fails and fills up | ${spool.sequences} | ${spool.actions} | ${spool.seconds} | ${outcome(spool, "nothing lost, nothing twice")} |`,
+      "",
+    );
+  if (delivery !== undefined)
+    lines.push(
+      "| what | disks | lives on each | actions of each life | first seed | seconds | outcome |",
+      "|---|---|---|---|---|---|---|",
+      `| delivering from the spool: refusals, rotations, outages, lost answers and aborts, and lives that end by close, a kill or a power cut | ${delivery.disks} | 2 to 6 | up to 15 | ${delivery.seed} | ${delivery.seconds} | ${outcome(delivery, "nothing lost; nothing twice where the destination keeps positions")} |`,
       "",
     );
   if (kills !== undefined) {

@@ -20,6 +20,7 @@ use arrow_ingest::outcome::{Outcome, Position, Rejection, Status};
 use arrow_ingest::spool::{Durability, Recovered, Spool, SpoolOptions};
 use arrow_ingest::transmitter::OpenedSpool;
 use async_trait::async_trait;
+use futures::StreamExt;
 use serde_json::json;
 
 use crate::simulated::Simulated;
@@ -528,9 +529,14 @@ async fn tell(seed: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_durable_is_delivered_or_put_aside_whatever_happens() {
     let first = number("SPOOL_SEED", 0);
-    for seed in first..first + number("SPOOL_LIVES", 60) {
-        tell(seed).await;
-    }
+    let stories = (first..first + number("SPOOL_LIVES", 60)).map(|seed| async move {
+        // Whatever a story ends with, its seed is what is needed to tell it again.
+        let told = tokio::spawn(tell(seed)).await;
+        told.unwrap_or_else(|failed| panic!("seed {seed}: {failed}"));
+    });
+    // They wait for clocks most of the time.
+    let mut stories = futures::stream::iter(stories).buffer_unordered(4);
+    while stories.next().await.is_some() {}
 }
 
 /// rows of a copy are not taken for the log's own.
