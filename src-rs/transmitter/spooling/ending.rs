@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Every caller is told before a close is answered, and the spool is free for others then.
-//! - A disk that does not answer is waited for, for [`DISK_PATIENCE`] at each step.
+//! - A disk that does not answer is waited for, past the deadline, for [`DISK_PATIENCE`] in all: each step has what the
+//!   steps before it have left, and takes what is ready even when that is nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,9 +58,11 @@ impl Spooling {
         drop(over);
         feeding.abort();
         let _ = feeding.await;
-        let left = self.closing.as_ref().map_or(Duration::ZERO, |closing| {
-            closing.deadline.saturating_duration_since(now())
-        });
+        let began = now();
+        let deadline = self.closing.as_ref().map_or(began, |closing| closing.deadline);
+        let left = deadline.saturating_duration_since(began);
+        // One moment for all steps: a disk that hangs would hold up each of them anew.
+        let by = tokio::time::Instant::from_std(deadline.min(began) + DISK_PATIENCE);
         if let Some(engine) = self.engine.take() {
             let (done, engine_ended) = oneshot::channel();
             let reply = Reply::new(move |_| {
@@ -75,20 +78,21 @@ impl Spooling {
                 drop(engine);
                 let _ = engine_ended.await;
             };
-            let _ = tokio::time::timeout(left + DISK_PATIENCE, ended).await;
+            let _ = tokio::time::timeout_at(by, ended).await;
         }
-        let _ = tokio::time::timeout(DISK_PATIENCE, appending).await;
+        let _ = tokio::time::timeout_at(by, appending).await;
         let mut turn = Vec::new();
         while let Ok(event) = inbox.try_recv() {
             turn.push(event);
         }
         self.on_events(&mut turn);
         // All that was taken is brought to the disk, as far as that answers in time.
-        let _ = tokio::time::timeout(DISK_PATIENCE, self.finish_disk()).await;
-        self.mover.close(DISK_PATIENCE).await;
+        let _ = tokio::time::timeout_at(by, self.finish_disk()).await;
+        // Both go on by themselves, whether somebody waits for them or not.
+        self.spool.abandon();
         let spool = Arc::clone(&self.spool);
         let closed = disk::spawn(move || spool.end_and_wait());
-        let _ = tokio::time::timeout(DISK_PATIENCE, closed).await;
+        let _ = tokio::time::timeout_at(by, async { tokio::join!(self.mover.close(), closed) }).await;
         for (_, caller) in std::mem::take(&mut self.callers) {
             let outcome = match caller.durable {
                 true => ended(&caller.entry, Status::Spooled, None),

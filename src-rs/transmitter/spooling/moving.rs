@@ -148,18 +148,9 @@ impl Mover {
         });
     }
 
-    /// Every file gets its final name, if the disk is fast enough.
-    pub async fn close(&self, patience: Duration) {
-        for files in [&self.failed, &self.refused] {
-            let Some((letters, _)) = files.open.lock().await.take() else {
-                continue;
-            };
-            let (done, closed) = oneshot::channel();
-            letters.close(move || {
-                let _ = done.send(());
-            });
-            let _ = tokio::time::timeout(patience, closed).await;
-        }
+    /// Every file gets its final name. Waits for the disk, and for a move that is under way.
+    pub async fn close(&self) {
+        tokio::join!(self.failed.close(), self.refused.close());
     }
 }
 
@@ -233,6 +224,17 @@ fn failed(row: u64, error: &Error) -> Rejection {
 }
 
 impl Files {
+    async fn close(&self) {
+        let Some((letters, _)) = self.open.lock().await.take() else {
+            return;
+        };
+        let (done, closed) = oneshot::channel();
+        letters.close(move || {
+            let _ = done.send(());
+        });
+        let _ = closed.await;
+    }
+
     async fn keep_json(&self, sequence: u64, rows: String) {
         let mut open = self.open.lock().await;
         let (letters, own) = open.get_or_insert_with(|| self.begin());

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::json;
 
-use crate::simulated::Simulated;
+use crate::simulated::{Call, Simulated};
 use crate::transmitting::rig::Rig;
 use crate::transmitting::{batch, schema, values};
 
@@ -651,4 +651,57 @@ async fn callers_are_told_that_it_stays_in_the_spool_when_the_engine_ends() {
     story.finish().await;
     let rows = shelf_of(&story.shelf).rows.clone();
     assert_eq!(rows[..5], [0, 1, 2, 3, 4]);
+}
+
+/// whatever of the disk hangs, a close takes its deadline and five seconds, not five for each thing it waits for.
+#[tokio::test]
+async fn a_disk_that_hangs_holds_a_close_for_five_seconds_beyond_its_deadline_and_no_longer() {
+    let hangs = [
+        (Call::Write, ".segment"),
+        (Call::Sync, ".segment"),
+        (Call::Create, ".segment"),
+        (Call::Read, ".segment"),
+        (Call::Unlink, ".segment"),
+        (Call::Write, "cursor"),
+        (Call::Sync, "cursor"),
+        (Call::SyncDirectory, ""),
+    ];
+    for (call, within) in hangs {
+        for is_away in [true, false] {
+            let told = hung(call, within, is_away).await;
+            assert!(told <= Duration::from_millis(6_100), "{call:?} {within}: {told:?}");
+        }
+    }
+}
+
+/// How long a close of a second takes, by a clock that passes over what nobody needs.
+async fn hung(call: Call, within: &'static str, is_away: bool) -> Duration {
+    let home = tempfile::tempdir().unwrap();
+    let mut story = Story::new(4, home.path());
+    (story.exact, story.durability) = (true, Durability::Synced);
+    let life = story.begin().await;
+    // Several segments, some of them settled.
+    let rows = |n: i64| batch(&schema("n"), (0..1_000).map(move |row| 1_000_000 * n + 100 * row));
+    for n in 0..4 {
+        let sequence = life.rig.send_waiting(&rows(n)).await.unwrap();
+        assert_eq!(life.rig.outcome(sequence).await.status, Status::Acknowledged);
+    }
+    shelf_of(&story.shelf).is_away = is_away;
+    story.disk.hang(within, call);
+    for n in 4..7 {
+        life.rig.send(&rows(n));
+    }
+    // The others may come at the close, or have come before.
+    let is_certain = within == ".segment" && matches!(call, Call::Write | Call::Sync);
+    while is_certain && story.disk.hanging() == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    life.rig.close(Duration::from_secs(1)).await.unwrap();
+    let took = began.elapsed();
+    tokio::time::resume();
+    life.rig.check_the_end();
+    story.disk.heal();
+    took
 }

@@ -2,7 +2,7 @@
 //!
 //! What was written and not synced may survive a power cut or not, each piece for itself: bytes by the sector,
 //! lengths, names that came, changed or went, in any order. A directory that was lost takes with it what it
-//! holds. Calls can fail, once or from some point on, and writes can fall short. The disk may have an end. A
+//! holds. Calls can fail or hang, once or from some point on, and writes can fall short. The disk may have an end. A
 //! process may die and leave what it wrote, unsynced, to the next.
 
 #![allow(dead_code)] // Each test binary uses its own part.
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use arrow_ingest::file_system::{Disk, DiskFile};
 
@@ -89,11 +89,19 @@ struct State {
     /// The power goes after so many calls: from then on nothing has an effect.
     lasts: Option<usize>,
     failures: Vec<Failure>,
+    /// These calls on paths that hold this text do not come back.
+    hangs: Vec<(Call, &'static str)>,
+    /// How many are waiting.
+    hanging: usize,
+    /// Told when nothing hangs any more.
+    healed: Arc<Condvar>,
     /// How many calls were made to fail.
     failed: usize,
     short_writes: bool,
     /// All files together take no more bytes than this.
     capacity: Option<usize>,
+    /// It does not show in what is said to be free, as a quota does not.
+    is_quota: bool,
     /// Inodes that somebody has locked.
     locked: BTreeSet<usize>,
     /// The names of the calls, for a test that has failed.
@@ -154,8 +162,21 @@ impl Simulated {
         self.state().failures.push(failure);
     }
 
+    /// From now on such calls do not come back until the disk heals.
+    pub fn hang(&self, within: &'static str, call: Call) {
+        self.state().hangs.push((call, within));
+    }
+
+    /// How many calls hang now.
+    pub fn hanging(&self) -> usize {
+        self.state().hanging
+    }
+
     pub fn heal(&self) {
-        self.state().failures.clear();
+        let mut state = self.state();
+        state.failures.clear();
+        state.hangs.clear();
+        state.healed.notify_all();
     }
 
     pub fn write_short(&self) {
@@ -164,7 +185,14 @@ impl Simulated {
 
     /// No more than so many bytes fit, those that are there included.
     pub fn holds(&self, capacity: Option<usize>) {
-        self.state().capacity = capacity;
+        let mut state = self.state();
+        (state.capacity, state.is_quota) = (capacity, false);
+    }
+
+    /// As [`Simulated::holds`], and nobody can tell before.
+    pub fn allows(&self, quota: Option<usize>) {
+        let mut state = self.state();
+        (state.capacity, state.is_quota) = (quota, true);
     }
 
     /// Bytes of all files that have a name.
@@ -181,6 +209,9 @@ impl Simulated {
             calls: 0,
             lasts: None,
             failures: Vec::new(),
+            hangs: Vec::new(),
+            hanging: 0,
+            healed: Arc::default(),
             short_writes: false,
             locked: BTreeSet::new(),
             story: Vec::new(),
@@ -269,6 +300,18 @@ impl Simulated {
         state.calls += 1;
         state.story.push(format!("{call:?} {}", what.display()));
         let what = what.to_string_lossy();
+        let hangs = |state: &State| {
+            let mut hangs = state.hangs.iter();
+            hangs.any(|(hung, within)| *hung == call && what.contains(within))
+        };
+        if hangs(&state) {
+            let healed = Arc::clone(&state.healed);
+            state.hanging += 1;
+            while hangs(&state) {
+                state = healed.wait(state).unwrap();
+            }
+            state.hanging -= 1;
+        }
         let state = &mut *state;
         for failure in state
             .failures
@@ -518,7 +561,8 @@ impl Disk for Simulated {
 
     fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
         let state = self.state();
-        let free = state.capacity.unwrap_or(usize::MAX).saturating_sub(state.used());
+        let told = state.capacity.filter(|_| !state.is_quota);
+        let free = told.unwrap_or(usize::MAX).saturating_sub(state.used());
         Ok(free as u64)
     }
 }
