@@ -52,7 +52,7 @@ use self::recover::Access;
 pub use self::recover::Unsettled;
 pub use self::retarget::{Retargeted, retarget};
 use self::shared::{SharedSpool, SpoolState, WriterCommand};
-pub use self::writer::{Writer, WriterTurn};
+pub use self::writer::{Writer, WriterTurn, now_ms};
 use crate::compute;
 use crate::error::{Code, Error, Result};
 use crate::file_system::{self, Disk, DiskFile};
@@ -303,7 +303,8 @@ impl Spool {
             segment_bytes: options
                 .segment_bytes
                 .min(options.max_bytes.map_or(u64::MAX, |max| max / 4)),
-            watches_free: options.min_free_bytes > 0,
+            min_free_bytes: options.min_free_bytes,
+            when_full: options.when_full,
             target: target.clone(),
         };
         let segment_bytes = settings.segment_bytes;
@@ -406,11 +407,13 @@ impl Spool {
                     });
                 }
                 if !fits {
-                    if self.when_full == WhenFull::Reject {
-                        return Err(self.full(&state, size));
-                    }
+                    let refused = (self.when_full == WhenFull::Reject).then(|| self.full(&state, size));
+                    // Also for those who come next: what is known of the disk may be long ago.
                     state.wants_room = true;
                     self.shared.wake_writer(state);
+                    if let Some(error) = refused {
+                        return Err(error);
+                    }
                 }
             }
             room.await;
@@ -494,8 +497,11 @@ impl Spool {
         self.shared.settle(range, true);
     }
 
-    /// As [`Spool::settle`], and tells when that is as durable as an append.
+    /// As [`Spool::settle`], and tells when that is as durable as an append: at once if that is not written yet.
     pub fn cancel(&self, range: Range<u64>) -> Durable {
+        if self.shared.take_back(&range) {
+            return Durable(None);
+        }
         let range = self.shared.settle(range, false);
         match range.is_empty() {
             true => Durable(None),
@@ -672,7 +678,7 @@ fn sign(disk: &dyn Disk, path: &Path, owner: &str) -> io::Result<()> {
         "pid": std::process::id(),
         "host": host(),
         "owner": owner,
-        "sinceMs": writer::now_ms(),
+        "sinceMs": now_ms(),
     });
     let file = open_or_create(disk, path)?;
     file.set_length(0)?;

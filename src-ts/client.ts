@@ -160,7 +160,7 @@ export interface RecoveredSpool {
   readonly deliveries: number;
   readonly rows: number;
   readonly bytes: number;
-  /** Milliseconds since the oldest of them came; null if there were none. */
+  /** How old the oldest of them was when the spool was opened, in milliseconds; null if there were none. */
   readonly oldestMs: number | null;
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use napi::bindgen_prelude::{Array, FnArgs, Function, Uint8Array, Unknown};
@@ -424,18 +424,18 @@ impl NativeClient {
         let pool = core.pool.stats();
         let spool = transmitter.as_ref().and_then(|transmitter| {
             let (stats, recovered) = (transmitter.spool()?, transmitter.recovered()?);
-            let age = |since: Option<u64>| since.map(|since| now_ms().saturating_sub(since));
+            let ms = |age: Option<Duration>| age.map(|age| age.as_millis() as u64);
             Some(json!({
                 "bytes": stats.bytes,
                 "rows": stats.rows,
-                "oldestMs": age(stats.oldest_ms),
+                "oldestMs": ms(stats.oldest),
                 "paused": counters.paused.get() == 1,
                 "damagedBytes": counters.spool_damaged_bytes.get(),
                 "recovered": {
                     "deliveries": recovered.left.deliveries,
                     "rows": recovered.left.rows,
                     "bytes": recovered.left.bytes,
-                    "oldestMs": age(recovered.left.oldest_ms),
+                    "oldestMs": ms(stats.recovered_oldest),
                 },
             }))
         });
@@ -643,11 +643,6 @@ impl Ends for ClientCore {
     fn end(&self) {
         self.end_within(END_LIMIT);
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn not_open() -> Error {

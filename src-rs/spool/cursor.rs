@@ -3,7 +3,8 @@
 //! Invariants:
 //! - A writing goes to the slot that the last one is not in, so there is always a whole one.
 //! - A writing or sync that failed is not tried again: the next one goes to a new file, which takes the place of
-//!   the old one.
+//!   the old one. So does the first of a process, unless the disk is full: then nothing is deleted that could make
+//!   room for it.
 //!
 //! It does not know whether what it is told is durable in the log: its caller does.
 
@@ -53,6 +54,8 @@ pub struct Cursor {
     directory: PathBuf,
     /// None: the next writing makes a new one.
     file: Option<Box<dyn DiskFile>>,
+    /// A writing or a sync of this process has failed.
+    failed: bool,
     last: CursorSlot,
 }
 
@@ -62,6 +65,7 @@ impl Cursor {
         Cursor {
             directory: directory.into(),
             file: None,
+            failed: false,
             last,
         }
     }
@@ -88,16 +92,25 @@ impl Cursor {
             mark,
         };
         let bytes = slot.encode();
-        match self.file.take() {
-            Some(file) => {
-                file.write_all_at(&bytes, CursorSlot::place(slot.number))?;
-                file.sync_data()?;
-                self.file = Some(file);
-            }
-            None => self.file = Some(self.replace(disk, &bytes, slot.number)?),
-        }
+        let written = match self.file.take() {
+            Some(file) => write_slot(&*file, &bytes, slot.number).map(|()| file),
+            None => match self.replace(disk, &bytes, slot.number) {
+                Err(error) if is_full(&error) && !self.failed => self.reuse(disk, &bytes, slot.number),
+                replaced => replaced,
+            },
+        };
+        self.failed |= written.is_err();
+        self.file = Some(written?);
         self.last = slot;
         Ok(())
+    }
+
+    /// Into the file that an earlier process has left.
+    fn reuse(&self, disk: &dyn Disk, bytes: &[u8], number: u64) -> io::Result<Box<dyn DiskFile>> {
+        let _ = disk.unlink(&self.directory.join(NEW));
+        let file = disk.open(&self.directory.join(NAME))?;
+        write_slot(&*file, bytes, number)?;
+        Ok(file)
     }
 
     fn replace(&self, disk: &dyn Disk, bytes: &[u8], number: u64) -> io::Result<Box<dyn DiskFile>> {
@@ -107,12 +120,25 @@ impl Cursor {
             _ => {}
         }
         let file = disk.create_private(&staged)?;
-        file.write_all_at(bytes, CursorSlot::place(number))?;
-        // The other slot must be in the file, or the first writing to it would change its length.
-        file.set_length(SECOND_SLOT + SLOT as u64)?;
+        // The other slot must be in the file, and no hole in it: the first writing to it would change its length, or
+        // find no room on a disk that is full, which nothing would then be deleted from.
+        let mut both = vec![0; SECOND_SLOT as usize + SLOT];
+        let place = CursorSlot::place(number) as usize;
+        both[place..place + bytes.len()].copy_from_slice(bytes);
+        file.write_all_at(&both, 0)?;
         file.sync()?;
         disk.rename(&staged, &self.directory.join(NAME))?;
         disk.sync_directory(&self.directory)?;
         Ok(file)
     }
+}
+
+fn write_slot(file: &(dyn DiskFile + 'static), bytes: &[u8], number: u64) -> io::Result<()> {
+    file.write_all_at(bytes, CursorSlot::place(number))?;
+    file.sync_data()
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded)
 }

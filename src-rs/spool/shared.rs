@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::encode::RecordImage;
 use super::format::{self, RecordPlace, SegmentName, SpoolId};
 use super::ranges::SettledPositions;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::file_system::{Disk, DiskFile};
 
 /// Between two entries of a segment's index, in bytes.
@@ -292,6 +292,28 @@ impl SharedSpool {
         }
         self.wake_writer(state);
         range
+    }
+
+    /// Takes an append that the writer has not begun with out of the queue: on a full disk it may be there for long.
+    pub fn take_back(&self, rows: &Range<u64>) -> bool {
+        let mut state = self.state();
+        let is_it = |job: &WriterCommand| {
+            matches!(job, WriterCommand::Append { first, rows: count, .. } if (*first..first + count) == *rows)
+        };
+        let Some(at) = state.queue.iter().position(is_it) else {
+            return false;
+        };
+        let Some(job) = state.queue.remove(at) else {
+            return false;
+        };
+        state.queued_bytes -= job.bytes();
+        state.deliveries = state.deliveries.saturating_sub(1);
+        drop(state);
+        self.void(rows.clone());
+        self.room.notify_waiters();
+        let error = Error::new(Code::Aborted, "it was taken back before it was written").during("append");
+        let _ = job.reply().send(Err(error));
+        true
     }
 
     /// Positions that no record has, and none will have.

@@ -10,9 +10,12 @@
 //! - The cursor is written only up to what is synced, and a segment is deleted only when the cursor that passes it
 //!   is synced.
 //! - A disk that fails is asked again once a second, not in a loop.
+//! - Appends never take the last [`RESERVE`] of the disk: the cursor and the head of the next segment need it, without
+//!   which nothing that is delivered could be deleted.
 //!
 //! It assigns no positions and waits for nobody but the disk.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -28,7 +31,7 @@ use super::format::{
     self, RECORD_HEADER, RecordHeader, RecordKind, RecordPlace, SegmentHeader, SegmentName, SpoolId,
 };
 use super::shared::{Segment, SharedSpool, WriterCommand, WriterReply};
-use super::{Durability, aside, errors};
+use super::{Durability, WhenFull, aside, errors};
 use crate::error::{Code, Error};
 use crate::file_system::DiskFile;
 
@@ -41,12 +44,16 @@ const MAX_DIRTY: usize = 64;
 /// How many bytes are written by one call, at least where there are as many.
 const GROUP_BYTES: u64 = 32 << 20;
 
+/// What is left of the disk for what makes room on it.
+const RESERVE: u64 = 64 << 10;
+
 /// What the writer needs to know of the options.
 #[derive(Debug, Clone)]
 pub struct WriterSettings {
     pub durability: Durability,
     pub segment_bytes: u64,
-    pub watches_free: bool,
+    pub min_free_bytes: u64,
+    pub when_full: WhenFull,
     pub target: String,
 }
 
@@ -124,6 +131,8 @@ pub struct Writer {
     untold: Option<Error>,
     /// When a disk that failed is asked again.
     retry: Option<Instant>,
+    /// The last append found no room on the disk.
+    short: bool,
 }
 
 impl Writer {
@@ -152,6 +161,7 @@ impl Writer {
             synced_totals: totals,
             untold: None,
             retry: None,
+            short: false,
         }
     }
 
@@ -159,7 +169,7 @@ impl Writer {
     pub fn run(mut self) {
         while let WriterTurn::Idle(rest) = self.turn(Instant::now()) {
             let mut state = self.shared.state();
-            while !state.woken && state.queue.is_empty() {
+            while !state.woken && (state.queue.is_empty() || self.short) {
                 state = match rest {
                     None => self
                         .shared
@@ -181,11 +191,7 @@ impl Writer {
 
     /// Does what there is to do now.
     pub fn turn(&mut self, now: Instant) -> WriterTurn {
-        let (jobs, closing) = {
-            let mut state = self.shared.state();
-            state.woken = false;
-            (std::mem::take(&mut state.queue), state.closed)
-        };
+        let (jobs, closing) = self.take();
         let worked = !jobs.is_empty();
         self.serve(jobs);
         let is_due = self.retry.is_none_or(|retry| now >= retry) || closing;
@@ -194,7 +200,7 @@ impl Writer {
         } else if is_due {
             self.retry = None;
         }
-        if self.settings.watches_free && (worked || self.shared.state().wants_room) {
+        if self.settings.min_free_bytes > 0 && (worked || self.shared.state().wants_room) {
             let free = self.shared.disk.free_bytes(&self.shared.directory).ok();
             self.shared.state().free = free;
         }
@@ -212,7 +218,8 @@ impl Writer {
             return WriterTurn::End;
         }
         let unsaved = state.unsaved_since.map(|since| since + MAX_LAG);
-        let polled = (self.settings.watches_free && state.wants_room).then(|| now + MAX_LAG);
+        let is_polled = self.short || self.settings.min_free_bytes > 0 && state.wants_room;
+        let polled = is_polled.then(|| now + MAX_LAG);
         let next = match self.retry {
             Some(retry) => [Some(retry), polled],
             None => [unsaved, polled],
@@ -223,6 +230,52 @@ impl Writer {
                 .min()
                 .map(|at| at.saturating_duration_since(now)),
         )
+    }
+
+    /// What the disk has room for, in the order of the queue. What it has none for stays in the queue, or is refused.
+    fn take(&mut self) -> (VecDeque<WriterCommand>, bool) {
+        {
+            let mut state = self.shared.state();
+            state.woken = false;
+            let appends = state.queue.iter().any(|job| job.bytes() > 0);
+            // Of a spool that is closed nothing waits any more: the disk says what it has no room for.
+            if !appends || state.closed {
+                // Who waited may have been taken back; who was refused may come again.
+                self.short &= self.settings.when_full == WhenFull::Reject;
+                return (std::mem::take(&mut state.queue), state.closed);
+            }
+        }
+        // One that cannot tell is asked by writing to it.
+        let free = self.shared.disk.free_bytes(&self.shared.directory);
+        let free = free.unwrap_or(u64::MAX);
+        let mut room = free.saturating_sub(RESERVE.max(self.settings.min_free_bytes));
+        let mut state = self.shared.state();
+        let (mut jobs, mut refused) = (VecDeque::new(), Vec::new());
+        while let Some(job) = state.queue.pop_front() {
+            let bytes = job.bytes();
+            if bytes <= room {
+                room -= bytes;
+                self.short &= bytes == 0;
+                jobs.push_back(job);
+                continue;
+            }
+            self.short = true;
+            if self.settings.when_full == WhenFull::Wait {
+                state.queue.push_front(job);
+                break;
+            }
+            refused.push(waiting(job));
+        }
+        drop(state);
+        if !refused.is_empty() {
+            let text = format!(
+                "the disk of {} has {free} bytes left, too few for this delivery",
+                self.shared.directory.display()
+            );
+            let error = Error::new(Code::SpoolFull, text).during("append");
+            self.refuse(refused, &error);
+        }
+        (jobs, false)
     }
 
     /// Begins another segment, and makes it durable.
@@ -715,7 +768,7 @@ impl Writer {
             let mut state = self.shared.state();
             let is_late = state.unsaved_since.is_some_and(|since| now >= since + MAX_LAG);
             let is_due = state.is_unsaved()
-                && (closing || is_late || state.wants_room || state.lag() >= MAX_LAG_BYTES);
+                && (closing || is_late || state.wants_room || self.short || state.lag() >= MAX_LAG_BYTES);
             let mut unlogged = Vec::new();
             if is_due {
                 let through = state.settled.through();
@@ -785,7 +838,7 @@ impl Writer {
             let state = self.shared.state();
             let last = state.segments.back();
             let is_used = self.active.as_ref().is_none_or(|active| active.used) && last.is_some();
-            state.wants_room && is_used && state.saved >= self.end
+            (state.wants_room || self.short) && is_used && state.saved >= self.end
         };
         if is_settled {
             self.active = None;
@@ -829,6 +882,8 @@ impl Writer {
         }
         if deleted {
             self.shared.room.notify_waiters();
+            // There may be room for what is in the queue.
+            self.short = false;
             self.shared.disk.sync_directory(&self.shared.directory)?;
         }
         Ok(())

@@ -58,6 +58,8 @@ pub enum FactKind {
         bytes: usize,
         /// First and last of deliveries in a row, of which it has rows.
         sequences: Vec<(u64, u64)>,
+        /// How many it has rows of that an earlier client left in the spool.
+        recovered: usize,
     },
     /// The session has taken the write.
     Taken { id: u64, took: Duration },
@@ -65,13 +67,41 @@ pub enum FactKind {
     Acknowledged { through: u64, position: Position },
     /// Every write before this one has left, acknowledged or not.
     Gone { before: u64 },
+    /// Nothing is left of what an earlier client had left in the spool.
+    Replayed,
+}
+
+/// Whose a delivery is that the engine has from a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpooledBy {
+    /// This client's caller, by the number of the delivery.
+    Caller(u64),
+    /// An earlier client.
+    Earlier,
+    /// It is settled.
+    Nobody,
 }
 
 impl Fact {
-    /// Of an engine that delivers from a spool: its sequences are positions, which would be taken for callers' own.
-    pub fn of_the_disk(mut self) -> Fact {
-        if let FactKind::Sent { sequences, .. } = &mut self.kind {
-            sequences.clear();
+    pub fn now(kind: FactKind) -> Fact {
+        let at = SystemTime::now();
+        Fact { at, kind }
+    }
+
+    /// Of an engine that delivers from a spool: its sequences are positions, and are told as those of the callers.
+    pub fn of_the_disk(mut self, whose: impl Fn(u64) -> SpooledBy) -> Fact {
+        if let FactKind::Sent {
+            sequences, recovered, ..
+        } = &mut self.kind
+        {
+            let positions = std::mem::take(sequences);
+            for position in positions.into_iter().flat_map(|(first, last)| first..=last) {
+                match whose(position) {
+                    SpooledBy::Caller(sequence) => add(sequences, sequence),
+                    SpooledBy::Earlier => *recovered += 1,
+                    SpooledBy::Nobody => {}
+                }
+            }
         }
         self
     }
@@ -100,6 +130,7 @@ impl FactKind {
             FactKind::Taken { .. } => "taken",
             FactKind::Acknowledged { .. } => "acknowledged",
             FactKind::Gone { .. } => "gone",
+            FactKind::Replayed => "replayed",
         }
     }
 
@@ -107,7 +138,7 @@ impl FactKind {
         match self {
             FactKind::Opening { again } => json!({ "again": again }),
             FactKind::Opened { again, took } => json!({ "again": again, "tookMs": ms(*took) }),
-            FactKind::Closed => json!({}),
+            FactKind::Closed | FactKind::Replayed => json!({}),
             FactKind::Broke { error, delay, writes } => json!({
                 "error": error.to_json(),
                 "delayMs": ms(*delay),
@@ -124,8 +155,10 @@ impl FactKind {
                 rows,
                 bytes,
                 sequences,
+                recovered,
             } => json!({
                 "id": id, "attempt": attempt, "rows": rows, "bytes": bytes, "sequences": sequences,
+                "recovered": recovered,
             }),
             FactKind::Taken { id, took } => json!({ "id": id, "tookMs": ms(*took) }),
             FactKind::Acknowledged { through, position } => {
@@ -201,12 +234,7 @@ impl Teller {
         }
         let mut sequences: Vec<(u64, u64)> = Vec::new();
         for range in entry.ranges() {
-            match sequences.last_mut() {
-                Some((_, last)) if *last == range.sequence || *last + 1 == range.sequence => {
-                    *last = range.sequence;
-                }
-                _ => sequences.push((range.sequence, range.sequence)),
-            }
+            add(&mut sequences, range.sequence);
         }
         self.tell(FactKind::Sent {
             id: entry.id(),
@@ -214,6 +242,7 @@ impl Teller {
             rows: entry.write.rows,
             bytes: entry.write.bytes,
             sequences,
+            recovered: 0,
         });
     }
 
@@ -240,8 +269,7 @@ impl Teller {
     // ---- telling --------------------------------------------------------------------------------
 
     pub fn tell(&self, kind: FactKind) {
-        let at = SystemTime::now();
-        let fact = Fact { at, kind };
+        let fact = Fact::now(kind);
         if tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
             tracing::debug!(target: TARGET, fact = fact.kind.name(), facts = %fact.to_json());
         }
@@ -264,6 +292,14 @@ impl Teller {
 
     fn follows(&self) -> bool {
         self.counters.followed.get() > 0
+    }
+}
+
+/// To the first and last of deliveries in a row.
+fn add(sequences: &mut Vec<(u64, u64)>, sequence: u64) {
+    match sequences.last_mut() {
+        Some((_, last)) if *last == sequence || *last + 1 == sequence => *last = sequence,
+        _ => sequences.push((sequence, sequence)),
     }
 }
 

@@ -19,6 +19,7 @@
 //!
 //! The engine's other stages know no file. This one knows no write and no session.
 
+mod ages;
 mod appending;
 mod ending;
 mod epochs;
@@ -41,6 +42,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
+use self::ages::Ages;
 use self::appending::Appending;
 use self::ending::{SpoolClosing, StageTasks};
 use self::epochs::SpoolEpochs;
@@ -50,7 +52,7 @@ use super::admission::Admission;
 use super::clock::{LONGEST, now, until};
 use super::engine::{Control, RowSource};
 use super::intake::Arrival;
-use super::{Event, Log, Observer, Reply, Settlements, count};
+use super::{Event, Fact, FactKind, Log, Observer, Reply, Settlements, count};
 use crate::config::{Config, DeadLetterOptions};
 use crate::counters::Counters;
 use crate::disk;
@@ -109,6 +111,7 @@ impl OpenedSpool {
 pub struct SpoolView {
     spool: Arc<Spool>,
     feed: Arc<Mutex<FeedState>>,
+    ages: Arc<Mutex<Ages>>,
     pub recovered: Recovered,
 }
 
@@ -119,16 +122,22 @@ pub struct SpoolStats {
     pub bytes: u64,
     /// Rows that are not settled.
     pub rows: u64,
-    /// When the oldest of them was appended, in milliseconds since 1970, as far as it was read.
-    pub oldest_ms: Option<u64>,
+    /// For how long the oldest of them has been there, as far as it was read.
+    pub oldest: Option<Duration>,
+    /// The same of what was there when the spool was opened, at that time.
+    pub recovered_oldest: Option<Duration>,
 }
 
 impl SpoolView {
     pub fn stats(&self) -> SpoolStats {
+        let oldest = held(&self.feed).oldest();
+        let ages = held(&self.ages);
+        let recovered_ms = self.recovered.left.oldest_ms;
         SpoolStats {
             bytes: self.spool.bytes(),
             rows: self.spool.unsettled_rows(),
-            oldest_ms: held(&self.feed).oldest_ms(),
+            oldest: oldest.map(|(position, time_ms)| ages.age(position, time_ms, now())),
+            recovered_oldest: recovered_ms.map(|time_ms| ages.when_opened(time_ms)),
         }
     }
 
@@ -198,6 +207,8 @@ struct Caller {
 struct Early {
     aborted: HashSet<u64>,
     left: HashSet<u64>,
+    /// Told of each abort: the delivery may be the one that waits for room.
+    news: Arc<Notify>,
 }
 
 /// Its position, what its caller is told, and whether the disk has it.
@@ -261,8 +272,10 @@ pub fn start(
         engine,
         engine_control,
     } = channels;
+    let own_from = spool.next_position();
     let feeder = Feeder {
         spool: spool.clone(),
+        own_from,
         admission: behind.clone(),
         state: feed.clone(),
         wanted: wanted.clone(),
@@ -279,12 +292,15 @@ pub fn start(
         stopped,
         measure: mover.measure(),
     };
-    let appended_through = spool.next_position();
+    let ages = Ages::new(own_from, now(), spool::now_ms());
+    let ages = Arc::new(Mutex::new(ages));
     let feeding = tokio::spawn(feeder.run(recovered.position));
     let appending = tokio::spawn(appender.run(arrivals));
     let stage = Spooling {
         spool: spool.clone(),
-        appended_through,
+        own_from,
+        replayed: recovered.position >= own_from,
+        appended_through: own_from,
         callers: BTreeMap::new(),
         cancelling: HashSet::new(),
         by_sequence: HashMap::new(),
@@ -300,6 +316,7 @@ pub fn start(
         durables: FuturesUnordered::new(),
         cancels: FuturesUnordered::new(),
         mover,
+        ages: Arc::clone(&ages),
         moves: VecDeque::new(),
         moving: None,
         closing: None,
@@ -322,9 +339,13 @@ pub fn start(
     );
     let mut all = vec![tokio::spawn(run).abort_handle()];
     all.extend(tasks);
+    let fed = Arc::clone(&feed);
     let engine_observer: Observer = Arc::new(move |event| match event {
         Event::Granted(_) => granted.notify_one(),
-        Event::Fact(fact) => observer(Event::Fact(Box::new(fact.of_the_disk()))),
+        Event::Fact(fact) => {
+            let fact = fact.of_the_disk(|position| held(&fed).whose(position));
+            observer(Event::Fact(Box::new(fact)));
+        }
         event => observer(event),
     });
     Started {
@@ -338,6 +359,7 @@ pub fn start(
         view: SpoolView {
             spool,
             feed,
+            ages,
             recovered,
         },
         tasks: all,
@@ -366,6 +388,10 @@ impl Settlements for ToStage {
 
 struct Spooling {
     spool: Arc<Spool>,
+    /// Rows below are an earlier client's.
+    own_from: u64,
+    /// They are settled, and that was told.
+    replayed: bool,
     /// Of rows below, it is known who waits for them: nobody, if they are an earlier process'.
     appended_through: u64,
     /// By the position of their first row.
@@ -390,6 +416,7 @@ struct Spooling {
     /// Cancelled deliveries, told once that is durable.
     cancels: FuturesUnordered<Task<CancelledDelivery>>,
     mover: Mover,
+    ages: Arc<Mutex<Ages>>,
     moves: VecDeque<(Outcome, bool)>,
     moving: Option<Task<(Outcome, bool, Result<()>)>>,
     closing: Option<SpoolClosing>,
@@ -510,6 +537,7 @@ impl Spooling {
         let (sequence, position) = (entry.sequence, positions.start);
         self.last_sequence = sequence;
         self.appended_through = positions.end;
+        held(&self.ages).note(position, now(), spool::now_ms());
         self.counters.rows_admitted.add(entry.rows);
         self.counters.buffers_realigned.add(entry.buffers_realigned);
         self.counters
@@ -545,6 +573,8 @@ impl Spooling {
     fn on_durable(&mut self, position: u64, result: Result<()>) {
         match result {
             Ok(()) => self.durable(position),
+            // It was taken back before it was written, and whoever did that tells why.
+            Err(error) if error.code() == Code::Aborted && self.cancelling.contains(&position) => {}
             Err(error) => {
                 if let Some(caller) = self.release(position) {
                     // What may be found by a later opening has not failed.
@@ -710,7 +740,9 @@ impl Spooling {
             // It has its outcome.
             None if sequence <= self.last_sequence => {}
             None => {
-                held(&self.early).aborted.insert(sequence);
+                let mut early = held(&self.early);
+                early.aborted.insert(sequence);
+                early.news.notify_one();
             }
         }
     }
@@ -780,6 +812,10 @@ impl Spooling {
             && let Some((outcome, told)) = self.moves.pop_front()
         {
             self.moving = Some(self.mover.begin(outcome, told, Duration::ZERO));
+        }
+        if !self.replayed && self.spool.settled_through() >= self.own_from {
+            self.replayed = true;
+            (self.observer)(Event::Fact(Box::new(Fact::now(FactKind::Replayed))));
         }
         if !self.flushes.is_empty() {
             let through = self.spool.settled_through();

@@ -97,11 +97,17 @@ impl Appending {
     async fn waited(&mut self, batches: &[RecordBatch], sequence: u64) -> Result<Appended> {
         let append = self.spool.append(batches, sequence);
         tokio::pin!(append);
+        let aborts = Arc::clone(&held(&self.early).news);
         loop {
             tokio::select! {
                 biased;
                 appended = &mut append => return appended,
                 () = stop(&mut self.stopped) => return Err(closed()),
+                () = aborts.notified() => {
+                    if held(&self.early).aborted.remove(&sequence) {
+                        return Err(aborted_error());
+                    }
+                }
                 () = tokio::time::sleep(MEASURE_AGAIN) => {
                     let measure = self.measure.clone();
                     if let Ok(bytes) = disk::spawn(move || measure.bytes()).await {

@@ -26,6 +26,7 @@ use crate::transmitter::admission::{Admission, Admit};
 use crate::transmitter::batch_slice::BatchSlice;
 use crate::transmitter::clock::now;
 use crate::transmitter::engine::Control;
+use crate::transmitter::facts::SpooledBy;
 use crate::transmitter::intake::{Arrival, ImportedDelivery};
 
 /// Read by one task of the disk: small deliveries until they have this many bytes, or are this many.
@@ -46,22 +47,37 @@ pub struct FeedState {
     pub hurry: u64,
     /// Somebody waits until all below is settled.
     pub flush: u64,
-    /// When deliveries that the engine has were appended, in milliseconds since 1970.
-    times: BTreeMap<u64, u64>,
+    /// Deliveries that the engine has.
+    fed: BTreeMap<u64, FedDelivery>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FedDelivery {
+    /// When it was appended, in milliseconds since 1970.
+    time_ms: u64,
+    by: SpooledBy,
 }
 
 impl FeedState {
     pub fn forget(&mut self, position: u64) {
-        self.times.remove(&position);
+        self.fed.remove(&position);
     }
 
-    pub fn oldest_ms(&self) -> Option<u64> {
-        self.times.values().next().copied()
+    /// Its position, and when it was appended.
+    pub fn oldest(&self) -> Option<(u64, u64)> {
+        let first = self.fed.iter().next();
+        first.map(|(position, fed)| (*position, fed.time_ms))
+    }
+
+    pub fn whose(&self, position: u64) -> SpooledBy {
+        self.fed.get(&position).map_or(SpooledBy::Nobody, |fed| fed.by)
     }
 }
 
 pub struct Feeder {
     pub spool: Arc<Spool>,
+    /// Rows below are an earlier client's.
+    pub own_from: u64,
     pub admission: Arc<Admission>,
     pub state: Arc<Mutex<FeedState>>,
     /// Notified when there may be more to read, or to say.
@@ -165,7 +181,14 @@ impl Feeder {
                     dropped += charge;
                     continue;
                 }
-                state.times.insert(read.positions.start, read.time_ms);
+                let fed = FedDelivery {
+                    time_ms: read.time_ms,
+                    by: match read.positions.start < self.own_from {
+                        true => SpooledBy::Earlier,
+                        false => SpooledBy::Caller(read.identity),
+                    },
+                };
+                state.fed.insert(read.positions.start, fed);
                 arrivals.push(Arrival::Delivery(delivery(read, charge)));
             }
             self.skipped(end, through);

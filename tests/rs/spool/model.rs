@@ -166,7 +166,7 @@ impl Machine {
                 let disk = self.disk.clone();
                 self.restart(disk, false);
             }
-            Action::Fill => self.disk.holds(Some(self.disk.used() + 700)),
+            Action::Fill => self.disk.allows(Some(self.disk.used() + 700)),
             Action::Empty => self.disk.holds(None),
             Action::Fail(call, nth, for_good, errno) => {
                 self.tainted |= matches!(call, Call::Sync | Call::SyncDirectory);

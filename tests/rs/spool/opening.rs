@@ -8,7 +8,7 @@ use arrow_ingest::spool::format::{CursorSlot, DecodedHeader, SegmentHeader};
 use arrow_ingest::spool::{Spool, SpoolOptions};
 
 use crate::simulated::{Call, EACCES, EIO, ENOSPC, EROFS};
-use crate::support::{SPOOL, disk, open, options, path, segments, try_open};
+use crate::support::{SPOOL, answer, disk, open, options, path, segments, try_open};
 
 /// a second owner is told who the first one is.
 #[test]
@@ -242,10 +242,15 @@ fn a_spool_on_a_full_disk_opens_and_is_drained() {
     disk.holds(Some(disk.used()));
     let mut rig = open(&disk);
     assert_eq!(rig.values(), (0..100).collect::<Vec<_>>());
-    let appended = rig.append(100..200);
+    // The destination's mark and what is settled find their place.
+    let marked = rig.spool.mark([7; 16]);
     rig.turn();
-    assert_eq!(crate::support::refused(appended.durable).code(), Code::SpoolFull);
-    assert_eq!(rig.values(), (0..100).collect::<Vec<_>>());
+    answer(marked).unwrap().unwrap();
+    rig.spool.settle_through(60);
+    rig.turn_later();
+    let disk = rig.kill();
+    let rig = open(&disk);
+    assert_eq!((rig.recovered.position, rig.recovered.mark), (60, Some([7; 16])));
 }
 
 /// The directories that were made are durable when the spool is open.

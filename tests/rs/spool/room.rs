@@ -4,7 +4,7 @@ use arrow_ingest::error::Code;
 use arrow_ingest::spool::{SpoolOptions, WhenFull};
 use futures::FutureExt as _;
 
-use crate::support::{Rig, answer, batch, disk, open, options, segments, try_open};
+use crate::support::{Rig, answer, batch, disk, open, options, refused, segments, try_open};
 
 fn bounded(max_bytes: u64, when_full: WhenFull) -> SpoolOptions {
     SpoolOptions {
@@ -98,36 +98,39 @@ fn a_delivery_above_the_whole_budget_does_not_wait_for_ever() {
 #[test]
 fn so_much_of_the_disk_is_left_free() {
     let disk = disk();
-    disk.holds(Some(100_000));
+    disk.holds(Some(1_000_000));
     let careful = SpoolOptions {
-        min_free_bytes: 50_000,
+        min_free_bytes: 500_000,
         when_full: WhenFull::Reject,
         ..options()
     };
     let mut rig = try_open(&disk, &careful).unwrap();
     let mut kept = 0;
-    while let Some(Ok(_)) = rig.offer(&[batch(kept..kept + 100)], 0) {
+    while let Some(Ok(_)) = rig.offer(&[batch(kept..kept + 1_000)], 0) {
         rig.turn();
-        kept += 100;
+        kept += 1_000;
     }
-    assert!(disk.used() < 50_000 && disk.used() > 40_000, "{}", disk.used());
-    let error = rig.offer(&[batch(0..100)], 0).unwrap().unwrap_err();
+    assert!(
+        disk.used() < 500_000 && disk.used() > 400_000,
+        "{}",
+        disk.used()
+    );
+    let error = rig.offer(&[batch(0..10_000)], 0).unwrap().unwrap_err();
     assert_eq!(error.code(), Code::SpoolFull);
     assert!(error.message().contains("stay free"), "{error}");
-    // Somebody else frees some.
-    disk.holds(Some(200_000));
-    rig.spool.sync();
+    // Somebody else frees some. Who was refused has the writer look again.
+    disk.holds(Some(2_000_000));
     rig.turn();
-    rig.offer(&[batch(0..100)], 0).unwrap().unwrap();
+    rig.offer(&[batch(0..10_000)], 0).unwrap().unwrap();
 }
 
 /// Those who wait for others to free the disk look again once a second.
 #[test]
 fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
     let disk = disk();
-    disk.holds(Some(20_000));
+    disk.holds(Some(200_000));
     let patient = SpoolOptions {
-        min_free_bytes: 15_000,
+        min_free_bytes: 150_000,
         ..options()
     };
     let mut rig = try_open(&disk, &patient).unwrap();
@@ -139,6 +142,90 @@ fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
     disk.holds(None);
     rig.turn_later();
     rig.offer(&[batch(0..10)], 0).unwrap().unwrap();
+}
+
+/// a disk that is full is no error to who is ready to wait, whoever has filled it.
+#[test]
+fn an_append_waits_for_a_disk_that_is_full_and_nothing_passes_it() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..10);
+    disk.holds(Some(disk.used() + 100));
+    let (first, second) = (rig.append(10..20), rig.append(20..30));
+    for _ in 0..3 {
+        assert_ne!(rig.turn_later(), arrow_ingest::spool::WriterTurn::Idle(None));
+    }
+    let mut waiting = [first.durable, second.durable];
+    assert!(waiting.iter_mut().all(|durable| durable.now_or_never().is_none()));
+    // What is on the disk is read and settled meanwhile.
+    assert_eq!(rig.values(), (0..10).collect::<Vec<_>>());
+    disk.holds(None);
+    rig.turn_later();
+    assert!(
+        waiting
+            .into_iter()
+            .all(|durable| answer(durable).unwrap().is_ok())
+    );
+    assert_eq!(rig.values(), (0..30).collect::<Vec<_>>());
+}
+
+/// a spool that has filled the disk by itself has what it needs to empty it again.
+#[test]
+fn a_disk_that_the_spool_has_filled_has_room_again_once_all_is_delivered() {
+    for when_full in [WhenFull::Wait, WhenFull::Reject] {
+        let disk = disk();
+        disk.holds(Some(1_000_000));
+        let options = SpoolOptions {
+            when_full,
+            ..options()
+        };
+        let mut rig = try_open(&disk, &options).unwrap();
+        for _ in 0..2 {
+            let first = rig.spool.next_position() as i64;
+            let mut last = first;
+            let refused = loop {
+                let mut appended = rig.append(last..last + 1_000);
+                rig.turn();
+                match (&mut appended.durable).now_or_never() {
+                    Some(Ok(())) => last += 1_000,
+                    answer => break answer.map(|answer| (answer.unwrap_err().code(), None)).unwrap_or_else(|| (Code::SpoolFull, Some(appended))),
+                }
+            };
+            assert_eq!(refused.0, Code::SpoolFull);
+            assert!(last - first > 80_000, "{first}..{last}");
+            rig.spool.settle_through(last as u64);
+            rig.turn_later();
+            rig.turn_later();
+            assert!(disk.used() < 100_000, "{}", disk.used());
+            match refused.1 {
+                Some(appended) => {
+                    answer(appended.durable).unwrap().unwrap();
+                    rig.spool.settle_through(last as u64 + 1_000);
+                }
+                None => assert_eq!(when_full, WhenFull::Reject),
+            }
+        }
+    }
+}
+
+/// who takes back what waits for a full disk does not wait for it.
+#[test]
+fn an_append_that_is_not_written_is_taken_back_at_once() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..10);
+    disk.holds(Some(disk.used() + 100));
+    let (gone, stays) = (rig.append(10..20), rig.append(20..30));
+    rig.turn();
+    assert!(answer(rig.spool.cancel(10..20)).unwrap().is_ok());
+    assert_eq!(refused(gone.durable).code(), Code::Aborted);
+    disk.holds(None);
+    rig.turn_later();
+    answer(stays.durable).unwrap().unwrap();
+    let rows: Vec<i64> = (0..10).chain(20..30).collect();
+    assert_eq!(rig.values(), rows);
+    let disk = rig.kill();
+    assert_eq!(open(&disk).values(), rows);
 }
 
 /// Memory is bounded: what is not written yet waits outside.
