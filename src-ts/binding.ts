@@ -167,6 +167,8 @@ export type Fact = { readonly atMs: number } & (
       readonly bytes: number;
       /** First and last of deliveries in a row. */
       readonly sequences: readonly (readonly [number, number])[];
+      /** How many it has rows of that an earlier client left in the spool. */
+      readonly recovered: number;
     }
   | { readonly fact: "taken"; readonly id: number; readonly tookMs: number }
   | {
@@ -176,6 +178,8 @@ export type Fact = { readonly atMs: number } & (
       readonly value: number | null;
     }
   | { readonly fact: "gone"; readonly before: number }
+  /** Nothing is left of what an earlier client had left in the spool. */
+  | { readonly fact: "replayed" }
 );
 
 /** Gets the events of a client. */

@@ -85,6 +85,9 @@ export class Telemetry implements Counted {
   #carried: object | null = null;
   #carriedInThisTurn = false;
   #closed = false;
+  /** Of what an earlier client left in the spool, from the first write that carries some of it. */
+  #replay: TelemetrySpan | null = null;
+  #hasReplayed = false;
   /** Outcomes of this hop. */
   #recorded = 0;
 
@@ -211,6 +214,13 @@ export class Telemetry implements Counted {
     } catch {}
   }
 
+  /** The delivery of `span` is in the spool. */
+  spooled(span: object | null): void {
+    try {
+      (span as TelemetrySpan | null)?.addEvent("arrow_ingest.spooled");
+    } catch {}
+  }
+
   /** The delivery of `span` was never admitted. */
   refused(given: object | null, error: unknown): void {
     if (given === null) return;
@@ -225,7 +235,13 @@ export class Telemetry implements Counted {
   /** Something happened on the way. */
   told(fact: Fact, spanOf: (sequence: number) => object | null): void {
     try {
-      this.#writes.told(fact, spanOf);
+      if (fact.fact === "sent" && fact.recovered > 0 && !this.#hasReplayed) {
+        // Once, whatever the sampler says.
+        this.#hasReplayed = true;
+        this.#replay = this.#startReplay(fact.atMs);
+      }
+      this.#writes.told(fact, spanOf, this.#replay);
+      if (fact.fact === "replayed") this.#endReplay(fact.atMs);
       const instruments = this.#instruments;
       if (instruments === undefined) return;
       const { attributes } = instruments.totals(this.destination);
@@ -256,6 +272,8 @@ export class Telemetry implements Counted {
       this.#closed = true;
       this.#hide?.();
       this.#writes.end();
+      this.#replay?.setAttribute("arrow_ingest.status", "spooled");
+      this.#endReplay(undefined);
     } catch {}
     this.#instruments = undefined;
   }
@@ -280,6 +298,24 @@ export class Telemetry implements Counted {
     } catch {
       return null;
     }
+  }
+
+  #startReplay(startTime: number): TelemetrySpan | null {
+    const { recovered } = this.stats().spool as unknown as { recovered: Record<string, number> };
+    const attributes = {
+      ...this.#common,
+      "arrow_ingest.deliveries": recovered.deliveries!,
+      "arrow_ingest.rows": recovered.rows!,
+      "arrow_ingest.bytes": recovered.bytes!,
+    };
+    const options = { kind: PRODUCER, attributes, startTime, root: true };
+    return this.#start("arrow_ingest.replay", options) as TelemetrySpan | null;
+  }
+
+  #endReplay(atMs: number | undefined): void {
+    const replay = this.#replay;
+    this.#replay = null;
+    replay?.end(atMs);
   }
 
   #startWrite({ attributes, links, startTime, parent }: WriteStart): TelemetrySpan {

@@ -563,6 +563,7 @@ export class Core implements Listener, Gatherers {
       delivery.packing = { ...packing, charge: 0 };
     }
     delivery.spooled();
+    this.telemetry?.spooled(delivery.span);
     this.events.emit({ type: "spooled", atMs: Date.now(), sequence: BigInt(sequence) });
   }
 

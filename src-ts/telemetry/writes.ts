@@ -37,11 +37,14 @@ export class WriteSpans {
     this.#make = make;
   }
 
-  /** @param spanOf The span of an unsettled delivery, if it has one. */
-  told(fact: Fact, spanOf: (sequence: number) => object | null): void {
+  /**
+   * @param spanOf The span of an unsettled delivery, if it has one.
+   * @param replay The span of what an earlier client left in the spool, while there is one.
+   */
+  told(fact: Fact, spanOf: (sequence: number) => object | null, replay: TelemetrySpan | null = null): void {
     switch (fact.fact) {
       case "sent":
-        return this.#sent(fact, spanOf);
+        return this.#sent(fact, spanOf, replay);
       case "taken":
         this.#open
           .get(fact.id)
@@ -86,7 +89,11 @@ export class WriteSpans {
     for (const [id, write] of this.#open) this.#fail(id, write, undefined);
   }
 
-  #sent(fact: Fact & { fact: "sent" }, spanOf: (sequence: number) => object | null): void {
+  #sent(
+    fact: Fact & { fact: "sent" },
+    spanOf: (sequence: number) => object | null,
+    replay: TelemetrySpan | null,
+  ): void {
     const open = this.#open.get(fact.id);
     if (open !== undefined) {
       open.span.addEvent("arrow_ingest.try", { "arrow_ingest.attempt": fact.attempt }, fact.atMs);
@@ -94,7 +101,8 @@ export class WriteSpans {
       return;
     }
     const spans: TelemetrySpan[] = [];
-    let deliveries = 0;
+    let deliveries = fact.recovered;
+    if (replay !== null && fact.recovered > 0) spans.push(replay);
     for (const [first, last] of fact.sequences) {
       deliveries += last - first + 1;
       for (let sequence = first; sequence <= last && spans.length < MAX_LINKS; sequence++) {

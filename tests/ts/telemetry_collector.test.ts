@@ -16,7 +16,7 @@ import { NodeSDK } from "@opentelemetry/sdk-node";
 import { tableFromArrays } from "apache-arrow";
 import { afterEach, expect, test } from "vitest";
 import { connect, startEmulator } from "../../dist/index.js";
-import { FlightServer, INVALID_ARGUMENT } from "./support/flight-server.js";
+import { FlightServer, INVALID_ARGUMENT, UNAVAILABLE } from "./support/flight-server.js";
 import { Collector } from "./support/otlp.js";
 
 const batch = (rows = 10) => tableFromArrays({ n: new Int32Array(rows) }).batches[0]!;
@@ -62,14 +62,26 @@ async function live(): Promise<() => Promise<void>> {
     for await (const result of client.sendAll(many)) expect(result.status).toBe("acknowledged");
     await client.send(batch());
   }
+  // What a client leaves in a spool, the next one delivers.
+  const spool = { directory: path.join(lake, "spool") };
+  let isAway = true;
+  const later = await FlightServer.start(() => (isAway ? [UNAVAILABLE, "away"] : undefined));
+  const leaving = await connect(later.url, { ...quick, spool });
+  await leaving.enqueue(batch());
+  await leaving.close({ deadline: 0 });
+  isAway = false;
+  const replaying = await connect(later.url, { ...quick, flight: { commitInterval: 5 }, spool });
+  await replaying.flush();
   return async () => {
     await Promise.all([
       delta.close(),
+      replaying.close(),
       refused.close().catch(() => {}),
       ...zerobus.map((client) => client.close()),
     ]);
     await emulator.close();
     await flight[Symbol.asyncDispose]();
+    await later[Symbol.asyncDispose]();
     fs.rmSync(lake, { recursive: true, force: true });
   };
 }

@@ -152,7 +152,16 @@ test("R-40 spans of writes end, however the write does, and few are linked", () 
     return span(Number(start.attributes["arrow_ingest.write.id"])) as never;
   });
   const sent = (id: number, first: number, last: number) =>
-    ({ fact: "sent", atMs: 0, id, attempt: 1, rows: 1, bytes: 1, sequences: [[first, last]] }) as const;
+    ({
+      fact: "sent",
+      atMs: 0,
+      id,
+      attempt: 1,
+      rows: 1,
+      bytes: 1,
+      sequences: [[first, last]],
+      recovered: 0,
+    }) as const;
   const every = () => span(0);
   spans.told(sent(1, 1, 1_000), every);
   expect(links).toBe(128);
