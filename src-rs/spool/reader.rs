@@ -170,8 +170,13 @@ impl Reader {
     fn plan(&mut self) -> Option<ReadTarget> {
         let mut state = self.shared.state();
         if self.position >= state.readable {
-            if state.written > state.readable {
-                state.wants_sync = true;
+            let last = state.segments.back().map(|last| last.name);
+            // A file that was deleted takes room for as long as somebody has it open, and others wait for that.
+            let has_left = self.open.take_if(|open| Some(open.name) != last).is_some();
+            let is_waited_for = has_left && !state.queue.is_empty();
+            let wants_sync = state.written > state.readable;
+            state.wants_sync |= wants_sync;
+            if wants_sync || is_waited_for {
                 self.shared.wake_writer(state);
             }
             return None;

@@ -297,9 +297,7 @@ impl SharedSpool {
     /// Takes an append that the writer has not begun with out of the queue: on a full disk it may be there for long.
     pub fn take_back(&self, rows: &Range<u64>) -> bool {
         let mut state = self.state();
-        let is_it = |job: &WriterCommand| {
-            matches!(job, WriterCommand::Append { first, rows: count, .. } if (*first..first + count) == *rows)
-        };
+        let is_it = |job: &WriterCommand| matches!(job, WriterCommand::Append { first, rows: count, .. } if (*first..first + count) == *rows);
         let Some(at) = state.queue.iter().position(is_it) else {
             return false;
         };

@@ -249,23 +249,28 @@ impl Writer {
         let free = self.shared.disk.free_bytes(&self.shared.directory);
         let free = free.unwrap_or(u64::MAX);
         let mut room = free.saturating_sub(RESERVE.max(self.settings.min_free_bytes));
+        let (mut jobs, mut refused, mut held) = (VecDeque::new(), Vec::new(), VecDeque::new());
         let mut state = self.shared.state();
-        let (mut jobs, mut refused) = (VecDeque::new(), Vec::new());
-        while let Some(job) = state.queue.pop_front() {
+        for job in std::mem::take(&mut state.queue) {
             let bytes = job.bytes();
-            if bytes <= room {
-                room -= bytes;
-                self.short &= bytes == 0;
-                jobs.push_back(job);
-                continue;
+            match &job {
+                WriterCommand::Append { .. } if bytes <= room && held.is_empty() => {
+                    room -= bytes;
+                    self.short = false;
+                    jobs.push_back(job);
+                }
+                WriterCommand::Append { .. } if self.settings.when_full == WhenFull::Reject => {
+                    refused.push(waiting(job));
+                }
+                WriterCommand::Append { .. } => held.push_back(job),
+                // It stands for what is before it.
+                WriterCommand::Sync(_) if !held.is_empty() => held.push_back(job),
+                // Without a mark no session opens, and nothing is delivered that could make room.
+                _ => jobs.push_back(job),
             }
-            self.short = true;
-            if self.settings.when_full == WhenFull::Wait {
-                state.queue.push_front(job);
-                break;
-            }
-            refused.push(waiting(job));
         }
+        self.short |= !held.is_empty() || !refused.is_empty();
+        state.queue = held;
         drop(state);
         if !refused.is_empty() {
             let text = format!(
@@ -274,6 +279,7 @@ impl Writer {
             );
             let error = Error::new(Code::SpoolFull, text).during("append");
             self.refuse(refused, &error);
+            self.shared.room.notify_waiters();
         }
         (jobs, false)
     }

@@ -152,7 +152,7 @@ describeWithDisks("a disk that is full", () => {
     await until(() => client.stats().spool?.rows === 2 * ROWS);
     // Nothing of it is on the disk, so nothing has to be written for it to be taken back.
     abort.abort();
-    expect(await failure(unwanted)).toMatchObject({ code: "ABORTED" });
+    expect(await failure(unwanted)).toMatchObject({ name: "AbortError" });
     disk.empty();
     expect((await (await waiting).result).success).toBe(true);
     expect(world.there).toEqual([0, 1, 2, 3, 4, 6]);

@@ -1,6 +1,6 @@
 //! what was on the disk is delivered, whatever happens to process, power and destination in between.
 //! Lives of a transmitter on one disk, one after the other, against a destination that fails, forgets answers, refuses
-//! and goes away. `SPOOL_LIVES` says how many disks (`npm run torture`), `SPOOL_SEED` the first of them.
+//! and goes away; the disk fails and is full meanwhile. `SPOOL_LIVES` says how many disks (`npm run torture`), `SPOOL_SEED` the first of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::json;
 
-use crate::simulated::{Call, Simulated};
+use crate::simulated::{Call, EIO, Simulated};
 use crate::transmitting::rig::Rig;
 use crate::transmitting::{batch, schema, values};
 
@@ -278,6 +278,7 @@ impl Story {
     }
 
     async fn begin(&mut self) -> Life {
+        self.mend_disk();
         let disk = self.disk.clone();
         self.begin_on(Arc::new(disk), self.home.clone()).await
     }
@@ -316,8 +317,13 @@ impl Story {
         }
     }
 
+    fn mend_disk(&self) {
+        self.disk.heal();
+        self.disk.holds(None);
+    }
+
     async fn act(&mut self, life: &mut Life) {
-        match self.dice.u8(..20) {
+        match self.dice.u8(..24) {
             0..9 => {
                 for _ in 0..self.dice.usize(1..6) {
                     let rows = if self.dice.u8(..10) == 0 {
@@ -358,6 +364,26 @@ impl Story {
                 life.rig.transmitter.abort(sequence);
             }
             16 => life.rig.transmitter.hurry(),
+            17 => {
+                let calls = [
+                    Call::Write,
+                    Call::Sync,
+                    Call::Create,
+                    Call::Read,
+                    Call::SyncDirectory,
+                ];
+                let call = calls[self.dice.usize(..calls.len())];
+                let (nth, times) = (self.dice.usize(..4), self.dice.usize(1..3));
+                self.disk.fail(call, nth, times, EIO);
+            }
+            18 => {
+                let room = self.disk.used() + self.dice.usize(..8_000);
+                match self.dice.bool() {
+                    true => self.disk.holds(Some(room)),
+                    false => self.disk.allows(Some(room)),
+                }
+            }
+            19 => self.mend_disk(),
             _ => tokio::time::sleep(Duration::from_millis(self.dice.u64(0..6))).await,
         }
     }
@@ -669,7 +695,10 @@ async fn a_disk_that_hangs_holds_a_close_for_five_seconds_beyond_its_deadline_an
     for (call, within) in hangs {
         for is_away in [true, false] {
             let told = hung(call, within, is_away).await;
-            assert!(told <= Duration::from_millis(6_100), "{call:?} {within}: {told:?}");
+            assert!(
+                told <= Duration::from_millis(6_100),
+                "{call:?} {within}: {told:?}"
+            );
         }
     }
 }

@@ -102,6 +102,8 @@ struct State {
     capacity: Option<usize>,
     /// It does not show in what is said to be free, as a quota does not.
     is_quota: bool,
+    /// How often inodes are open: they take room for as long as they are, whether they have a name or not.
+    open: BTreeMap<usize, usize>,
     /// Inodes that somebody has locked.
     locked: BTreeSet<usize>,
     /// The names of the calls, for a test that has failed.
@@ -195,7 +197,7 @@ impl Simulated {
         (state.capacity, state.is_quota) = (quota, true);
     }
 
-    /// Bytes of all files that have a name.
+    /// Bytes of all files that have a name, or are open.
     pub fn used(&self) -> usize {
         self.state().used()
     }
@@ -213,6 +215,7 @@ impl Simulated {
             hanging: 0,
             healed: Arc::default(),
             short_writes: false,
+            open: BTreeMap::new(),
             locked: BTreeSet::new(),
             story: Vec::new(),
             ..state.clone()
@@ -396,7 +399,7 @@ impl State {
             Node::File(id) => Some(*id),
             Node::Directory => None,
         });
-        let ids: BTreeSet<usize> = ids.collect();
+        let ids: BTreeSet<usize> = ids.chain(self.open.keys().copied()).collect();
         ids.iter().map(|id| self.inodes[*id].live.len()).sum()
     }
 
@@ -572,6 +575,7 @@ struct SimulatedFile(Simulated, usize, PathBuf, AtomicBool);
 
 impl SimulatedFile {
     fn opened(disk: &Simulated, id: usize, path: &Path) -> Box<dyn DiskFile> {
+        *disk.state().open.entry(id).or_default() += 1;
         Box::new(SimulatedFile(
             disk.clone(),
             id,
@@ -653,8 +657,15 @@ impl DiskFile for SimulatedFile {
 
 impl Drop for SimulatedFile {
     fn drop(&mut self) {
+        let mut state = self.0.state();
+        if let Some(times) = state.open.get_mut(&self.1) {
+            *times -= 1;
+            if *times == 0 {
+                state.open.remove(&self.1);
+            }
+        }
         if *self.3.get_mut() {
-            self.0.state().locked.remove(&self.1);
+            state.locked.remove(&self.1);
         }
     }
 }
