@@ -37,7 +37,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 pub use admission::Admit;
-pub use facts::{Fact, FactKind};
+pub use facts::{Fact, FactKind, SpooledBy};
 pub use spooling::{OpenedSpool, SpoolStats, open_spool};
 
 use crate::capture::Capture;

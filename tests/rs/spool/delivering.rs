@@ -400,7 +400,8 @@ impl Story {
         for (sequence, promise) in &life.own {
             let promise = &mut self.promises[*promise];
             promise.durable |= outlives && spooled.contains(sequence);
-            let told = outcomes.get(sequence);
+            // A power cut may lose that a delivery was cancelled, as it may lose one that was only written.
+            let told = outcomes.get(sequence).filter(|_| outlives || !promise.aborted);
             promise.outcome = told.map(|outcome| (outcome.status, outcome.accepted_rows));
         }
     }

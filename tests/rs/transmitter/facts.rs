@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arrow_ingest::error::{Code, Error};
 use arrow_ingest::outcome::Status;
-use arrow_ingest::transmitter::FactKind;
+use arrow_ingest::transmitter::{FactKind, SpooledBy};
 use serde_json::json;
 
 use crate::support::rig::Rig;
@@ -66,8 +66,15 @@ async fn a_write_that_is_followed_is_told_with_the_deliveries_that_it_carries() 
     let told = sent.to_json();
     assert_eq!((&told["rows"], &told["attempt"]), (&json!(5), &json!(1)));
     assert_eq!(told["sequences"], json!([[first, second]]));
-    // Of an engine behind a spool they would be positions.
-    assert_eq!(sent.clone().of_the_disk().to_json()["sequences"], json!([]));
+    // Of an engine behind a spool they would be positions, and are told as what the callers know.
+    let of_disk = |whose: &dyn Fn(u64) -> SpooledBy| {
+        let told = sent.clone().of_the_disk(whose).to_json();
+        (told["sequences"].clone(), told["recovered"].clone())
+    };
+    let caller = of_disk(&|position| SpooledBy::Caller(100 - position));
+    assert_eq!(caller, (json!([[99, 99], [98, 98]]), json!(0)));
+    assert_eq!(of_disk(&|_| SpooledBy::Earlier), (json!([]), json!(2)));
+    assert_eq!(of_disk(&|_| SpooledBy::Nobody), (json!([]), json!(0)));
     // It left without an acknowledgement.
     assert_eq!(
         facts
