@@ -292,6 +292,7 @@ impl Spool {
             free,
             wants_room: false,
             wants_sync: false,
+            impatient: false,
             closed: false,
             woken: false,
         };
@@ -601,6 +602,13 @@ impl Spool {
         state.closed = true;
         self.shared.wake_writer(state);
         self.shared.room.notify_waiters();
+    }
+
+    /// Whatever waits for room on the disk is tried at once, and refused if there is none.
+    pub fn wait_for_room_no_longer(&self) {
+        let mut state = self.shared.state();
+        state.impatient = true;
+        self.shared.wake_writer(state);
     }
 
     /// As [`Spool::close`], for one of several who have it: what the others call then is refused.

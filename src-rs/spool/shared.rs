@@ -156,6 +156,8 @@ pub struct SpoolState {
     pub wants_room: bool,
     /// A reader waits for what is written and not synced.
     pub wants_sync: bool,
+    /// Nothing waits for room on the disk any more.
+    pub impatient: bool,
     /// Nothing is taken any more.
     pub closed: bool,
     /// The writer has something to look at.

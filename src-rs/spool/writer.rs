@@ -238,8 +238,8 @@ impl Writer {
             let mut state = self.shared.state();
             state.woken = false;
             let appends = state.queue.iter().any(|job| job.bytes() > 0);
-            // Of a spool that is closed nothing waits any more: the disk says what it has no room for.
-            if !appends || state.closed {
+            // Of a spool that is to be closed nothing waits any more: the disk says what it has no room for.
+            if !appends || state.closed || state.impatient {
                 // Who waited may have been taken back; who was refused may come again.
                 self.short &= self.settings.when_full == WhenFull::Reject;
                 return (std::mem::take(&mut state.queue), state.closed);

@@ -55,6 +55,8 @@ impl Spooling {
             over,
         } = ends;
         let _ = self.stop.send(true);
+        // Nobody makes room on a full disk now, and waiting for it would take the time of all steps.
+        self.spool.wait_for_room_no_longer();
         drop(over);
         feeding.abort();
         let _ = feeding.await;
