@@ -201,16 +201,15 @@ function spooling({ throughput, away, full, turns, load }) {
 }
 
 function spool({ appends, small, waiting, opening, segments, turns, load }) {
-  const names = {
-    synced1MiB: "1 MiB, synced one by one ÷ a loop of `write` and `fdatasync`",
-    synced10MiB: "10 MiB, synced one by one ÷ a loop of `write` and `fdatasync`",
-    written1MiB: "1 MiB, written ÷ a loop of `write`",
-    written10MiB: "10 MiB, written ÷ a loop of `write`",
-  };
-  const rows = Object.entries(appends).map(([name, row]) => [
-    `throughput of appends of ${names[name]}`,
-    `${ratio(row.throughputOverPlain)} (${row.megabytesPerSecond.toFixed(0)} MB/s)`,
-  ]);
+  const rows = Object.entries(appends).map(([name, row]) => {
+    const [, durability, size] = name.match(/^(synced|written)(\d+)MiB/);
+    const how = row.atOnce > 1 ? `${row.atOnce} at once` : "one by one";
+    const plain = durability === "synced" ? "a loop of `write` and `fdatasync`" : "a loop of `write`";
+    return [
+      `throughput of appends of ${size} MiB, ${durability}, ${how} ÷ ${plain}`,
+      `${ratio(row.throughputOverPlain)} (${row.megabytesPerSecond.toFixed(0)} MB/s)`,
+    ];
+  });
   rows.push(
     [
       "one append of ten rows, p50 ÷ one `write` and `fdatasync` of as many bytes",

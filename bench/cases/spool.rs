@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "the other drivers measure CPU time")]
 mod shared;
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -23,6 +24,8 @@ use shared::batch;
 const BYTES: usize = 128 << 20;
 const SMALL_APPENDS: usize = 500;
 const WAITING: usize = 1_000;
+/// So many appends wait at once where they are not one by one: the client appends what it gets, and waits for none.
+const AT_ONCE: usize = 4;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -38,22 +41,32 @@ fn main() {
         .expect("a runtime");
     let folder = Path::new(&folder);
     let found = runtime.block_on(async {
-        json!({
-            "synced1MiB": against_plain(folder, turns, 1 << 20, Durability::Synced).await,
-            "synced10MiB": against_plain(folder, turns, 10 << 20, Durability::Synced).await,
-            "written1MiB": against_plain(folder, turns, 1 << 20, Durability::Written).await,
-            "written10MiB": against_plain(folder, turns, 10 << 20, Durability::Written).await,
-            "small": small(folder, turns).await,
-            "waiting": waiting(folder, turns).await,
-            "opening": opening(folder, mib).await,
-            "segments": segments(folder).await,
-        })
+        let mut found = json!({});
+        for (name, durability) in [("synced", Durability::Synced), ("written", Durability::Written)] {
+            for size in [1, 10] {
+                for (how, at_once) in [("", 1), ("AtOnce", AT_ONCE)] {
+                    let row = against_plain(folder, turns, size << 20, durability, at_once).await;
+                    found[format!("{name}{size}MiB{how}")] = row;
+                }
+            }
+        }
+        found["small"] = small(folder, turns).await;
+        found["waiting"] = waiting(folder, turns).await;
+        found["opening"] = opening(folder, mib).await;
+        found["segments"] = segments(folder).await;
+        found
     });
     writeln!(std::io::stdout(), "{found}").expect("a reader");
 }
 
-/// Seconds of appends of a size, one after the other, and of plain writes of as many bytes as the log then has.
-async fn against_plain(folder: &Path, turns: usize, size: usize, durability: Durability) -> Value {
+/// Seconds of appends of a size, of which so many wait at once, and of plain writes of as many bytes as the log then has.
+async fn against_plain(
+    folder: &Path,
+    turns: usize,
+    size: usize,
+    durability: Durability,
+    at_once: usize,
+) -> Value {
     // 48 bytes a row.
     let batch = batch(size / 48);
     let count = BYTES / size;
@@ -62,7 +75,7 @@ async fn against_plain(folder: &Path, turns: usize, size: usize, durability: Dur
         let mut bytes = 0;
         for ours in [turn % 2 == 0, turn % 2 != 0] {
             let seconds = if ours {
-                let (seconds, written) = append_all(folder, &batch, count, durability).await;
+                let (seconds, written) = append_all(folder, &batch, count, durability, at_once).await;
                 bytes = written;
                 seconds
             } else {
@@ -75,7 +88,7 @@ async fn against_plain(folder: &Path, turns: usize, size: usize, durability: Dur
             }
         }
     }
-    json!({ "count": count, "size": size, "spoolSeconds": spool_s, "plainSeconds": plain_s })
+    json!({ "count": count, "size": size, "atOnce": at_once, "spoolSeconds": spool_s, "plainSeconds": plain_s })
 }
 
 async fn append_all(
@@ -83,6 +96,7 @@ async fn append_all(
     batch: &RecordBatch,
     count: usize,
     durability: Durability,
+    at_once: usize,
 ) -> (f64, usize) {
     let directory = folder.join("spool");
     let options = SpoolOptions {
@@ -91,10 +105,18 @@ async fn append_all(
     };
     let spool = open(&options);
     let began = Instant::now();
+    let mut waiting = VecDeque::new();
     for identity in 0..count {
         let appended = spool.append(std::slice::from_ref(batch), identity as u64 + 1);
-        let appended = appended.await.expect("room");
-        appended.durable.await.expect("a disk");
+        waiting.push_back(appended.await.expect("room").durable);
+        while waiting.len() >= at_once
+            && let Some(durable) = waiting.pop_front()
+        {
+            durable.await.expect("a disk");
+        }
+    }
+    for durable in waiting {
+        durable.await.expect("a disk");
     }
     let seconds = began.elapsed().as_secs_f64();
     let bytes = spool.bytes() as usize;
