@@ -22,6 +22,7 @@ mod errors;
 pub mod export;
 pub mod format;
 pub mod inspect;
+mod marks;
 mod ranges;
 mod reader;
 mod recover;
@@ -132,6 +133,8 @@ pub struct Recovered {
     pub position: u64,
     /// The mark that [`Spool::mark`] was given last.
     pub mark: Option<[u8; 16]>,
+    /// The marks of then, each time that the spool was sent from this target to another one.
+    pub former_marks: Vec<[u8; 16]>,
     /// Bytes at the end of the log that are no whole record.
     pub cut: u64,
     /// Files that belong to another spool, left alone.
@@ -258,11 +261,22 @@ impl Spool {
                 .write(&*disk, through, [0; 16])
                 .map_err(|error| errors::of_io("cannot write the cursor of", &directory, &error))?;
         }
+        let mut marks = marks::read(&*disk, &directory)
+            .map_err(|error| errors::of_io("cannot read the marks of", &directory, &error))?;
         let mark = cursor.last().mark;
+        if is_other
+            && let Some(former) = found.target.take()
+            && mark != [0; 16]
+        {
+            marks
+                .keep(&*disk, &directory, former, mark)
+                .map_err(|error| errors::of_io("cannot write the marks of", &directory, &error))?;
+        }
         let recovered = Recovered {
             left: found.left,
             position: found.settled.through(),
             mark: (mark != [0; 16]).then_some(mark),
+            former_marks: marks.of(&target),
             cut: found.cut,
             foreign: found.foreign,
             set_aside: found.taken,
@@ -282,6 +296,7 @@ impl Spool {
                 0
             },
             unsaved_since: (!cursor.is_synced()).then(Instant::now),
+            acknowledged: false,
             segments: found.segments.into(),
             readable: found.next,
             written: found.next,

@@ -137,6 +137,8 @@ pub struct SpoolState {
     pub saved: u64,
     /// Since when something is settled that the disk does not know.
     pub unsaved_since: Option<Instant>,
+    /// A destination has settled rows since the cursor was written.
+    pub acknowledged: bool,
     pub segments: VecDeque<Segment>,
     /// Rows below are synced, and readers may have them.
     pub readable: u64,
@@ -289,6 +291,7 @@ impl SharedSpool {
         if logged && range.start < range.end && range.end > state.settled.through() {
             state.unlogged.push(range.clone());
         }
+        state.acknowledged |= logged && range.start < range.end;
         if state.is_unsaved() && state.unsaved_since.is_none() {
             state.unsaved_since = Some(Instant::now());
         }

@@ -36,7 +36,8 @@ use crate::error::{Code, Error};
 use crate::file_system::DiskFile;
 
 /// The cursor on the disk lags by no more than this, in time and in bytes of records. (Bytes are known to a MiB at
-/// both ends.)
+/// both ends.) What is settled when it was not written for so long is written at once: a process that ends soon after
+/// each start, whenever the first acknowledgement is there, would else begin at the same row for ever.
 const MAX_LAG: Duration = Duration::from_secs(1);
 const MAX_LAG_BYTES: u64 = 60 << 20;
 /// So many files may wait for a sync, each with a descriptor.
@@ -133,6 +134,8 @@ pub struct Writer {
     retry: Option<Instant>,
     /// The last append found no room on the disk.
     short: bool,
+    /// When the cursor was last written for rows that were acknowledged.
+    saved: Option<Instant>,
 }
 
 impl Writer {
@@ -162,6 +165,7 @@ impl Writer {
             untold: None,
             retry: None,
             short: false,
+            saved: None,
         }
     }
 
@@ -217,12 +221,14 @@ impl Writer {
         if closing && state.queue.is_empty() {
             return WriterTurn::End;
         }
-        let unsaved = state.unsaved_since.map(|since| since + MAX_LAG);
+        let late = state.unsaved_since.map(|since| since + MAX_LAG);
+        let again = self.saved.map(|saved| saved + MAX_LAG);
+        let again = again.filter(|_| state.acknowledged && state.is_unsaved());
         let is_polled = self.short || self.settings.min_free_bytes > 0 && state.wants_room;
         let polled = is_polled.then(|| now + MAX_LAG);
         let next = match self.retry {
-            Some(retry) => [Some(retry), polled],
-            None => [unsaved, polled],
+            Some(retry) => [Some(retry), None, polled],
+            None => [late, again, polled],
         };
         WriterTurn::Idle(
             next.into_iter()
@@ -770,11 +776,13 @@ impl Writer {
     /// # Errors
     /// What the disk says; it is tried again later.
     fn settle(&mut self, now: Instant, closing: bool) -> io::Result<()> {
-        let (is_due, unlogged, wants_sync) = {
+        let (is_due, acknowledged, unlogged, wants_sync) = {
             let mut state = self.shared.state();
             let is_late = state.unsaved_since.is_some_and(|since| now >= since + MAX_LAG);
+            let is_first = state.acknowledged && self.saved.is_none_or(|saved| now >= saved + MAX_LAG);
             let is_due = state.is_unsaved()
-                && (closing || is_late || state.wants_room || self.short || state.lag() >= MAX_LAG_BYTES);
+                && (closing || is_late || is_first || state.wants_room || self.short || state.lag() >= MAX_LAG_BYTES);
+            let acknowledged = is_due && std::mem::take(&mut state.acknowledged);
             let mut unlogged = Vec::new();
             if is_due {
                 let through = state.settled.through();
@@ -783,7 +791,12 @@ impl Writer {
             }
             let ahead = is_due && state.settled.through() > state.readable;
             let asked = std::mem::take(&mut state.wants_sync) || closing || ahead;
-            (is_due, unlogged, asked && state.written > state.readable)
+            (
+                is_due,
+                acknowledged,
+                unlogged,
+                asked && state.written > state.readable,
+            )
         };
         if !unlogged.is_empty() {
             self.log(unlogged)?;
@@ -795,6 +808,9 @@ impl Writer {
         if is_due {
             self.sync_names();
             self.save()?;
+        }
+        if acknowledged {
+            self.saved = Some(now);
         }
         self.make_room()?;
         self.delete()?;

@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - What is left at a destination is on the disk before: else the next opening would take it for a copy's.
-//! - Two epochs are known at most: the one that was found there last, and the one of the last opening that got as far
-//!   as to leave one. An opening that found no destination has left none, and changes neither.
+//! - Two epochs are known: the one that was found there last, and the one of the last opening that got as far as to
+//!   leave one. An opening that found no destination has left none, and changes neither. Where the spool was sent to
+//!   another target and back, those of then are known, too.
 //!
 //! In the cursor's mark: the number of openings (32 bits), the epoch that was found (48), the last own one (48).
 
@@ -25,6 +26,8 @@ pub struct SpoolEpochs {
     spool: Arc<Spool>,
     /// Rows were settled before this opening.
     has_delivered: bool,
+    /// Of each time that the spool was sent from this target to another one.
+    former: Vec<EpochMark>,
     state: Mutex<EpochState>,
     warned: AtomicBool,
     observer: Observer,
@@ -60,6 +63,10 @@ impl EpochMark {
         }
     }
 
+    fn has(self, epoch: u64) -> bool {
+        epoch == self.found || epoch == self.own
+    }
+
     fn encode(self) -> [u8; 16] {
         let mut mark = [0; 16];
         mark[..4].copy_from_slice(&self.openings.to_le_bytes());
@@ -74,6 +81,7 @@ impl SpoolEpochs {
         SpoolEpochs {
             spool: Arc::clone(spool),
             has_delivered: recovered.position > 0,
+            former: recovered.former_marks.iter().copied().map(EpochMark::decode).collect(),
             state: Mutex::new(EpochState {
                 mark: recovered.mark.map(EpochMark::decode).unwrap_or_default(),
                 counted: false,
@@ -109,10 +117,8 @@ impl Epochs for SpoolEpochs {
                 _ => Ok(own),
             };
         }
-        let EpochMark {
-            found: known, own, ..
-        } = state.mark;
-        if found.is_some_and(|found| found != known && found != own) {
+        let is_known = |found| state.mark.has(found) || self.former.iter().any(|mark| mark.has(found));
+        if found.is_some_and(|found| !is_known(found)) {
             return Err(foreign(&self.spool));
         }
         let fresh = fastrand::u64(1..1 << BITS);

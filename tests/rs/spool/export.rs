@@ -72,9 +72,11 @@ async fn rows_that_are_left_are_exported_with_their_positions_while_a_client_has
     keep(&spool, &[words(["c", "d", "c"])], 5).await;
     spool.settle_through(12);
     spool.cancel(16..18).await.unwrap();
-    let cursor = home.path().join("spool/default/cursor");
-    let before = fs::read(&cursor).unwrap();
-    while fs::read(&cursor).unwrap() == before {
+    let settled = || {
+        let inspection = Inspection::open(Arc::new(RealDisk), &home.path().join("spool"), "default");
+        inspection.unwrap().facts().settled_through
+    };
+    while settled() < 12 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let done = exported(home.path(), "a/b").unwrap();

@@ -7,7 +7,7 @@ use arrow_ingest::file_system::Disk as _;
 use arrow_ingest::spool::format::{CursorSlot, DecodedHeader, SegmentHeader};
 use arrow_ingest::spool::{Spool, SpoolOptions};
 
-use crate::simulated::{Call, EACCES, EIO, ENOSPC, EROFS};
+use crate::simulated::{Call, EACCES, EIO, ENOSPC, EROFS, Simulated};
 use crate::support::{SPOOL, answer, disk, open, options, path, segments, try_open};
 
 /// a second owner is told who the first one is.
@@ -172,6 +172,95 @@ fn another_target_is_refused_until_it_is_said_that_it_is_meant() {
     // With nothing left, it may go anywhere.
     rig.spool.settle_through(3);
     open(&rig.close());
+}
+
+/// Else a destination to which it comes back would take it for a copy of itself.
+#[test]
+fn a_spool_that_comes_back_to_a_target_has_the_marks_that_it_had_left_there() {
+    let to = |target: &str| SpoolOptions {
+        target: format!("https://me:secret@{target}/?key=secret"),
+        retarget: true,
+        ..options()
+    };
+    let marked = |disk: &Simulated, target: &str, mark: u8| {
+        let mut rig = try_open(disk, &to(target)).unwrap();
+        rig.keep([i64::from(mark)]);
+        let durable = rig.spool.mark([mark; 16]);
+        rig.turn();
+        answer(durable).unwrap().unwrap();
+        (rig.recovered.former_marks.clone(), rig.disk.after_power_cut(0))
+    };
+    let (found, disk) = marked(&disk(), "a", 1);
+    assert_eq!(found, Vec::<[u8; 16]>::new());
+    let (found, disk) = marked(&disk, "b", 2);
+    assert_eq!(found, Vec::<[u8; 16]>::new());
+    let (found, disk) = marked(&disk, "a", 3);
+    assert_eq!(found, [[1; 16]]);
+    let (_, disk) = marked(&disk, "b", 4);
+    let rig = try_open(&disk, &to("a")).unwrap();
+    assert_eq!(rig.recovered.former_marks, [[1; 16], [3; 16]]);
+    assert_eq!(rig.recovered.mark, Some([4; 16]));
+    let disk = rig.close();
+    let kept = disk.files().remove(&path("marks")).unwrap();
+    assert!(!String::from_utf8(kept).unwrap().contains("secret"));
+    // Many leavings later only the last ones are known.
+    let disk = (0..40).fold(disk, |disk, _| marked(&marked(&disk, "b", 5).1, "a", 6).1);
+    let rig = try_open(&disk, &to("b")).unwrap();
+    assert_eq!(rig.recovered.former_marks, [[5; 16]; 32]);
+}
+
+/// The power goes after each call in turn: the spool has its target of before, or has kept the mark.
+#[test]
+fn a_mark_is_kept_before_the_spool_has_its_next_target() {
+    let to = |target: &str, retarget: bool| SpoolOptions {
+        target: target.into(),
+        retarget,
+        ..options()
+    };
+    let (mut stayed, mut left) = (0, 0);
+    for calls in 0.. {
+        let disk = disk();
+        let mut rig = open(&disk);
+        rig.keep(0..3);
+        let durable = rig.spool.mark([7; 16]);
+        rig.turn();
+        answer(durable).unwrap().unwrap();
+        let disk = rig.close();
+        let end = disk.calls() + calls;
+        disk.lasts(end);
+        let is_done = try_open(&disk, &to("delta:///other", true)).is_ok() && disk.calls() < end;
+        for seed in 0..4 {
+            let disk = disk.after_power_cut(seed);
+            // With rows in it, it opens for its own target alone.
+            match try_open(&disk, &options()) {
+                Ok(rig) => {
+                    stayed += 1;
+                    assert_eq!(rig.recovered.mark, Some([7; 16]), "{calls} {seed}");
+                }
+                Err(_) => {
+                    left += 1;
+                    drop(try_open(&disk, &to("delta:///other", false)).unwrap());
+                    let back = try_open(&disk, &to("delta:///table", true)).unwrap();
+                    assert!(back.recovered.former_marks.contains(&[7; 16]), "{calls} {seed}");
+                }
+            }
+        }
+        if is_done {
+            break;
+        }
+    }
+    assert!(stayed > 10 && left > 3, "{stayed} {left}");
+}
+
+/// Somebody has damaged it: the spool opens, and nothing is known.
+#[test]
+fn marks_that_cannot_be_understood_are_none() {
+    for text in ["", "{", "{\"marks\":7}", "{\"marks\":[{\"target\":\"delta:///table\",\"mark\":\"x\"}]}"] {
+        let disk = disk();
+        open(&disk).close();
+        disk.create_private(&path("marks")).unwrap().write_all_at(text.as_bytes(), 0).unwrap();
+        assert_eq!(open(&disk).recovered.former_marks, Vec::<[u8; 16]>::new());
+    }
 }
 
 /// nothing that may be a key is on the disk.

@@ -1,6 +1,8 @@
 //! What is settled is not found again, and nothing else is gone.
 
-use arrow_ingest::spool::SpoolOptions;
+use std::time::{Duration, Instant};
+
+use arrow_ingest::spool::{SpoolOptions, WriterTurn};
 
 use crate::support::{Rig, answer, count, disk, open, options, segments, try_open};
 
@@ -18,13 +20,16 @@ fn what_is_settled_is_not_read_again_and_its_segments_go() {
     for first in (0..100).step_by(10) {
         rig.keep(first..first + 10);
     }
+    let now = Instant::now();
+    rig.spool.settle_through(5);
+    rig.writer.turn(now);
     let before = segments(&disk).len();
     let bytes = rig.spool.bytes();
     rig.spool.settle_through(75);
     assert_eq!(rig.spool.settled().through(), 75);
     assert_eq!(rig.values(), (75..100).collect::<Vec<_>>());
     // The disk knows it within a second, and not at once: settling costs no sync each.
-    rig.turn();
+    rig.writer.turn(now);
     assert_eq!(segments(&disk).len(), before);
     rig.turn_later();
     assert!(segments(&disk).len() < before && rig.spool.bytes() < bytes);
@@ -75,25 +80,88 @@ fn the_cursor_lags_by_64_mib_at_most() {
         let rows: Vec<i64> = values.by_ref().take(1 << 20).collect();
         rig.keep_large(rows);
     }
-    let written = |rig: &Rig| count(&rig.disk, "Sync", "cursor");
-    let before = written(&rig);
+    let now = Instant::now();
+    rig.spool.settle_through(1);
+    rig.writer.turn(now);
+    let before = saves(&rig);
     rig.spool.settle_through(4 << 20);
-    rig.turn();
-    assert_eq!(written(&rig), before);
+    rig.writer.turn(now);
+    assert_eq!(saves(&rig), before);
     rig.spool.settle_through(9 << 20);
-    rig.turn();
-    assert_eq!(written(&rig), before + 1);
+    rig.writer.turn(now);
+    assert_eq!(saves(&rig), before + 1);
 }
 
-impl Rig {
-    /// More than is encoded on the spot.
-    fn keep_large(&mut self, rows: Vec<i64>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let batch = crate::support::batch(rows);
-        let appended = runtime.block_on(self.spool.append(&[batch], 0)).unwrap();
-        self.turn();
-        answer(appended.durable).unwrap().unwrap();
+fn saves(rig: &Rig) -> usize {
+    count(&rig.disk, "Sync", "cursor")
+}
+
+/// Else it would deliver its first rows again and again, for ever.
+#[test]
+fn a_process_that_ends_at_each_first_acknowledgement_gets_on_all_the_same() {
+    let mut disk = disk();
+    let mut rig = open(&disk);
+    for value in 0..5 {
+        rig.keep([value]);
     }
+    for life in 0..5 {
+        disk = rig.disk.after_power_cut(life);
+        rig = open(&disk);
+        let first = life as i64;
+        assert_eq!(rig.values(), (first..5).collect::<Vec<_>>());
+        // What an opening does beside it takes nothing of its second.
+        rig.turn();
+        let durable = rig.spool.mark([life as u8 + 1; 16]);
+        rig.turn();
+        answer(durable).unwrap().unwrap();
+        rig.spool.settle(life..life + 1);
+        rig.turn();
+    }
+    assert_eq!(open(&rig.disk.after_power_cut(0)).values(), Vec::<i64>::new());
+}
+
+/// A destination that acknowledges out of order does not keep it back.
+#[test]
+fn a_first_acknowledgement_out_of_order_is_on_the_disk_at_once_too() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    for value in 0..3 {
+        rig.keep([value]);
+    }
+    rig.spool.settle(1..2);
+    rig.turn();
+    assert_eq!(open(&rig.disk.after_power_cut(0)).values(), [0, 2]);
+}
+
+/// Whoever delivers one thing after a while has it on the disk at once, and a stream of acknowledgements costs one
+/// writing a second.
+#[test]
+fn the_cursor_is_written_at_once_where_it_was_not_for_a_second() {
+    let disk = disk();
+    let mut rig = open(&disk);
+    rig.keep(0..100);
+    let now = Instant::now();
+    let mut through = 0;
+    let mut settled_at = |rig: &mut Rig, milliseconds: u64| {
+        through += 1;
+        rig.spool.settle_through(through);
+        rig.writer.turn(now + Duration::from_millis(milliseconds));
+        saves(rig)
+    };
+    let first = settled_at(&mut rig, 0);
+    let within: Vec<usize> = [1, 500, 999].map(|at| settled_at(&mut rig, at)).to_vec();
+    assert_eq!(within, [first; 3]);
+    let second = now + Duration::from_secs(1);
+    assert_eq!(settled_at(&mut rig, 1000), first + 1);
+    assert_eq!(settled_at(&mut rig, 1000), first + 1);
+    // Nobody settles any more: the writer comes back by itself for what it has not written.
+    assert!(matches!(rig.writer.turn(second), WriterTurn::Idle(Some(_))));
+    assert_eq!(
+        rig.writer.turn(second + Duration::from_secs(1)),
+        WriterTurn::Idle(None)
+    );
+    assert_eq!(saves(&rig), first + 2);
+    assert_eq!(settled_at(&mut rig, 3000), first + 3);
 }
 
 /// Out of order: each range by itself, over openings.
@@ -216,9 +284,13 @@ fn cancelling_more_than_there_is_cancels_what_there_is() {
 fn what_is_settled_before_it_is_written_is_saved_in_time_too() {
     let disk = disk();
     let mut rig = open(&disk);
-    rig.append(0..3);
+    rig.keep([0]);
+    let now = Instant::now();
+    rig.spool.settle_through(1);
+    rig.writer.turn(now);
+    rig.append(1..3);
     rig.spool.settle_through(3);
-    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::Idle(None));
+    assert_ne!(rig.writer.turn(now), WriterTurn::Idle(None));
     rig.turn_later();
     assert_eq!(open(&rig.kill()).values(), Vec::<i64>::new());
 }

@@ -81,6 +81,15 @@ impl Rig {
         appended.position
     }
 
+    /// As [`Rig::keep`], of more than is encoded on the spot.
+    pub fn keep_large(&mut self, values: impl IntoIterator<Item = i64>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let batch = batch(values);
+        let appended = runtime.block_on(self.spool.append(&[batch], 0)).unwrap();
+        self.turn();
+        answer(appended.durable).unwrap().unwrap();
+    }
+
     pub fn turn(&mut self) -> WriterTurn {
         self.writer.turn(Instant::now())
     }
