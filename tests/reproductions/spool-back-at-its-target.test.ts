@@ -24,8 +24,7 @@ test("R-76 a spool that was sent elsewhere and back delivers, and a copy of it d
     await using client = await open(table);
     expect(await client.send(row(n))).toMatchObject({ status: "acknowledged", success: true });
   };
-  const retarget = (table: string, directory = at("spool")) =>
-    retargetSpool(directory, `delta:${at(table)}`);
+  const retarget = (table: string, directory = at("spool")) => retargetSpool(directory, `delta:${at(table)}`);
   try {
     await deliver("a", 0);
     // Somebody who goes to and fro without getting as far as the destination forgets nothing either.

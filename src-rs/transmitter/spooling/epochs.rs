@@ -81,7 +81,12 @@ impl SpoolEpochs {
         SpoolEpochs {
             spool: Arc::clone(spool),
             has_delivered: recovered.position > 0,
-            former: recovered.former_marks.iter().copied().map(EpochMark::decode).collect(),
+            former: recovered
+                .former_marks
+                .iter()
+                .copied()
+                .map(EpochMark::decode)
+                .collect(),
             state: Mutex::new(EpochState {
                 mark: recovered.mark.map(EpochMark::decode).unwrap_or_default(),
                 counted: false,

@@ -255,10 +255,18 @@ fn a_mark_is_kept_before_the_spool_has_its_next_target() {
 /// Somebody has damaged it: the spool opens, and nothing is known.
 #[test]
 fn marks_that_cannot_be_understood_are_none() {
-    for text in ["", "{", "{\"marks\":7}", "{\"marks\":[{\"target\":\"delta:///table\",\"mark\":\"x\"}]}"] {
+    for text in [
+        "",
+        "{",
+        "{\"marks\":7}",
+        "{\"marks\":[{\"target\":\"delta:///table\",\"mark\":\"x\"}]}",
+    ] {
         let disk = disk();
         open(&disk).close();
-        disk.create_private(&path("marks")).unwrap().write_all_at(text.as_bytes(), 0).unwrap();
+        disk.create_private(&path("marks"))
+            .unwrap()
+            .write_all_at(text.as_bytes(), 0)
+            .unwrap();
         assert_eq!(open(&disk).recovered.former_marks, Vec::<[u8; 16]>::new());
     }
 }
