@@ -781,7 +781,12 @@ impl Writer {
             let is_late = state.unsaved_since.is_some_and(|since| now >= since + MAX_LAG);
             let is_first = state.acknowledged && self.saved.is_none_or(|saved| now >= saved + MAX_LAG);
             let is_due = state.is_unsaved()
-                && (closing || is_late || is_first || state.wants_room || self.short || state.lag() >= MAX_LAG_BYTES);
+                && (closing
+                    || is_late
+                    || is_first
+                    || state.wants_room
+                    || self.short
+                    || state.lag() >= MAX_LAG_BYTES);
             let acknowledged = is_due && std::mem::take(&mut state.acknowledged);
             let mut unlogged = Vec::new();
             if is_due {
