@@ -50,6 +50,8 @@ export class UnsettledDelivery {
   result: TransmissionResult | null = null;
   /** Called with the outcome, before whoever awaits the promise. */
   onSettled: ((delivery: UnsettledDelivery) => void) | undefined;
+  /** `onSettled` does without the outcome of what is in the spool. */
+  mayLeave = false;
   /** Called when it is first looked at after it was settled unseen. */
   onObserved: (() => void) | undefined;
   onAbort: (() => void) | undefined;
@@ -87,6 +89,12 @@ export class UnsettledDelivery {
       this.#resolve = resolve;
     }
     return this.#promise;
+  }
+
+  /** Somebody waits for the outcome, or may still take it back. */
+  get isAwaited(): boolean {
+    const waits = this.urgent || this.#promise !== undefined || this.measurement !== undefined;
+    return waits || this.signal !== undefined || (this.onSettled !== undefined && !this.mayLeave);
   }
 
   /** Settles when it is on the disk. Rejects with the reason why it never will be. */
@@ -161,6 +169,8 @@ export class Delivery {
   /**
    * The outcome. It never rejects. Reading this property counts as looking at it: a failure that nobody
    * looked at makes `close` reject with `UNDELIVERED`. What `listeners.onFailed` took has been looked at.
+   *
+   * With a spool, ask for it at once if you need it: in a long outage it becomes `spooled` where nobody has.
    */
   get result(): Promise<TransmissionResult> {
     return this.#ledger.observe();

@@ -60,6 +60,7 @@ import { askToRetry } from "./retry.js";
 import { type Schemas, schemaForRows } from "./schemas.js";
 import { listen, listenNoMore } from "./signals.js";
 import { TableSchema } from "./table-schema.js";
+import { Unasked } from "./unasked.js";
 import type { Unread } from "./unread.js";
 
 /** The default of `close` (specs/design.md). Rust takes the deadline as an argument, so it cannot own this one. */
@@ -93,6 +94,7 @@ export class Core implements Listener, Gatherers {
   readonly #listeners: ListenerDispatcher | undefined;
   readonly #packer: Packer;
   readonly #ledger = new Ledger();
+  readonly #unasked: Unasked;
   /** Empty unless a call takes turns to read its rows: then those behind it wait here. */
   readonly #line = new Line();
   #gatheredBytes = 0;
@@ -164,6 +166,10 @@ export class Core implements Listener, Gatherers {
       (id) => binding.forgetSchema(id),
     );
     this.budgetBytes = this.stats().bytes.budget;
+    this.#unasked = new Unasked(this.budgetBytes, (sequence) => {
+      const delivery = this.#ledger.get(sequence);
+      return delivery !== undefined && !delivery.isAwaited;
+    });
     watch(this, remains);
   }
 
@@ -565,6 +571,8 @@ export class Core implements Listener, Gatherers {
     delivery.spooled();
     this.telemetry?.spooled(delivery.span);
     this.events.emit({ type: "spooled", atMs: Date.now(), sequence: BigInt(sequence) });
+    const left = this.#unasked.add(sequence);
+    if (left !== undefined) this.binding.leave(left);
   }
 
   recovered(outcome: Outcome): void {

@@ -165,6 +165,7 @@ class Sink {
   }
 
   #deliver(delivery: UnsettledDelivery, isGathered = false): Promise<void> | undefined {
+    delivery.mayLeave = true;
     delivery.onSettled = ({ result }) => {
       if (this.#isOver) return;
       delivery.look();

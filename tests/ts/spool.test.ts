@@ -152,6 +152,34 @@ describe("a destination that is away", () => {
     expect(wrong.message).toContain(table);
   });
 
+  test("outcomes that nobody has asked for keep no call waiting while there is room on the disk", async () => {
+    let isAway = true;
+    const { server } = await flight(() => (isAway ? [UNAVAILABLE, "away"] : undefined));
+    await using _ = server;
+    const heard: TransmissionResult[] = [];
+    await using client = await connect(server.url, {
+      ...spool(),
+      // Room for 16 callers who wait.
+      inflight: { maxBytes: "64KiB" },
+      listeners: { onAcknowledged: (result) => void heard.push(result) },
+    });
+    const first = await client.enqueue(batch(1));
+    const asked = (await client.enqueue(batch(1, 1))).result;
+    for (let i = 2; i < 500; i++) await client.enqueue(batch(1, i));
+    // By a stream as well, whose chunks are a delivery each.
+    const writer = client.writable().getWriter();
+    for (let i = 500; i < 600; i++) await writer.write(batch(1, i));
+    await writer.close();
+    expect(await first.result).toMatchObject({ status: "spooled", success: false, error: null });
+    expect(client.stats().spool).toMatchObject({ rows: 600, paused: true });
+    isAway = false;
+    expect(await asked).toMatchObject({ status: "acknowledged", sequence: 2n, recovered: false });
+    await client.flush();
+    await until(() => heard.length === 600);
+    expect(heard.filter(({ recovered }) => recovered).length).toBeGreaterThan(500);
+    expect(client.stats().rows.accepted).toBe(600);
+  });
+
   test("a revoked grant pauses the spool and burns nothing of it", async () => {
     let isRevoked = false;
     const { server } = await flight(() => (isRevoked ? [UNAUTHENTICATED, "revoked"] : undefined));
