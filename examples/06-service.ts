@@ -3,11 +3,10 @@
 //
 //   node examples/06-service.ts [target] [directory of the spool] [port]
 //
-//   curl -d '{ "id": "1", "at": "2026-11-30T12:00:00Z", "kind": "click" }' http://127.0.0.1:8080/events
-import * as http from "node:http";
-import type { AddressInfo } from "node:net";
+//   curl --json '{ "id": "1", "at": "2026-11-30T12:00:00Z", "kind": "click" }' http://127.0.0.1:8080/events
 import { NodeSDK } from "@opentelemetry/sdk-node";
 import { connect, IngestError, type RowOf, t } from "arrow-ingest";
+import { fastify } from "fastify";
 
 const [target = "delta:./lake/events", directory = "./spool", port = "8080"] = process.argv.slice(2);
 
@@ -31,53 +30,32 @@ const client = await connect(target, {
 });
 const events = client.rows(event);
 
-const MAX_BODY_BYTES = 1 << 20;
+const app = fastify();
 
-async function bodyOf(request: http.IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) throw new SyntaxError(`the body is larger than ${MAX_BODY_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  return JSON.parse(Buffer.concat(chunks).toString("utf8"));
-}
-
-/** Status and body of the answer to an event. */
-async function take(request: http.IncomingMessage): Promise<[number, object]> {
+app.post<{ Body: Event }>("/events", async ({ body }, reply) => {
   try {
     // Settles when the event is on the disk, together with all that came in the same turn of the event loop.
-    const { sequence, rejection } = await events.enqueue((await bodyOf(request)) as Event);
+    const { sequence, rejection } = await events.enqueue(body);
     // One that does not fit the table is kept as well, among the dead letters.
-    if (rejection !== null) return [422, { path: rejection.path, code: rejection.code }];
-    return [200, { delivery: String(sequence) }];
+    if (rejection !== null) return reply.code(422).send({ path: rejection.path, code: rejection.code });
+    return { delivery: String(sequence) };
   } catch (error) {
-    if (error instanceof SyntaxError) return [400, { message: error.message }];
+    if (!(error instanceof IngestError)) throw error;
     // The disk is full, or the service is about to end: the caller still has the event.
-    return [503, { code: error instanceof IngestError ? error.code : "INTERNAL" }];
+    return reply.code(503).send({ code: error.code });
   }
-}
-
-const server = http.createServer(async (request, response) => {
-  const [status, body] =
-    request.method === "POST" && request.url === "/events"
-      ? await take(request)
-      : request.url === "/ready"
-        ? [client.ready ? 200 : 503, client.stats().spool ?? {}]
-        : [404, {}];
-  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
 });
+
+app.get("/ready", (_, reply) => reply.code(client.ready ? 200 : 503).send(client.stats().spool));
 
 async function end(): Promise<void> {
   // What was asked is answered; nothing new is taken.
-  await new Promise((resolve) => server.close(resolve));
+  await app.close();
   // What is not in the table by then is in the spool, and the next start goes on with it.
   await client.close({ deadline: "10s" });
   await telemetry?.shutdown();
 }
 process.once("SIGTERM", end).once("SIGINT", end);
 
-server.listen(Number(port), "127.0.0.1", () => {
-  console.log(`listening on port ${(server.address() as AddressInfo).port}`);
-});
+const address = await app.listen({ port: Number(port), host: "127.0.0.1" });
+console.log(`listening on port ${new URL(address).port}`);

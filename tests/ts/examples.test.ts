@@ -153,7 +153,11 @@ test("R-60 06-service: what was answered 200 is in the table once, through a SIG
     return { child, ended, url };
   };
   const post = async (url: string, event: object): Promise<number> => {
-    const response = await fetch(`${url}/events`, { method: "POST", body: JSON.stringify(event) });
+    const response = await fetch(`${url}/events`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(event),
+    });
     await response.text();
     return response.status;
   };
@@ -179,6 +183,8 @@ test("R-60 06-service: what was answered 200 is in the table once, through a SIG
   const first = await start();
   expect(await post(first.url, { id: "x", at: "no time", kind: "click" })).toBe(422);
   expect((await fetch(`${first.url}/ready`)).status).toBe(200);
+  const broken = { method: "POST", headers: { "content-type": "application/json" }, body: "{" };
+  expect((await fetch(`${first.url}/events`, broken)).status).toBe(400);
   await load(first.url, 2_000, () => {
     if (answered.size === 500) first.child.kill("SIGKILL");
   });
