@@ -392,7 +392,10 @@ describe("tables of other libraries", () => {
     });
     const result = await client.send(frame);
     expect(result).toMatchObject({ status: "acknowledged", rows: count, handoff: "ipc" });
-    expect(result.handoffReason).toBe("ipc: nodejs-polars wrote it as Arrow IPC");
+    // On a slow machine slices become so small that their bytes lie in Node's pool, which is said as well.
+    expect(result.handoffReason).toMatch(
+      /^ipc: nodejs-polars wrote it as Arrow IPC(; copied: .*Node's pool.*)?$/,
+    );
     const results = await Array.fromAsync(client.sendAll(frame));
     expect(results.length).toBeGreaterThan(1);
     expect(results.reduce((sum, { rows }) => sum + rows, 0)).toBe(count);
