@@ -16,7 +16,6 @@ use tokio::sync::watch;
 
 use super::moving::AsideMeasure;
 use super::{AppendedDelivery, Early, StageEvent, aborted_error, held};
-use crate::disk;
 use crate::error::{Code, Error, Result};
 use crate::outcome::AdmittedDelivery;
 use crate::spool::{Appended, Spool};
@@ -108,12 +107,7 @@ impl Appending {
                         return Err(aborted_error());
                     }
                 }
-                () = tokio::time::sleep(MEASURE_AGAIN) => {
-                    let measure = self.measure.clone();
-                    if let Ok(bytes) = disk::spawn(move || measure.bytes()).await {
-                        self.spool.set_beside(bytes);
-                    }
-                }
+                () = tokio::time::sleep(MEASURE_AGAIN) => self.measure.tell(&self.spool).await,
             }
         }
     }

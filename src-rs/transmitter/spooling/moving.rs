@@ -50,6 +50,14 @@ impl AsideMeasure {
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(|directory| bytes_in(directory)).sum()
     }
+
+    /// Tells the spool, whose budget they count in.
+    pub async fn tell(&self, spool: &Spool) {
+        let measure = self.clone();
+        if let Ok(bytes) = disk::spawn(move || measure.bytes()).await {
+            spool.set_beside(bytes);
+        }
+    }
 }
 
 /// Files of one directory, made when they are needed.
@@ -131,8 +139,8 @@ impl Mover {
                 }
                 is_due
             };
-            if is_due && let Ok(bytes) = disk::spawn(move || measure.bytes()).await {
-                spool.set_beside(bytes);
+            if is_due {
+                measure.tell(&spool).await;
             }
             (outcome, told, result)
         })
