@@ -7,7 +7,8 @@
 //
 // It ends no delivery: the client leaves what it names, and the spool delivers it all the same.
 
-/** What the spool charges for a delivery with a caller (`CALLER_BYTES`). */
+/** What the spool charges for a delivery with a caller: `CALLER_BYTES` in src-rs/transmitter/spooling.rs. More there, and
+ * calls would wait again, which tests/ts/spool.test.ts sees. */
 const CALLER_BYTES = 2_048;
 
 export class Unasked {

@@ -457,14 +457,14 @@ impl Story {
         }
         let aside = set_aside(&self.home.join("default"));
         for promise in &self.promises {
+            // Not kept yet ("Refused" in specs/delivery.md): what a destination with positions refused may be lost by a
+            // kill before it is put aside. SPOOL_STRICT=1 is for whoever mends it; seed 10383 shows it.
+            let is_in_doubt = self.exact
+                && promise.values.iter().any(|value| value % 100 == REFUSED)
+                && number("SPOOL_STRICT", 0) == 0;
             for value in &promise.values {
                 let times = there.get(value).copied().unwrap_or(0);
                 let is_refused = value % 100 == REFUSED;
-                // Not kept yet ("Refused" in specs/delivery.md): what a destination with positions refused may be lost by a
-                // kill before it is put aside. SPOOL_STRICT=1 is for whoever mends it; seed 10383 shows it.
-                let is_in_doubt = self.exact
-                    && promise.values.iter().any(|value| value % 100 == REFUSED)
-                    && number("SPOOL_STRICT", 0) == 0;
                 if promise.durable && !promise.aborted && !is_in_doubt {
                     let is_safe = times > 0 || aside.contains(value);
                     let listed = listing(&self.home.join("default"));
