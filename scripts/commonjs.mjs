@@ -11,12 +11,7 @@ import { root } from "./ensure.mjs";
 /** @param {string} to A copy of dist/: index.cjs, generated/index.cjs and *.d.cts are put beside what is there. */
 export async function makeCommonJs(to) {
   const from = path.join(root, "dist");
-  const licences = ["p-retry", "is-network-error"].map((name) => {
-    const text = fs.readFileSync(path.join(root, "node_modules", name, "license"), "utf8");
-    return `${name}\n\n${text.trim()}`;
-  });
-  const banner = `/*!\nThis file contains:\n\n${licences.join("\n\n")}\n*/`;
-  await bundle(path.join(from, "index.js"), path.join(to, "index.cjs"), banner);
+  await bundle(path.join(from, "index.js"), path.join(to, "index.cjs"), licences());
   await bundle(path.join(from, "generated/index.js"), path.join(to, "generated/index.cjs"), "");
   for (const name of fs.readdirSync(from, { recursive: true })) {
     if (!name.endsWith(".d.ts") || /^(cli|generated)\b/.test(name)) continue;
@@ -26,6 +21,15 @@ export async function makeCommonJs(to) {
       .replace(/^\/\/# source.*$/m, "");
     fs.writeFileSync(path.join(to, name.replace(/\.ts$/, ".cts")), own);
   }
+}
+
+/** What a file says that has p-retry in it. */
+export function licences() {
+  const texts = ["p-retry", "is-network-error"].map((name) => {
+    const text = fs.readFileSync(path.join(root, "node_modules", name, "license"), "utf8");
+    return `${name}\n\n${text.trim()}`;
+  });
+  return `/*!\nThis file contains:\n\n${texts.join("\n\n")}\n*/`;
 }
 
 async function bundle(input, file, banner) {

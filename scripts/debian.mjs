@@ -14,12 +14,19 @@ export function fetched(name, recipe, make) {
   const folder = path.join(tools, name);
   const mark = path.join(folder, "installed");
   const wanted = JSON.stringify(recipe);
-  if (fs.existsSync(mark) && fs.readFileSync(mark, "utf8") === wanted) return folder;
+  if (isMade(mark, wanted)) return folder;
   fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
   make(folder);
   fs.writeFileSync(mark, wanted);
   return folder;
+}
+
+const isMade = (mark, wanted) => fs.existsSync(mark) && fs.readFileSync(mark, "utf8") === wanted;
+
+/** Whether {@link debian} would have nothing to fetch. */
+export function isFetched(name, packages, { suites, architecture = "amd64" }) {
+  return isMade(path.join(tools, name, "installed"), JSON.stringify({ packages, suites, architecture }));
 }
 
 /** Whether this machine can have packages of Debian, and if not, why. */

@@ -1,7 +1,7 @@
 // Makes what a command needs, then runs the command:
 //
 //   node scripts/ensure.mjs [addon | addon:debug | addon:packed | addon:tests] [dist] [python] [servers] [site] [browser]
-//     [-- command …]
+//     [wasm | wasm:fetched] [-- command …]
 //
 // `npm run demo` and `npm test` are typed right after `git clone`, by somebody who has Node and Rust and
 // nothing else, so this file imports nothing that has to be installed first. It never decides that the
@@ -31,6 +31,9 @@ const steps = {
   servers: buildServers,
   site: installSite,
   browser: needBrowser,
+  // Nobody's machine but CI's fetches a compiler by running tests, unless it is for these alone.
+  wasm: () => buildWasm(process.env.CI !== undefined),
+  "wasm:fetched": () => buildWasm(true),
 };
 
 export function say(text) {
@@ -344,6 +347,12 @@ function installSite() {
   const quiet = ["--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
   run("npm", ["install", "--prefix", at("site"), ...quiet], { advice: "Is the npm registry reachable?" });
   stale.settle();
+}
+
+/** The core of the client for WebAssembly, as its tests take it. A process of its own: it imports this file. */
+function buildWasm(fetches) {
+  needRust();
+  run("node", ["scripts/wasm.mjs", "--debug", ...(fetches ? [] : ["--no-fetching"])]);
 }
 
 /** The browser that the site is opened in by its test, or undefined. */

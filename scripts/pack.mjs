@@ -5,16 +5,19 @@
 //
 // --all takes the addons that `npm run build:platform` has made, and says which it has not.
 // --complete refuses if any platform's addon is missing: what a release wants.
+// With either, what has an addon is compressed by libdeflate, which takes 10 s and saves a twentieth over npm.
 // Works on copies: what is only true of a published package (its optional dependencies on the platform
 // packages, which do not exist before it does) never gets into the repository's package.json. It lists those that
 // are packed with it and no others: npm and yarn refuse a lockfile over packages that no registry has.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
+import { gunzipSync } from "node:zlib";
 import { makeCommonJs } from "./commonjs.mjs";
 import { root, stop } from "./ensure.mjs";
 import { makeModules } from "./modules.mjs";
+import { fromPypi } from "./toolchain.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -48,7 +51,7 @@ for (const platform of platforms) {
   }
   const folder = path.join(staging, "npm", platform);
   fs.copyFileSync(addon, path.join(folder, path.basename(addon)));
-  pack(folder);
+  pack(folder, values.all || values.complete);
   packed.push(platform);
 }
 if (values.all && packed.length === 0) stop("no addon is built: npm run build:platform -- TARGET.");
@@ -85,8 +88,26 @@ function declareForOlder(folder) {
   }
 }
 
-function pack(folder) {
+function pack(folder, dense = false) {
   const args = ["pack", folder, "--pack-destination", out, "--json", "--loglevel=error"];
   const [made] = JSON.parse(execFileSync("npm", args, { cwd: root, encoding: "utf8" }));
-  console.log(`${path.join(out, made.filename)}  ${(made.size / 1e6).toFixed(1)} MB`);
+  const file = path.join(out, made.filename);
+  if (dense) compressAgain(file);
+  console.log(`${file}  ${(fs.statSync(file).size / 1e6).toFixed(1)} MB`);
+}
+
+function compressAgain(file) {
+  const tar = gunzipSync(fs.readFileSync(file));
+  const program =
+    "import sys, deflate; i, o = sys.stdin.buffer, sys.stdout.buffer; o.write(deflate.gzip_compress(i.read(), 12))";
+  const python = fromPypi("deflate", ["deflate==0.9.0"]);
+  const made = spawnSync(python, ["-c", program], {
+    input: tar,
+    maxBuffer: 2 ** 30,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  if (made.status !== 0)
+    stop(`${file} could not be compressed again: ${made.error?.message ?? `exit code ${made.status}`}`);
+  if (!gunzipSync(made.stdout).equals(tar)) stop(`${file} is another one once it is compressed again.`);
+  fs.writeFileSync(file, made.stdout);
 }

@@ -6,7 +6,7 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { debian, debianFault, fetched } from "./debian.mjs";
+import { debian, debianFault, fetched, isFetched } from "./debian.mjs";
 import { root, run, say, stop } from "./ensure.mjs";
 
 /** The C library that an addon for glibc must be content with: Red Hat 8, Debian 10, Amazon Linux 2023. */
@@ -14,6 +14,11 @@ export const GLIBC_FLOOR = "2.28";
 
 const ZIG = ["ziglang==0.15.2", "cargo-zigbuild==0.24.1"];
 const RUST_OF_DEBIAN = { suites: ["bookworm", "bookworm-security"] };
+/** Debian's compiler, the sources of its standard library, and what both need. */
+const PACKAGES_OF_RUST = [
+  ...["rustc-web", "cargo-web", "rust-web-src", "libstd-rust-web-1.96", "libstd-rust-web-dev", "libllvm22"],
+  ...["libgit2-1.5", "libhttp-parser2.9", "libmbedcrypto7", "libmbedx509-1", "libmbedtls14"],
+];
 
 /** The oldest compiler that the crate allows. */
 export function rustVersion() {
@@ -29,13 +34,19 @@ export function toolchain(target) {
   const own =
     sysroot.status === 0 && fs.existsSync(path.join(sysroot.stdout.trim(), "lib/rustlib", target, "lib"));
   if (own) return { env: {}, args: [], compiler: assertVersion("rustc", {}), source: "rustup" };
-  const fault = process.arch === "x64" ? debianFault() : "Debian's is fetched for x86_64 alone";
+  const fault = faultOfDebian();
   if (fault)
     stop(
       `Rust has no standard library for ${target} here: rustup target add ${target}. ` +
         `(It cannot be built from Debian's sources either: ${fault}.)`,
     );
-  const home = debian("rust", packagesOfRust(), RUST_OF_DEBIAN);
+  return { ...rustOfDebian(), args: ["-Zbuild-std=std,panic_unwind"] };
+}
+
+const faultOfDebian = () => (process.arch === "x64" ? debianFault() : "Debian's is fetched for x86_64 alone");
+
+function rustOfDebian() {
+  const home = debian("rust", PACKAGES_OF_RUST, RUST_OF_DEBIAN);
   const bin = path.join(home, "usr/bin");
   const libraries = path.join(home, "usr/lib/x86_64-linux-gnu");
   const env = {
@@ -46,15 +57,47 @@ export function toolchain(target) {
     // The standard library needs what only a nightly compiler allows; so does `-Zbuild-std`.
     RUSTC_BOOTSTRAP: "1",
   };
-  const compiler = assertVersion(env.RUSTC, env);
-  return { env, args: ["-Zbuild-std=std,panic_unwind"], compiler, source: "Debian's, from source" };
+  return { env, compiler: assertVersion(env.RUSTC, env), source: "Debian's, from source" };
 }
 
-/** Debian's compiler, what it needs, and the sources of its standard library. */
-function packagesOfRust() {
-  const compiler = ["rustc-web", "cargo-web", "rust-web-src", "libstd-rust-web-1.96", "libstd-rust-web-dev"];
-  const libraries = ["libllvm22", "libgit2-1.5", "libhttp-parser2.9"];
-  return [...compiler, ...libraries, "libmbedcrypto7", "libmbedx509-1", "libmbedtls14"];
+/**
+ * The same for WebAssembly; `{ fault }` in words where there is none. rustup's own library for it ends the program at
+ * a panic, so it is compiled from source here too: from rustup's (`rustup component add rust-src`), or Debian's, which
+ * are fetched unless `fetches` says no.
+ */
+export function wasmToolchain(fetches = true) {
+  const args = ["-Zbuild-std=std,panic_unwind", "--target", "wasm32-unknown-unknown"];
+  const flags = "-C panic=unwind --cfg alloc_error_hook";
+  const linker = wasmLinker();
+  if (linker === undefined)
+    return {
+      fault: "there is no linker for WebAssembly: rustup's Rust has rust-lld, the package lld wasm-ld",
+    };
+  const env = { RUSTFLAGS: flags, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER: linker, RUSTC_BOOTSTRAP: "1" };
+  if (fs.existsSync(path.join(sysroot(), "lib/rustlib/src/rust/library/std/Cargo.toml")))
+    return { env, args, compiler: assertVersion("rustc", {}), source: "its own, from source" };
+  const fault =
+    fetches || isFetched("rust", PACKAGES_OF_RUST, RUST_OF_DEBIAN)
+      ? faultOfDebian()
+      : "Debian's were not fetched";
+  if (fault)
+    return {
+      fault: `the sources of Rust's standard library are missing: rustup component add rust-src (${fault})`,
+    };
+  const rust = rustOfDebian();
+  return { ...rust, env: { ...rust.env, ...env }, args };
+}
+
+const sysroot = () => spawnSync("rustc", ["--print", "sysroot"], { encoding: "utf8" }).stdout?.trim() ?? "";
+
+/** The linker that rustup's Rust brings, or LLVM's. Debian's Rust has none. */
+function wasmLinker() {
+  const said = spawnSync("rustc", ["--version", "--verbose"], { encoding: "utf8" }).stdout ?? "";
+  const host = /^host: (.+)$/m.exec(said)?.[1] ?? "";
+  const name = process.platform === "win32" ? "rust-lld.exe" : "rust-lld";
+  const own = path.join(sysroot(), "lib/rustlib", host, "bin", name);
+  if (fs.existsSync(own)) return own;
+  return spawnSync("wasm-ld", ["--version"]).status === 0 ? "wasm-ld" : undefined;
 }
 
 function assertVersion(rustc, env) {
@@ -76,28 +119,28 @@ export function versionFault(said, wanted) {
 
 /** cargo-zigbuild with a zig of its own: the program, and the environment it wants. */
 export function zigbuild() {
-  const home = fetched("zig", ZIG, (folder) => {
-    const python = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
-    if (python === undefined)
-      stop("Python 3 was not found: zig, the linker for other targets, comes from PyPI.");
-    say(`fetching ${ZIG.join(" and ")}`);
-    run(python, ["-m", "venv", folder], { advice: "On Debian: apt-get install python3-venv" });
-    run(path.join(folder, "bin/python"), [
-      "-m",
-      "pip",
-      "install",
-      "-q",
-      "--disable-pip-version-check",
-      ...ZIG,
-    ]);
-  });
+  const python = fromPypi("zig", ZIG);
   const found = spawnSync(
-    path.join(home, "bin/python"),
+    python,
     ["-c", "import ziglang, os; print(os.path.join(os.path.dirname(ziglang.__file__), 'zig'))"],
     { encoding: "utf8" },
   );
   return {
-    program: path.join(home, "bin/cargo-zigbuild"),
+    program: path.join(path.dirname(python), "cargo-zigbuild"),
     env: { CARGO_ZIGBUILD_ZIG_PATH: found.stdout.trim() },
   };
+}
+
+/** The Python of a folder in `.tools` that has these packages. */
+export function fromPypi(name, packages) {
+  const programs = process.platform === "win32" ? "Scripts" : "bin";
+  const home = fetched(name, packages, (folder) => {
+    const python = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
+    if (python === undefined) stop(`Python 3 was not found: ${packages.join(", ")} come from PyPI.`);
+    say(`fetching ${packages.join(" and ")}`);
+    run(python, ["-m", "venv", folder], { advice: "On Debian: apt-get install python3-venv" });
+    const own = path.join(folder, programs, "python");
+    run(own, ["-m", "pip", "install", "-q", "--disable-pip-version-check", ...packages]);
+  });
+  return path.join(home, programs, "python");
 }

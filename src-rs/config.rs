@@ -12,6 +12,7 @@ mod capture;
 mod flight;
 pub(crate) mod group;
 mod quarantine;
+#[cfg(feature = "client")]
 mod spool;
 mod zerobus;
 
@@ -30,6 +31,7 @@ pub use self::flight::{
 pub use self::group::OptionFact;
 use self::group::{Group, mistakes};
 pub use self::quarantine::{DeadLetterOptions, QuarantineOptions};
+#[cfg(feature = "client")]
 pub use self::spool::SpoolConfig;
 pub use self::zerobus::ZerobusOptions;
 use crate::callbacks::{HeaderProvider, RetryPredicate};
@@ -44,6 +46,7 @@ pub struct Config {
     pub retry: RetryOptions,
     pub quarantine: QuarantineOptions,
     pub dead_letter: Option<DeadLetterOptions>,
+    #[cfg(feature = "client")]
     pub spool: Option<SpoolConfig>,
     pub capture: Option<CaptureOptions>,
     pub handoff: HandoffOptions,
@@ -272,6 +275,7 @@ fn read(root: &mut Group<'_>) -> Config {
     });
     let quarantine = quarantine::read(root);
     let dead_letter = quarantine::read_dead_letter(root);
+    #[cfg(feature = "client")]
     let spool = spool::read(root);
     let capture = capture::read(root);
     let flight = root.group("flight", flight::read);
@@ -290,6 +294,7 @@ fn read(root: &mut Group<'_>) -> Config {
         retry,
         quarantine,
         dead_letter,
+        #[cfg(feature = "client")]
         spool,
         capture,
         handoff,

@@ -17,18 +17,18 @@ pub mod discard;
 pub mod flight;
 pub mod headers;
 pub mod tls;
+mod write;
 pub mod zerobus;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub use self::write::{Write, counted};
 use crate::config::Config;
 use crate::error::{Code, Error, Result, RetryClass};
 use crate::outcome::{Position, Rejection};
@@ -79,7 +79,8 @@ pub struct Capabilities {
     /// The scheme, for telemetry.
     pub name: &'static str,
     /// Whether `open` with `resume_from` finds out which earlier writes landed. Where it does not, a
-    /// write that may have landed is sent again and stays in doubt.
+    /// write that may have landed is sent again and stays in doubt. Rows that it refused by an acknowledgement, and
+    /// which its position covers, it refuses again when a later process sends them.
     pub tells_what_landed: bool,
     /// Whether a write that is refused for its data, as [`Error::is_of_the_data`] has it, leaves nothing
     /// behind, and neither does any other that the session was given and has not acknowledged. Only
@@ -165,20 +166,6 @@ pub trait Session: Send {
     async fn close(self: Box<Self>) -> Result<()>;
 }
 
-/// One unit that a destination takes: some batches of one schema, kept until acknowledged.
-#[derive(Debug)]
-pub struct Write {
-    /// Strictly increasing within a producer, the same in every replay.
-    pub id: u64,
-    /// Never empty, all of the session's schema.
-    pub batches: Vec<RecordBatch>,
-    pub rows: usize,
-    pub bytes: usize,
-    /// Where its rows stand in the log that they come from, in order; empty where there is none. The id is the end of
-    /// the last range then, for as long as the write is whole.
-    pub positions: Vec<Range<u64>>,
-}
-
 /// What a session says about its writes.
 #[derive(Debug)]
 pub enum Acknowledgement {
@@ -201,84 +188,6 @@ pub enum Acknowledgement {
     },
     /// The session broke between calls: a connection was lost, a server went away.
     Broken { error: Error },
-}
-
-impl Write {
-    /// How many of its rows, from the first, stand below a position of the log.
-    pub fn rows_below(&self, position: u64) -> usize {
-        let below = self.positions.iter().map(|range| {
-            let end = range.end.min(position);
-            end.saturating_sub(range.start) as usize
-        });
-        below.sum()
-    }
-
-    /// The position behind its first `rows` rows; its id where it comes from no log.
-    pub fn position_behind(&self, rows: usize) -> u64 {
-        let mut left = rows as u64;
-        for range in &self.positions {
-            let length = range.end - range.start;
-            if left <= length {
-                return range.start + left;
-            }
-            left -= length;
-        }
-        self.id
-    }
-
-    /// The same write without its first rows.
-    pub fn without_first(&self, rows: usize) -> Write {
-        let mut skip = rows;
-        let mut batches = Vec::with_capacity(self.batches.len());
-        for batch in &self.batches {
-            let skipped = skip.min(batch.num_rows());
-            skip -= skipped;
-            if skipped < batch.num_rows() {
-                batches.push(batch.slice(skipped, batch.num_rows() - skipped));
-            }
-        }
-        let mut left = rows as u64;
-        let mut positions = Vec::with_capacity(self.positions.len());
-        for range in &self.positions {
-            let skipped = left.min(range.end - range.start);
-            left -= skipped;
-            if range.start + skipped < range.end {
-                positions.push(range.start + skipped..range.end);
-            }
-        }
-        let kept = self.rows.saturating_sub(rows);
-        Write {
-            id: self.id,
-            batches,
-            rows: kept,
-            bytes: (self.bytes as u128 * kept as u128 / self.rows.max(1) as u128) as usize,
-            positions,
-        }
-    }
-
-    /// The id of a write that would hold its first row alone.
-    pub fn first_id(&self) -> u64 {
-        self.positions.first().map_or(self.id, |range| range.start + 1)
-    }
-
-    /// What a session says before it lets go of rows: as many went on as it was given. A library in between
-    /// that loses some would have them acknowledged.
-    ///
-    /// # Errors
-    /// `INTERNAL`.
-    pub fn counted(&self, rows: usize) -> Result<()> {
-        counted(self.rows, rows)
-    }
-}
-
-/// # Errors
-/// `INTERNAL` unless as many rows were written as were given.
-pub fn counted(given: usize, written: usize) -> Result<()> {
-    if given == written {
-        return Ok(());
-    }
-    let text = format!("{given} rows were given and {written} were written; none of them is acknowledged");
-    Err(Error::new(Code::Internal, text).during("write"))
 }
 
 /// The sending half of a session's acknowledgements; cheap to clone, never blocks.

@@ -7,9 +7,10 @@
 //! - The status is the worst of the parts.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Code, Error};
+use crate::instant::Instant;
 
 /// The outcome of one delivery.
 #[derive(Debug, Clone)]
@@ -257,6 +258,12 @@ impl Ledger {
         outcome.status = Status::Unknown;
         outcome.error = Some(error.clone());
         Some(outcome)
+    }
+
+    /// All rows of an unsettled delivery, settled ones included.
+    pub fn rows(&self, sequence: u64) -> Option<usize> {
+        let entry = self.entries.get(&sequence)?;
+        Some(entry.admitted_delivery.rows)
     }
 
     pub fn contains(&self, sequence: u64) -> bool {

@@ -84,9 +84,10 @@ function why(texts: readonly string[], installation: Installation): string {
       `was built for a newer C library than this machine has (${firstLine(old)}; this is ${machine}): use a newer ` +
       `system (glibc 2.28 or later), or ${FROM_SOURCE}`
     );
-  // What musl's loader and glibc's say of a file that is for the other. glibc's name for its own `libc.so` is a script.
+  // What musl's loader and glibc's say of a file that is for the other. glibc's name for its own `libc.so` is a script;
+  // musl takes itself for glibc's libraries of the same names, and misses what is glibc's alone.
   const library = says(
-    /Error loading shared library (ld-linux|libgcc_s)|libc\.(so|musl-\w+\.so\.1): (cannot open|invalid ELF header)/,
+    /Error loading shared library (ld-linux|libgcc_s)|libc\.(so|musl-\w+\.so\.1): (cannot open|invalid ELF header)|Error relocating .*: (__\w+|gnu_get_libc_version): symbol not found/,
   );
   if (library !== undefined)
     return `was built for another C library (${firstLine(library)}), and this is ${machine}: install again on this machine`;

@@ -191,6 +191,7 @@ impl<'a> Group<'a> {
     }
 
     /// An amount that has no default: nothing bounds it.
+    #[cfg(feature = "client")]
     pub fn bytes_if_given(&mut self, name: &'static str, least: usize) -> Option<usize> {
         let bytes = self.read_bytes(name, usize::MAX, least);
         let bytes = self.holds(name).then_some(bytes);
@@ -329,6 +330,7 @@ impl<'a> Group<'a> {
         text
     }
 
+    #[cfg(feature = "client")]
     pub fn text_or(&mut self, name: &'static str, default: &str) -> String {
         let text = self.read_text(name).unwrap_or_else(|| default.to_string());
         self.record(name, "text", text.clone().into(), default.into());

@@ -17,16 +17,17 @@
 
 mod ack;
 pub(in crate::destination) mod arrays;
-mod chunks;
+pub(crate) mod chunks;
 pub(in crate::destination) mod connection;
 mod connector;
 mod describe;
 mod dial;
 mod dictionaries;
-mod encode;
+pub(crate) mod encode;
 mod farewell;
 mod joined;
 pub(in crate::destination) mod nearby;
+pub(crate) mod outgoing;
 mod plan;
 mod progress;
 mod session;
@@ -48,12 +49,12 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 
 use self::connector::Connector;
-use self::plan::Limits;
+use self::outgoing::WireFormat;
 use self::session::{FlightSession, Lane, Put, ReaderContext, Refusing, SessionSettings};
 use self::sql::Rollbacks;
 use self::target::{FlightTarget, Mode, What};
 use super::{Acknowledgement, Capabilities, Destination, Opened, Opening};
-use crate::config::{Compression, Config, FlightAcknowledgement, FlightDescriptor, FlightDictionaries};
+use crate::config::{Compression, Config, FlightAcknowledgement, FlightDescriptor};
 use crate::error::{Code, Error, Result};
 use crate::outcome::Position;
 
@@ -138,15 +139,9 @@ impl Flight {
     async fn begin(&self, opening: Opening) -> Result<Opened> {
         let (flight, resume_from) = (&self.config.flight, opening.resume_from);
         self.refusing.forget_before(resume_from.unwrap_or(u64::MAX));
-        let fields = || opening.schema.fields().iter().map(|field| field.data_type());
-        let has_dictionary = fields().any(dictionaries::has_dictionary);
-        let keep = flight.dictionaries == FlightDictionaries::Keep;
-        if keep && fields().any(dictionaries::has_direct_nesting) {
-            let text =
-                "a dictionary of dictionaries cannot be sent as one: use flight.dictionaries \"hydrate\"";
-            return Err(Error::new(Code::SchemaMismatch, text).during("open"));
-        }
         let cumulative = flight.acknowledgement == FlightAcknowledgement::Cumulative;
+        let reserved = if cumulative { METADATA } else { 0 };
+        let format = WireFormat::new(opening.schema, flight, reserved)?;
         let epochs = opening.epochs.clone().filter(|_| cumulative);
         if epochs.is_some() && flight.streams > 1 {
             let text = "with a spool, flight.acknowledgement \"cumulative\" takes one stream: rows of a later process may come to another one";
@@ -170,14 +165,8 @@ impl Flight {
                     rollbacks: Arc::clone(&self.rollbacks),
                 },
             },
-            hydrated: (has_dictionary && !keep).then(|| dictionaries::hydrated_schema(&opening.schema)),
+            format,
             compression: flight.compression,
-            limits: Limits {
-                message: flight.max_message_size - if cumulative { METADATA } else { 0 },
-                hydrate: !keep,
-                join: fields().all(dictionaries::is_joinable),
-            },
-            schema: opening.schema,
             producer: opening.producer,
             // Zero is no epoch: only a server that was promised one is told.
             epoch: if cumulative {
@@ -219,13 +208,19 @@ impl Flight {
             }
         }
         // A write of which half is there is not among these; `write` sends its other half.
-        let landed = resume_from
-            .filter(|_| cumulative && epochs.is_none())
-            .and_then(|first| {
-                let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
-                let last = complete.min().map(|last| self.refusing.before(last));
-                last.filter(|last| *last >= first)
-            });
+        let complete = resume_from.filter(|_| cumulative).map(|first| {
+            let complete = lanes.iter().map(|lane| lane.complete(first, lanes.len()));
+            (first, self.refusing.before(complete.min().unwrap_or(0)))
+        });
+        // An earlier process may have refused rows of such a write, and nobody remembers which.
+        let landed = complete.filter(|(first, last)| epochs.is_none() && last >= first);
+        let landed = landed.map(|(_, last)| last);
+        let is_beyond = |lane: &Lane, last| match &epochs {
+            Some(_) => lane.known().sequence > 0,
+            None => lane.known().is_beyond(last),
+        };
+        // Of a write that may be there, in part or out of order, nobody may say that it is not.
+        let conclusive = complete.is_none_or(|(_, last)| !lanes.iter().any(|lane| is_beyond(lane, last)));
         let through = |id| Acknowledgement::Through {
             id,
             position: Position::None,
@@ -243,7 +238,7 @@ impl Flight {
         Ok(Opened {
             session: Box::new(session),
             landed,
-            conclusive: true,
+            conclusive,
         })
     }
 }

@@ -19,9 +19,9 @@ mod credentials;
 mod errors;
 mod expansion;
 mod http;
-mod limits;
+pub(crate) mod limits;
 mod matching;
-mod normalise;
+pub(crate) mod normalise;
 mod prepare;
 mod progress;
 mod session;
@@ -30,7 +30,7 @@ mod target;
 #[path = "../../tests/rs/zerobus/units.rs"]
 mod tests;
 mod token;
-mod types;
+pub(crate) mod types;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

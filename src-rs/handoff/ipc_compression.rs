@@ -15,6 +15,8 @@ use arrow::ipc::{CompressionType, RecordBatch};
 use super::invalid;
 use super::pool::exhausted;
 use crate::error::Result;
+#[cfg(not(feature = "zstd"))]
+use crate::error::{Code, Error};
 
 const MAX_EXPANDED: u64 = 4 << 30;
 const LZ4_MOST: u64 = 255;
@@ -36,6 +38,11 @@ impl Expansion {
     /// `RESOURCE_EXHAUSTED` if there is no memory for what they claim.
     pub(super) fn check(&mut self, batch: RecordBatch<'_>, body: &Buffer) -> Result<()> {
         let codec = batch.compression().map(|compression| compression.codec());
+        #[cfg(not(feature = "zstd"))]
+        if codec == Some(CompressionType::ZSTD) {
+            let text = "Zstandard is not in this build: write the batch with LZ4 or without compression";
+            return Err(Error::new(Code::Unsupported, text).during("handoff"));
+        }
         let (mut together, mut claimed) = (0usize, 0u64);
         for (index, buffer) in batch.buffers().into_iter().flatten().enumerate() {
             let part = usize::try_from(buffer.offset())

@@ -44,6 +44,15 @@ impl BatchSlice {
         }
     }
 
+    /// Each of some batches, with its share of the bytes that they have together.
+    pub fn of_batches(batches: Vec<RecordBatch>, bytes: usize) -> impl Iterator<Item = BatchSlice> {
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        batches.into_iter().map(move |batch| {
+            let share = bytes as u128 * batch.num_rows() as u128 / rows.max(1) as u128;
+            BatchSlice::whole(batch, share as usize)
+        })
+    }
+
     /// Rows `start..start + rows` of `whole`.
     pub fn of(whole: &Arc<RecordBatch>, start: usize, rows: usize, bytes: usize) -> BatchSlice {
         debug_assert!(start + rows <= whole.num_rows(), "a slice beyond its batch");

@@ -36,6 +36,27 @@ pub struct RefusedRange {
     pub rejections: Vec<Rejection>,
 }
 
+/// Consecutive rows of one delivery that have ended, though not all of them at the destination. A log has to know that
+/// before the destination takes later rows: a later client could not tell them from rows that landed.
+#[derive(Debug, Clone)]
+pub struct EndedRange {
+    pub range: RowRange,
+    pub end: RangeEnd,
+}
+
+#[derive(Debug, Clone)]
+pub enum RangeEnd {
+    /// The rows named were refused, the others are durable. They count within the delivery, in order.
+    Refused {
+        rejections: Vec<Rejection>,
+        /// No other row is in the delivery.
+        whole: bool,
+    },
+    Failed(Error),
+    /// Nobody wants them any more.
+    Aborted,
+}
+
 /// Writes that were tried equally often.
 pub struct EquallyTried {
     /// Ascending, at least one.
@@ -45,8 +66,8 @@ pub struct EquallyTried {
 }
 
 /// Neighbouring ranges as one.
-pub fn runs(ranges: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
+pub fn runs<Place: PartialEq>(ranges: impl Iterator<Item = Range<Place>>) -> Vec<Range<Place>> {
+    let mut runs: Vec<Range<Place>> = Vec::new();
     for range in ranges {
         match runs.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,

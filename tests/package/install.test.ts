@@ -210,6 +210,14 @@ test("the main package carries no addon, and what it carries names no path of th
   }
 });
 
+test("`import` asks Node for no module that takes long to load, and reads one file of ASCII", () => {
+  const text = fs.readFileSync(path.join(folder, "app/node_modules/arrow-ingest/dist/index.js"), "utf8");
+  const imported = [...text.matchAll(/^(?:import|export) [^;]*?"([^"]+)";$/gm)].map(([, name]) => name);
+  const cheap = ["async_hooks", "diagnostics_channel", "module", "os", "path", "url"];
+  expect([...new Set(imported)].sort()).toEqual(["apache-arrow", ...cheap.map((name) => `node:${name}`)]);
+  expect(text.match(/.*[^\0-\x7f].*/g) ?? []).toEqual([]);
+});
+
 test("without the platform package the error names it, and the source build mends it", () => {
   const name = platform.replace(/-\d.*$/, "");
   const modules = path.join(folder, "app/node_modules");

@@ -71,3 +71,8 @@ function ensure(variables: NodeJS.ProcessEnv, ...args: string[]) {
     env: { ...process.env, ...variables, PATH: bin },
   });
 }
+
+test("a step starts our own scripts as programs: one that it imported would wait for ensure.mjs, and that for it", () => {
+  const text = fs.readFileSync("scripts/ensure.mjs", "utf8");
+  expect(text).not.toMatch(/\bimport\(["'`]\./);
+});

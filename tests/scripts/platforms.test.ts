@@ -54,10 +54,9 @@ test("R-80 a compiler older than Cargo.toml wants is refused", () => {
   expect(versionFault("gcc", "1.95")).toContain("does not say its version");
 });
 
-test("the addon has one HTTP client and one provider of TLS", () => {
-  const names = [...fs.readFileSync("Cargo.lock", "utf8").matchAll(/^name = "(.+)"$/gm)].map(
-    ([, name]) => name!,
-  );
+test("the addon has one HTTP client, one provider of TLS, and no compressor of brotli", () => {
+  const lock = fs.readFileSync("Cargo.lock", "utf8");
+  const names = [...lock.matchAll(/^name = "(.+)"$/gm)].map(([, name]) => name!);
   expect(names).toContain("ring");
   // With two providers in the tree, rustls panics at the first connection unless the process has chosen one.
   for (const other of ["aws-lc-rs", "aws-lc-sys", "openssl-sys", "native-tls"])
@@ -65,6 +64,9 @@ test("the addon has one HTTP client and one provider of TLS", () => {
   // That of patches/reqwest is the other one by another number.
   expect(names.filter((name) => name === "reqwest")).toHaveLength(2);
   expect(names).not.toContain("rustls-platform-verifier");
+  // That of patches/brotli has no source of its own in the lock file.
+  expect(lock).toContain('name = "brotli"\n');
+  expect(lock).not.toMatch(/^name = "brotli"\nversion = ".+"\nsource = /m);
 });
 
 test("R-80 each platform of package.json has a name of npm's, and Linux has four", async () => {

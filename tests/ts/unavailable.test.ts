@@ -92,6 +92,7 @@ describe("R-37 NATIVE_UNAVAILABLE names what is in the way", () => {
       "libc.so: cannot open shared object file: No such file or directory",
       "/lib/x86_64-linux-gnu/libc.so: invalid ELF header",
       "libc.musl-x86_64.so.1: cannot open shared object file: No such file or directory",
+      "Error relocating x.node: __res_init: symbol not found",
     ].map((text): [string, Error, string] => [
       `a file for the other C library: ${text.split(":", 1)[0]}`,
       loaderError(text),

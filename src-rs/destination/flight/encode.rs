@@ -24,7 +24,6 @@ use arrow_ipc as ipc;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use bytes::{BufMut, Bytes, BytesMut};
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
-use prost::Message as _;
 
 use super::arrays::{Sink, fresh, walk};
 use super::chunks::Chunks;
@@ -68,8 +67,8 @@ impl Encoder {
         }
     }
 
-    /// The first message of a stream.
-    pub fn schema(&self, schema: &Schema, descriptor: &arrow_flight::FlightDescriptor) -> Message {
+    /// The first message of a stream. `descriptor`: the `FlightDescriptor`, encoded.
+    pub fn schema(&self, schema: &Schema, descriptor: &[u8]) -> Message {
         let mut tracker = DictionaryTracker::new(false);
         let options = IpcWriteOptions::default();
         let data = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
@@ -77,13 +76,7 @@ impl Encoder {
             &mut tracker,
             &options,
         );
-        frame(
-            &self.chunks,
-            &descriptor.encode_to_vec(),
-            &data.ipc_message,
-            &[],
-            Body::default(),
-        )
+        frame(&self.chunks, descriptor, &data.ipc_message, &[], Body::default())
     }
 
     /// The dictionaries of a batch that the server does not have.
@@ -357,7 +350,10 @@ fn compressed(compression: Compression, buffer: &[u8]) -> std::io::Result<Vec<u8
         std::io::Write::write_all(&mut encoder, buffer)?;
         out = encoder.finish().map_err(std::io::Error::other)?;
     } else {
+        #[cfg(feature = "zstd")]
         zstd::stream::copy_encode(buffer, &mut out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+        #[cfg(not(feature = "zstd"))]
+        return Err(std::io::ErrorKind::Unsupported.into());
     }
     if out.len() >= buffer.len() + 8 {
         out.clear();

@@ -18,7 +18,8 @@ pub const SILENCE: Duration = Duration::from_secs(60);
 /// how often, and after how many questions the line is given up.
 pub const BETWEEN_PROBES: Duration = Duration::from_secs(10);
 pub const PROBES: u32 = 6;
-/// How long the other side's system may leave bytes untaken.
+/// How long the other side's system may leave bytes untaken, where the system can watch for that.
+#[cfg(target_os = "linux")]
 pub const UNTAKEN: Duration = Duration::from_secs(120);
 
 /// An address that has not answered by then, when there is another one, is given up: `localhost` may name one

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
 use futures::future::try_join_all;
+use prost::Message as _;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -24,10 +24,10 @@ use super::ack::{self, ServerProgress};
 use super::chunks::Chunks;
 use super::connection::Connection;
 use super::connector::Connector;
-use super::dictionaries::hydrated;
 use super::encode::{Encoder, Message};
 use super::farewell::Farewell;
-use super::plan::{Limits, MessagePart, plan};
+use super::outgoing::WireFormat;
+use super::plan::MessagePart;
 use super::progress::{FlightProgress, StreamCursor, cursor, cursor_at};
 use super::sql::{self, Rollbacks, Transaction};
 use super::status::{self, Secrets};
@@ -53,11 +53,8 @@ pub struct FlightSession {
 /// What goes onto the wire, and how.
 pub(super) struct SessionSettings {
     pub what: Put,
-    pub schema: SchemaRef,
-    /// The schema with values for dictionaries, if that is how they are sent.
-    pub hydrated: Option<SchemaRef>,
+    pub format: WireFormat,
     pub compression: Compression,
-    pub limits: Limits,
     pub producer: Uuid,
     pub epoch: u64,
     /// With rows from a log, and cumulative acknowledgements: what is left with them at the server.
@@ -338,8 +335,7 @@ impl Lane {
         self.connection = Some(connection.clone());
         // A new stream knows no dictionaries.
         let encoder = Encoder::new(shape.compression, self.chunks.clone());
-        let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
-        let first = encoder.schema(schema, &descriptor);
+        let first = encoder.schema(shape.format.sent_schema(), &descriptor.encode_to_vec());
         self.encoder = Arc::new(Mutex::new(encoder));
         stream.send(first).await?;
         Ok((stream, hello))
@@ -353,10 +349,12 @@ impl Lane {
         shared: &Arc<ReaderContext>,
     ) -> Result<()> {
         let (mut stream, hello) = self.open(connection, shape, shared).await?;
-        let schema = shape.hydrated.as_ref().unwrap_or(&shape.schema);
-        let nothing = RecordBatch::new_empty(schema.clone());
+        let nothing = RecordBatch::new_empty(shape.format.sent_schema().clone());
         let metadata = ack::hello(shape.producer, self.index, shape.epoch);
-        for message in messages(&self.encoder, shape, &nothing, &metadata)? {
+        let hello_messages = shape
+            .format
+            .messages(&mut lock(&self.encoder), &nothing, &metadata)?;
+        for message in hello_messages {
             stream.send(message).await?;
         }
         match tokio::time::timeout(shape.patience, hello).await {
@@ -403,7 +401,7 @@ impl Lane {
 impl Session for FlightSession {
     async fn write(&mut self, write: Arc<Write>) -> Result<()> {
         for batch in &write.batches {
-            fits(batch, &self.shape.schema)?;
+            self.shape.format.check(batch)?;
         }
         self.shape.given.fetch_max(write.id, Ordering::AcqRel);
         let index = (write.id % self.lanes.len() as u64) as usize;
@@ -412,10 +410,10 @@ impl Session for FlightSession {
             true => lane.known_rows(write.id, write.rows),
             false => write.rows_below(lane.known.sequence.saturating_sub(1)),
         };
-        let mut plan = plan(&write.batches, skip, self.shape.limits);
+        let mut plan = self.shape.format.plan(&write.batches, skip);
         if skip > 0 {
             // Rows that were refused before the ones that the server has are refused still.
-            plan.refused = super::plan::plan(&write.batches, 0, self.shape.limits).refused;
+            plan.refused = self.shape.format.plan(&write.batches, 0).refused;
         }
         // Rows that are not sent are refused, or known to be there.
         let sent = plan.parts.iter().map(|part| part.rows).sum::<usize>();
@@ -512,22 +510,6 @@ impl FlightSession {
     }
 }
 
-/// The stream has one schema, and a batch of another would be read as if it were of this one.
-fn fits(batch: &RecordBatch, schema: &SchemaRef) -> Result<()> {
-    if Arc::ptr_eq(batch.schema_ref(), schema) {
-        return Ok(());
-    }
-    let (given, wanted) = (batch.schema_ref().fields(), schema.fields());
-    let same = |(given, wanted): (&FieldRef, &FieldRef)| {
-        given.name() == wanted.name() && given.data_type() == wanted.data_type()
-    };
-    if given.len() == wanted.len() && given.iter().zip(wanted).all(same) {
-        return Ok(());
-    }
-    let text = "the batch has other columns than the stream";
-    Err(Error::new(Code::SchemaMismatch, text).during("write"))
-}
-
 /// Where the stream is after a part.
 fn cursor_of(write: &Write, part: &MessagePart) -> StreamCursor {
     match write.positions.is_empty() {
@@ -551,16 +533,10 @@ async fn encode(
             ack::part(shape.producer, lane, epoch, cursor_of(write, part), opening)
         }
     };
-    if shape.compression == Compression::None && shape.hydrated.is_none() {
-        if part.is_joined() {
-            let slices = part.slices(&write.batches);
-            let encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(message) = encoder.joined(&slices, &metadata)? {
-                return Ok(vec![message]);
-            }
-        }
-        let batch = part.batch(&write.batches, &shape.schema)?;
-        return messages(encoder, shape, &batch, &metadata);
+    if shape.format.is_cheap() {
+        return shape
+            .format
+            .part(&mut lock(encoder), &write.batches, part, &metadata);
     }
     let (encoder, shape, write, part) = (
         Arc::clone(encoder),
@@ -569,8 +545,9 @@ async fn encode(
         part.clone(),
     );
     let made = compute::spawn(move || {
-        let batch = part.batch(&write.batches, &shape.schema)?;
-        messages(&encoder, &shape, &batch, &metadata)
+        shape
+            .format
+            .part(&mut lock(&encoder), &write.batches, &part, &metadata)
     });
     made.await.unwrap_or_else(|error| {
         Err(Error::new(Code::Internal, "encoding a part died")
@@ -579,34 +556,8 @@ async fn encode(
     })
 }
 
-fn messages(
-    encoder: &Mutex<Encoder>,
-    shape: &SessionSettings,
-    batch: &RecordBatch,
-    metadata: &[u8],
-) -> Result<Vec<Message>> {
-    let plain = match &shape.hydrated {
-        Some(schema) if batch.num_rows() > 0 => Some(hydrated(batch, schema).map_err(|error| {
-            Error::new(Code::BatchInvalid, "a dictionary cannot be resolved")
-                .caused_by(&error)
-                .during("write")
-        })?),
-        _ => None,
-    };
-    let batch = plain.as_ref().unwrap_or(batch);
-    let mut encoder = encoder.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut messages = encoder.dictionaries(batch)?;
-    for message in &messages {
-        if message.length > shape.limits.message {
-            let text = format!(
-                "a dictionary takes {} bytes, and a message at most {}: flight.dictionaries \"hydrate\" sends values instead",
-                message.length, shape.limits.message
-            );
-            return Err(Error::new(Code::BatchInvalid, text).during("write"));
-        }
-    }
-    messages.push(encoder.batch(batch, metadata)?);
-    Ok(messages)
+fn lock(encoder: &Mutex<Encoder>) -> MutexGuard<'_, Encoder> {
+    encoder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The runtime's clock, which tests can stop.
