@@ -5,8 +5,9 @@
 //                                                      the spool's log against its model, 10,000 of 64
 //   npm run torture -- --model delivery [--disks N --seed N]
 //                                                      a client's lives on 10,000 disks, the first of this seed
-//   npm run torture -- --kills N [--into delta|flight|zerobus] [--seed N]
-//                                                      producers that are killed; into each in turn unless one is named
+//   npm run torture -- --kills N [--into delta|refusals|flight|zerobus] [--seed N]
+//                                                      producers that are killed; into each in turn unless one is named;
+//                                                      `refusals` is a Delta table that refuses some rows
 //
 // A sequence that fails is kept in proptest-regressions/, shrunk, and every later run begins with it. A disk that fails
 // is named by its seed: `--disks 1 --seed N` tells its lives again, as near as clocks allow. What a run of kills has left on the disk stays where the last lines say, if something was wrong with it.
@@ -33,6 +34,8 @@ const date = new Date().toISOString().slice(0, 10);
 const folder = path.join(root, "bench/results");
 /** By the name that `--model` takes. */
 const MODELS = { log, delivery };
+/** A kind of `--into`. */
+const REFUSALS = "refusals";
 process.exit(values.kills === undefined ? await models() : await kills());
 
 async function models() {
@@ -77,18 +80,27 @@ async function kills() {
   const count = Number(positive("kills"));
   const seed = Number(positive("seed"));
   const { into } = values;
-  if (into !== undefined && !Object.hasOwn(DESTINATIONS, into)) {
-    console.error(`✗ --into takes one of ${Object.keys(DESTINATIONS).join(", ")}`);
+  const kinds = ["delta", REFUSALS, ...Object.keys(DESTINATIONS).filter((name) => name !== "delta")];
+  if (into !== undefined && !kinds.includes(into)) {
+    console.error(`✗ --into takes one of ${kinds.join(", ")}`);
     return 2;
   }
   // An addon that is named is the one to try.
   if (process.env.ARROW_INGEST_ADDON === undefined)
     runStep("node", ["scripts/ensure.mjs", "addon", "dist", "python"]);
   let code = 0;
-  for (const into of values.into === undefined ? Object.keys(DESTINATIONS) : [values.into]) {
+  for (const into of values.into === undefined ? kinds : [values.into]) {
     say(`${count} kills, into ${into}`);
     const scratch = fs.mkdtempSync(path.join(os.tmpdir(), `arrow-ingest-torture-${into}-`));
-    const result = await torture({ into, kills: count, seed, folder: scratch, say });
+    const refusals = into === REFUSALS;
+    const result = await torture({
+      into: refusals ? "delta" : into,
+      kills: count,
+      seed,
+      folder: scratch,
+      refusals,
+      say,
+    });
     write({ kills: { [into]: { seed, ...result } } });
     console.log(JSON.stringify(result));
     if (result.faults.length === 0) fs.rmSync(scratch, { recursive: true, force: true });
@@ -132,19 +144,19 @@ function described({ spool, delivery, kills }) {
     lines.push(
       "| what | disks | lives on each | actions of each life | first seed | seconds | outcome |",
       "|---|---|---|---|---|---|---|",
-      `| delivering from the spool: refusals, rotations, outages, lost answers and aborts, and lives that end by close, a kill or a power cut | ${delivery.disks} | 2 to 6 | up to 15 | ${delivery.seed} | ${delivery.seconds} | ${outcome(delivery, "nothing lost; nothing twice where the destination keeps positions")} |`,
+      `| delivering from the spool: refusals, rotations, outages, lost answers and aborts, a disk that fails and is full, and lives that end by close, a kill or a power cut | ${delivery.disks} | 2 to 6 | up to 15 | ${delivery.seed} | ${delivery.seconds} | ${outcome(delivery, "nothing lost; nothing twice where the destination keeps positions")} |`,
       "",
     );
   if (kills !== undefined) {
     lines.push(
       "A producer with a spool, killed with SIGKILL at a random moment and started again, so many times; then one run delivers what is left, and a checker in Python compares ids and hashes. Rows: those that the producer was told to be durable.",
       "",
-      "| into | kills | of these when connected | seconds | rows promised | rows there | lost | twice | twice outside of the window | outcome |",
-      "|---|---|---|---|---|---|---|---|---|---|",
+      "| into | kills | of these when connected | seconds | rows promised | rows there | rows put aside | lost | twice | twice outside of the window | outcome |",
+      "|---|---|---|---|---|---|---|---|---|---|---|",
     );
     for (const [into, one] of Object.entries(kills))
       lines.push(
-        `| ${into} | ${one.kills} | ${one.killsAfterConnect} | ${one.seconds} | ${one.acknowledged} | ${one.rows} | ${one.lost.count} | ${one.twice.count} | ${one.outside?.count ?? "–"} | ${one.faults.length === 0 ? "as promised" : `FAILED: ${one.faults.join("; ")}`} |`,
+        `| ${into} | ${one.kills} | ${one.killsAfterConnect} | ${one.seconds} | ${one.acknowledged} | ${one.rows} | ${one.aside ?? "–"} | ${one.lost.count} | ${one.twice.count} | ${one.outside?.count ?? "–"} | ${one.faults.length === 0 ? "as promised" : `FAILED: ${one.faults.join("; ")}`} |`,
       );
     lines.push("");
   }

@@ -6,6 +6,7 @@
 //! - A thread that idles ends after some seconds. None belongs to a client.
 //! - No task waits for another task, or all threads could wait for each other.
 //! - No task asks for the current runtime: these threads have one that nobody drives.
+//! - JavaScript goes first: [`compute::go_last`].
 //!
 //! When the tasks of a disk that does not answer have taken all threads, every client that needs one waits.
 
@@ -13,7 +14,7 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::compute::Task;
+use crate::compute::{self, Task};
 
 pub const THREADS: usize = 8;
 
@@ -29,6 +30,7 @@ fn pool() -> &'static Runtime {
         let mut builder = Builder::new_current_thread();
         builder.max_blocking_threads(THREADS);
         builder.thread_name("arrow-disk");
+        builder.on_thread_start(compute::go_last);
         let built = builder.build();
         built.expect("a runtime without drivers asks the system for nothing")
     })

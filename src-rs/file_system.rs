@@ -74,6 +74,9 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 
 /// So many parts a system takes in one call, at least.
 const PARTS_AT_ONCE: usize = 1024;
+/// Read or written by one call at most. A thread of ours that copies tens of MiB in the kernel keeps its processor
+/// there, and JavaScript waited behind it for 4 ms and more.
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 impl dyn DiskFile {
     /// All of it, however many writes that takes.
@@ -420,37 +423,35 @@ impl Disk for RealDisk {
 struct RealFile(File);
 
 impl DiskFile for RealFile {
-    #[cfg(unix)]
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, bytes, offset)
+        let most = bytes.len().min(BYTES_AT_ONCE);
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_at(&self.0, &mut bytes[..most], offset);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_read(&self.0, &mut bytes[..most], offset);
     }
 
-    #[cfg(windows)]
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_read(&self.0, bytes, offset)
-    }
-
-    #[cfg(unix)]
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::write_at(&self.0, bytes, offset)
+        let bytes = &bytes[..bytes.len().min(BYTES_AT_ONCE)];
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::write_at(&self.0, bytes, offset);
+        #[cfg(windows)]
+        return std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset);
     }
 
-    #[cfg(windows)]
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset)
-    }
-
-    #[cfg(unix)]
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(
-            &self.0,
-            &parts[..parts.len().min(PARTS_AT_ONCE)],
-            offset,
-        )?)
-    }
-
-    #[cfg(windows)]
-    fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            let mut bytes = 0;
+            let fit = parts.iter().take(PARTS_AT_ONCE).take_while(|part| {
+                bytes += part.len();
+                bytes <= BYTES_AT_ONCE
+            });
+            let fit = fit.count();
+            if fit > 1 {
+                return Ok(rustix::io::pwritev(&self.0, &parts[..fit], offset)?);
+            }
+        }
         let first = parts.iter().find(|part| !part.is_empty());
         first.map_or(Ok(0), |part| self.write_at(part, offset))
     }

@@ -198,7 +198,11 @@ impl Spool {
     pub fn open(disk: Arc<dyn Disk>, options: &SpoolOptions) -> Result<(Spool, Recovered)> {
         let (spool, recovered, writer) = Spool::open_undriven(disk, options)?;
         let named = thread::Builder::new().name("arrow-spool".into());
-        let thread = named.spawn(move || writer.run()).map_err(|error| {
+        let thread = named.spawn(move || {
+            compute::go_last();
+            writer.run();
+        });
+        let thread = thread.map_err(|error| {
             Error::new(Code::ResourceExhausted, "no thread can be started for the spool")
                 .caused_by(&error)
                 .during("spool")
@@ -553,6 +557,11 @@ impl Spool {
     /// What is settled.
     pub fn settled(&self) -> SettledPositions {
         self.shared.state().settled.clone()
+    }
+
+    /// Whether all rows of a range are settled.
+    pub fn is_settled(&self, range: Range<u64>) -> bool {
+        self.shared.state().settled.holes(range).is_empty()
     }
 
     /// All rows below this position are settled.

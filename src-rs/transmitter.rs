@@ -16,7 +16,7 @@
 //! [`Outcome`], whatever happens.
 
 mod admission;
-mod batch_slice;
+pub(crate) mod batch_slice;
 mod clock;
 mod deliveries;
 mod engine;
@@ -26,7 +26,7 @@ mod rows;
 mod schema;
 mod sessions;
 mod spooling;
-mod writes;
+pub(crate) mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,6 +51,7 @@ use crate::spool::Recovered;
 use admission::Admission;
 use engine::{Control, Engine, RowSource};
 use intake::{Inbound, Intake};
+use rows::EndedRange;
 use spooling::{SpoolView, StageChannels};
 
 /// Groups of imported deliveries that may wait for the engine.
@@ -80,6 +81,9 @@ pub type Observer = Arc<dyn Fn(Event) + Send + Sync>;
 pub trait Settlements: Send + Sync {
     /// These rows are durable at the destination.
     fn accepted(&self, range: &RowRange);
+    /// These rows have ended, and not all of them are there. Answered by [`Control::Recorded`](engine::Control::Recorded)
+    /// once the disk knows.
+    fn ended(&self, ended: EndedRange);
     /// No row of the delivery is left to wait for. `told`: its caller has been told of it by `given_up`.
     fn settled(&self, outcome: Outcome, told: bool);
     /// Its caller waits no longer, while the delivery goes on.

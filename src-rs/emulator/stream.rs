@@ -393,8 +393,8 @@ impl StreamHandler {
                 sleep(Duration::from_millis(2)).await;
             }
         };
-        // Written is not yet sent: the system gets a moment, and one that never comes is not waited for.
-        let _ = timeout(Duration::from_secs(1), left).await;
+        // Written is not yet sent: the system gets a moment. One that never comes is given up.
+        let _ = timeout(Duration::from_secs(30), left).await;
         sleep(Duration::from_millis(20)).await;
     }
 

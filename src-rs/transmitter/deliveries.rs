@@ -20,7 +20,7 @@ use self::refused::RefusedOnDisk;
 use super::admission::Admission;
 use super::batch_slice::BatchSlice;
 use super::intake::ImportedDelivery;
-use super::rows::{FailedRanges, RefusedRanges};
+use super::rows::{EndedRange, FailedRanges, RangeEnd, RefusedRanges};
 use super::{Event, Observer, PayloadDigest, Reply, Settlements, count};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetters;
@@ -40,6 +40,8 @@ pub struct Deliveries {
     flushes: VecDeque<Flush>,
     /// Rows come from a log that keeps them, and that hears what becomes of them.
     log: Option<Arc<dyn Settlements>>,
+    /// Ends of rows that the log was told of and has not recorded.
+    unrecorded: usize,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
     observer: Observer,
@@ -68,6 +70,7 @@ impl Deliveries {
             stopped: None,
             flushes: VecDeque::new(),
             log,
+            unrecorded: 0,
             admission,
             counters,
             observer,
@@ -99,7 +102,15 @@ impl Deliveries {
                 self.ledger.enter(entry);
                 match self.log.is_some() && self.stopped.is_some() {
                     true => self.leave(sequence, now),
-                    false => self.fail_rest(sequence, &error, now),
+                    false => {
+                        let range = RowRange {
+                            sequence,
+                            first_row: 0,
+                            rows,
+                        };
+                        self.tell_log(&range, RangeEnd::Aborted);
+                        self.fail_rest(sequence, &error, now);
+                    }
                 }
                 return None;
             }
@@ -189,6 +200,13 @@ impl Deliveries {
                     log.accepted(&range);
                 }
             }
+            if !refused.rejections.is_empty() {
+                let end = RangeEnd::Refused {
+                    rejections: refused.rejections.clone(),
+                    whole: self.ledger.rows(refused.range.sequence) == Some(refused.rejections.len()),
+                };
+                self.tell_log(&refused.range, end);
+            }
             let settled = self
                 .ledger
                 .refuse(&refused.range, refused.rejections, position, now);
@@ -198,9 +216,37 @@ impl Deliveries {
 
     pub fn fail(&mut self, failed: &FailedRanges, now: Instant) {
         for range in &failed.ranges {
+            let end = match failed.error.code() {
+                Code::Aborted => RangeEnd::Aborted,
+                _ => RangeEnd::Failed(failed.error.clone()),
+            };
+            self.tell_log(range, end);
             let settled = self.ledger.fail(range, &failed.error, now);
             self.finish(settled);
         }
+    }
+
+    fn tell_log(&mut self, range: &RowRange, end: RangeEnd) {
+        let Some(log) = self.log.as_ref().filter(|_| range.rows > 0) else {
+            return;
+        };
+        self.unrecorded += 1;
+        log.ended(EndedRange { range: *range, end });
+    }
+
+    /// Something that the engine never had has ended, and the log will record it.
+    pub fn ended_elsewhere(&mut self) {
+        self.unrecorded += 1;
+    }
+
+    /// The log has recorded so many ends.
+    pub fn recorded(&mut self, ends: usize) {
+        self.unrecorded = self.unrecorded.saturating_sub(ends);
+    }
+
+    /// Ends of rows that the log has not recorded.
+    pub fn unrecorded(&self) -> usize {
+        self.unrecorded
     }
 
     /// Settles all that is unsettled: each delivery with the error that `error_of` has for its sequence. What a log

@@ -13,6 +13,8 @@
 //! Invariants:
 //! - Rows of a delivery enter `deliveries` before `writes`, and leave `writes` before they are settled there.
 //! - A write is sent only to an open session of its schema, in the order of its id.
+//! - With a log and a destination that keeps the log's positions, nothing is sent as long as the log has not recorded
+//!   how earlier rows ended that did not land: the next process would take them for rows that did.
 //! - Nothing here awaits a destination.
 //!
 //! `failures` has the steps that follow when a session fails, `closing` those that end the engine.
@@ -49,6 +51,8 @@ use crate::row_files::Warn;
 
 /// Arrivals taken in one turn.
 const TURN: usize = 256;
+/// Ends of rows that wait for the log to record them, wherever the rows go. Beyond it nothing more is sent.
+const MOST_UNRECORDED: usize = 1_024;
 
 /// What does not queue behind deliveries.
 pub enum Control {
@@ -58,6 +62,14 @@ pub enum Control {
     CloseBy(Duration),
     /// Somebody waits for budget that perhaps only a flush frees.
     Waiting,
+    /// A delivery of the log has ended before it came here; `Recorded` follows.
+    EndedElsewhere,
+    /// The log has recorded so many ends of rows that did not land.
+    Recorded(usize),
+    /// The disk takes no record, and may not for long.
+    CannotRecord,
+    /// It takes them again.
+    CanRecord,
     /// Refused rows that are in no delivery.
     KeepRefused {
         sequence: u64,
@@ -96,6 +108,10 @@ pub struct Engine {
     on_exhausted: OnExhausted,
     /// Rows come from a log that keeps them: only a refusal of their own data ends a delivery.
     never_gives_up: bool,
+    /// The destination tells a later process of the log how far it got.
+    keeps_positions: bool,
+    /// The log cannot record how rows end.
+    cannot_record: bool,
     closing: Option<Closing>,
     counters: Arc<Counters>,
     teller: Teller,
@@ -107,8 +123,8 @@ enum WakeReason {
     /// Refused rows of this delivery are on the disk.
     Kept(u64),
     Control(Control),
-    /// The arrivals are in `turn`.
-    Arrivals,
+    /// The arrivals are in `turn`. What was said before they were sent comes first.
+    Arrivals(Vec<Control>),
     Nothing,
 }
 
@@ -129,6 +145,8 @@ impl Engine {
             .map(|options| DeadLetters::open(options, counters.clone(), warn(observer.clone())));
         Engine {
             never_gives_up: source.log.is_some(),
+            keeps_positions: source.log.is_some() && destination.capabilities().tells_what_landed,
+            cannot_record: false,
             deliveries: Deliveries::new(
                 dead_letters,
                 source.log.clone(),
@@ -191,7 +209,8 @@ impl Engine {
                         while turn.len() < TURN && let Ok(mut next) = arrivals.try_recv() {
                             turn.append(&mut next);
                         }
-                        WakeReason::Arrivals
+                        // Polled before the arrivals came, it may have had nothing yet.
+                        WakeReason::Arrivals(std::iter::from_fn(|| control.try_recv().ok()).collect())
                     }
                     // Nothing more can come, and nobody has closed: what is here must not wait for it.
                     None => {
@@ -212,9 +231,12 @@ impl Engine {
             WakeReason::Session(event) => self.on_session(event),
             WakeReason::Kept(sequence) => self.deliveries.kept(sequence),
             WakeReason::Control(control) => self.on_control(control),
-            WakeReason::Arrivals => {
+            WakeReason::Arrivals(said_before) => {
                 // One by one: a panic under a `drain` would take those that are left with it.
                 arrivals.reverse();
+                for control in said_before {
+                    self.on_control(control);
+                }
                 while let Some(arrival) = arrivals.pop() {
                     self.on_arrival(arrival);
                 }
@@ -268,6 +290,10 @@ impl Engine {
             }
             // What it asks for is done after every event. Only a spool can be left with a delivery.
             Control::Waiting | Control::Leave(_) => {}
+            Control::EndedElsewhere => self.deliveries.ended_elsewhere(),
+            Control::Recorded(ends) => self.deliveries.recorded(ends),
+            Control::CannotRecord => self.cannot_record = true,
+            Control::CanRecord => self.cannot_record = false,
             Control::KeepRefused {
                 sequence,
                 rows,
@@ -399,15 +425,26 @@ impl Engine {
                 self.sessions.open(schema);
             }
         }
-        if self.sessions.is_open() && !self.probe() {
+        if self.sessions.is_open() && self.may_send() && !self.probe() {
             self.send_unsent(u64::MAX);
             self.fill_window(now);
             self.send_unsent(u64::MAX);
-            self.drain_for_another_schema();
-            self.flush_if_asked();
+            // Rows that could not be put together have ended as well.
+            if self.may_send() {
+                self.drain_for_another_schema();
+                self.flush_if_asked();
+            }
         }
         self.deliveries.answer_flushes();
         self.finish_session(now);
+    }
+
+    /// Whether rows may go that lie behind others which have ended. A disk that takes no record must not stop a
+    /// spool for ever that it is full of.
+    fn may_send(&self) -> bool {
+        let unrecorded = self.deliveries.unrecorded();
+        let is_known = unrecorded == 0 || !self.keeps_positions || self.cannot_record;
+        is_known && unrecorded <= MOST_UNRECORDED
     }
 
     fn fill_window(&mut self, now: Instant) {
@@ -432,7 +469,9 @@ impl Engine {
     }
 
     fn send_unsent(&mut self, through: u64) {
-        while let Some(write) = self.writes.next_unsent(through) {
+        while self.may_send()
+            && let Some(write) = self.writes.next_unsent(through)
+        {
             self.sessions.write(write);
         }
     }
@@ -469,7 +508,8 @@ impl Engine {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let linger = match self.sessions.is_open() || self.sessions.is_closed() {
+        let is_ready = self.sessions.is_open() && self.may_send() || self.sessions.is_closed();
+        let linger = match is_ready {
             true => self.writes.linger_due(self.sessions.schema()),
             false => None,
         };

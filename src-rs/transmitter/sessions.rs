@@ -242,9 +242,11 @@ impl Sessions {
         }
     }
 
-    /// Writes from this one on may have landed unseen: the next session looks for them.
-    pub fn resume_from(&mut self, id: u64) {
-        self.resume_from = Some(self.resume_from.map_or(id, |earlier| earlier.min(id)));
+    /// Writes from this one on may have landed unseen: the next session looks for them. Those before `front` are
+    /// settled.
+    pub fn resume_from(&mut self, id: u64, front: u64) {
+        let earlier = self.resume_from.unwrap_or(id);
+        self.resume_from = Some(earlier.min(id).max(front));
     }
 
     // ---- what there is --------------------------------------------------------------------------

@@ -14,6 +14,8 @@
 //! - Rows are settled in the spool after the destination has them, or after the disk has them as failed or refused
 //!   rows. What neither is true of stays.
 //! - An aborted delivery that was not given to the engine never is.
+//! - The engine is told that rows have ended which did not land once the disk has that: put aside, and settled in the
+//!   log. A destination that keeps positions is given nothing behind them until then.
 //! - Memory does not grow with what is on the disk, but for [`CALLER_BYTES`] of the budget for each delivery whose
 //!   caller waits.
 //!
@@ -25,6 +27,7 @@ mod ending;
 mod epochs;
 mod feeding;
 mod moving;
+mod recording;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -47,11 +50,13 @@ use self::appending::Appending;
 use self::ending::{SpoolClosing, StageTasks};
 use self::epochs::SpoolEpochs;
 use self::feeding::{FeedState, Feeder};
-use self::moving::Mover;
+use self::moving::{Move, Moved, Mover};
+use self::recording::{RECORD_PATIENCE, Recording};
 use super::admission::Admission;
 use super::clock::{LONGEST, now, until};
 use super::engine::{Control, RowSource};
 use super::intake::Arrival;
+use super::rows::EndedRange;
 use super::{Event, Fact, FactKind, Log, Observer, Reply, Settlements, count};
 use crate::config::{Config, DeadLetterOptions};
 use crate::counters::Counters;
@@ -67,8 +72,6 @@ pub const CALLER_BYTES: usize = 2_048;
 const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at whether a flush is over, while one waits.
 const FLUSH_TICK: Duration = Duration::from_millis(10);
-/// Until rows are put aside again that a disk did not take.
-const MOVE_AGAIN: Duration = Duration::from_secs(1);
 const TURN: usize = 1_024;
 
 /// A spool that was opened, for a transmitter to deliver.
@@ -175,6 +178,7 @@ enum StageEvent {
     /// The intake is gone.
     NothingMore,
     Accepted(Range<u64>),
+    Ended(EndedRange),
     Settled(Outcome, bool),
     GivenUp(Outcome),
     /// No row at these positions is delivered: none is there, or all are settled.
@@ -211,8 +215,14 @@ struct Early {
     news: Arc<Notify>,
 }
 
-/// Its position, what its caller is told, and whether the disk has it.
-type CancelledDelivery = (u64, Outcome, Result<()>);
+/// A delivery that was taken back.
+struct CancelledDelivery {
+    position: u64,
+    outcome: Outcome,
+    /// The engine was told that it ends, and not that this is recorded.
+    held: bool,
+    result: Result<()>,
+}
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -315,10 +325,8 @@ pub fn start(
         flushes: VecDeque::new(),
         durables: FuturesUnordered::new(),
         cancels: FuturesUnordered::new(),
-        mover,
+        recording: Recording::new(mover, engine_control.clone()),
         ages: Arc::clone(&ages),
-        moves: VecDeque::new(),
-        moving: None,
         closing: None,
         engine: Some(engine),
         engine_control,
@@ -377,6 +385,10 @@ impl Settlements for ToStage {
             .send(StageEvent::Accepted(first..first + range.rows as u64));
     }
 
+    fn ended(&self, ended: EndedRange) {
+        let _ = self.0.send(StageEvent::Ended(ended));
+    }
+
     fn settled(&self, outcome: Outcome, told: bool) {
         let _ = self.0.send(StageEvent::Settled(outcome, told));
     }
@@ -415,10 +427,8 @@ struct Spooling {
     durables: FuturesUnordered<Task<(u64, Result<()>)>>,
     /// Cancelled deliveries, told once that is durable.
     cancels: FuturesUnordered<Task<CancelledDelivery>>,
-    mover: Mover,
+    recording: Recording,
     ages: Arc<Mutex<Ages>>,
-    moves: VecDeque<(Outcome, bool)>,
-    moving: Option<Task<(Outcome, bool, Result<()>)>>,
     closing: Option<SpoolClosing>,
     engine: Option<Sender<Vec<Arrival>>>,
     engine_control: UnboundedSender<Control>,
@@ -443,13 +453,10 @@ impl Spooling {
                 Some((position, result)) = self.durables.next(), if !self.durables.is_empty() => {
                     self.on_durable(position, result);
                 }
-                Some((position, outcome, result)) = self.cancels.next(), if !self.cancels.is_empty() => {
-                    self.on_cancelled(position, outcome, result);
+                Some(cancelled) = self.cancels.next(), if !self.cancels.is_empty() => {
+                    self.on_cancelled(cancelled);
                 }
-                (outcome, told, result) = moved(&mut self.moving), if self.moving.is_some() => {
-                    self.moving = None;
-                    self.on_moved(outcome, told, result);
-                }
+                moved = self.recording.moved() => self.on_moved(moved),
                 count = inbox.recv_many(&mut turn, TURN) => {
                     if count == 0 {
                         break;
@@ -509,6 +516,7 @@ impl Spooling {
                 self.close_by(Duration::ZERO).arrived = true;
             }
             StageEvent::Accepted(range) => self.spool.settle(range),
+            StageEvent::Ended(ended) => self.recording.add(Move::Rows(ended)),
             StageEvent::Settled(outcome, told) => self.on_settled(outcome, told),
             StageEvent::GivenUp(outcome) => {
                 if let Some(caller) = self.release(outcome.sequence) {
@@ -625,37 +633,71 @@ impl Spooling {
                 self.spool.settle(rows);
                 self.conclude(outcome, told);
             }
-            Status::Failed | Status::Unknown | Status::Partial if is_abort(&outcome) => {
-                let durable = self.spool.cancel(rows);
-                self.cancelling.insert(position);
-                self.cancels
-                    .push(Box::pin(async move { (position, outcome, durable.await) }));
+            // One that its caller has left may hold rows that were refused since: they are put aside.
+            Status::Failed | Status::Unknown | Status::Partial if is_abort(&outcome) && !told => {
+                self.cancel_in_log(rows, outcome, false);
             }
             Status::Failed | Status::Unknown | Status::Partial => {
-                self.moves.push_back((outcome, told));
+                self.recording.add(Move::Delivery(outcome, told));
             }
         }
     }
 
-    fn on_moved(&mut self, outcome: Outcome, told: bool, result: Result<()>) {
-        let position = outcome.sequence;
-        if let Err(error) = result {
-            self.warn(
-                "rows that the destination refused cannot be put aside; it is tried again",
-                json!({ "error": error.to_json() }),
-            );
-            self.moving = Some(self.mover.begin(outcome, told, MOVE_AGAIN));
-            return;
+    fn on_moved(&mut self, moved: Moved) {
+        let moves = match self.recording.finish(moved) {
+            Ok(moves) => moves,
+            Err(error) => {
+                return self.warn(
+                    "rows that the destination refused cannot be put aside; it is tried again",
+                    json!({ "error": error.to_json() }),
+                );
+            }
+        };
+        let mut recorded = 0;
+        for moved in moves {
+            match moved {
+                Move::Rows(_) => recorded += 1,
+                Move::Delivery(outcome, told) => {
+                    self.spool
+                        .settle(outcome.sequence..outcome.sequence + outcome.rows as u64);
+                    self.conclude(outcome, told);
+                }
+            }
         }
-        self.spool.settle(position..position + outcome.rows as u64);
-        self.conclude(outcome, told);
+        self.recording.recorded(recorded);
     }
 
-    fn on_cancelled(&mut self, position: u64, mut outcome: Outcome, result: Result<()>) {
+    fn cancel_in_log(&mut self, rows: Range<u64>, outcome: Outcome, held: bool) {
+        let position = rows.start;
+        if held {
+            self.recording.cancel();
+        }
+        let durable = self.spool.cancel(rows);
+        self.cancelling.insert(position);
+        self.cancels.push(Box::pin(async move {
+            CancelledDelivery {
+                position,
+                outcome,
+                held,
+                result: durable.await,
+            }
+        }));
+    }
+
+    fn on_cancelled(&mut self, cancelled: CancelledDelivery) {
+        let CancelledDelivery {
+            position,
+            mut outcome,
+            held,
+            result,
+        } = cancelled;
         if let Err(error) = result {
             // Nobody knows whether the next process finds it.
             outcome.status = Status::Unknown;
             outcome.error = Some(error.ambiguous());
+        }
+        if held {
+            self.recording.cancelled();
         }
         self.cancelling.remove(&position);
         if let Some(caller) = self.release(position) {
@@ -727,9 +769,13 @@ impl Spooling {
                 sequence,
                 rows,
                 reply,
-            } => self.mover.keep_refused(sequence, rows, reply),
+            } => self.recording.mover.keep_refused(sequence, rows, reply),
             // Only the disk frees what callers wait for, and it is not told to.
-            Control::Waiting => {}
+            Control::Waiting
+            | Control::EndedElsewhere
+            | Control::Recorded(_)
+            | Control::CannotRecord
+            | Control::CanRecord => {}
         }
     }
 
@@ -756,6 +802,8 @@ impl Spooling {
             let mut feed = held(&self.feed);
             let fed = position < feed.through;
             if !fed {
+                // Before the feeder passes it: the engine must not send what comes behind it as if it had landed.
+                let _ = self.engine_control.send(Control::EndedElsewhere);
                 feed.cancelled.insert(position);
             }
             fed
@@ -765,10 +813,8 @@ impl Spooling {
             return;
         }
         let outcome = ended(&caller.entry, Status::Failed, Some(error));
-        let durable = self.spool.cancel(caller.positions.clone());
-        self.cancelling.insert(position);
-        self.cancels
-            .push(Box::pin(async move { (position, outcome, durable.await) }));
+        let rows = caller.positions.clone();
+        self.cancel_in_log(rows, outcome, true);
     }
 
     /// The caller waits no longer, and the delivery goes on.
@@ -808,10 +854,13 @@ impl Spooling {
     // ---- what can be done ---------------------------------------------------------------------
 
     fn advance(&mut self) {
-        if self.moving.is_none()
-            && let Some((outcome, told)) = self.moves.pop_front()
-        {
-            self.moving = Some(self.mover.begin(outcome, told, Duration::ZERO));
+        self.recording.move_next();
+        if self.recording.give_up() {
+            self.warn(
+                "the disk takes no refused rows; delivering goes on, and if the process is killed before it does, \
+                 the next one takes them for delivered",
+                json!({ "waitedSeconds": RECORD_PATIENCE.as_secs() }),
+            );
         }
         if !self.replayed && self.spool.settled_through() >= self.own_from {
             self.replayed = true;
@@ -825,8 +874,7 @@ impl Spooling {
         }
         if let Some(closing) = &self.closing {
             let all_done = closing.arrived
-                && self.moving.is_none()
-                && self.moves.is_empty()
+                && !self.recording.is_moving()
                 && self.cancels.is_empty()
                 && self.spool.settled_through() >= self.spool.next_position();
             let now = now();
@@ -843,7 +891,7 @@ impl Spooling {
         let waits = !self.flushes.is_empty() || self.closing.is_some();
         let tick = waits.then(|| now() + FLUSH_TICK);
         let deadline = self.closing.as_ref().map(|closing| closing.deadline);
-        [tick, deadline].into_iter().flatten().min()
+        [tick, deadline, self.recording.due()].into_iter().flatten().min()
     }
 
     fn order(&mut self, change: impl FnOnce(&mut FeedState)) {
@@ -914,13 +962,6 @@ impl Spooling {
             message: message.to_string(),
             fields,
         }));
-    }
-}
-
-async fn moved(moving: &mut Option<Task<(Outcome, bool, Result<()>)>>) -> (Outcome, bool, Result<()>) {
-    match moving {
-        Some(moving) => moving.await,
-        None => std::future::pending().await,
     }
 }
 

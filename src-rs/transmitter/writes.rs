@@ -10,7 +10,7 @@
 //! It sends nothing and settles nothing. It knows no session: the engine says what became of one, and gives
 //! what comes out to the deliveries.
 
-mod batcher;
+pub(crate) mod batcher;
 mod joining;
 mod quarantine;
 mod refusals;

@@ -1,6 +1,6 @@
 """Holds what a destination has against what a producer was told to be durable.
 
-    spool_checker.py delta  <table>              <acknowledged> [--kills <file> --window-ms <n>]
+    spool_checker.py delta  <table>              <acknowledged> [--kills <file> --window-ms <n>] [--aside <spool>]
     spool_checker.py flight <location>/<ticket>  <acknowledged>
 
 `acknowledged` has a line for each answered enqueue: the first id of its rows, and the last, excluded. A row has an
@@ -8,7 +8,9 @@
 
 Prints JSON:
   acknowledged, rows   ids that were promised, rows that are there
-  lost                 promised ids that are not there
+  lost                 promised ids that are not there, nor aside
+  aside                ids in the spool's files of failed and refused rows (with --aside)
+  both                 of these, those that are there as well
   twice                ids that are there more than once
   outside              of these, those that the stated window does not explain: before the second of two copies no
                        producer was killed between the grace before the first was written, as what is on its way at a
@@ -20,6 +22,7 @@ each with the first few.
 import argparse
 import bisect
 import json
+import pathlib
 import sys
 
 import pyarrow as pa
@@ -87,6 +90,13 @@ def of_flight(url):
     return flight.connect(location).do_get(flight.Ticket(ticket.encode())).read_all()
 
 
+def put_aside(spool):
+    """The ids in files of failed and refused rows."""
+    files = [file for folder in ("failed", "dead-letters") for file in sorted(pathlib.Path(spool, folder).glob("*.arrow"))]
+    parts = [pa.ipc.open_file(str(file)).read_all()["id"] for file in files]
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.int64()).unique()
+
+
 def outside(rows, twice, kills, window_ms, grace_ms):
     """The ids of `twice` of which some copy is not explained by a kill about the time of the copy before it."""
     copies = rows.filter(pc.is_in(rows["id"], value_set=twice)).sort_by([("id", "ascending"), ("time", "ascending")])
@@ -108,15 +118,20 @@ def main():
     arguments.add_argument("--kills", help="a line for each kill: its time in milliseconds since 1970")
     arguments.add_argument("--window-ms", type=int, default=0)
     arguments.add_argument("--grace-ms", type=int, default=0)
+    arguments.add_argument("--aside", help="the spool's directory, with what was refused")
     given = arguments.parse_args()
     rows = of_delta(given.where) if given.kind == "delta" else of_flight(given.where)
     ids, wanted = rows["id"].combine_chunks(), promised(given.acknowledged)
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    aside = put_aside(given.aside) if given.aside else pa.array([], pa.int64())
+    safe = pa.concat_arrays([ids, aside])
     answer = {
         "acknowledged": len(wanted),
         "rows": len(ids),
-        "lost": some(pc.filter(wanted, pc.invert(pc.is_in(wanted, value_set=ids)))),
+        "lost": some(pc.filter(wanted, pc.invert(pc.is_in(wanted, value_set=safe)))),
+        "aside": len(aside),
+        "both": some(pc.filter(aside, pc.is_in(aside, value_set=ids))),
         "twice": some(twice),
         "changed": some(changed(rows)),
     }

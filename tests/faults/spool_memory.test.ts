@@ -41,10 +41,10 @@ test("a caller that waits in an outage takes what is stated of the budget, and l
   const found = await measured("callers", 10_000);
   const what = JSON.stringify(found);
   expect(found.statuses, what).toEqual(["spooled"]);
-  // CALLER_BYTES in src-rs/transmitter/spooling.rs, and what specs/delivery.md states; beside it what is read ahead to be
-  // delivered, which counts a KiB for a row and has a budget of its own.
-  expect(found.budgeted, what).toBeGreaterThanOrEqual(2_048);
-  expect(found.budgeted, what).toBeLessThanOrEqual(2_048 + 1_024);
+  // CALLER_BYTES in src-rs/transmitter/spooling.rs, and what specs/delivery.md states.
+  // Up to 500 of 10,000 are not on the disk yet when it is looked at, and count with their bytes.
+  expect(found.budgeted, what).toBeGreaterThan(2_048 - 512);
+  expect(found.budgeted, what).toBeLessThan(2_048 + 512);
   // Of the collected heap, and of all that the process has: allocators keep some.
   expect(found.heap, what).toBeLessThan(4_096);
   expect(found.rss, what).toBeLessThan(8_192);

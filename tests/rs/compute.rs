@@ -6,6 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use arrow_ingest::compute::{dedicate_threads, spawn};
+#[cfg(target_os = "linux")]
+use arrow_ingest::{compute::go_last, disk};
 
 /// Allocators keep memory for each thread, so its bound is also one of threads.
 #[tokio::test]
@@ -78,4 +80,28 @@ async fn work_that_nobody_waits_for_any_more_is_not_begun() {
         .await
         .expect("it is held for ever");
     assert!(!*ran.lock().unwrap());
+}
+
+/// what computes and what waits for the disk gets a processor after JavaScript, whichever thread has started it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threads_of_ours_go_after_javascript() {
+    fn nice() -> i64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, facts) = stat.rsplit_once(") ").unwrap();
+        facts.split(' ').nth(16).unwrap().parse().unwrap()
+    }
+    dedicate_threads();
+    let own = nice();
+    let last = (own + 5).min(19);
+    let task = || {
+        let started = thread::spawn(|| {
+            go_last();
+            nice()
+        });
+        (nice(), started.join().unwrap())
+    };
+    assert_eq!(spawn(task).await.unwrap(), (last, last));
+    assert_eq!(disk::spawn(task).await.unwrap(), (last, last));
+    assert_eq!(nice(), own);
 }

@@ -7,7 +7,7 @@
 #[path = "support/simulated.rs"]
 mod simulated;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 
 use arrow_ingest::file_system::{self, Appender, Disk, RealDisk};
@@ -312,4 +312,32 @@ fn what_a_killed_process_wrote_is_there_and_not_yet_durable() {
     assert_eq!(next.after_power_cut(0).files()[Path::new("/d/a")], b"");
     next.damage(Path::new("/d/a"), |bytes| bytes[0] ^= 1);
     assert_eq!(next.after_power_cut(0).files()[Path::new("/d/a")], b"y");
+}
+
+/// in one call of the system a thread keeps its processor from JavaScript for as long as it copies.
+#[test]
+fn a_call_of_the_system_is_given_no_more_than_a_mebibyte() {
+    const MOST: usize = 1 << 20;
+    let home = tempfile::tempdir().unwrap();
+    let file = RealDisk.create(&home.path().join("a")).unwrap();
+    let much: Vec<u8> = (0..3 * MOST + 7).map(|i| (i % 251) as u8).collect();
+    assert_eq!(file.write_at(&much, 0).unwrap(), MOST);
+    let parts = |lengths: &[usize]| {
+        let parts: Vec<IoSlice<'_>> = lengths
+            .iter()
+            .map(|length| IoSlice::new(&much[..*length]))
+            .collect();
+        file.write_vectored_at(&parts, 0).unwrap()
+    };
+    assert_eq!(parts(&[MOST - 9, 8, 0, 1, 1]), MOST);
+    assert_eq!(parts(&[10, MOST]), 10);
+    assert_eq!(parts(&[0, much.len(), 1]), MOST);
+    file.write_all_vectored_at(&[&much[..5], b"", &much[5..MOST], &much[MOST..]], 11)
+        .unwrap();
+    let mut read = vec![0; much.len()];
+    assert_eq!(file.read_at(&mut read, 11).unwrap(), MOST);
+    assert_eq!(file.read_full_at(&mut read, 11).unwrap(), much.len());
+    assert!(read == much);
+    file.write_all_at(&much, 0).unwrap();
+    assert!(file.read_to_end_at(0).unwrap()[..much.len()] == much);
 }

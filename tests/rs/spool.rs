@@ -23,6 +23,8 @@ mod delivering;
 mod export;
 #[path = "spool/failing.rs"]
 mod failing;
+#[path = "spool/feeding.rs"]
+mod feeding;
 #[path = "spool/inspect.rs"]
 mod inspect;
 #[path = "spool/kept.rs"]
@@ -35,6 +37,8 @@ mod opening;
 mod peer;
 #[path = "spool/real.rs"]
 mod real;
+#[path = "spool/recording.rs"]
+mod recording;
 #[path = "spool/room.rs"]
 mod room;
 #[path = "spool/settling.rs"]

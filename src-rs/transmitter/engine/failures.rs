@@ -88,7 +88,7 @@ impl Engine {
     /// Everything is to be sent again; `counts` says that the end of the session was a failed try.
     fn rewind(&mut self, ambiguous: bool, counts: bool) {
         if let Some(first) = self.writes.rewind(ambiguous, counts) {
-            self.sessions.resume_from(first);
+            self.sessions.resume_from(first, self.writes.front_id());
         }
     }
 

@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::capture::{Capture, CapturedRows};
@@ -192,11 +191,7 @@ impl Importer<'_> {
         match handoff_batch.import(payload, self.pool) {
             Ok(imported) => {
                 delivery.entry.buffers_realigned += imported.realigned_buffers;
-                let rows: usize = imported.batches.iter().map(RecordBatch::num_rows).sum();
-                for batch in imported.batches {
-                    let share = imported.bytes as u128 * batch.num_rows() as u128 / rows.max(1) as u128;
-                    slices.push(BatchSlice::whole(batch, share as usize));
-                }
+                slices.extend(BatchSlice::of_batches(imported.batches, imported.bytes));
             }
             Err(error) => {
                 // Row numbers count through the whole delivery.

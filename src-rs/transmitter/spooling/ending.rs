@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{DISK_PATIENCE, Spooling, StageEvent, ended, moved};
+use super::{DISK_PATIENCE, Spooling, StageEvent, ended};
 use crate::disk;
 use crate::error::{Code, Error};
 use crate::outcome::Status;
@@ -94,7 +94,8 @@ impl Spooling {
         self.spool.abandon();
         let spool = Arc::clone(&self.spool);
         let closed = disk::spawn(move || spool.end_and_wait());
-        let _ = tokio::time::timeout_at(by, async { tokio::join!(self.mover.close(), closed) }).await;
+        let _ =
+            tokio::time::timeout_at(by, async { tokio::join!(self.recording.mover.close(), closed) }).await;
         for (_, caller) in std::mem::take(&mut self.callers) {
             let outcome = match caller.durable {
                 true => ended(&caller.entry, Status::Spooled, None),
@@ -121,25 +122,18 @@ impl Spooling {
     /// Waits for what is on its way to the disk.
     async fn finish_disk(&mut self) {
         loop {
-            if self.moving.is_none()
-                && let Some((outcome, told)) = self.moves.pop_front()
-            {
-                self.moving = Some(self.mover.begin(outcome, told, Duration::ZERO));
-            }
-            if self.durables.is_empty() && self.cancels.is_empty() && self.moving.is_none() {
+            self.recording.move_next();
+            if self.durables.is_empty() && self.cancels.is_empty() && !self.recording.is_moving() {
                 return;
             }
             tokio::select! {
                 Some((position, result)) = self.durables.next(), if !self.durables.is_empty() => {
                     self.on_durable(position, result);
                 }
-                Some((position, outcome, result)) = self.cancels.next(), if !self.cancels.is_empty() => {
-                    self.on_cancelled(position, outcome, result);
+                Some(cancelled) = self.cancels.next(), if !self.cancels.is_empty() => {
+                    self.on_cancelled(cancelled);
                 }
-                (outcome, told, result) = moved(&mut self.moving), if self.moving.is_some() => {
-                    self.moving = None;
-                    self.on_moved(outcome, told, result);
-                }
+                moved = self.recording.moved() => self.on_moved(moved),
             }
         }
     }

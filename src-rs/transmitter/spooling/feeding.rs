@@ -6,7 +6,7 @@
 //!   it, and says under the lock that it is cancelled, can rely on it.
 //! - A word that rows are waited for follows these rows.
 //!
-//! It settles nothing. An error of the disk is told, and tried again once a second.
+//! It settles nothing. An error of the disk, or a panic of the reader, is told, and tried again once a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -90,6 +90,9 @@ pub struct Feeder {
     pub counters: Arc<Counters>,
 }
 
+/// The engine takes nothing more.
+struct EngineGone;
+
 /// What one task of the disk has read.
 struct ReadGroup {
     reader: Reader,
@@ -99,24 +102,22 @@ struct ReadGroup {
 
 impl Feeder {
     pub async fn run(self, position: u64) {
+        if self.feed(position).await.is_err() {
+            let _ = self.events.send(StageEvent::EngineGone);
+        }
+    }
+
+    /// Until the spool's writer has ended.
+    async fn feed(&self, position: u64) -> Result<(), EngineGone> {
         let mut reader = self.spool.read_from(position);
         let mut readable = self.spool.readable();
         let (mut hurried, mut flushed) = (0, 0);
         loop {
             readable.mark_unchanged();
-            // A panic of the reader would be a fault of ours; the stage goes on without delivering, and says so.
-            let Ok(group) = disk::spawn(move || read(reader)).await else {
-                let text = "reading the spool panicked; please report this";
-                let error = Error::new(Code::Internal, text).during("spool");
-                let _ = self.events.send(StageEvent::Unreadable(error));
-                return;
-            };
+            let group = self.read_group(reader).await;
             reader = group.reader;
             let found = !group.entries.is_empty();
-            let Some(mut arrivals) = self.admit(group.entries, reader.position()).await else {
-                let _ = self.events.send(StageEvent::EngineGone);
-                return;
-            };
+            let mut arrivals = self.admit(group.entries, reader.position()).await?;
             {
                 let state = held(&self.state);
                 let through = state.through;
@@ -132,9 +133,8 @@ impl Feeder {
                     flushed = state.flush;
                 }
             }
-            if !arrivals.is_empty() && self.engine.send(arrivals).await.is_err() {
-                let _ = self.events.send(StageEvent::EngineGone);
-                return;
+            if !arrivals.is_empty() {
+                self.engine.send(arrivals).await.map_err(|_| EngineGone)?;
             }
             if let Err(error) = group.failed {
                 let _ = self.events.send(StageEvent::Unreadable(error));
@@ -145,15 +145,28 @@ impl Feeder {
                 continue;
             }
             tokio::select! {
-                changed = readable.changed() => if changed.is_err() { return },
+                changed = readable.changed() => if changed.is_err() { return Ok(()) },
                 () = self.wanted.notified() => {}
             }
         }
     }
 
+    async fn read_group(&self, reader: Reader) -> ReadGroup {
+        let from = reader.position();
+        let group = disk::spawn(move || read(reader)).await;
+        // A panic of the reader would be a fault of ours, and takes the reader with it.
+        group.unwrap_or_else(|_| {
+            let text = "reading the spool panicked; please report this";
+            ReadGroup {
+                reader: self.spool.read_from(from),
+                entries: Vec::new(),
+                failed: Err(Error::new(Code::Internal, text).during("spool")),
+            }
+        })
+    }
+
     /// Waits until there is room for what was read, and makes deliveries of it.
-    /// None once the engine takes nothing more.
-    async fn admit(&self, entries: Vec<SpoolEntry>, through: u64) -> Option<Vec<Arrival>> {
+    async fn admit(&self, entries: Vec<SpoolEntry>, through: u64) -> Result<Vec<Arrival>, EngineGone> {
         let mut rows = Vec::with_capacity(entries.len());
         for entry in entries {
             match entry {
@@ -164,8 +177,8 @@ impl Feeder {
             }
         }
         let charge: usize = rows.iter().map(|(charge, _)| charge).sum();
-        if charge > 0 && !self.has_room(charge).await {
-            return None;
+        if charge > 0 {
+            self.wait_for_room(charge).await?;
         }
         let mut dropped = 0;
         let mut arrivals = Vec::with_capacity(rows.len());
@@ -198,7 +211,7 @@ impl Feeder {
         if dropped > 0 {
             self.admission.release(dropped);
         }
-        Some(arrivals)
+        Ok(arrivals)
     }
 
     fn skipped(&self, from: u64, to: u64) {
@@ -207,12 +220,10 @@ impl Feeder {
         }
     }
 
-    /// False once the engine takes nothing more.
-    async fn has_room(&self, bytes: usize) -> bool {
-        let ticket = match self.admission.request(bytes) {
-            Ok(Admit::Admitted) => return true,
-            Ok(Admit::Queued(ticket)) => ticket,
-            Err(_) => return false,
+    async fn wait_for_room(&self, bytes: usize) -> Result<(), EngineGone> {
+        let ticket = match self.admission.request(bytes).map_err(|_| EngineGone)? {
+            Admit::Admitted => return Ok(()),
+            Admit::Queued(ticket) => ticket,
         };
         // The engine sleeps while rows linger, and would not learn that somebody needs their bytes.
         let _ = self.control.send(Control::Waiting);
@@ -220,8 +231,8 @@ impl Feeder {
             self.granted.notified().await;
             // Of one ticket at a time: a grant is of this one, there is none yet, or the engine has ended.
             match self.admission.redeem(ticket, bytes) {
-                Ok(_) => return true,
-                Err(error) if error.code() == Code::Closed => return false,
+                Ok(_) => return Ok(()),
+                Err(error) if error.code() == Code::Closed => return Err(EngineGone),
                 Err(_) => {}
             }
         }
@@ -260,16 +271,11 @@ fn charge(rows: &SpoolRows) -> usize {
 
 fn delivery(read: SpoolRows, charge: usize) -> ImportedDelivery {
     let rows: usize = read.batches.iter().map(|batch| batch.num_rows()).sum();
-    let bytes = read.bytes;
-    let slice = |batch: arrow::array::RecordBatch| {
-        let share = bytes as u128 * batch.num_rows() as u128 / rows.max(1) as u128;
-        BatchSlice::whole(batch, share as usize)
-    };
     ImportedDelivery {
         entry: AdmittedDelivery {
             sequence: read.positions.start,
             rows,
-            bytes,
+            bytes: read.bytes,
             charge,
             admitted: now(),
             handoff: Duration::ZERO,
@@ -277,7 +283,7 @@ fn delivery(read: SpoolRows, charge: usize) -> ImportedDelivery {
             buffers_realigned: 0,
         },
         payload_digest: None,
-        slices: Ok(read.batches.into_iter().map(slice).collect()),
+        slices: Ok(BatchSlice::of_batches(read.batches, read.bytes).collect()),
         captured: None,
     }
 }

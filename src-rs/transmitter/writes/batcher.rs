@@ -9,13 +9,13 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::joining::joined_batches;
 use crate::config::BatchingOptions;
+use crate::instant::Instant;
 use crate::outcome::RowRange;
 use crate::transmitter::batch_slice::BatchSlice;
 use crate::transmitter::clock::LONGEST;

@@ -87,18 +87,30 @@ async function callers(count) {
   const client = await connect("grpc://127.0.0.1:1/a", {
     ...quiet,
     spool: { directory },
-    inflight: { maxBytes: 256 * MIB },
+    inflight: { maxBytes: 192 * MIB },
   });
-  const batch = new Table({ n: makeVector(Int32Array.of(1)) }).batches[0];
+  // What is read ahead has half of the budget. One delivery takes all of it, or the callers would be read ahead as
+  // well, as many of them as the machine had the time for.
+  const ahead = 96 * MIB;
+  await client.enqueue(new Table({ n: makeVector(new Int32Array(ahead / 4)) }));
+  await until(() => {
+    const { bytes, spool } = client.stats();
+    // Once it was to be sent it is read ahead, and counted twice until it counts as on the disk.
+    return spool.paused && bytes.inFlight >= ahead && bytes.inFlight < 2 * ahead;
+  });
+  const others = client.stats().spool.rows;
+  const rows = 1_024;
+  // It takes more than what is stated of a caller, so that some of it has to be let go of once it is on the disk.
+  const batch = new Table({ n: makeVector(new Int32Array(rows)) }).batches[0];
   const waiting = [];
   const wait = async (more) => {
     const before = waiting.length;
     for (let i = 0; i < more; i++) {
       waiting.push(client.send(batch));
       // All have been handed over, and left memory again.
-      if (i % 500 === 499) await until(() => client.stats().spool.rows === waiting.length);
+      if (i % 500 === 499) await until(() => client.stats().spool.rows === others + waiting.length * rows);
     }
-    await until(() => client.stats().spool.rows === before + more);
+    await until(() => client.stats().spool.rows === others + (before + more) * rows);
   };
   await wait(count);
   const before = collected();

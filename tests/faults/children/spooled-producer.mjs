@@ -2,12 +2,12 @@
 //
 //   node spooled-producer.mjs <facts as JSON>
 //
-// { url, options, acknowledged, first, seed, drain }: `acknowledged` is the file; ids begin at `first`, which no other
-// run has had. Says "ready" when it is connected. With `drain` it produces nothing, and ends when all is delivered or
+// { url, options, acknowledged, first, seed, refusals, drain }: `acknowledged` is the file; ids begin at `first`, which
+// no other run has had. With `refusals` one delivery in eight holds a row that the table refuses. Says "ready" when it is connected. With `drain` it produces nothing, and ends when all is delivered or
 // the time is over.
 import * as fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { makeVector, Table, Utf8, vectorFromArray } from "apache-arrow";
+import { Field, Int64, makeVector, Schema, Table, Utf8, vectorFromArray } from "apache-arrow";
 import { connect } from "../../../dist/index.js";
 
 const facts = JSON.parse(process.argv[2]);
@@ -15,7 +15,16 @@ const facts = JSON.parse(process.argv[2]);
 const LOOPS = 3;
 const DRAIN_MS = 600_000;
 
-const client = await connect(facts.url, facts.options);
+// The table takes no row without a text.
+const fields = [
+  new Field("id", new Int64()),
+  new Field("hash", new Int64()),
+  new Field("text", new Utf8(), false),
+];
+const client = await connect(facts.url, {
+  ...facts.options,
+  ...(facts.refusals ? { schema: new Schema(fields) } : {}),
+});
 process.stdout.write("ready\n");
 if (facts.drain) {
   await client.close({ deadline: DRAIN_MS });
@@ -32,7 +41,8 @@ if (facts.drain) {
       const rows = 1 + below(20);
       const first = next;
       next += BigInt(rows);
-      await client.enqueue(batch(first, rows));
+      const refused = facts.refusals && below(8) === 0 ? below(rows) : -1;
+      await client.enqueue(batch(first, rows, refused));
       // One write: after it the rows are promised, and a kill cannot tear it.
       fs.writeSync(acknowledged, `${first} ${first + BigInt(rows)}\n`);
       await sleep(below(5));
@@ -41,13 +51,13 @@ if (facts.drain) {
   await Promise.all(Array.from({ length: LOOPS }, produce));
 }
 
-function batch(first, rows) {
+function batch(first, rows, refused) {
   const ids = BigInt64Array.from({ length: rows }, (_, row) => first + BigInt(row));
   return new Table({
     id: makeVector(ids),
     hash: makeVector(ids.map(hashOf)),
     text: vectorFromArray(
-      Array.from(ids, (id) => String(id).repeat(Number(id % 5n))),
+      Array.from(ids, (id, row) => (row === refused ? null : String(id).repeat(Number(id % 5n)))),
       new Utf8(),
     ),
   });

@@ -15,6 +15,7 @@ use arrow_ingest::spool::{Spool, SpoolCompression, SpoolOptions};
 use serde_json::{Value, json};
 
 use crate::support::batch;
+use crate::transmitting::rig::eventually;
 
 fn spool(home: &Path) -> Spool {
     let options = SpoolOptions {
@@ -76,9 +77,7 @@ async fn rows_that_are_left_are_exported_with_their_positions_while_a_client_has
         let inspection = Inspection::open(Arc::new(RealDisk), &home.path().join("spool"), "default");
         inspection.unwrap().facts().settled_through
     };
-    while settled() < 12 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    eventually(|| settled() >= 12).await;
     let done = exported(home.path(), "a/b").unwrap();
     assert_eq!(
         (done.deliveries, done.rows, done.damage.len()),

@@ -397,14 +397,16 @@ fn without_another_segment_a_failed_sync_stays_failed() {
     rig.keep(0..3);
     disk.fail(Call::Sync, 0, 1, EIO);
     disk.fail(Call::Create, 0, 3, EIO);
+    // At one moment: a second later it tries again.
+    let now = std::time::Instant::now();
     for _ in 0..2 {
         let synced = rig.spool.sync();
-        rig.turn();
+        rig.writer.turn(now);
         refused(synced);
         assert_eq!(rig.values(), Vec::<i64>::new());
     }
     // A reader that waits is served when the disk can, without anybody's help.
-    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::Idle(None));
+    assert_ne!(rig.writer.turn(now), arrow_ingest::spool::WriterTurn::Idle(None));
     rig.turn_later();
     rig.writer
         .turn(std::time::Instant::now() + std::time::Duration::from_secs(9));

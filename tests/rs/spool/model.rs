@@ -339,6 +339,7 @@ impl Machine {
             // The process before was told that a sync failed, and this one was not: what it has read is gone.
             let left: BTreeSet<u64> = found.iter().map(|(position, _)| *position).collect();
             self.shown.retain(|position, _| left.contains(position));
+            self.read.retain(|position| left.contains(position));
         }
         // What was found is synced, and what was not found is gone for good.
         let tainted = self.tainted;

@@ -1,13 +1,14 @@
 //! The same on this machine's disk, with threads.
 
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow_ingest::file_system::RealDisk;
 use arrow_ingest::spool::{Durability, Spool, SpoolEntry, SpoolOptions};
 use futures::future::join_all;
 
 use crate::support::{batch, values};
+use crate::transmitting::rig::eventually;
 
 fn read(spool: &Spool) -> Vec<i64> {
     let mut reader = spool.read_from(0);
@@ -122,17 +123,16 @@ async fn the_writer_keeps_the_cursor_and_ends_by_itself() {
     for through in [1, 2] {
         let before = std::fs::read(&cursor).unwrap();
         spool.settle_through(through);
-        while std::fs::read(&cursor).unwrap() == before {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually(|| std::fs::read(&cursor).unwrap() != before).await;
     }
     drop(spool);
-    let (_, recovered) = loop {
-        match Spool::open(Arc::new(RealDisk), &options) {
-            Ok(opened) => break opened,
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    };
+    let opened = RefCell::new(None);
+    eventually(|| {
+        *opened.borrow_mut() = Spool::open(Arc::new(RealDisk), &options).ok();
+        opened.borrow().is_some()
+    })
+    .await;
+    let (_, recovered) = opened.into_inner().unwrap();
     assert_eq!(recovered.position, 2);
 }
 

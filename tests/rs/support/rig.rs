@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -22,6 +22,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::columns;
 use super::scripted::{Scripted, World};
+
+/// For how long a test waits for anything, by a clock that no test stops: a wait without an end would take CI's whole
+/// time, and tell nobody which test it was.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Rig {
     pub transmitter: Transmitter,
@@ -193,16 +197,31 @@ impl Rig {
     }
 
     pub async fn until(&self, done: impl Fn(&Heard) -> bool) {
-        loop {
-            let news = self.news.notified();
-            tokio::pin!(news);
-            news.as_mut().enable();
-            if done(&self.heard()) {
-                return;
+        let heard = async {
+            loop {
+                let news = self.news.notified();
+                tokio::pin!(news);
+                news.as_mut().enable();
+                if done(&self.heard()) {
+                    return;
+                }
+                // With the clock stopped this is reached only when nothing at all will ever happen.
+                let patience = tokio::time::timeout(Duration::from_secs(1_000_000), news);
+                patience.await.expect("the transmitter fell silent");
             }
-            // With the clock stopped this is reached only when nothing at all will ever happen.
-            let patience = tokio::time::timeout(Duration::from_secs(1_000_000), news);
-            patience.await.expect("the transmitter fell silent");
+        };
+        if patiently(heard).await.is_none() {
+            let heard = self.heard();
+            let told = heard
+                .outcomes
+                .iter()
+                .map(|outcome| (outcome.sequence, outcome.status));
+            let told: Vec<_> = told.collect();
+            let said: Vec<_> = heard.logs.iter().rev().take(8).map(|log| &log.message).collect();
+            panic!(
+                "it did not come: spooled {:?}, outcomes {told:?}, said last {said:?}",
+                heard.spooled
+            );
         }
     }
 
@@ -226,7 +245,8 @@ impl Rig {
         }));
         async {
             let patience = tokio::time::timeout(Duration::from_secs(1_000_000), receiver);
-            patience.await.expect("nobody answered").unwrap()
+            let answer = patiently(patience).await.expect("nobody answered in time");
+            answer.expect("nobody answered").unwrap()
         }
     }
 
@@ -243,6 +263,43 @@ impl Rig {
         }
         if let Some(scripted) = &self.scripted {
             assert_eq!(scripted.world().violations, Vec::<String>::new());
+        }
+    }
+}
+
+/// Waits until something is so that nobody tells of.
+pub async fn eventually(done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "it never came to be so");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What comes of a future, or `None` after [`PATIENCE`] of the machine's time.
+async fn patiently<T>(future: impl Future<Output = T>) -> Option<T> {
+    static SECONDS: LazyLock<Arc<Notify>> = LazyLock::new(|| {
+        let seconds = Arc::new(Notify::new());
+        let told = Arc::clone(&seconds);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                told.notify_waiters();
+            }
+        });
+        seconds
+    });
+    let began = Instant::now();
+    tokio::pin!(future);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut future => return Some(done),
+            () = SECONDS.notified() => {
+                if began.elapsed() >= PATIENCE {
+                    return None;
+                }
+            }
         }
     }
 }

@@ -29,6 +29,8 @@ pub const EROFS: i32 = 30;
 pub const ENOSYS: i32 = 38;
 pub const EOPNOTSUPP: i32 = 95;
 pub const EDQUOT: i32 = 122;
+/// Not of a disk: whoever makes the call panics.
+pub const PANIC: i32 = -1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
@@ -296,26 +298,26 @@ impl Simulated {
         what: &Path,
         work: impl FnOnce(&mut State) -> io::Result<T>,
     ) -> io::Result<T> {
-        let mut state = self.state();
-        if state.lasts.is_some_and(|lasts| state.calls >= lasts) {
+        let mut guard = self.state();
+        if guard.lasts.is_some_and(|lasts| guard.calls >= lasts) {
             return Err(io::Error::from_raw_os_error(EIO));
         }
-        state.calls += 1;
-        state.story.push(format!("{call:?} {}", what.display()));
+        guard.calls += 1;
+        guard.story.push(format!("{call:?} {}", what.display()));
         let what = what.to_string_lossy();
         let hangs = |state: &State| {
             let mut hangs = state.hangs.iter();
             hangs.any(|(hung, within)| *hung == call && what.contains(within))
         };
-        if hangs(&state) {
-            let healed = Arc::clone(&state.healed);
-            state.hanging += 1;
-            while hangs(&state) {
-                state = healed.wait(state).unwrap();
+        if hangs(&guard) {
+            let healed = Arc::clone(&guard.healed);
+            guard.hanging += 1;
+            while hangs(&guard) {
+                guard = healed.wait(guard).unwrap();
             }
-            state.hanging -= 1;
+            guard.hanging -= 1;
         }
-        let state = &mut *state;
+        let state = &mut *guard;
         for failure in state
             .failures
             .iter_mut()
@@ -325,8 +327,14 @@ impl Simulated {
                 failure.nth -= 1;
             } else if failure.times > 0 {
                 failure.times -= 1;
+                let errno = failure.errno;
                 state.failed += 1;
-                return Err(io::Error::from_raw_os_error(failure.errno));
+                if errno == PANIC {
+                    // Or its lock would be poisoned.
+                    drop(guard);
+                    panic!("a call of the disk");
+                }
+                return Err(io::Error::from_raw_os_error(errno));
             }
         }
         work(state)
