@@ -27,7 +27,7 @@ await using emulator = given?.startsWith("zerobus")
           { name: "at", type: "TIMESTAMP" },
         ],
       },
-      faults: ["rotate:after=5000rows,times=3"],
+      faults: ["rotate:after=5000rows,times=3,grace=30s"],
     });
 
 /** Columns in any order and of the types at hand: what the table holds exactly is made its own. */

@@ -22,7 +22,7 @@ import type { BytesSource } from "./decode.js";
 import { Delivery, type UnsettledDelivery } from "./delivery.js";
 import { ConfigError, type ConfigIssue } from "./errors.js";
 import { isSchema } from "./handoff/arrow.js";
-import { PINNING_IS_SOUND } from "./handoff/memory.js";
+import { pinningIsSound } from "./handoff/memory.js";
 import type { ClientEvent, Profile } from "./observation.js";
 import {
   checkEventsOptions,
@@ -336,7 +336,7 @@ export class IngestClient implements AsyncDisposable {
     this.#version = {
       version: native.version,
       native,
-      runtime: { node: process.versions.node, pinning: PINNING_IS_SOUND },
+      runtime: { node: process.versions.node, pinning: pinningIsSound() },
     };
   }
 

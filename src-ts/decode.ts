@@ -9,6 +9,7 @@
 // It looks at no byte: what an input is, Rust finds out.
 
 import * as fs from "node:fs";
+import { stat } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { types } from "node:util";
 import { type DecodedStep, Decoder } from "./binding.js";
@@ -520,9 +521,9 @@ function sourceOf(source: unknown, operation: string): Source {
 async function opened({ path, chunks }: Source): Promise<Source & { readonly name?: string }> {
   if (path === undefined) return { chunks: chunks! };
   try {
-    const stat = await fs.promises.stat(path);
-    if (stat.isFile()) return { path, name: path };
-    if (!stat.isDirectory())
+    const found = await stat(path);
+    if (found.isFile()) return { path, name: path };
+    if (!found.isDirectory())
       return {
         name: path,
         chunks: fs.createReadStream(path)[Symbol.asyncIterator]() as AsyncIterator<unknown>,

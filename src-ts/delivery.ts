@@ -6,7 +6,7 @@
 
 import type { Outcome } from "./binding.js";
 import type { IngestError } from "./errors.js";
-import { PINNING_IS_SOUND } from "./handoff/memory.js";
+import { pinningIsSound } from "./handoff/memory.js";
 import type { DeliveryContent, Packing } from "./handoff.js";
 import type { HandoffMode } from "./options.js";
 import { type HandoffWay, type Rejection, type ResultFacts, TransmissionResult } from "./result.js";
@@ -303,7 +303,7 @@ function wayOf(packing: Packing | null, mode: HandoffMode, limited: boolean): Ha
   if (packing.pinned > 0 && !limited) return "pinned";
   if (packing.copied > 0 || limited) return "copied";
   // No buffer at all: the way that one would have gone.
-  return mode === "copy" || !PINNING_IS_SOUND ? "copied" : "pinned";
+  return mode === "copy" || !pinningIsSound() ? "copied" : "pinned";
 }
 
 function reasonOf(packing: Packing | null, outcome: Outcome, limited: boolean): string | null {

@@ -8,7 +8,7 @@
 
 import { type IngestError, ingestError } from "../errors.js";
 import type { ArrowData } from "./arrow.js";
-import { know, type MemoryKind, markForGood, PINNING_IS_SOUND, PLAIN, SHARED, WHY_NOT } from "./memory.js";
+import { know, type MemoryKind, markForGood, PLAIN, pinningIsSound, SHARED, WHY_NOT } from "./memory.js";
 import type { ColumnPlan } from "./plan.js";
 
 const PIN = 0;
@@ -85,7 +85,7 @@ export class CallBuffer {
 
   beginDelivery(mode: HandoffMode): void {
     this.mode = mode;
-    this.copying = mode === "copy" || !PINNING_IS_SOUND;
+    this.copying = mode === "copy" || !pinningIsSound();
     this.pinned = 0;
     this.copied = 0;
     this.#reasons = null;

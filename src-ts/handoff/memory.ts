@@ -43,8 +43,16 @@ export const WHY_NOT: Readonly<Record<MemoryKind, string>> = {
   [SHARED]: "its memory is shared with other threads",
 };
 
-/** Whether this runtime keeps a marked ArrayBuffer from being detached. Tried once, at load. */
-export const PINNING_IS_SOUND: boolean = tryPinning(markAsUntransferable);
+let sound: boolean | undefined;
+
+/**
+ * Whether this runtime keeps a marked ArrayBuffer from being detached. Tried at the first call and not at load, because
+ * Node loads all it has for threads for it.
+ */
+export function pinningIsSound(): boolean {
+  sound ??= tryPinning(markAsUntransferable);
+  return sound;
+}
 
 /** Exported for its test. */
 export function tryPinning(mark: (buffer: ArrayBuffer) => void): boolean {

@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { tableFromArrays } from "apache-arrow";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { connect } from "../../dist/index.js";
 import { Line } from "./support/line.js";
 import { describeWith, Peer } from "./support/peer.js";
@@ -105,7 +105,8 @@ for (const name of ["durable_put.py", "durable_put.go", "DurablePut.java"] as co
         ]);
         expect((await spooled.result).status).toBe("spooled");
         fs.cpSync(original, copy, { recursive: true });
-        const second = await open(original);
+        // A close waits five seconds for the disk; where that is slower, the spool is free a moment later.
+        const second = await vi.waitFor(() => open(original), { timeout: 20_000, interval: 200 });
         expect((await second.send(numbers(sizes[2]!))).success).toBe(true);
         await second.close();
         const other = await open(copy);

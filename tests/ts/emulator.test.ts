@@ -97,7 +97,7 @@ describe("R-23 startEmulator", () => {
   });
 
   test.each([false, true])("R-22 is reached by connect with its url and options, tls %s", async (tls) => {
-    await using emulator = await startEmulator({ lake: home, tls, faults: ["rotate:after=10rows,grace=1s"] });
+    await using emulator = await startEmulator({ lake: home, tls, faults: ["rotate:after=10rows,grace=1m"] });
     await using client = await connect(emulator.url(TABLE), emulator.options);
     for (let turn = 0; turn < 5; turn++) {
       const result = await client.send(tableFromArrays({ id: BigInt64Array.from([1n, 2n, 3n, 4n]) }));

@@ -5,13 +5,13 @@ import * as path from "node:path";
 import * as flechette from "@uwdata/flechette";
 import { RecordBatchReader, type Table, tableFromIPC, tableToIPC, vectorFromArray } from "apache-arrow";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { PINNING_IS_SOUND } from "../../dist/handoff/memory.js";
+import { pinningIsSound } from "../../dist/handoff/memory.js";
 import { connect, type IngestClient, type IngestError, type SendOptions, t } from "../../dist/index.js";
 import { Echo } from "./support/echo.js";
 import { arquero, duckdb, parquetWasm, polars } from "./support/libraries.js";
 
 const quick = { batching: { linger: 0 }, telemetry: { enabled: false } } as const;
-const LENT = PINNING_IS_SOUND ? "pinned" : "copied";
+const LENT = pinningIsSound() ? "pinned" : "copied";
 
 let client: IngestClient;
 beforeAll(async () => {
@@ -41,7 +41,7 @@ describe("columns", () => {
   test("typed arrays name their types, and are lent as they are", async () => {
     const result = await client.send(columns);
     expect(result).toMatchObject({ status: "acknowledged", rows: 3, handoff: LENT });
-    if (PINNING_IS_SOUND) expect(result.handoffReason).toBeNull();
+    if (pinningIsSound()) expect(result.handoffReason).toBeNull();
     expect(result.batchBytes).toBe(3 * 4 + 3 * 8);
     expect(await rowsOf(columns)).toEqual([
       { id: 1, price: 0.5 },
@@ -141,7 +141,7 @@ describe("columns", () => {
       { schema: lent },
     );
     expect(result.handoff).toBe(LENT);
-    if (PINNING_IS_SOUND) expect(result.handoffReason).toBeNull();
+    if (pinningIsSound()) expect(result.handoffReason).toBeNull();
     const day = await refusal(
       client.send({ day: BigInt64Array.of(86_400_000n, 5n) }, { schema: t.schema({ day: t.date("ms") }) }),
     );
@@ -279,7 +279,7 @@ describe("tables of other libraries", () => {
     );
     const result = await client.send(table);
     expect(result).toMatchObject({ status: "acknowledged", rows: 2, handoff: LENT });
-    if (PINNING_IS_SOUND) expect(result.handoffReason ?? "").not.toContain("copied: ");
+    if (pinningIsSound()) expect(result.handoffReason ?? "").not.toContain("copied: ");
     const rows = (await rowsOf(table)) as Record<string, unknown>[];
     expect(rows.map((row) => [row.id, row.name, row.kind, [...(row.tags as Int32Array)]])).toEqual([
       [1n, "one", "x", [1]],
@@ -288,7 +288,7 @@ describe("tables of other libraries", () => {
     expect(rows[1]!.price).toBeNull();
     using echo = new Echo();
     const { packing } = await echo.echoOf(table, "auto", false);
-    expect([packing.copied, packing.ipc]).toEqual(PINNING_IS_SOUND ? [0, 0] : [expect.any(Number), 0]);
+    expect([packing.copied, packing.ipc]).toEqual(pinningIsSound() ? [0, 0] : [expect.any(Number), 0]);
     const results = await Array.fromAsync(client.sendAll(table));
     expect(results.map((one) => one.rows)).toEqual([2]);
     const none = flechette.tableFromIPC(
@@ -320,7 +320,7 @@ describe("tables of other libraries", () => {
     const table = aq.table({ id: Int32Array.of(3, 1, 2), x: Float64Array.of(0.3, 0.1, 0.2) });
     const result = await client.send(table);
     expect(result).toMatchObject({ rows: 3, handoff: LENT });
-    if (PINNING_IS_SOUND) expect(result.handoffReason).toBeNull();
+    if (pinningIsSound()) expect(result.handoffReason).toBeNull();
     const some = table.filter((d: { id: number }) => d.id < 3).orderby("id");
     expect(await rowsOf(some)).toEqual([
       { id: 1, x: 0.1 },

@@ -96,7 +96,7 @@ describe("a destination that is away", () => {
     isAway = false;
     const results = await Promise.all(deliveries.map((delivery) => delivery.result));
     expect(results.every((result) => result.success)).toBe(true);
-    expect(client.ready).toBe(true);
+    await until(() => client.ready);
     expect(stats.puts).toBeGreaterThan(0);
   });
 
@@ -122,17 +122,32 @@ describe("a destination that is away", () => {
     let isAway = true;
     const { server, stats } = await flight(() => (isAway ? [UNAVAILABLE, "away"] : undefined));
     await using _ = server;
-    await using client = await connect(server.url, spool());
+    // The server refuses the handshake, so that no row is sent: rows that may have been are `unknown` when aborted.
+    const auth = { username: "a", password: "b" };
+    await using client = await connect(server.url, { ...spool(), flight: { auth } });
     const kept = await client.enqueue(batch(1));
     const abort = new AbortController();
     const delivery = await client.enqueue(batch(5), { signal: abort.signal });
     abort.abort();
     expect(await delivery.result).toMatchObject({ status: "failed", errorCode: "ABORTED" });
+    expect(server.calls.filter(({ method }) => method === "DoPut")).toEqual([]);
     isAway = false;
     expect((await kept.result).success).toBe(true);
     await client.flush();
     expect(client.stats().rows.accepted).toBe(1);
     expect(stats.puts).toBeGreaterThan(0);
+  });
+
+  test("what is aborted while it is sent is unknown", async () => {
+    const { server } = await flight(({ method }) => (method === "DoPut" ? "silence" : undefined));
+    await using _ = server;
+    await using client = await connect(server.url, spool());
+    const abort = new AbortController();
+    const delivery = await client.enqueue(batch(5), { signal: abort.signal });
+    await until(() => server.calls.some(({ method }) => method === "DoPut"));
+    abort.abort();
+    expect(await delivery.result).toMatchObject({ status: "unknown", errorCode: "ABORTED" });
+    await client.close({ deadline: 0 });
   });
 
   test("what close leaves is spooled, no failure, and the next client delivers it in order", async () => {
@@ -171,6 +186,7 @@ describe("a destination that is away", () => {
     for (let i = 500; i < 600; i++) await writer.write(batch(1, i));
     await writer.close();
     expect(await first.result).toMatchObject({ status: "spooled", success: false, error: null });
+    await until(() => !client.ready);
     expect(client.stats().spool).toMatchObject({ rows: 600, paused: true });
     isAway = false;
     expect(await asked).toMatchObject({ status: "acknowledged", sequence: 2n, recovered: false });
@@ -254,7 +270,9 @@ describe("a disk that fails", () => {
     expect(isTold).toBe(false);
     fs.rmSync(path.join(folder, "failed"));
     expect((await told).status).toBe("failed");
-    expect(client.stats().deadLetters).toMatchObject({ kept: 3, failed: 3 });
+    // Each try that fails counts them.
+    const { kept, failed } = client.stats().deadLetters;
+    expect([kept, failed > 0, failed % 3]).toEqual([3, true, 0]);
   });
 
   test("bytes that cannot be read are set aside and counted, and what is behind them is delivered", async () => {

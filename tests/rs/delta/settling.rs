@@ -140,13 +140,15 @@ async fn what_lands_late_was_never_called_failed() {
     });
     let rig_aborted = rig(&store, &patient);
     rig_aborted.prepare(schema("n")).await.unwrap();
-    store.faults(Op::Commit, [Fault::Late(99), Fault::Request]);
+    // Nothing is tried again before the delivery is aborted.
+    store.faults(Op::Commit, [Fault::Late(99), Fault::Gone]);
     let aborted = rig_aborted.send(&rows(0, 10));
     let flushing = rig_aborted.ask(|reply| rig_aborted.transmitter.flush(reply));
     rig_aborted.until(|heard| !heard.logs.is_empty()).await;
     rig_aborted.transmitter.abort(aborted);
     assert_eq!(rig_aborted.outcome(aborted).await.status, Status::Unknown);
     store.land().await;
+    store.back();
     flushing.await.unwrap();
     rig_aborted.close(Duration::from_secs(10)).await.unwrap();
     rig_aborted.check_the_end();
@@ -164,12 +166,14 @@ async fn a_version_that_another_writer_took_settles_the_doubt() {
     });
     let rig = rig(&store, &options);
     rig.prepare(schema("n")).await.unwrap();
-    store.faults(Op::Commit, [Fault::Late(99), Fault::Request]);
+    // Nothing is tried again before the other writer has been there.
+    store.faults(Op::Commit, [Fault::Late(99), Fault::Gone]);
     let lost = rig.send(&rows(0, 10));
     let flushing = rig.ask(|reply| rig.transmitter.flush(reply));
     rig.until(|heard| !heard.logs.is_empty()).await;
     another_writer(&store).await;
     store.faults(Op::Commit, [Fault::Refused]);
+    store.back();
     flushing.await.unwrap();
     assert_eq!(rig.outcome(lost).await.status, Status::Failed);
     store.land().await;

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::Notify;
 
 /// What becomes of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum Fault {
     Short,
     /// It is carried out and answered after so many milliseconds.
     Slow(u64),
+    /// As `Request`, and whatever is asked next waits until the store is back.
+    Gone,
 }
 
 /// Kinds of calls, each with faults of its own.
@@ -66,6 +70,8 @@ struct State {
     calls: BTreeMap<Op, usize>,
     /// Requests under way, each with the number of calls until it arrives.
     under_way: Vec<(usize, Path, PutPayload, PutOptions)>,
+    is_gone: bool,
+    back: Arc<Notify>,
 }
 
 #[derive(Clone, Default)]
@@ -90,6 +96,25 @@ impl Simulated {
         self.state().calls.insert(op, 0).unwrap_or_default()
     }
 
+    /// The end of [`Fault::Gone`].
+    pub fn back(&self) {
+        let mut state = self.state();
+        state.is_gone = false;
+        state.back.notify_waiters();
+    }
+
+    async fn is_there(&self) {
+        loop {
+            let back = Arc::clone(&self.state().back);
+            let mut news = pin!(back.notified());
+            news.as_mut().enable();
+            if !self.state().is_gone {
+                return;
+            }
+            news.await;
+        }
+    }
+
     pub fn is_under_way(&self) -> bool {
         !self.state().under_way.is_empty()
     }
@@ -108,6 +133,7 @@ impl Simulated {
     }
 
     async fn begin(&self, op: Op) -> Fault {
+        self.is_there().await;
         let (fault, arriving) = {
             let mut state = self.state();
             *state.calls.entry(op).or_default() += 1;
@@ -122,7 +148,9 @@ impl Simulated {
                 }
             }
             let faults = state.faults.entry(op).or_default();
-            (faults.pop_front().unwrap_or(Fault::None), arriving)
+            let fault = faults.pop_front().unwrap_or(Fault::None);
+            state.is_gone |= fault == Fault::Gone;
+            (fault, arriving)
         };
         for (_, at, payload, options) in arriving {
             let _ = self.held.put_opts(&at, payload, options).await;
@@ -187,7 +215,7 @@ impl ObjectStore for Simulated {
                 path: at.to_string(),
                 source: "status code: 409 ConditionalRequestConflict".into(),
             }),
-            Fault::Request | Fault::Reset | Fault::Short => Err(lost()),
+            Fault::Request | Fault::Reset | Fault::Short | Fault::Gone => Err(lost()),
             Fault::None | Fault::Slow(_) => self.held.put_opts(at, payload, options).await,
         }
     }
@@ -211,7 +239,9 @@ impl ObjectStore for Simulated {
             Fault::None | Fault::Slow(_) => return self.held.get_opts(at, options).await,
             Fault::Refused => return Err(refused(at)),
             Fault::Busy => return Err(busy()),
-            Fault::Answer | Fault::Request | Fault::Late(_) | Fault::Taken => return Err(lost()),
+            Fault::Answer | Fault::Request | Fault::Late(_) | Fault::Taken | Fault::Gone => {
+                return Err(lost());
+            }
             Fault::Reset | Fault::Short => {}
         }
         let got = self.held.get_opts(at, options).await?;

@@ -10,7 +10,7 @@ use arrow_ingest::error::Code;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Answers, Server, Writer, config, numbers};
+use crate::support::{Answers, Server, Writer, config, numbers, spooled};
 
 #[tokio::test]
 async fn a_stream_acknowledges_when_the_server_ends_it_well() {
@@ -148,7 +148,11 @@ async fn a_cumulative_server_tells_what_it_has_and_gets_only_the_rest() {
         assert!(part.num_rows() > 0 && durable.2 > 0);
         world.kept.len()
     };
-    let mut writer = Writer::resume(&flight, schema, producer, Some(1)).await.unwrap();
+    let mut writer = Writer::resume(&flight, schema.clone(), producer, Some(1))
+        .await
+        .unwrap();
+    // Somebody who takes the second write back now must not hear that it is not there.
+    assert_eq!((writer.landed, writer.conclusive), (Some(1), false));
     writer.write(1, vec![numbers(0..10)]).await.unwrap();
     assert_eq!(writer.hear().await, "through 1");
     writer.write(2, vec![numbers(10..5_000)]).await.unwrap();
@@ -156,6 +160,8 @@ async fn a_cumulative_server_tells_what_it_has_and_gets_only_the_rest() {
     Box::new(writer.session).close().await.unwrap();
     assert_eq!(server.values(), (0..5_001).collect::<Vec<_>>());
     assert_eq!(server.world().kept.len(), kept + 2);
+    let writer = Writer::resume(&flight, schema, producer, Some(1)).await.unwrap();
+    assert_eq!((writer.landed, writer.conclusive), (Some(3), true));
 }
 
 #[tokio::test]
@@ -180,7 +186,7 @@ async fn an_older_session_is_fenced_off() {
 #[tokio::test]
 async fn a_server_that_does_not_speak_cumulative_is_found_out_at_open() {
     let schema = numbers([]).schema();
-    let options = json!({"flight": {"acknowledgement": "cumulative", "connectTimeout": "300ms"}});
+    let options = json!({"flight": {"acknowledgement": "cumulative", "connectTimeout": "3s"}});
     for answers in [Answers::Nothing, Answers::Gibberish] {
         let server = Server::start(answers).await;
         let flight = server.connect(options.clone()).await;
@@ -398,4 +404,48 @@ async fn a_refused_row_is_told_though_the_server_has_the_rest_of_its_write() {
             .sum::<usize>(),
         2
     );
+}
+
+/// a process that is killed before it has put a refused row aside leaves it to the next one.
+#[tokio::test]
+async fn a_row_refused_here_is_refused_again_by_the_next_process_though_the_server_is_beyond_it() {
+    let server = Server::start(Answers::Cumulative).await;
+    let options = json!({"flight": {"acknowledgement": "cumulative", "maxMessageSize": "16KiB"}});
+    let words = ["a".into(), "b".repeat(20_000), "c".into()];
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(words));
+    let batch = RecordBatch::try_from_iter([("w", column)]).unwrap();
+    let producer = Uuid::new_v4();
+    let killed = server.connect(options.clone()).await;
+    let mut writer = Writer::spooled(&killed, batch.schema(), producer).await.unwrap();
+    writer.session.write(spooled(batch.clone())).await.unwrap();
+    writer.session.flush().await.unwrap();
+    assert_eq!(writer.said(), ["3 but [1]"]);
+    drop((writer, killed));
+    let next = server.connect(options).await;
+    let mut writer = Writer::spooled(&next, batch.schema(), producer).await.unwrap();
+    assert_eq!((writer.landed, writer.conclusive), (None, false));
+    writer.session.write(spooled(batch)).await.unwrap();
+    assert_eq!(writer.hear().await, "3 but [1]");
+    writer.session.close().await.unwrap();
+    let world = server.world();
+    assert_eq!(world.kept.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+}
+
+/// what lies on a stream that is ahead of another is there, though no answer covers it.
+#[tokio::test]
+async fn a_write_on_a_stream_that_is_ahead_is_not_said_to_be_missing() {
+    let server = Server::start(Answers::Cumulative).await;
+    let options = json!({"flight": {"acknowledgement": "cumulative", "streams": 2}});
+    let flight = server.connect(options).await;
+    let (producer, schema) = (Uuid::new_v4(), numbers([]).schema());
+    let mut writer = Writer::resume(&flight, schema.clone(), producer, None)
+        .await
+        .unwrap();
+    writer.write(1, vec![numbers(0..3)]).await.unwrap();
+    writer.write(3, vec![numbers(3..5)]).await.unwrap();
+    writer.session.flush().await.unwrap();
+    drop(writer);
+    // The second write went to the other stream, and did not arrive.
+    let again = Writer::resume(&flight, schema, producer, Some(2)).await.unwrap();
+    assert_eq!((again.landed, again.conclusive), (None, false));
 }

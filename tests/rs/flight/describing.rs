@@ -58,9 +58,7 @@ async fn what_get_schema_says_is_the_schema() {
 #[tokio::test]
 async fn credentials_and_lines_are_errors_and_all_else_is_silence() {
     let server = Server::start(Answers::Nothing).await;
-    let flight = server
-        .connect(json!({"flight": {"connectTimeout": "100ms"}}))
-        .await;
+    let flight = server.connect(json!({})).await;
     for (status, code) in [
         (Status::unauthenticated("who?"), Some(Code::Unauthenticated)),
         (Status::permission_denied("no"), Some(Code::PermissionDenied)),
@@ -80,7 +78,9 @@ async fn credentials_and_lines_are_errors_and_all_else_is_silence() {
     }
     server.world().schema_says = None;
     server.world().silent = true;
-    assert_eq!(flight.schema().await.unwrap_err().code(), Code::Unavailable);
+    let hasty = config(json!({"flight": {"connectTimeout": "100ms"}}));
+    let hasty = Flight::new(&server.target(), &hasty).unwrap();
+    assert_eq!(hasty.schema().await.unwrap_err().code(), Code::Unavailable);
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ mod futures {
 
 fn ours(batch: &RecordBatch, compression: Compression) -> Vec<RecordBatch> {
     let mut encoder = Encoder::new(compression, Chunks::default());
-    let mut messages = vec![encoder.schema(batch.schema_ref(), &arrow_flight::FlightDescriptor::default())];
+    let mut messages = vec![encoder.schema(batch.schema_ref(), b"")];
     messages.extend(encoder.dictionaries(batch).unwrap());
     messages.push(encoder.batch(batch, b"meta").unwrap());
     let last = &messages[messages.len() - 1];
@@ -452,7 +452,7 @@ proptest! {
         let schema = slices[0].schema();
         let joined = arrow::compute::concat_batches(&schema, &slices).unwrap();
         let encoder = Encoder::new(Compression::None, Chunks::default());
-        let head = encoder.schema(&schema, &arrow_flight::FlightDescriptor::default());
+        let head = encoder.schema(&schema, b"");
         let message = encoder.joined(&slices, b"meta").unwrap().expect("they are flat");
         prop_assert!(message.length <= encoder.batch(&joined, b"meta").unwrap().length);
         let most: usize = (slices.iter().map(|slice| measure(slice.columns(), false)))
@@ -563,13 +563,13 @@ fn messages_that_wait_keep_their_memory_while_others_are_done() {
         }
         if turn % 5 == 0 {
             let (slice, message) = waiting.remove(turn % waiting.len());
-            let first = encoder.schema(&schema, &arrow_flight::FlightDescriptor::default());
+            let first = encoder.schema(&schema, b"");
             assert_eq!(decode(&[first, message]), [slice]);
         }
     }
     assert!(waiting.len() > 90);
     for (slice, message) in waiting {
-        let first = encoder.schema(&schema, &arrow_flight::FlightDescriptor::default());
+        let first = encoder.schema(&schema, b"");
         assert_eq!(decode(&[first, message]), [slice]);
     }
 }

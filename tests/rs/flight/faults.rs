@@ -96,6 +96,13 @@ async fn lines_that_are_cut_lose_nothing_and_cumulative_repeats_nothing() {
                 _ => {}
             }
             tokio::time::sleep(Duration::from_millis(8)).await;
+            // A cut waits for bytes: those of this delivery do.
+            for _ in 0..4_000 {
+                if turn % 8 != 2 || line.cut_after.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         })
         .await;
         line.refuse.store(false, Ordering::SeqCst);

@@ -15,9 +15,10 @@ use arrow_flight::*;
 use arrow_ingest::config::Config;
 use arrow_ingest::destination::flight::Flight;
 use arrow_ingest::destination::{
-    Acknowledgement, Acknowledgements, Destination as _, Opening, Session, Write,
+    Acknowledgement, Acknowledgements, Destination as _, Epochs, Opening, Session, Write,
 };
 use arrow_ingest::error::{Error, Result};
+use async_trait::async_trait;
 use futures::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use std::pin::Pin;
@@ -178,6 +179,7 @@ pub fn values(batch: &RecordBatch) -> Vec<i64> {
 pub struct Writer {
     pub session: Box<dyn Session>,
     pub landed: Option<u64>,
+    pub conclusive: bool,
     pub heard: UnboundedReceiver<Acknowledgement>,
 }
 
@@ -192,10 +194,25 @@ impl Writer {
         producer: Uuid,
         resume_from: Option<u64>,
     ) -> Result<Writer> {
+        Writer::start(flight, schema, producer, resume_from, None).await
+    }
+
+    /// The first session of a process that has a spool.
+    pub async fn spooled(flight: &Flight, schema: SchemaRef, producer: Uuid) -> Result<Writer> {
+        Writer::start(flight, schema, producer, Some(0), Some(Arc::new(OneOpening))).await
+    }
+
+    async fn start(
+        flight: &Flight,
+        schema: SchemaRef,
+        producer: Uuid,
+        resume_from: Option<u64>,
+        epochs: Option<Arc<dyn Epochs>>,
+    ) -> Result<Writer> {
         let (acknowledgements, heard) = Acknowledgements::channel();
         let opened = flight
             .open(Opening {
-                epochs: None,
+                epochs,
                 schema,
                 producer,
                 resume_from,
@@ -208,6 +225,7 @@ impl Writer {
                 Acknowledgement::Through { id, .. } => *id,
                 other => panic!("{other:?}"),
             }),
+            conclusive: opened.conclusive,
             heard,
         })
     }
@@ -241,6 +259,39 @@ impl Writer {
             }
         }
     }
+}
+
+/// A spool that nobody has copied.
+struct OneOpening;
+
+#[async_trait]
+impl Epochs for OneOpening {
+    async fn opening(&self) -> Result<u64> {
+        Ok(1)
+    }
+
+    async fn confirm(&self, _: Option<u64>) -> Result<u64> {
+        Ok(1)
+    }
+
+    fn written(&self) -> u64 {
+        1_000
+    }
+
+    fn forgotten(&self) {}
+}
+
+/// Rows of a log, from its first on.
+pub fn spooled(batch: RecordBatch) -> Arc<Write> {
+    let rows = batch.num_rows() as u64;
+    let Write { bytes, batches, .. } = Arc::into_inner(write(rows, vec![batch])).unwrap();
+    Arc::new(Write {
+        id: rows,
+        rows: rows as usize,
+        bytes,
+        batches,
+        positions: std::iter::once(0..rows).collect(),
+    })
 }
 
 pub fn write(id: u64, batches: Vec<RecordBatch>) -> Arc<Write> {

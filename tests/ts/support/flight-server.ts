@@ -7,6 +7,8 @@ export interface Call {
   /** As in `DoPut`. */
   readonly method: string;
   readonly headers: http2.IncomingHttpHeaders;
+  /** What came after them, as far as the stream got, where the server keeps it. */
+  readonly body: Buffer[];
 }
 
 /**
@@ -24,21 +26,23 @@ export class FlightServer implements AsyncDisposable {
   readonly #server = http2.createServer();
   readonly #sessions = new Set<http2.ServerHttp2Session>();
 
-  static async start(judge: (call: Call) => Verdict = () => undefined): Promise<FlightServer> {
-    const server = new FlightServer(judge);
+  /** `keeps`: what clients send is kept, byte by byte. */
+  static async start(judge: (call: Call) => Verdict = () => undefined, keeps = false): Promise<FlightServer> {
+    const server = new FlightServer(judge, keeps);
     await new Promise<void>((resolve) => server.#server.listen(0, "127.0.0.1", resolve));
     return server;
   }
 
-  private constructor(judge: (call: Call) => Verdict) {
+  private constructor(judge: (call: Call) => Verdict, keeps: boolean) {
     this.#server.on("session", (session) => {
       this.#sessions.add(session);
       session.on("error", () => {});
       session.on("close", () => this.#sessions.delete(session));
     });
     this.#server.on("stream", (stream, headers) => {
-      const call = { method: String(headers[":path"]).split("/").at(-1)!, headers };
+      const call = { method: String(headers[":path"]).split("/").at(-1)!, headers, body: [] as Buffer[] };
       this.calls.push(call);
+      if (keeps) stream.on("data", (chunk: Buffer) => call.body.push(chunk));
       stream.on("error", () => {});
       const grpc = { ":status": 200, "content-type": "application/grpc" };
       const verdict = judge(call);
