@@ -367,6 +367,11 @@ impl Spool {
         self.durability
     }
 
+    /// Somebody waits for room, or did and has given up since.
+    pub fn wants_room(&self) -> bool {
+        self.shared.state().wants_room
+    }
+
     /// Takes one delivery, in the order of the calls: when there is room, the rows have their positions, and soon
     /// they are on the disk. Nothing was taken if the future is dropped before it is ready.
     ///

@@ -535,8 +535,8 @@ export interface SendOptions extends RowReadingOptions {
   /**
    * Before admission: the call rejects with the signal's reason and nothing is sent. After it: the outcome is
    * `failed` if nothing was written yet, else `unknown` at once, while the delivery goes on. With a spool it ends the
-   * wait of `send`, whose result is `spooled`, and the delivery goes on; what was enqueued is taken back, and the outcome
-   * comes when that is as durable as the batch was.
+   * wait of `send`: the result is `spooled`, and the delivery goes on, or `failed` if the spool had no room for it yet.
+   * What was enqueued is taken back, and the outcome comes when that is as durable as the batch was.
    */
   readonly signal?: AbortSignal;
   /**

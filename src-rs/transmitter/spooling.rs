@@ -169,6 +169,8 @@ enum StageEvent {
     Appended(AppendedDelivery),
     /// It is not in the spool, and never will be.
     Refused(AdmittedDelivery, Error),
+    /// The same, by its caller, while one before it waits for the disk.
+    TakenBack(AdmittedDelivery),
     /// It has no row, so there is nothing to keep.
     Empty(AdmittedDelivery),
     Prepare(SchemaRef, Reply),
@@ -211,8 +213,19 @@ struct Caller {
 struct Early {
     aborted: HashSet<u64>,
     left: HashSet<u64>,
-    /// Told of each abort: the delivery may be the one that waits for room.
+    /// Told of each: the delivery may be one that waits for room.
     news: Arc<Notify>,
+}
+
+impl Early {
+    fn is_empty(&self) -> bool {
+        self.aborted.is_empty() && self.left.is_empty()
+    }
+
+    /// Whether a delivery is not to come into the spool. Asked once: it is forgotten then.
+    fn is_taken_back(&mut self, sequence: u64, also_left: bool) -> bool {
+        self.aborted.remove(&sequence) || also_left && self.left.remove(&sequence)
+    }
 }
 
 /// A delivery that was taken back.
@@ -296,6 +309,8 @@ pub fn start(
         counters: counters.clone(),
     };
     let appender = Appending {
+        arrivals,
+        behind: VecDeque::new(),
         spool: spool.clone(),
         early: early.clone(),
         events: events.clone(),
@@ -305,7 +320,7 @@ pub fn start(
     let ages = Ages::new(own_from, now(), spool::now_ms());
     let ages = Arc::new(Mutex::new(ages));
     let feeding = tokio::spawn(feeder.run(recovered.position));
-    let appending = tokio::spawn(appender.run(arrivals));
+    let appending = tokio::spawn(appender.run());
     let stage = Spooling {
         spool: spool.clone(),
         own_from,
@@ -498,6 +513,10 @@ impl Spooling {
         match event {
             StageEvent::Appended(appended) => self.on_appended(appended),
             StageEvent::Refused(entry, error) => self.end_unspooled(&entry, Status::Failed, Some(error)),
+            // Those before it are still to come: it says nothing of how far the disk is.
+            StageEvent::TakenBack(entry) => {
+                self.publish(ended(&entry, Status::Failed, Some(aborted_error())), entry.charge);
+            }
             StageEvent::Empty(entry) => self.end_unspooled(&entry, Status::Acknowledged, None),
             StageEvent::Prepare(schema, reply) => self.prepare(schema, reply),
             StageEvent::Hurry(through) => self.order(|feed| feed.hurry = feed.hurry.max(through)),
@@ -758,7 +777,9 @@ impl Spooling {
                 Some(position) => self.leave(position),
                 None if sequence <= self.last_sequence => {}
                 None => {
-                    held(&self.early).left.insert(sequence);
+                    let mut early = held(&self.early);
+                    early.left.insert(sequence);
+                    early.news.notify_one();
                 }
             },
             Control::CloseBy(deadline) => {

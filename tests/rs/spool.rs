@@ -45,3 +45,5 @@ mod room;
 mod settling;
 #[path = "spool/table_schema.rs"]
 mod table_schema;
+#[path = "spool/waiting.rs"]
+mod waiting;

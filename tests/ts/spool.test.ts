@@ -352,6 +352,25 @@ describe("one spool, one owner", () => {
     expect(waits).toBe("waits");
     await client.close({ deadline: 0 });
   });
+
+  test("a signal ends a send that waits for room in a full spool", async () => {
+    const { server, stats } = await flight(() => (isAway ? [UNAVAILABLE, "away"] : undefined));
+    let isAway = true;
+    await using _ = server;
+    await using client = await connect(server.url, spool({ maxBytes: "256KiB" }));
+    await client.enqueue(batch(20_000));
+    await client.enqueue(batch(20_000));
+    const [first, second] = [new AbortController(), new AbortController()];
+    const sent = client.send(batch(40_000), { signal: first.signal });
+    const behind = client.send(batch(10), { signal: second.signal });
+    second.abort();
+    expect(await behind).toMatchObject({ status: "failed", errorCode: "ABORTED", acceptedRows: 0 });
+    first.abort();
+    expect(await sent).toMatchObject({ status: "failed", errorCode: "ABORTED", acceptedRows: 0 });
+    isAway = false;
+    expect(await client.send(batch(10))).toMatchObject({ status: "acknowledged" });
+    expect(stats.puts).toBeGreaterThan(0);
+  });
 });
 
 async function fill(client: IngestClient): Promise<unknown> {

@@ -1,12 +1,16 @@
 //! Deliveries → the disk, in the order in which they came.
 //!
 //! Invariants:
-//! - Every arrival is answered for by one event, in order, also after the stage was stopped.
-//! - A delivery that was aborted before it is in the spool does not come into it.
+//! - Every arrival is answered for by one event, also after the stage was stopped: in order, but for deliveries that
+//!   were taken back while one before them waited.
+//! - A delivery that was aborted before it is in the spool does not come into it. Neither does one whose caller has left
+//!   while it waited for the disk: there is nothing yet of which the caller could be told that it is spooled.
 //!
 //! It waits for room in the spool, and so do all who come behind: that is the back-pressure of the disk. It does not
 //! wait until a delivery is durable, or a thousand small ones could not share a sync.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,12 +25,18 @@ use crate::outcome::AdmittedDelivery;
 use crate::spool::{Appended, Spool};
 use crate::transmitter::PayloadDigest;
 use crate::transmitter::batch_slice::BatchSlice;
+use crate::transmitter::clock::now;
 use crate::transmitter::intake::{Arrival, ImportedDelivery};
 
 /// While somebody waits for room, rows that were put aside may be removed by hand.
 const MEASURE_AGAIN: Duration = Duration::from_secs(1);
+/// Whoever has waited so long for the disk waits for more than its turn.
+const LONG: Duration = Duration::from_secs(1);
 
 pub struct Appending {
+    pub arrivals: Receiver<Vec<Arrival>>,
+    /// Those that were received and not taken yet. The budget of bytes bounds them.
+    pub behind: VecDeque<Arrival>,
     pub spool: Arc<Spool>,
     pub early: Arc<Mutex<Early>>,
     pub events: UnboundedSender<StageEvent>,
@@ -35,13 +45,16 @@ pub struct Appending {
 }
 
 impl Appending {
-    pub async fn run(mut self, mut arrivals: Receiver<Vec<Arrival>>) {
-        while let Some(group) = arrivals.recv().await {
-            for arrival in group {
+    pub async fn run(mut self) {
+        loop {
+            while let Some(arrival) = self.behind.pop_front() {
                 self.take(arrival).await;
             }
+            let Some(group) = self.arrivals.recv().await else {
+                return self.say(StageEvent::NothingMore);
+            };
+            self.behind.extend(group);
         }
-        self.say(StageEvent::NothingMore);
     }
 
     async fn take(&mut self, arrival: Arrival) {
@@ -94,26 +107,63 @@ impl Appending {
     }
 
     async fn waited(&mut self, batches: &[RecordBatch], sequence: u64) -> Result<Appended> {
-        let append = self.spool.append(batches, sequence);
-        tokio::pin!(append);
-        let aborts = Arc::clone(&held(&self.early).news);
+        let spool = Arc::clone(&self.spool);
+        let append = spool.append(batches, sequence);
+        // By its side: a disk that hangs must not keep anybody from being taken back.
+        let measuring = measuring(self.measure.clone(), &spool);
+        tokio::pin!(append, measuring);
+        let news = Arc::clone(&held(&self.early).news);
+        let began = now();
         loop {
             tokio::select! {
                 biased;
                 appended = &mut append => return appended,
                 () = stop(&mut self.stopped) => return Err(closed()),
-                () = aborts.notified() => {
-                    if held(&self.early).aborted.remove(&sequence) {
-                        return Err(aborted_error());
-                    }
+                () = news.notified() => {}
+                () = tokio::time::sleep(LONG) => {}
+                never = &mut measuring => match never {},
+            }
+            // A caller who leaves while the disk takes what comes is told that it is spooled, in a moment.
+            let also_left = self.spool.wants_room() || now() - began >= LONG;
+            if held(&self.early).is_taken_back(sequence, also_left) {
+                return Err(aborted_error());
+            }
+            self.take_back_behind(also_left);
+        }
+    }
+
+    /// Ends those that wait behind another and were taken back: theirs may be a long time to come.
+    fn take_back_behind(&mut self, also_left: bool) {
+        if held(&self.early).is_empty() {
+            return;
+        }
+        while let Ok(group) = self.arrivals.try_recv() {
+            self.behind.extend(group);
+        }
+        for arrival in std::mem::take(&mut self.behind) {
+            match arrival {
+                Arrival::Delivery(delivery)
+                    if held(&self.early).is_taken_back(delivery.entry.sequence, also_left) =>
+                {
+                    // The memory goes before the budget that stood for it.
+                    let ImportedDelivery { entry, slices, .. } = delivery;
+                    drop(slices);
+                    self.say(StageEvent::TakenBack(entry));
                 }
-                () = tokio::time::sleep(MEASURE_AGAIN) => self.measure.tell(&self.spool).await,
+                arrival => self.behind.push_back(arrival),
             }
         }
     }
 
     fn say(&self, event: StageEvent) {
         let _ = self.events.send(event);
+    }
+}
+
+async fn measuring(measure: AsideMeasure, spool: &Spool) -> Infallible {
+    loop {
+        tokio::time::sleep(MEASURE_AGAIN).await;
+        measure.tell(spool).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! How the stage ends: what is not settled stays in the spool, and whoever waits is told so.
 //!
 //! Invariants:
-//! - Every caller is told before a close is answered, and the spool is free for others then.
+//! - Every caller is told before a close is answered, and the spool is free for others then: or, where the disk takes
+//!   longer than [`DISK_PATIENCE`], as soon as it has answered.
 //! - A disk that does not answer is waited for, past the deadline, for [`DISK_PATIENCE`] in all: each step has what the
 //!   steps before it have left, and takes what is ready even when that is nothing.
 

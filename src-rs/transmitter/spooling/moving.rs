@@ -93,7 +93,7 @@ pub struct Mover {
 
 /// What the rows take that were put aside.
 #[derive(Clone)]
-pub struct AsideMeasure(Vec<PathBuf>);
+pub struct AsideMeasure(Arc<[PathBuf]>);
 
 impl AsideMeasure {
     /// As the disk has it. Waits for the disk.
@@ -152,7 +152,7 @@ impl Mover {
         };
         Mover {
             spool: Arc::clone(spool),
-            measure: AsideMeasure(vec![failed.clone(), own]),
+            measure: AsideMeasure(Arc::from([failed.clone(), own])),
             measured: Arc::new(std::sync::Mutex::new(Instant::now())),
             failed: files(kept_for_ever(failed)),
             refused: files(refused),

@@ -281,6 +281,7 @@ pub struct Story {
     pub shelf: Arc<Mutex<Shelf>>,
     pub exact: bool,
     pub durability: Durability,
+    pub max_bytes: Option<u64>,
     dice: fastrand::Rng,
     next: i64,
     promises: Vec<Promise>,
@@ -306,6 +307,7 @@ impl Story {
             } else {
                 Durability::Synced
             },
+            max_bytes: None,
             dice,
             next: 0,
             promises: Vec::new(),
@@ -321,6 +323,7 @@ impl Story {
     async fn begin_on(&mut self, disk: Arc<dyn Disk>, home: PathBuf) -> Life {
         let options = SpoolOptions {
             durability: self.durability,
+            max_bytes: self.max_bytes,
             segment_bytes: 1 << 14,
             ..SpoolOptions::new(home, "discard:")
         };
@@ -358,7 +361,7 @@ impl Story {
     }
 
     async fn act(&mut self, life: &mut Life) {
-        match self.dice.u8(..24) {
+        match self.dice.u8(..25) {
             0..9 => {
                 for _ in 0..self.dice.usize(1..6) {
                     let rows = if self.dice.u8(..10) == 0 {
@@ -399,6 +402,13 @@ impl Story {
                 life.rig.transmitter.abort(sequence);
             }
             16 => life.rig.transmitter.hurry(),
+            20 => {
+                let mut own: Vec<u64> = life.own.keys().copied().collect();
+                own.sort_unstable();
+                if let Some(sequence) = self.dice.choice(own) {
+                    life.rig.transmitter.leave(sequence);
+                }
+            }
             17 => {
                 let calls = [
                     Call::Write,
