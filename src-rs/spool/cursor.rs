@@ -96,7 +96,9 @@ impl Cursor {
             Some(file) => write_slot(&*file, &bytes, slot.number).map(|()| file),
             None => match self.replace(disk, &bytes, slot.number) {
                 Err(error) if is_full(&error) && !self.failed => self.reuse(disk, &bytes, slot.number),
-                replaced => replaced,
+                // A failure from here on is no reason to write to what has the name now: as long as the directory
+                // cannot be synced, a power cut brings the old file back.
+                replaced => replaced.and_then(|file| disk.sync_directory(&self.directory).map(|()| file)),
             },
         };
         self.failed |= written.is_err();
@@ -113,6 +115,7 @@ impl Cursor {
         Ok(file)
     }
 
+    /// Whose name is not synced yet.
     fn replace(&self, disk: &dyn Disk, bytes: &[u8], number: u64) -> io::Result<Box<dyn DiskFile>> {
         let staged = self.directory.join(NEW);
         match disk.unlink(&staged) {
@@ -128,7 +131,6 @@ impl Cursor {
         file.write_all_at(&both, 0)?;
         file.sync()?;
         disk.rename(&staged, &self.directory.join(NAME))?;
-        disk.sync_directory(&self.directory)?;
         Ok(file)
     }
 }
