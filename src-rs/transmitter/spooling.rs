@@ -28,6 +28,8 @@ mod epochs;
 mod feeding;
 mod moving;
 mod recording;
+mod starting;
+mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::Future;
@@ -40,31 +42,26 @@ use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::json;
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::AbortHandle;
-use uuid::Uuid;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Notify, watch};
 
 use self::ages::Ages;
-use self::appending::Appending;
 use self::ending::{SpoolClosing, StageTasks};
-use self::epochs::SpoolEpochs;
-use self::feeding::{FeedState, Feeder};
-use self::moving::{Move, Moved, Mover};
+use self::feeding::FeedState;
+use self::moving::{Move, Moved};
 use self::recording::{RECORD_PATIENCE, Recording};
+pub use self::starting::{OpenedSpool, StageChannels, open_spool, start};
+pub use self::view::{SpoolStats, SpoolView};
 use super::admission::Admission;
 use super::clock::{LONGEST, now, until};
-use super::engine::{Control, RowSource};
+use super::engine::Control;
 use super::intake::Arrival;
 use super::rows::EndedRange;
-use super::{Event, Fact, FactKind, Log, Observer, Reply, Settlements, count};
-use crate::config::{Config, DeadLetterOptions};
+use super::{Event, Fact, FactKind, Log, Observer, Reply, count};
 use crate::counters::Counters;
-use crate::disk;
 use crate::error::{Code, Error, Result, RetryClass};
-use crate::file_system::RealDisk;
-use crate::outcome::{AdmittedDelivery, Outcome, Position, RowRange, Status, Timings};
-use crate::spool::{self, Damage, Durable, Recovered, Spool};
+use crate::outcome::{AdmittedDelivery, Outcome, Position, Status, Timings};
+use crate::spool::{self, Damage, Durable, Spool};
 
 /// What a delivery on the disk takes of the memory budget for as long as its caller waits.
 pub const CALLER_BYTES: usize = 2_048;
@@ -73,96 +70,6 @@ const DISK_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at whether a flush is over, while one waits.
 const FLUSH_TICK: Duration = Duration::from_millis(10);
 const TURN: usize = 1_024;
-
-/// A spool that was opened, for a transmitter to deliver.
-pub struct OpenedSpool {
-    pub spool: Spool,
-    pub recovered: Recovered,
-    /// Where refused rows go, if not to the spool's own directory.
-    pub dead_letter: Option<DeadLetterOptions>,
-}
-
-/// Opens the spool that the options ask for, if they do.
-///
-/// # Errors
-/// As [`Spool::open`].
-pub async fn open_spool(config: &Config, target: &str) -> Result<Option<OpenedSpool>> {
-    let Some(spool) = &config.spool else {
-        return Ok(None);
-    };
-    let owner = format!("a client for {}", spool::without_secrets(target));
-    let options = spool.to_options(target, &owner, config.inflight.max_bytes / 2);
-    let opened = disk::spawn(move || Spool::open(Arc::new(RealDisk), &options)).await;
-    let panicked = |_| Err(Error::new(Code::Internal, "opening the spool panicked").during("spool"));
-    let (spool, recovered) = opened.unwrap_or_else(panicked)?;
-    Ok(Some(OpenedSpool {
-        spool,
-        recovered,
-        dead_letter: config.dead_letter.clone(),
-    }))
-}
-
-impl OpenedSpool {
-    /// Lets others open it.
-    pub async fn close(self) {
-        // A panic has ended it as well.
-        let _ = disk::spawn(move || self.spool.close()).await;
-    }
-}
-
-/// What others may ask of a stage that runs.
-pub struct SpoolView {
-    spool: Arc<Spool>,
-    feed: Arc<Mutex<FeedState>>,
-    ages: Arc<Mutex<Ages>>,
-    pub recovered: Recovered,
-}
-
-/// What the stage says of itself, for `stats`.
-#[derive(Debug, Clone, Copy)]
-pub struct SpoolStats {
-    /// On the disk, failed and refused rows included.
-    pub bytes: u64,
-    /// Rows that are not settled.
-    pub rows: u64,
-    /// For how long the oldest of them has been there, as far as it was read.
-    pub oldest: Option<Duration>,
-    /// The same of what was there when the spool was opened, at that time.
-    pub recovered_oldest: Option<Duration>,
-}
-
-impl SpoolView {
-    pub fn stats(&self) -> SpoolStats {
-        let oldest = held(&self.feed).oldest();
-        let ages = held(&self.ages);
-        let recovered_ms = self.recovered.left.oldest_ms;
-        SpoolStats {
-            bytes: self.spool.bytes(),
-            rows: self.spool.unsettled_rows(),
-            oldest: oldest.map(|(position, time_ms)| ages.age(position, time_ms, now())),
-            recovered_oldest: recovered_ms.map(|time_ms| ages.when_opened(time_ms)),
-        }
-    }
-
-    /// # Errors
-    /// As [`Spool::keep_schema`].
-    pub async fn keep_schema(&self, schema: Vec<u8>) -> Result<()> {
-        let spool = self.spool.clone();
-        let kept = disk::spawn(move || spool.keep_schema(&schema)).await;
-        let panicked = |_| Err(Error::new(Code::Internal, "keeping a schema panicked").during("spool"));
-        kept.unwrap_or_else(panicked)
-    }
-
-    pub async fn kept_schema(&self) -> Option<Vec<u8>> {
-        let spool = self.spool.clone();
-        disk::spawn(move || spool.kept_schema()).await.unwrap_or(None)
-    }
-
-    /// Lets others open the spool once its writer has ended, without waiting for it.
-    pub fn abandon(&self) {
-        self.spool.abandon();
-    }
-}
 
 /// What the parts of the stage tell [`Spooling`].
 enum StageEvent {
@@ -238,180 +145,6 @@ struct CancelledDelivery {
 }
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// The parts of the stage that run.
-pub struct Started {
-    pub source: RowSource,
-    /// The budget of what the engine holds.
-    pub admission: Arc<Admission>,
-    /// What the engine tells: grants and lines for the log.
-    pub observer: Observer,
-    pub view: SpoolView,
-    pub tasks: Vec<AbortHandle>,
-}
-
-/// The ends of the channels that a stage sits between.
-pub struct StageChannels {
-    /// From the intake.
-    pub arrivals: Receiver<Vec<Arrival>>,
-    /// Dropped when the intake is to import no more.
-    pub over: oneshot::Sender<()>,
-    pub control: UnboundedReceiver<Control>,
-    /// To the engine.
-    pub engine: Sender<Vec<Arrival>>,
-    pub engine_control: UnboundedSender<Control>,
-}
-
-/// Starts the stage on the current tokio runtime. `front` is the budget of what is on its way to the disk, `behind`
-/// how much of the disk may be in memory to be delivered.
-pub fn start(
-    opened: OpenedSpool,
-    front: Arc<Admission>,
-    behind_bytes: usize,
-    channels: StageChannels,
-    counters: Arc<Counters>,
-    observer: Observer,
-) -> Started {
-    let OpenedSpool {
-        spool,
-        recovered,
-        dead_letter,
-    } = opened;
-    let spool = Arc::new(spool);
-    let behind = Arc::new(Admission::new(behind_bytes));
-    let (events, inbox) = tokio::sync::mpsc::unbounded_channel();
-    let feed = Arc::new(Mutex::new(FeedState::default()));
-    let wanted = Arc::new(Notify::new());
-    let granted = Arc::new(Notify::new());
-    let early: Arc<Mutex<Early>> = Arc::default();
-    let (stop, stopped) = watch::channel(false);
-    let mover = Mover::new(&spool, dead_letter, counters.clone(), observer.clone());
-    spool.set_beside(mover.bytes());
-    let epochs = SpoolEpochs::new(&spool, &recovered, observer.clone());
-    let StageChannels {
-        arrivals,
-        over,
-        control,
-        engine,
-        engine_control,
-    } = channels;
-    let own_from = spool.next_position();
-    let feeder = Feeder {
-        spool: spool.clone(),
-        own_from,
-        admission: behind.clone(),
-        state: feed.clone(),
-        wanted: wanted.clone(),
-        granted: granted.clone(),
-        engine: engine.clone(),
-        control: engine_control.clone(),
-        events: events.clone(),
-        counters: counters.clone(),
-    };
-    let appender = Appending {
-        arrivals,
-        behind: VecDeque::new(),
-        spool: spool.clone(),
-        early: early.clone(),
-        events: events.clone(),
-        stopped,
-        measure: mover.measure(),
-    };
-    let ages = Ages::new(own_from, now(), spool::now_ms());
-    let ages = Arc::new(Mutex::new(ages));
-    let feeding = tokio::spawn(feeder.run(recovered.position));
-    let appending = tokio::spawn(appender.run());
-    let stage = Spooling {
-        spool: spool.clone(),
-        own_from,
-        replayed: recovered.position >= own_from,
-        appended_through: own_from,
-        callers: BTreeMap::new(),
-        cancelling: HashSet::new(),
-        by_sequence: HashMap::new(),
-        unmatched: HashMap::new(),
-        early,
-        last_sequence: 0,
-        front,
-        behind: behind.clone(),
-        feed: feed.clone(),
-        stop,
-        wanted,
-        flushes: VecDeque::new(),
-        durables: FuturesUnordered::new(),
-        cancels: FuturesUnordered::new(),
-        recording: Recording::new(mover, engine_control.clone()),
-        ages: Arc::clone(&ages),
-        closing: None,
-        engine: Some(engine),
-        engine_control,
-        counters,
-        observer: observer.clone(),
-        finished: false,
-    };
-    let tasks = vec![feeding.abort_handle(), appending.abort_handle()];
-    let settlements = Arc::new(ToStage(events));
-    let run = stage.run(
-        inbox,
-        control,
-        StageTasks {
-            feeding,
-            appending,
-            over,
-        },
-    );
-    let mut all = vec![tokio::spawn(run).abort_handle()];
-    all.extend(tasks);
-    let fed = Arc::clone(&feed);
-    let engine_observer: Observer = Arc::new(move |event| match event {
-        Event::Granted(_) => granted.notify_one(),
-        Event::Fact(fact) => {
-            let fact = fact.of_the_disk(|position| held(&fed).whose(position));
-            observer(Event::Fact(Box::new(fact)));
-        }
-        event => observer(event),
-    });
-    Started {
-        source: RowSource {
-            producer: Uuid::from_bytes(spool.id()),
-            log: Some(settlements),
-            epochs: Some(Arc::new(epochs)),
-        },
-        admission: behind,
-        observer: engine_observer,
-        view: SpoolView {
-            spool,
-            feed,
-            ages,
-            recovered,
-        },
-        tasks: all,
-    }
-}
-
-/// The engine's words, passed on.
-struct ToStage(UnboundedSender<StageEvent>);
-
-impl Settlements for ToStage {
-    fn accepted(&self, range: &RowRange) {
-        let first = range.sequence + range.first_row as u64;
-        let _ = self
-            .0
-            .send(StageEvent::Accepted(first..first + range.rows as u64));
-    }
-
-    fn ended(&self, ended: EndedRange) {
-        let _ = self.0.send(StageEvent::Ended(ended));
-    }
-
-    fn settled(&self, outcome: Outcome, told: bool) {
-        let _ = self.0.send(StageEvent::Settled(outcome, told));
-    }
-
-    fn given_up(&self, outcome: Outcome) {
-        let _ = self.0.send(StageEvent::GivenUp(outcome));
-    }
-}
 
 struct Spooling {
     spool: Arc<Spool>,
