@@ -78,7 +78,7 @@ describeWith(PYTHON, "the checker", () => {
 });
 
 /** In CI against the addon that is shipped; a few where somebody waits for it, or counts what is covered. */
-const KILLS = process.env["CI"] && !process.env["ARROW_INGEST_ADDON"] ? 50 : 4;
+const KILLS = process.env.CI && !process.env.ARROW_INGEST_ADDON ? 50 : 4;
 const PATIENCE_MS = 900_000;
 /** No time is held against anything here: a machine may be slow. */
 const WHENEVER = 3_600_000;
