@@ -6,6 +6,8 @@ import * as fs from "node:fs";
 import { createServer } from "node:http";
 import * as path from "node:path";
 
+const PATIENCE_MS = 30_000;
+
 /**
  * @param {string} folder Tarballs of packages.
  * @param {(name: string) => boolean} published Which of them are to be had; the others were never published.
@@ -50,10 +52,9 @@ export async function startRegistry(folder, published = () => true) {
     }
     if (request.method !== "GET") return response.writeHead(404).end("{}");
     const accept = request.headers.accept ?? "application/json";
-    const found = await fetch(new URL(request.url.slice(1), upstream), { headers: { accept } });
-    const type = found.headers.get("content-type") ?? "application/json";
-    response.writeHead(found.status, { "content-type": type });
-    response.end(Buffer.from(await found.arrayBuffer()));
+    const { status, type, bytes } = await answerOf(new URL(request.url.slice(1), upstream), accept);
+    response.writeHead(status, { "content-type": type });
+    response.end(bytes);
   }
 
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -64,4 +65,16 @@ export async function startRegistry(folder, published = () => true) {
       return new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** One connection that hangs must not take a test's whole time: `fetch` waits for five minutes. */
+async function answerOf(url, accept, tries = 4) {
+  try {
+    const found = await fetch(url, { headers: { accept }, signal: AbortSignal.timeout(PATIENCE_MS) });
+    const type = found.headers.get("content-type") ?? "application/json";
+    return { status: found.status, type, bytes: Buffer.from(await found.arrayBuffer()) };
+  } catch (error) {
+    if (tries === 1) throw error;
+    return answerOf(url, accept, tries - 1);
+  }
 }
