@@ -32,6 +32,10 @@ use crate::transmitter::intake::{Arrival, ImportedDelivery};
 const MEASURE_AGAIN: Duration = Duration::from_secs(1);
 /// Whoever has waited so long for the disk waits for more than its turn.
 const LONG: Duration = Duration::from_secs(1);
+/// A look at more than so many that wait is taken once for all who are taken back within [`TOGETHER`]: a look for each
+/// would cost thousands of them the square of their number.
+const MANY: usize = 1_024;
+const TOGETHER: Duration = Duration::from_millis(10);
 
 pub struct Appending {
     pub arrivals: Receiver<Vec<Arrival>>,
@@ -119,7 +123,11 @@ impl Appending {
                 biased;
                 appended = &mut append => return appended,
                 () = stop(&mut self.stopped) => return Err(closed()),
-                () = news.notified() => {}
+                () = news.notified() => {
+                    if self.behind.len() > MANY {
+                        tokio::time::sleep(TOGETHER).await;
+                    }
+                }
                 () = tokio::time::sleep(LONG) => {}
                 never = &mut measuring => match never {},
             }
