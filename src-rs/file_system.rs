@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use uuid::Uuid;
 
@@ -67,7 +67,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// As [`DiskFile::sync`], without the time of the last change and other such facts.
     fn sync_data(&self) -> io::Result<()>;
-    /// Locks the file against everybody else, this process included, until it is closed. False if somebody
+    /// Locks the file against everybody else, this process included, until it is dropped. False if somebody
     /// has it.
     fn try_lock(&self) -> io::Result<bool>;
 }
@@ -310,7 +310,7 @@ impl Disk for RealDisk {
             .write(true)
             .create_new(true)
             .open(path)?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn create_private(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -318,12 +318,12 @@ impl Disk for RealDisk {
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile::new(options.open(path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = File::options().read(true).write(true).open(path)?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -335,7 +335,7 @@ impl Disk for RealDisk {
             &mut options,
             rustix::fs::OFlags::NONBLOCK.bits() as i32,
         );
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile::new(options.open(path)?)))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -419,8 +419,24 @@ impl Disk for RealDisk {
     }
 }
 
+/// A file, and whether we have locked it.
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile(File, AtomicBool);
+
+impl RealFile {
+    fn new(file: File) -> RealFile {
+        RealFile(file, AtomicBool::new(false))
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        if *self.1.get_mut() {
+            // As with `LockedFile`: a program that is being started has it open a moment longer.
+            let _ = self.0.unlock();
+        }
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -474,7 +490,10 @@ impl DiskFile for RealFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         match self.0.try_lock() {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.1.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }

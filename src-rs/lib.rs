@@ -34,6 +34,8 @@ pub mod file_system;
 pub mod files;
 pub mod handoff;
 pub mod instant;
+#[cfg(feature = "client")]
+pub mod locked_file;
 pub mod outcome;
 #[cfg(feature = "client")]
 pub mod row_files;

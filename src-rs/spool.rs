@@ -16,6 +16,7 @@
 //! the cursor is written, and the second between two tries of a disk that fails.
 
 mod aside;
+mod closing;
 mod cursor;
 mod encode;
 mod errors;
@@ -40,7 +41,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::ipc::CompressionType;
@@ -190,7 +191,8 @@ pub struct Spool {
 const SMALL: usize = 256 << 10;
 
 impl Spool {
-    /// Opens a spool, and makes it if there is none. Waits for the disk.
+    /// Opens a spool, and makes it if there is none. Waits for the disk; five seconds at most for that of a spool
+    /// which this process has closed.
     ///
     /// # Errors
     /// `SPOOL_LOCKED` naming who has it open, `SPOOL_FORMAT`, `CONFIG_INVALID` if rows for another target are
@@ -628,6 +630,9 @@ impl Spool {
     /// As [`Spool::close`], without waiting.
     pub fn abandon(&self) {
         let mut state = self.shared.state();
+        if !state.closed {
+            closing::begin(&self.shared.directory);
+        }
         state.closed = true;
         self.shared.wake_writer(state);
         self.shared.room.notify_waiters();
@@ -690,19 +695,31 @@ pub fn without_secrets(target: &str) -> String {
     url.to_string()
 }
 
+/// For so long an opening waits for a spool that this process has closed and whose disk has not answered.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 
 fn lock(disk: &dyn Disk, directory: &Path, owner: &str) -> Result<Box<dyn DiskFile>> {
     let path = directory.join(LOCK);
     let file = open_or_create(disk, &path).map_err(|error| errors::of_io("cannot open", &path, &error))?;
-    let is_ours = file
-        .try_lock()
-        .map_err(|error| errors::of_io("cannot lock", &path, &error))?;
+    let try_lock = || {
+        let got = file.try_lock();
+        got.map_err(|error| errors::of_io("cannot lock", &path, &error))
+    };
     let named = directory.join(OWNER);
+    let mut is_closing = false;
+    let is_ours = try_lock()? || {
+        is_closing = closing::wait(directory, LOCK_PATIENCE);
+        try_lock()?
+    };
     if !is_ours {
         let who = reader::owner(disk, &named).unwrap_or_else(|| "somebody who left no name".into());
-        let message = format!("the spool {} is open: {who}", directory.display());
+        let state = match is_closing {
+            true => "was closed, and its disk has not answered yet",
+            false => "is open",
+        };
+        let message = format!("the spool {} {state}: {who}", directory.display());
         return Err(Error::new(Code::SpoolLocked, message).during("spool"));
     }
     // Only for that message: a full disk must not keep anybody from draining it.

@@ -12,6 +12,7 @@ use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use arrow_json::LineDelimitedWriter;
 
 use crate::config::CaptureFormat;
+use crate::locked_file::LockedFile;
 use crate::row_files::{FileError, FileKind, Layout, MARK, Rules, Torn, is_still, rename};
 
 /// Every format that files may have, this client's or another's.
@@ -47,9 +48,9 @@ pub struct CaptureFile {
 }
 
 enum Writer {
-    File(FileWriter<BufWriter<File>>),
-    Stream(StreamWriter<BufWriter<File>>),
-    Lines(BufWriter<File>),
+    File(FileWriter<BufWriter<LockedFile>>),
+    Stream(StreamWriter<BufWriter<LockedFile>>),
+    Lines(BufWriter<LockedFile>),
 }
 
 impl CaptureFile {
@@ -132,7 +133,7 @@ impl Writer {
     }
 }
 
-fn writer(file: File, format: CaptureFormat, schema: &SchemaRef) -> Result<Writer, FileError> {
+fn writer(file: LockedFile, format: CaptureFormat, schema: &SchemaRef) -> Result<Writer, FileError> {
     let file = BufWriter::new(file);
     let options = IpcWriteOptions::try_new(MARK.len(), false, MetadataVersion::V5)?;
     Ok(match format {

@@ -23,6 +23,7 @@ use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
 
 use super::DeadLetterRows;
+use crate::locked_file::LockedFile;
 use crate::outcome::Rejection;
 use crate::row_files::{FileError, FileKind, MARK, ending, is_still, rename};
 
@@ -84,7 +85,7 @@ impl DeadLetterRows {
 pub struct OpenFile {
     schema: SchemaRef,
     extended: SchemaRef,
-    writer: FileWriter<BufWriter<File>>,
+    writer: FileWriter<BufWriter<LockedFile>>,
     path: PathBuf,
     unsynced_rows: usize,
     bytes: u64,
@@ -161,7 +162,7 @@ impl OpenFile {
 
     pub fn sync(&mut self) -> Result<(), FileError> {
         self.writer.flush()?;
-        let mut file = self.writer.get_ref().get_ref();
+        let mut file: &File = self.writer.get_ref().get_ref();
         let end = file.stream_position()?;
         if end + self.footer > self.reserved {
             // In proportion to what is there, or a file of many small batches would be written over and over.
@@ -192,7 +193,7 @@ impl OpenFile {
             return Ok(());
         }
         self.writer.finish()?;
-        let mut file = self.writer.get_ref().get_ref();
+        let mut file: &File = self.writer.get_ref().get_ref();
         let end = file.stream_position()?;
         file.set_len(end)?;
         file.sync_all()?;
@@ -200,7 +201,7 @@ impl OpenFile {
     }
 }
 
-fn writer(file: File, schema: &Schema) -> Result<FileWriter<BufWriter<File>>, FileError> {
+fn writer(file: LockedFile, schema: &Schema) -> Result<FileWriter<BufWriter<LockedFile>>, FileError> {
     let options = IpcWriteOptions::try_new(MARK.len(), false, MetadataVersion::V5)?;
     Ok(FileWriter::try_new_with_options(
         BufWriter::new(file),

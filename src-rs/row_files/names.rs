@@ -1,11 +1,13 @@
 //! The names of files, and who holds them.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
+
+use crate::locked_file::LockedFile;
 
 /// What is behind the end of a name while the file is written to.
 const PART: &str = ".part";
@@ -20,11 +22,11 @@ pub struct FileKind {
 }
 
 impl FileKind {
-    /// A new file, locked: until it is closed, by us or by the end of the process, nobody takes it for left behind.
+    /// A new file, locked: until it is dropped, by us or by the end of the process, nobody takes it for left behind.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn create(&self, directory: &Path) -> io::Result<(File, PathBuf)> {
+    pub fn create(&self, directory: &Path) -> io::Result<(LockedFile, PathBuf)> {
         const TRIES: usize = 32;
         for _ in 1..TRIES {
             if let Some(created) = self.try_to_create(directory)? {
@@ -36,18 +38,16 @@ impl FileKind {
     }
 
     /// None if another client took it for left behind before it was locked, and holds or has removed it.
-    fn try_to_create(&self, directory: &Path) -> io::Result<Option<(File, PathBuf)>> {
+    fn try_to_create(&self, directory: &Path) -> io::Result<Option<(LockedFile, PathBuf)>> {
         let path = self.new_path(directory);
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
+        let Some(file) = LockedFile::try_lock(file)? else {
+            return Ok(None);
+        };
         if !path.try_exists()? {
             return Ok(None);
         }

@@ -11,7 +11,7 @@
 //! It cannot know of a value that was changed and is still one: Arrow files have no checksums.
 
 use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::names::{FileKind, rename, set_aside};
 use super::{END, FileError, IsSchema, MARK, ending};
 use crate::error::{Code, Error, Result};
 use crate::handoff::contained;
+use crate::locked_file::LockedFile;
 
 /// What became of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -77,11 +78,9 @@ pub fn recover(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error.into()),
-    }
+    let Some(file) = LockedFile::try_lock(file)? else {
+        return Ok(None);
+    };
     // Whoever held the lock a moment ago may have finished it, and its rows would be there twice.
     if !path.try_exists()? {
         return Ok(None);

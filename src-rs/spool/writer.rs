@@ -31,7 +31,7 @@ use super::format::{
     self, RECORD_HEADER, RecordHeader, RecordKind, RecordPlace, SegmentHeader, SegmentName, SpoolId,
 };
 use super::shared::{Segment, SharedSpool, WriterCommand, WriterReply};
-use super::{Durability, WhenFull, aside, errors};
+use super::{Durability, WhenFull, aside, closing, errors};
 use crate::error::{Code, Error};
 use crate::file_system::DiskFile;
 
@@ -925,7 +925,7 @@ impl Drop for Writer {
     /// However it ends, nobody waits for it any more and somebody else may open the spool.
     fn drop(&mut self) {
         let mut state = self.shared.state();
-        state.closed = true;
+        let was_closed = std::mem::replace(&mut state.closed, true);
         let unserved = std::mem::take(&mut state.queue);
         drop(state);
         for job in unserved {
@@ -938,6 +938,9 @@ impl Drop for Writer {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        if was_closed {
+            closing::end(&self.shared.directory);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { Worker } from "node:worker_threads";
 import {
   Field,
   Int32,
@@ -311,6 +312,24 @@ describe("one spool, one owner", () => {
     expect(error.message).toContain(String(process.pid));
     await using other = await connect("discard:", spool({ name: "other" }));
     expect((await other.send(batch(1))).success).toBe(true);
+  });
+
+  // The program that is being started has the lock's file open until it runs.
+  test("a spool that was closed is free, however many programs the process starts meanwhile", async () => {
+    const starts = `
+      const { spawn } = require("node:child_process");
+      const start = () => spawn(process.execPath, ["--version"]).on("exit", start);
+      start(), start();
+    `;
+    const starting = new Worker(starts, { eval: true });
+    try {
+      for (let turn = 0; turn < 50; turn++) {
+        const client = await connect("discard:", spool());
+        await client.close();
+      }
+    } finally {
+      await starting.terminate();
+    }
   });
 
   test("options that have no effect on spooled deliveries are warned about, and wrong ones are refused", async () => {

@@ -1,6 +1,7 @@
 //! Who may open a spool, and what is found there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_ingest::error::Code;
 use arrow_ingest::file_system::Disk as _;
@@ -8,7 +9,7 @@ use arrow_ingest::spool::format::{CursorSlot, DecodedHeader, SegmentHeader};
 use arrow_ingest::spool::{Spool, SpoolOptions};
 
 use crate::simulated::{Call, EACCES, EIO, ENOSPC, EROFS, Simulated};
-use crate::support::{SPOOL, answer, disk, open, options, path, segments, try_open};
+use crate::support::{SPOOL, answer, batch, disk, open, options, path, segments, try_open};
 
 /// a second owner is told who the first one is.
 #[test]
@@ -424,6 +425,30 @@ fn a_second_client_of_the_process_is_locked_out_until_the_first_is_closed() {
     spool.close();
     let (spool, _) = Spool::open(disk, &options()).unwrap();
     spool.close();
+}
+
+/// A close is answered although its disk is slow. Whoever opens the spool then waits for that disk.
+#[test]
+fn a_spool_that_is_being_closed_is_waited_for() {
+    let disk = Arc::new(disk());
+    let (spool, _) = Spool::open(disk.clone(), &options()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let appended = runtime.block_on(spool.append(&[batch(0..3)], 0)).unwrap();
+    runtime.block_on(appended.durable).unwrap();
+    disk.hang("cursor", Call::Sync);
+    spool.settle_through(3);
+    while disk.hanging() == 0 {
+        std::thread::yield_now();
+    }
+    drop(spool);
+    let again = {
+        let disk = disk.clone();
+        std::thread::spawn(move || Spool::open(disk, &options()).map(|(spool, _)| spool.close()))
+    };
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!again.is_finished());
+    disk.heal();
+    again.join().unwrap().unwrap();
 }
 
 /// What is left is never told as nothing: rows for one target would go to another.
