@@ -369,7 +369,7 @@ impl Spool {
         self.durability
     }
 
-    /// Somebody waits for room, or did and has given up since.
+    /// Somebody waits for room, or was refused for want of it.
     pub fn wants_room(&self) -> bool {
         self.shared.state().wants_room
     }
@@ -399,6 +399,7 @@ impl Spool {
             });
         }
         let size = encoded.image.bytes.len() as u64 + format::record_bytes(encoded.schema.len());
+        let mut waits = None;
         loop {
             let room = self.shared.room.notified();
             tokio::pin!(room);
@@ -441,6 +442,7 @@ impl Spool {
                     if let Some(error) = refused {
                         return Err(error);
                     }
+                    waits.get_or_insert(WaitsForRoom(&self.shared));
                 }
             }
             room.await;
@@ -658,6 +660,16 @@ impl Spool {
     /// Writes and syncs all that was taken, saves the cursor, and lets others open the spool. Waits for the disk.
     pub fn close(self) {
         self.end_and_wait();
+    }
+}
+
+/// An append that waits for room. One waits at a time.
+struct WaitsForRoom<'a>(&'a SharedSpool);
+
+impl Drop for WaitsForRoom<'_> {
+    /// Whoever gives up waits no longer: the writer would look at the disk each second until the next append.
+    fn drop(&mut self) {
+        self.0.state().wants_room = false;
     }
 }
 

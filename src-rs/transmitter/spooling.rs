@@ -30,8 +30,9 @@ mod moving;
 mod recording;
 mod starting;
 mod view;
+mod waiting;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -118,15 +119,38 @@ struct Caller {
 /// The memory of somebody's abort, before the delivery is in the spool.
 #[derive(Default)]
 struct Early {
-    aborted: HashSet<u64>,
-    left: HashSet<u64>,
+    aborted: BTreeSet<u64>,
+    left: BTreeSet<u64>,
     /// Told of each: the delivery may be one that waits for room.
     news: Arc<Notify>,
 }
 
 impl Early {
-    fn is_empty(&self) -> bool {
-        self.aborted.is_empty() && self.left.is_empty()
+    /// The first of those that are not to come into the spool, from a sequence on.
+    fn taken_back_from(&self, sequence: u64, also_left: bool, most: usize) -> Vec<u64> {
+        let left = also_left
+            .then(|| self.left.range(sequence..))
+            .into_iter()
+            .flatten();
+        let mut first: Vec<u64> = self.aborted.range(sequence..).take(most).copied().collect();
+        first.extend(left.take(most));
+        first.sort_unstable();
+        first.dedup();
+        first.truncate(most);
+        first
+    }
+
+    /// A delivery is in the spool, or has its end: whether it was aborted, and whether its caller has left. It is
+    /// forgotten then, and so is what came too late of those before it.
+    fn pass(&mut self, sequence: u64) -> (bool, bool) {
+        let [aborted, left] = [&mut self.aborted, &mut self.left].map(|early| {
+            let has = early.contains(&sequence);
+            while early.first().is_some_and(|first| *first <= sequence) {
+                early.pop_first();
+            }
+            has
+        });
+        (aborted, left)
     }
 
     /// Whether a delivery is not to come into the spool. Asked once: it is forgotten then.
@@ -303,10 +327,7 @@ impl Spooling {
         self.counters
             .buffers_copied_for_pin_limit
             .add(entry.buffers_copied_for_pin_limit);
-        let (aborted, leaves) = {
-            let mut early = held(&self.early);
-            (early.aborted.remove(&sequence), early.left.remove(&sequence))
-        };
+        let (aborted, leaves) = held(&self.early).pass(sequence);
         self.by_sequence.insert(sequence, position);
         self.callers.insert(
             position,
@@ -690,10 +711,7 @@ impl Spooling {
     /// Of a delivery that never came to the spool.
     fn end_unspooled(&mut self, entry: &AdmittedDelivery, status: Status, error: Option<Error>) {
         self.last_sequence = entry.sequence;
-        let mut early = held(&self.early);
-        early.aborted.remove(&entry.sequence);
-        early.left.remove(&entry.sequence);
-        drop(early);
+        held(&self.early).pass(entry.sequence);
         self.publish(ended(entry, status, error), entry.charge);
     }
 

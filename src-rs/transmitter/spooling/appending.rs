@@ -9,7 +9,6 @@
 //! It waits for room in the spool, and so do all who come behind: that is the back-pressure of the disk. It does not
 //! wait until a delivery is durable, or a thousand small ones could not share a sync.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::sync::watch;
 
 use super::moving::AsideMeasure;
+use super::waiting::Waiting;
 use super::{AppendedDelivery, Early, StageEvent, aborted_error, held};
 use crate::error::{Code, Error, Result};
 use crate::outcome::AdmittedDelivery;
@@ -32,15 +32,12 @@ use crate::transmitter::intake::{Arrival, ImportedDelivery};
 const MEASURE_AGAIN: Duration = Duration::from_secs(1);
 /// Whoever has waited so long for the disk waits for more than its turn.
 const LONG: Duration = Duration::from_secs(1);
-/// A look at more than so many that wait is taken once for all who are taken back within [`TOGETHER`]: a look for each
-/// would cost thousands of them the square of their number.
-const MANY: usize = 1_024;
-const TOGETHER: Duration = Duration::from_millis(10);
+/// So many are looked for at once: whoever says that others are taken back waits no longer than that takes.
+const TOGETHER: usize = 256;
 
 pub struct Appending {
     pub arrivals: Receiver<Vec<Arrival>>,
-    /// Those that were received and not taken yet. The budget of bytes bounds them.
-    pub behind: VecDeque<Arrival>,
+    pub behind: Waiting,
     pub spool: Arc<Spool>,
     pub early: Arc<Mutex<Early>>,
     pub events: UnboundedSender<StageEvent>,
@@ -51,13 +48,13 @@ pub struct Appending {
 impl Appending {
     pub async fn run(mut self) {
         loop {
-            while let Some(arrival) = self.behind.pop_front() {
+            while let Some(arrival) = self.behind.pop() {
                 self.take(arrival).await;
             }
             let Some(group) = self.arrivals.recv().await else {
                 return self.say(StageEvent::NothingMore);
             };
-            self.behind.extend(group);
+            group.into_iter().for_each(|arrival| self.behind.push(arrival));
         }
     }
 
@@ -123,11 +120,7 @@ impl Appending {
                 biased;
                 appended = &mut append => return appended,
                 () = stop(&mut self.stopped) => return Err(closed()),
-                () = news.notified() => {
-                    if self.behind.len() > MANY {
-                        tokio::time::sleep(TOGETHER).await;
-                    }
-                }
+                () = news.notified() => {}
                 () = tokio::time::sleep(LONG) => {}
                 never = &mut measuring => match never {},
             }
@@ -142,23 +135,25 @@ impl Appending {
 
     /// Ends those that wait behind another and were taken back: theirs may be a long time to come.
     fn take_back_behind(&mut self, also_left: bool) {
-        if held(&self.early).is_empty() {
-            return;
-        }
-        while let Ok(group) = self.arrivals.try_recv() {
-            self.behind.extend(group);
-        }
-        for arrival in std::mem::take(&mut self.behind) {
-            match arrival {
-                Arrival::Delivery(delivery)
-                    if held(&self.early).is_taken_back(delivery.entry.sequence, also_left) =>
-                {
-                    // The memory goes before the budget that stood for it.
-                    let ImportedDelivery { entry, slices, .. } = delivery;
-                    drop(slices);
-                    self.say(StageEvent::TakenBack(entry));
-                }
-                arrival => self.behind.push_back(arrival),
+        let mut from = 0;
+        loop {
+            let taken_back = held(&self.early).taken_back_from(from, also_left, TOGETHER);
+            let Some(last) = taken_back.last() else {
+                return;
+            };
+            from = last + 1;
+            while let Ok(group) = self.arrivals.try_recv() {
+                group.into_iter().for_each(|arrival| self.behind.push(arrival));
+            }
+            for sequence in taken_back {
+                let Some(delivery) = self.behind.take(sequence) else {
+                    continue;
+                };
+                held(&self.early).is_taken_back(sequence, also_left);
+                // The memory goes before the budget that stood for it.
+                let ImportedDelivery { entry, slices, .. } = delivery;
+                drop(slices);
+                self.say(StageEvent::TakenBack(entry));
             }
         }
     }

@@ -19,6 +19,7 @@ use super::feeding::{FeedState, Feeder};
 use super::moving::Mover;
 use super::recording::Recording;
 use super::view::SpoolView;
+use super::waiting::Waiting;
 use super::{Early, Spooling, StageEvent, held};
 use crate::config::{Config, DeadLetterOptions};
 use crate::counters::Counters;
@@ -141,7 +142,7 @@ pub fn start(
     };
     let appender = Appending {
         arrivals,
-        behind: VecDeque::new(),
+        behind: Waiting::default(),
         spool: spool.clone(),
         early: early.clone(),
         events: events.clone(),

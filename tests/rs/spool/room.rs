@@ -1,10 +1,14 @@
 //! Budgets: what does not fit waits or is refused, and nothing on the disk grows past them.
 
+use std::time::{Duration, Instant};
+
 use arrow_ingest::error::Code;
-use arrow_ingest::spool::{SpoolOptions, WhenFull};
+use arrow_ingest::spool::{SpoolOptions, WhenFull, WriterTurn};
 use futures::FutureExt as _;
 
 use crate::support::{Rig, answer, batch, disk, open, options, refused, segments, try_open};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn bounded(max_bytes: u64, when_full: WhenFull) -> SpoolOptions {
     SpoolOptions {
@@ -50,9 +54,9 @@ fn a_full_spool_refuses_or_lets_wait_and_never_grows_past_its_budget() {
                 tokio::pin!(waiting);
                 assert!(waiting.as_mut().now_or_never().is_none());
                 rig.spool.settle_through(kept as u64 / 2);
-                rig.writer.turn(std::time::Instant::now());
+                rig.writer.turn(Instant::now());
                 let appended = waiting.as_mut().now_or_never().unwrap().unwrap();
-                rig.writer.turn(std::time::Instant::now());
+                rig.writer.turn(Instant::now());
                 answer(appended.durable).unwrap().unwrap();
             });
         }
@@ -65,23 +69,44 @@ fn a_spool_that_is_full_of_settled_rows_takes_more() {
     let disk = disk();
     let mut rig = try_open(&disk, &bounded(8_000, WhenFull::Wait)).unwrap();
     for round in 0..100 {
-        let offered = rig.offer(&[batch(round * 100..round * 100 + 100)], 0);
-        let appended = match offered {
+        let more = [batch(round * 100..round * 100 + 100)];
+        let mut waiting = Box::pin(rig.spool.append(&more, 0));
+        let appended = match waiting.as_mut().now_or_never() {
             Some(appended) => appended.unwrap(),
             None => {
                 rig.spool.settle_through(round as u64 * 100);
-                rig.turn();
-                rig.offer(&[batch(round * 100..round * 100 + 100)], 0)
-                    .unwrap()
-                    .unwrap()
+                rig.writer.turn(Instant::now());
+                waiting.as_mut().now_or_never().unwrap().unwrap()
             }
         };
+        drop(waiting);
         rig.turn();
         answer(appended.durable).unwrap().unwrap();
     }
     assert!(rig.spool.bytes() <= 8_000);
     assert_eq!(rig.values().last(), Some(&9_999));
     assert_eq!(open(&rig.kill()).values().last(), Some(&9_999));
+}
+
+/// Who has given up waits no longer: the disk is not looked at for it, and who comes later is not taken for one who
+/// waits.
+#[test]
+fn a_caller_who_gives_up_wants_no_room_any_more() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &bounded(8_000, WhenFull::Wait)).unwrap();
+    while let Some(appended) = rig.offer(&[batch(0..100)], 0) {
+        rig.turn();
+        answer(appended.unwrap().durable).unwrap().unwrap();
+    }
+    assert!(!rig.spool.wants_room());
+    futures::executor::block_on(async {
+        let more = [batch(0..100)];
+        let waiting = rig.spool.append(&more, 0);
+        tokio::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(rig.spool.wants_room());
+    });
+    assert!(!rig.spool.wants_room());
 }
 
 /// What never fits is refused at once, also by those who would wait.
@@ -134,10 +159,13 @@ fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
         appended.unwrap();
         rig.turn();
     }
-    assert_ne!(rig.turn(), arrow_ingest::spool::WriterTurn::Idle(None));
+    let more = [batch(0..10)];
+    let mut waiting = Box::pin(rig.spool.append(&more, 0));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    assert_ne!(rig.writer.turn(Instant::now()), WriterTurn::Idle(None));
     disk.holds(None);
-    rig.turn_later();
-    rig.offer(&[batch(0..10)], 0).unwrap().unwrap();
+    rig.writer.turn(Instant::now() + SECOND);
+    waiting.as_mut().now_or_never().unwrap().unwrap();
 }
 
 /// a disk that is full is no error to who is ready to wait, whoever has filled it.
@@ -151,7 +179,7 @@ fn an_append_waits_for_a_disk_that_is_full_and_nothing_passes_it() {
     // What has to be written for others to be delivered is.
     let (marked, cancelled) = (rig.spool.mark([7; 16]), rig.spool.cancel(5..10));
     for _ in 0..3 {
-        assert_ne!(rig.turn_later(), arrow_ingest::spool::WriterTurn::Idle(None));
+        assert_ne!(rig.turn_later(), WriterTurn::Idle(None));
     }
     answer(marked).unwrap().unwrap();
     answer(cancelled).unwrap().unwrap();
@@ -280,7 +308,7 @@ fn a_closed_spool_takes_nothing_and_says_so() {
     let mut reader = spool.read_from(0);
     spool.close();
     // What was taken is written.
-    while writer.turn(std::time::Instant::now()) != arrow_ingest::spool::WriterTurn::End {}
+    while writer.turn(Instant::now()) != WriterTurn::End {}
     answer(appended.durable).unwrap().unwrap();
     assert!(reader.next().unwrap().is_some());
     drop(writer);
