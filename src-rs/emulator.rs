@@ -261,7 +261,7 @@ fn serve(
     listener: TcpListener,
     authority: Option<&Authority>,
 ) -> impl Future<Output = ()> + use<> {
-    let incoming = listener::incoming(
+    let (incoming, accepting) = listener::incoming(
         listener,
         authority,
         shared.stop.subscribe(),
@@ -279,6 +279,9 @@ fn serve(
             .await;
         // Connections fail for themselves; there is nothing else that could.
         drop(served);
+        accepting.abort();
+        // Whoever closes the emulator may want its port at once.
+        let _ = accepting.await;
     }
 }
 

@@ -7,7 +7,7 @@
 //!   cannot be given an authority; [`Link::is_secure`] lets the Flight endpoint refuse it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +21,11 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
@@ -73,19 +75,21 @@ impl Authority {
     }
 }
 
-/// Connections that are ready to be served, until `stop` says otherwise; cut when `gone` does.
+/// Connections that are ready to be served, until `stop` says otherwise; cut when `gone` does. The port is given back
+/// when the task has ended.
 pub fn incoming(
     listener: TcpListener,
     authority: Option<&Authority>,
     mut stop: watch::Receiver<bool>,
     gone: watch::Receiver<bool>,
-) -> impl Stream<Item = io::Result<Socket>> + use<> {
+) -> (impl Stream<Item = io::Result<Socket>> + use<>, JoinHandle<()>) {
+    let port = Port(listener);
     let acceptor = authority.map(|authority| authority.acceptor.clone());
     let (ready, sockets) = mpsc::channel(64);
-    tokio::spawn(async move {
+    let accepting = tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = port.0.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             // Too many open files, a client that is gone already: the next one may do.
@@ -102,10 +106,20 @@ pub fn incoming(
             });
         }
     });
-    futures::stream::unfold(sockets, |mut sockets| async move {
+    let incoming = futures::stream::unfold(sockets, |mut sockets| async move {
         let socket = sockets.recv().await?;
         Some((socket, sockets))
-    })
+    });
+    (incoming, accepting)
+}
+
+struct Port(TcpListener);
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // Closing it is not enough: a program that the process is starting has it open, too, until it runs.
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
+    }
 }
 
 async fn shake(

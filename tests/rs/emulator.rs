@@ -6,6 +6,9 @@
 // In a test an unwrap is an assertion.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(unix)]
+#[path = "support/starting.rs"]
+mod starting;
 #[path = "emulator/support.rs"]
 mod support;
 

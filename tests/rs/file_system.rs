@@ -6,6 +6,9 @@
 
 #[path = "support/simulated.rs"]
 mod simulated;
+#[cfg(unix)]
+#[path = "support/starting.rs"]
+mod starting;
 
 #[cfg(unix)]
 use std::fs::File;
@@ -355,14 +358,14 @@ fn a_lock_ends_while_a_program_is_being_started() {
     let path = home.path().join("lock");
     let held = RealDisk.create(&path).unwrap();
     assert!(held.try_lock().unwrap());
-    while_a_program_starts(|| {
+    starting::while_a_program_starts(|| {
         assert!(!RealDisk.open(&path).unwrap().try_lock().unwrap());
         drop(held);
         assert!(RealDisk.open(&path).unwrap().try_lock().unwrap());
     });
     let open = || File::open(&path).unwrap();
     let held = LockedFile::try_lock(open()).unwrap().unwrap();
-    while_a_program_starts(|| {
+    starting::while_a_program_starts(|| {
         assert!(LockedFile::try_lock(open()).unwrap().is_none());
         // Without a lock of its own, closing it ends nobody's.
         drop(RealDisk.open(&path).unwrap());
@@ -370,29 +373,4 @@ fn a_lock_ends_while_a_program_is_being_started() {
         drop(held);
         assert!(LockedFile::try_lock(open()).unwrap().is_some());
     });
-}
-
-/// While a program is forked, so that all that is open is open in it, too, and runs nothing of its own yet.
-#[cfg(unix)]
-fn while_a_program_starts(work: impl FnOnce()) {
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::process::CommandExt as _;
-    let (mut is_forked, mut forked) = std::io::pipe().unwrap();
-    let (mut is_over, mut over) = std::io::pipe().unwrap();
-    let starting = std::thread::spawn(move || {
-        let mut program = std::process::Command::new("true");
-        let waits = move || {
-            forked.write_all(&[0])?;
-            is_over.read_exact(&mut [0])
-        };
-        // SAFETY: between fork and exec there are only calls of `write` and `read`, which are allowed there.
-        unsafe { program.pre_exec(waits) };
-        program.status()
-    });
-    is_forked.read_exact(&mut [0]).unwrap();
-    // A program that waits for ever would keep the output of the tests open.
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    over.write_all(&[0]).unwrap();
-    assert!(starting.join().unwrap().unwrap().success());
-    done.unwrap();
 }

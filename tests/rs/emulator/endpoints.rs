@@ -1,7 +1,7 @@
 //! IssuedTokens and tables over HTTP, asked by hand.
 
 use arrow_flight::Empty;
-use arrow_ingest::emulator::EmulatorEvent;
+use arrow_ingest::emulator::{Emulator, EmulatorConfig, EmulatorEvent};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
+#[cfg(unix)]
+use crate::starting::while_a_program_starts;
 use crate::support::{Rig, TABLE, deliver, once, rows};
 
 /// One request of HTTP/1.1; its status and its JSON.
@@ -313,6 +315,26 @@ async fn no_connection_outlives_its_emulator() {
         let _ = line.read_to_end(&mut answer).await;
         assert_eq!(answer, b"");
     }
+}
+
+/// A program that is being started has the port open, too, until it runs.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_is_given_back_while_a_program_is_being_started() {
+    let emulator = Emulator::start(EmulatorConfig::default()).await.unwrap();
+    let port = emulator.address().port();
+    let again = async {
+        emulator.shutdown().await.unwrap();
+        let same = EmulatorConfig {
+            port,
+            ..EmulatorConfig::default()
+        };
+        let again = Emulator::start(same).await.unwrap();
+        again.shutdown().await.unwrap();
+    };
+    tokio::task::block_in_place(|| {
+        while_a_program_starts(|| tokio::runtime::Handle::current().block_on(again));
+    });
 }
 
 /// clients of some languages send no operations; who sends some must ask for the right one.
