@@ -4,7 +4,8 @@
 //! - Posting never blocks and never fails; after the environment is gone it does nothing.
 //! - At most one hop is on its way. A hop takes one block of events: a hundred thousand outcomes at once would hold
 //!   up everything else on the JavaScript thread. JavaScript asks for the next block in a later turn of its event
-//!   loop.
+//!   loop. So it does after small blocks that make a full one: Node goes on with hops that are posted while it is in
+//!   one, up to a thousand, without a turn for anything else.
 //! - The thread that posts an event writes it into the block. If one thread allocates and another frees, each waits
 //!   for the other's allocator, at the rate of small batches.
 //!
@@ -42,8 +43,10 @@ pub struct EventQueue {
 #[derive(Default)]
 struct State {
     function: Option<Function>,
-    /// Or JavaScript has more to take and has not asked for it.
+    /// Or JavaScript was told that there is more, and has not asked for it.
     hop_under_way: bool,
+    /// Blocks that JavaScript was given since it last asked for more, by their [`share`](EventBlock::share).
+    given: f64,
     /// The next event is written to the last one.
     blocks: VecDeque<EventBlock>,
     released_pins: Vec<u64>,
@@ -91,6 +94,7 @@ impl EventQueue {
     pub fn resume(&self) {
         let mut state = self.lock();
         state.hop_under_way = false;
+        state.given = 0.0;
         if state.blocks.iter().any(|block| !block.is_empty()) {
             state.hop();
         }
@@ -299,11 +303,13 @@ impl EventReceiver {
         let events = {
             let mut state = self.queue.lock();
             let mut events = state.blocks.pop_front().unwrap_or_default();
+            state.given += events.share();
             // A block that nothing was written to is the one for the next event.
-            let more = state.blocks.iter().any(|block| !block.is_empty());
+            let more = state.given >= 1.0 || state.blocks.iter().any(|block| !block.is_empty());
             if more {
                 events.say_more();
-            } else if state.blocks.is_empty() {
+            }
+            if state.blocks.is_empty() {
                 state
                     .blocks
                     .push_back(EventBlock::reusing(self.spare_numbers.take()));

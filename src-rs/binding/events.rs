@@ -122,7 +122,17 @@ impl EventBlock {
         self.awaited
     }
 
-    /// Tells JavaScript that there is another block.
+    /// How much of a full block it is; 1 or a little more of one that is full.
+    pub fn share(&self) -> f64 {
+        let shares = [
+            self.count as f64 / MAX_EVENTS as f64,
+            self.details.len() as f64 / MAX_DETAILS as f64,
+            self.detail_bytes as f64 / MAX_DETAIL_BYTES as f64,
+        ];
+        shares.into_iter().fold(0.0, f64::max)
+    }
+
+    /// Tells JavaScript that no other block comes before it asks.
     pub fn say_more(&mut self) {
         self.numbers.extend([9.0, 2.0]);
     }
@@ -137,7 +147,7 @@ impl EventBlock {
     }
 
     pub fn is_full(&self) -> bool {
-        self.count >= MAX_EVENTS || self.details.len() >= MAX_DETAILS || self.detail_bytes >= MAX_DETAIL_BYTES
+        self.share() >= 1.0
     }
 
     pub fn write(&mut self, event: &JsEvent, detail: Option<String>) {
