@@ -8,7 +8,8 @@
 //! - No task asks for the current runtime: these threads have one that nobody drives.
 //! - JavaScript goes first: [`compute::go_last`].
 //!
-//! When the tasks of a disk that does not answer have taken all threads, every client that needs one waits.
+//! When the tasks of a disk that does not answer have taken all threads, every client that needs one waits. An opening
+//! of a spool that waits for one which is being closed has a thread for up to five seconds.
 
 use std::sync::OnceLock;
 

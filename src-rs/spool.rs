@@ -434,7 +434,8 @@ impl Spool {
                         durable: Durable(Some(answer)),
                     });
                 }
-                if !fits {
+                // Said once: a writer that is woken has whoever waits look again, and they would wake each other for ever.
+                if !fits && waits.is_none() {
                     let refused = (self.when_full == WhenFull::Reject).then(|| self.full(&state, size));
                     // Also for those who come next: what is known of the disk may be long ago.
                     state.wants_room = true;
@@ -442,7 +443,7 @@ impl Spool {
                     if let Some(error) = refused {
                         return Err(error);
                     }
-                    waits.get_or_insert(WaitsForRoom(&self.shared));
+                    waits = Some(WaitsForRoom(&self.shared));
                 }
             }
             room.await;

@@ -4,8 +4,8 @@
 //! - Posting never blocks and never fails; after the environment is gone it does nothing.
 //! - At most one hop is on its way. A hop takes one block of events: a hundred thousand outcomes at once would hold
 //!   up everything else on the JavaScript thread. JavaScript asks for the next block in a later turn of its event
-//!   loop. So it does after small blocks that make a full one: Node goes on with hops that are posted while it is in
-//!   one, up to a thousand, without a turn for anything else.
+//!   loop. So it does after small blocks that make a full one, and after a millisecond: Node goes on with hops that
+//!   are posted while it is in one, up to a thousand, without a turn for anything else.
 //! - The thread that posts an event writes it into the block. If one thread allocates and another frees, each waits
 //!   for the other's allocator, at the rate of small batches.
 //!
@@ -18,6 +18,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use napi::sys;
 
@@ -29,6 +30,8 @@ const MAX_RELEASED: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 /// Events of a block that may wait for another one to go along with.
 const MAX_WAITING: usize = 256;
+/// Hops may follow each other for so long before JavaScript has to ask for more.
+const LONG: Duration = Duration::from_millis(1);
 /// An emptied list that is larger is not kept.
 const SPARE_BYTES: usize = 256 << 10;
 
@@ -47,6 +50,8 @@ struct State {
     hop_under_way: bool,
     /// Blocks that JavaScript was given since it last asked for more, by their [`share`](EventBlock::share).
     given: f64,
+    /// When that was; None before the first time.
+    asked: Option<Instant>,
     /// The next event is written to the last one.
     blocks: VecDeque<EventBlock>,
     released_pins: Vec<u64>,
@@ -95,6 +100,7 @@ impl EventQueue {
         let mut state = self.lock();
         state.hop_under_way = false;
         state.given = 0.0;
+        state.asked = Some(Instant::now());
         if state.blocks.iter().any(|block| !block.is_empty()) {
             state.hop();
         }
@@ -305,7 +311,9 @@ impl EventReceiver {
             let mut events = state.blocks.pop_front().unwrap_or_default();
             state.given += events.share();
             // A block that nothing was written to is the one for the next event.
-            let more = state.given >= 1.0 || state.blocks.iter().any(|block| !block.is_empty());
+            let has_more = state.blocks.iter().any(|block| !block.is_empty());
+            let is_long = state.asked.is_none_or(|asked| asked.elapsed() >= LONG);
+            let more = has_more || !events.is_empty() && (state.given >= 1.0 || is_long);
             if more {
                 events.say_more();
             }

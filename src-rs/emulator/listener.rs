@@ -117,7 +117,8 @@ struct Port(TcpListener);
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // Closing it is not enough: a program that the process is starting has it open, too, until it runs.
+        // Closing it is not enough: a program that the process is starting has it open, too, until it runs. Where
+        // a socket cannot be told not to listen, that is an error.
         let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
     }
 }

@@ -3,7 +3,7 @@
 //! Whoever opens such a spool waits a while. A close is answered after some seconds whatever the disk does, and without
 //! this a slow disk made the next opening an error, although nobody used the spool any more.
 //!
-//! It grows with writers that wait for a disk, and a writer leaves it as it ends.
+//! One that is opened by another path, through a link, is not waited for. It grows with writers that wait for a disk, and a writer leaves it as it ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,4 +37,36 @@ pub fn wait(directory: &Path, patience: Duration) -> bool {
 fn closing() -> MutexGuard<'static, Vec<PathBuf>> {
     // What is done under the lock does not panic half-way.
     CLOSING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Spool, SpoolOptions};
+    use super::*;
+    use crate::file_system::RealDisk;
+
+    /// One that stayed would hold up each opening that meets somebody else's lock.
+    #[test]
+    fn a_spool_that_was_closed_or_dropped_is_not_being_closed_any_more() {
+        let home = tempfile::tempdir().unwrap();
+        let options = SpoolOptions::new(home.path(), "discard:");
+        let directory = home.path().join("default");
+        for is_dropped in [false, true] {
+            let (spool, _) = Spool::open(Arc::new(RealDisk), &options).unwrap();
+            assert!(!wait(&directory, Duration::ZERO));
+            match is_dropped {
+                true => drop(spool),
+                false => spool.close(),
+            }
+            // As long as it takes: its writer ends without anybody who waits for it.
+            assert!(!wait(&directory, Duration::MAX));
+        }
+        let (spool, _, writer) = Spool::open_undriven(Arc::new(RealDisk), &options).unwrap();
+        drop(spool);
+        assert!(wait(&directory, Duration::ZERO));
+        drop(writer);
+        assert!(!wait(&directory, Duration::ZERO));
+    }
 }

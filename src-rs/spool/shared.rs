@@ -154,7 +154,7 @@ pub struct SpoolState {
     pub deliveries: u64,
     /// What the disk has left, if that matters.
     pub free: Option<u64>,
-    /// Somebody waits for room on the disk.
+    /// Somebody waits for room on the disk, or was refused for want of it.
     pub wants_room: bool,
     /// A reader waits for what is written and not synced.
     pub wants_sync: bool,

@@ -6,7 +6,7 @@
 // In a test an unwrap is an assertion.
 #![allow(clippy::unwrap_used)]
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[path = "support/starting.rs"]
 mod starting;
 #[path = "emulator/support.rs"]

@@ -78,6 +78,7 @@ describe("R-36 what many are told is told in slices", () => {
       told = 0;
       if (goesOn) setImmediate(turn);
     };
+    setImmediate(turn);
     const results: Promise<void>[] = [];
     for (let n = 0; n < 20_000; n++) {
       const { result } = await client.enqueue(one);
@@ -89,7 +90,6 @@ describe("R-36 what many are told is told in slices", () => {
         }),
       );
     }
-    setImmediate(turn);
     await Promise.all(results);
     goesOn = false;
     turn();

@@ -318,12 +318,20 @@ describe("one spool, one owner", () => {
   test("a spool that was closed is free, however many programs the process starts meanwhile", async () => {
     const starts = `
       const { spawn } = require("node:child_process");
-      const start = () => spawn(process.execPath, ["--version"]).on("exit", start);
+      const { parentPort } = require("node:worker_threads");
+      const start = () => {
+        const program = spawn(process.execPath, ["--version"], { stdio: "ignore" });
+        // Too many processes, for a moment.
+        program.on("error", () => setTimeout(start, 10));
+        program.on("exit", () => (parentPort.postMessage("ended"), start()));
+      };
       start(), start();
     `;
     const starting = new Worker(starts, { eval: true });
+    let programs = 0;
+    starting.on("message", () => programs++);
     try {
-      for (let turn = 0; turn < 50; turn++) {
+      while (programs < 50) {
         const client = await connect("discard:", spool());
         await client.close();
       }

@@ -38,6 +38,8 @@ const TOGETHER: usize = 256;
 pub struct Appending {
     pub arrivals: Receiver<Vec<Arrival>>,
     pub behind: Waiting,
+    /// The last delivery waited for the disk and was taken back: so does the next one.
+    pub is_waiting: bool,
     pub spool: Arc<Spool>,
     pub early: Arc<Mutex<Early>>,
     pub events: UnboundedSender<StageEvent>,
@@ -93,6 +95,7 @@ impl Appending {
             return self.say(StageEvent::Refused(entry, aborted_error()));
         }
         let appended = self.waited(&batches, sequence).await;
+        self.is_waiting &= appended.is_err();
         let changed = payload_digest.is_some_and(|unchanged: PayloadDigest| !unchanged());
         // The memory goes before the budget that stood for it.
         drop(batches);
@@ -125,11 +128,13 @@ impl Appending {
                 never = &mut measuring => match never {},
             }
             // A caller who leaves while the disk takes what comes is told that it is spooled, in a moment.
-            let also_left = self.spool.wants_room() || now() - began >= LONG;
+            self.is_waiting |= self.spool.wants_room() || now() - began >= LONG;
+            let also_left = self.is_waiting;
+            // Before this one: the word of many who leave at once comes once.
+            self.take_back_behind(also_left);
             if held(&self.early).is_taken_back(sequence, also_left) {
                 return Err(aborted_error());
             }
-            self.take_back_behind(also_left);
         }
     }
 

@@ -143,6 +143,7 @@ pub fn start(
     let appender = Appending {
         arrivals,
         behind: Waiting::default(),
+        is_waiting: false,
         spool: spool.clone(),
         early: early.clone(),
         events: events.clone(),

@@ -3,8 +3,9 @@
 //! Invariants:
 //! - To find one costs the logarithm of how many wait, so that thousands who give up one by one behind a full disk do
 //!   not cost the square of their number.
-//! - A place that was left is kept until its turn comes, but never more such places than there are others, and
-//!   [`SPARE`]: calls that come and give up for as long as the disk is full take no memory.
+//! - A place that was left is kept until its turn comes, but never more such places than there are deliveries, and
+//!   [`SPARE`], and an order to hurry goes with what it was for: calls that come and give up for as long as the disk is
+//!   full take no memory.
 
 use std::collections::VecDeque;
 
@@ -13,12 +14,13 @@ use crate::transmitter::intake::{Arrival, ImportedDelivery};
 /// Below so many a queue is not tidied.
 const SPARE: usize = 64;
 
-/// The budget of bytes bounds what waits.
+/// The budget of bytes bounds the deliveries among them.
 #[derive(Default)]
 pub struct Waiting {
     /// With the sequence of the delivery, or of the last one before; they do not fall. None: it was taken out.
     places: VecDeque<(u64, Option<Arrival>)>,
-    /// How many of them were left.
+    /// How many of them have a delivery, and how many were left.
+    deliveries: usize,
     left: usize,
 }
 
@@ -26,7 +28,10 @@ impl Waiting {
     pub fn push(&mut self, arrival: Arrival) {
         let last = self.places.back().map_or(0, |(sequence, _)| *sequence);
         let sequence = match &arrival {
-            Arrival::Delivery(delivery) => last.max(delivery.entry.sequence),
+            Arrival::Delivery(delivery) => {
+                self.deliveries += 1;
+                last.max(delivery.entry.sequence)
+            }
             _ => last,
         };
         self.places.push_back((sequence, Some(arrival)));
@@ -34,10 +39,16 @@ impl Waiting {
 
     pub fn pop(&mut self) -> Option<Arrival> {
         loop {
-            match self.places.pop_front()? {
-                (_, Some(arrival)) => return Some(arrival),
-                (_, None) => self.left -= 1,
+            let (_, place) = self.places.pop_front()?;
+            match &place {
+                Some(Arrival::Delivery(_)) => self.deliveries -= 1,
+                Some(_) => {}
+                None => {
+                    self.left -= 1;
+                    continue;
+                }
             }
+            return place;
         }
     }
 
@@ -53,12 +64,29 @@ impl Waiting {
         else {
             return None;
         };
+        self.deliveries -= 1;
         self.left += 1;
-        if self.left > SPARE.max(self.places.len() / 2) {
-            self.places.retain(|(_, place)| place.is_some());
-            self.left = 0;
+        if self.left > SPARE.max(self.deliveries) {
+            self.tidy();
         }
         Some(delivery)
+    }
+
+    /// Without places that were left. Of orders to hurry that nothing stands between any more, one is enough.
+    fn tidy(&mut self) {
+        let mut hurries = false;
+        self.places.retain(|(_, place)| {
+            let hurried = std::mem::replace(&mut hurries, matches!(place, Some(Arrival::Hurry)));
+            match place {
+                None => {
+                    hurries = hurried;
+                    false
+                }
+                Some(Arrival::Hurry) => !hurried,
+                Some(_) => true,
+            }
+        });
+        self.left = 0;
     }
 }
 
@@ -119,6 +147,18 @@ mod tests {
         assert!(waiting.take(9).is_none());
     }
 
+    #[test]
+    fn orders_to_hurry_are_one_where_nothing_stands_between_them() {
+        let mut waiting = Waiting::default();
+        for sequence in [1, 2, 3, 4] {
+            waiting.push(delivery(sequence));
+            waiting.push(Arrival::Hurry);
+        }
+        assert!(waiting.take(2).is_some() && waiting.take(4).is_some());
+        waiting.tidy();
+        assert_eq!(rest(&mut waiting), [1, 0, 3, 0]);
+    }
+
     /// an hour of a full disk, in which callers come and give up.
     #[test]
     fn callers_that_come_and_give_up_take_no_memory() {
@@ -126,10 +166,14 @@ mod tests {
         (1..=100).for_each(|sequence| waiting.push(delivery(sequence)));
         for sequence in 101..=100_000 {
             waiting.push(delivery(sequence));
+            // As each `send` does.
+            waiting.push(Arrival::Hurry);
             assert!(waiting.take(sequence).is_some());
-            assert!(waiting.places.len() <= 300, "{}", waiting.places.len());
+            assert!(waiting.places.len() <= 400, "{}", waiting.places.len());
         }
-        assert_eq!(rest(&mut waiting), (1..=100).collect::<Vec<_>>());
-        assert_eq!(waiting.left, 0);
+        let rest = rest(&mut waiting);
+        assert_eq!(rest[..100], (1..=100).collect::<Vec<_>>());
+        assert!(rest.len() > 100 && rest[100..].iter().all(|sequence| *sequence == 0));
+        assert_eq!((waiting.left, waiting.deliveries), (0, 0));
     }
 }

@@ -13,7 +13,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use crate::starting::while_a_program_starts;
 use crate::support::{Rig, TABLE, deliver, once, rows};
 
@@ -317,8 +317,8 @@ async fn no_connection_outlives_its_emulator() {
     }
 }
 
-/// A program that is being started has the port open, too, until it runs.
-#[cfg(unix)]
+/// A program that is being started has the port open, too, until it runs. On Linux a socket can be told not to listen.
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_is_given_back_while_a_program_is_being_started() {
     let emulator = Emulator::start(EmulatorConfig::default()).await.unwrap();

@@ -1,9 +1,11 @@
 //! Budgets: what does not fit waits or is refused, and nothing on the disk grows past them.
 
+use std::future::{Future as _, poll_fn};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_ingest::error::Code;
-use arrow_ingest::spool::{SpoolOptions, WhenFull, WriterTurn};
+use arrow_ingest::spool::{Spool, SpoolOptions, WhenFull, WriterTurn};
 use futures::FutureExt as _;
 
 use crate::support::{Rig, answer, batch, disk, open, options, refused, segments, try_open};
@@ -105,8 +107,55 @@ fn a_caller_who_gives_up_wants_no_room_any_more() {
         tokio::pin!(waiting);
         assert!(waiting.as_mut().now_or_never().is_none());
         assert!(rig.spool.wants_room());
+        // Looking again in vain is no giving up.
+        rig.writer.turn(Instant::now());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(rig.spool.wants_room());
     });
     assert!(!rig.spool.wants_room());
+}
+
+/// Of large deliveries one may be all that has room, and its segment has to go before the next can come.
+#[test]
+fn who_has_looked_in_vain_is_let_in_when_there_is_room() {
+    let disk = disk();
+    let mut rig = try_open(&disk, &bounded(10_000, WhenFull::Wait)).unwrap();
+    rig.keep(0..700);
+    let more = [batch(700..1_400)];
+    let mut waiting = Box::pin(rig.spool.append(&more, 0));
+    for _ in 0..3 {
+        assert!(waiting.as_mut().now_or_never().is_none());
+        rig.writer.turn(Instant::now());
+    }
+    rig.spool.settle_through(700);
+    rig.writer.turn(Instant::now());
+    waiting.as_mut().now_or_never().unwrap().unwrap();
+}
+
+/// Whoever waits and the writer do not wake each other for as long as nothing changes.
+#[tokio::test]
+async fn waiting_for_room_keeps_no_processor_busy() {
+    let disk = disk();
+    disk.holds(Some(200_000));
+    let patient = SpoolOptions {
+        min_free_bytes: 150_000,
+        ..options()
+    };
+    let (spool, _) = Spool::open(Arc::new(disk.clone()), &patient).unwrap();
+    let full = [batch(0..10_000)];
+    let waiting = spool.append(&full, 0);
+    tokio::pin!(waiting);
+    let mut looks = 0;
+    let looking = poll_fn(|context| {
+        looks += 1;
+        waiting.as_mut().poll(context)
+    });
+    let waited = tokio::time::timeout(Duration::from_millis(400), looking).await;
+    assert!(waited.is_err());
+    assert!(looks <= 5, "{looks} looks");
+    // And yet somebody looks.
+    disk.holds(None);
+    waiting.await.unwrap();
 }
 
 /// What never fits is refused at once, also by those who would wait.
@@ -161,8 +210,10 @@ fn a_waiter_for_free_space_is_let_in_when_there_is_some() {
     }
     let more = [batch(0..10)];
     let mut waiting = Box::pin(rig.spool.append(&more, 0));
-    assert!(waiting.as_mut().now_or_never().is_none());
-    assert_ne!(rig.writer.turn(Instant::now()), WriterTurn::Idle(None));
+    for _ in 0..3 {
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert_ne!(rig.writer.turn(Instant::now()), WriterTurn::Idle(None));
+    }
     disk.holds(None);
     rig.writer.turn(Instant::now() + SECOND);
     waiting.as_mut().now_or_never().unwrap().unwrap();

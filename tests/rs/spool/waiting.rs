@@ -65,3 +65,46 @@ async fn who_waits_for_room_is_taken_back_at_once_wherever_it_stands() {
     let delivered = shelf_of(&story.shelf).rows.len();
     assert_eq!(delivered, (FITTING * ROWS) as usize + 20);
 }
+
+/// many who leave together, the one before all others among them, do not wait for each other.
+#[tokio::test]
+async fn who_leave_together_are_taken_back_together() {
+    let home = tempfile::tempdir().unwrap();
+    let mut story = Story::new(12, home.path());
+    (story.exact, story.durability) = (true, Durability::Synced);
+    story.max_bytes = Some(20_000);
+    shelf_of(&story.shelf).is_away = true;
+    let life = story.begin().await;
+    let mut sequences = Vec::new();
+    for n in 0..13 {
+        let rows = (0..300).map(|row| 1_000_000 * n + 100 * row);
+        let sent = life.rig.send_waiting(&batch(&schema("n"), rows)).await;
+        sequences.push(sent.unwrap());
+    }
+    // Whoever has room is on the disk by the time that the others have waited for long.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let is_spooled = |sequence: &u64| life.rig.heard().spooled.contains(sequence);
+    let waiting: Vec<u64> = sequences
+        .iter()
+        .copied()
+        .filter(|sequence| !is_spooled(sequence))
+        .collect();
+    assert!(waiting.len() >= 6, "{waiting:?}");
+    for sequence in &waiting {
+        life.rig.transmitter.leave(*sequence);
+    }
+    // One after the other they would take a second each.
+    let all = async {
+        for sequence in &waiting {
+            assert_eq!(life.rig.outcome(*sequence).await.status, Status::Failed);
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(3_500), all)
+        .await
+        .unwrap();
+    shelf_of(&story.shelf).is_away = false;
+    life.rig.close(Duration::from_secs(10)).await.unwrap();
+    life.rig.check_the_end();
+    let spooled = sequences.len() - waiting.len();
+    assert_eq!(shelf_of(&story.shelf).rows.len(), 300 * spooled);
+}
