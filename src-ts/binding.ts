@@ -594,7 +594,7 @@ function walk(
       // A length of zero or NaN would loop for ever, on the user's only thread.
       if (!(length >= 2)) throw new RangeError(`an event record of length ${length}`);
       // There is more, and timers, sockets and signals have their turn before it.
-      if (numbers[at] === MORE) inLaterTurn(resume);
+      if (numbers[at] === MORE) setImmediate(resume);
       // One listener that fails must not keep the records behind it from being told.
       try {
         record(at, told);
@@ -610,8 +610,6 @@ function walk(
 
 const NO_DETAILS: readonly unknown[] = [];
 const MORE = 9;
-/** As it was when this was loaded: a clock of a test that stands still would end all outcomes. */
-const inLaterTurn = setImmediate;
 
 /** The details of an outcome. Deliveries that end for the same reason share them. */
 interface Ending {

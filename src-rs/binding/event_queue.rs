@@ -4,8 +4,8 @@
 //! - Posting never blocks and never fails; after the environment is gone it does nothing.
 //! - At most one hop is on its way. A hop takes one block of events: a hundred thousand outcomes at once would hold
 //!   up everything else on the JavaScript thread. JavaScript asks for the next block in a later turn of its event
-//!   loop. So it does after small blocks that make a full one, and after a millisecond: Node goes on with hops that
-//!   are posted while it is in one, up to a thousand, without a turn for anything else.
+//!   loop. So it does after small blocks that make a full one: Node goes on with hops that are posted while it is in
+//!   one, up to a thousand, without a turn for anything else.
 //! - The thread that posts an event writes it into the block. If one thread allocates and another frees, each waits
 //!   for the other's allocator, at the rate of small batches.
 //!
@@ -18,7 +18,6 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use napi::sys;
 
@@ -30,8 +29,6 @@ const MAX_RELEASED: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 /// Events of a block that may wait for another one to go along with.
 const MAX_WAITING: usize = 256;
-/// Hops may follow each other for so long before JavaScript has to ask for more.
-const LONG: Duration = Duration::from_millis(1);
 /// An emptied list that is larger is not kept.
 const SPARE_BYTES: usize = 256 << 10;
 
@@ -50,8 +47,8 @@ struct State {
     hop_under_way: bool,
     /// Blocks that JavaScript was given since it last asked for more, by their [`share`](EventBlock::share).
     given: f64,
-    /// When that was; None before the first time.
-    asked: Option<Instant>,
+    /// A hop is to follow as soon as JavaScript has asked for more.
+    wanted: bool,
     /// The next event is written to the last one.
     blocks: VecDeque<EventBlock>,
     released_pins: Vec<u64>,
@@ -100,8 +97,7 @@ impl EventQueue {
         let mut state = self.lock();
         state.hop_under_way = false;
         state.given = 0.0;
-        state.asked = Some(Instant::now());
-        if state.blocks.iter().any(|block| !block.is_empty()) {
+        if std::mem::take(&mut state.wanted) {
             state.hop();
         }
     }
@@ -135,6 +131,7 @@ impl State {
 
     fn hop(&mut self) {
         if self.hop_under_way {
+            self.wanted = true;
             return;
         }
         let Some(Function(function)) = &self.function else {
@@ -312,8 +309,7 @@ impl EventReceiver {
             state.given += events.share();
             // A block that nothing was written to is the one for the next event.
             let has_more = state.blocks.iter().any(|block| !block.is_empty());
-            let is_long = state.asked.is_none_or(|asked| asked.elapsed() >= LONG);
-            let more = has_more || !events.is_empty() && (state.given >= 1.0 || is_long);
+            let more = has_more || state.given >= 1.0;
             if more {
                 events.say_more();
             }
@@ -323,6 +319,7 @@ impl EventReceiver {
                     .push_back(EventBlock::reusing(self.spare_numbers.take()));
             }
             state.hop_under_way = more;
+            state.wanted = has_more;
             events
         };
         self.delete_released(env);
@@ -364,23 +361,27 @@ unsafe extern "C" fn on_hop(
     let Ok((numbers, details)) = taken else { return };
     if !numbers.is_empty() {
         // SAFETY: `env` is live and this is its thread, inside a handle scope of Node's.
-        unsafe { tell(env, on_events, &numbers, &details) };
+        let is_told = unsafe { tell(env, on_events, &numbers, &details) };
+        if !is_told {
+            // JavaScript does not know that it is to ask for more.
+            receiver.queue.resume();
+        }
     }
     keep(&receiver.spare_numbers, numbers);
 }
 
-/// Calls `on_events` with the events.
+/// Calls `on_events` with the events. False if there is no memory for them.
 ///
 /// # Safety
 /// `env` and `on_events` are live on the calling thread, which is the JavaScript thread of `env`.
-unsafe fn tell(env: sys::napi_env, on_events: sys::napi_value, numbers: &[f64], details: &str) {
+unsafe fn tell(env: sys::napi_env, on_events: sys::napi_value, numbers: &[f64], details: &str) -> bool {
     // SAFETY: the caller's; `bytes` is what Node says the new ArrayBuffer has, and nobody else has seen it.
     unsafe {
         let size = size_of_val(numbers);
         let (mut bytes, mut buffer, mut array, mut text) =
             (ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         if sys::napi_create_arraybuffer(env, size, &mut bytes, &mut buffer) != sys::Status::napi_ok {
-            return;
+            return false;
         }
         ptr::copy_nonoverlapping(numbers.as_ptr().cast::<u8>(), bytes.cast::<u8>(), size);
         sys::napi_create_typedarray(
@@ -404,7 +405,7 @@ unsafe fn tell(env: sys::napi_env, on_events: sys::napi_value, numbers: &[f64], 
         let mut this = ptr::null_mut();
         sys::napi_get_undefined(env, &mut this);
         if array.is_null() || text.is_null() || this.is_null() {
-            return;
+            return false;
         }
         let arguments = [array, text];
         let status = sys::napi_call_function(env, this, on_events, 2, arguments.as_ptr(), ptr::null_mut());
@@ -415,6 +416,7 @@ unsafe fn tell(env: sys::napi_env, on_events: sys::napi_value, numbers: &[f64], 
             sys::napi_fatal_exception(env, exception);
         }
     }
+    true
 }
 
 /// Node frees the thread-safe function after this. Runs on the JavaScript thread.

@@ -173,7 +173,7 @@ impl Reader {
             let last = state.segments.back().map(|last| last.name);
             // A file that was deleted takes room for as long as somebody has it open, and others wait for that.
             let has_left = self.open.take_if(|open| Some(open.name) != last).is_some();
-            let is_waited_for = has_left && !state.queue.is_empty();
+            let is_waited_for = has_left && (state.wants_room || !state.queue.is_empty());
             let wants_sync = state.written > state.readable;
             state.wants_sync |= wants_sync;
             if wants_sync || is_waited_for {

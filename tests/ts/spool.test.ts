@@ -330,11 +330,15 @@ describe("one spool, one owner", () => {
     const starting = new Worker(starts, { eval: true });
     let programs = 0;
     starting.on("message", () => programs++);
+    const broken = new Promise<never>((_, reject) => starting.on("error", reject));
+    broken.catch(() => {});
+    let turns = 0;
     try {
-      while (programs < 50) {
-        const client = await connect("discard:", spool());
+      for (; programs < 50; turns++) {
+        const client = await Promise.race([connect("discard:", spool()), broken]);
         await client.close();
       }
+      expect(turns).toBeGreaterThan(5);
     } finally {
       await starting.terminate();
     }

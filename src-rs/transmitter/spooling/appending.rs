@@ -53,6 +53,7 @@ impl Appending {
             while let Some(arrival) = self.behind.pop() {
                 self.take(arrival).await;
             }
+            self.is_waiting = false;
             let Some(group) = self.arrivals.recv().await else {
                 return self.say(StageEvent::NothingMore);
             };
@@ -95,7 +96,9 @@ impl Appending {
             return self.say(StageEvent::Refused(entry, aborted_error()));
         }
         let appended = self.waited(&batches, sequence).await;
-        self.is_waiting &= appended.is_err();
+        self.is_waiting &= appended
+            .as_ref()
+            .is_err_and(|error| error.code() == Code::Aborted);
         let changed = payload_digest.is_some_and(|unchanged: PayloadDigest| !unchanged());
         // The memory goes before the budget that stood for it.
         drop(batches);

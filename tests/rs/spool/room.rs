@@ -155,7 +155,33 @@ async fn waiting_for_room_keeps_no_processor_busy() {
     assert!(looks <= 5, "{looks} looks");
     // And yet somebody looks.
     disk.holds(None);
-    waiting.await.unwrap();
+    let room = tokio::time::timeout(Duration::from_secs(30), waiting);
+    room.await.unwrap().unwrap();
+}
+
+/// What settles wakes the writer, and the writer whoever waits: nobody looks from time to time.
+#[tokio::test]
+async fn what_is_settled_makes_room_for_whoever_has_looked_in_vain() {
+    let (spool, _) = Spool::open(Arc::new(disk()), &bounded(10_000, WhenFull::Wait)).unwrap();
+    for round in 0..50 {
+        let rows = |n: i64| [batch(n * 700..(n + 1) * 700)];
+        let (first, more) = (rows(2 * round), rows(2 * round + 1));
+        for full in [&first, &more] {
+            let waiting = spool.append(full, 0);
+            tokio::pin!(waiting);
+            let quick = tokio::time::timeout(Duration::from_millis(5), waiting.as_mut()).await;
+            let appended = match quick {
+                Ok(appended) => appended,
+                Err(_) => {
+                    spool.settle_through(spool.next_position());
+                    tokio::time::timeout(Duration::from_secs(30), waiting)
+                        .await
+                        .unwrap()
+                }
+            };
+            appended.unwrap().durable.await.unwrap();
+        }
+    }
 }
 
 /// What never fits is refused at once, also by those who would wait.

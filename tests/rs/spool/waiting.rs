@@ -84,11 +84,8 @@ async fn who_leave_together_are_taken_back_together() {
     // Whoever has room is on the disk by the time that the others have waited for long.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let is_spooled = |sequence: &u64| life.rig.heard().spooled.contains(sequence);
-    let waiting: Vec<u64> = sequences
-        .iter()
-        .copied()
-        .filter(|sequence| !is_spooled(sequence))
-        .collect();
+    let (mut spooled, waiting): (Vec<u64>, Vec<u64>) =
+        sequences.iter().partition(|sequence| is_spooled(sequence));
     assert!(waiting.len() >= 6, "{waiting:?}");
     for sequence in &waiting {
         life.rig.transmitter.leave(*sequence);
@@ -96,7 +93,11 @@ async fn who_leave_together_are_taken_back_together() {
     // One after the other they would take a second each.
     let all = async {
         for sequence in &waiting {
-            assert_eq!(life.rig.outcome(*sequence).await.status, Status::Failed);
+            match life.rig.outcome(*sequence).await.status {
+                // The disk was slow, and it was not the room that was waited for.
+                Status::Spooled => spooled.push(*sequence),
+                status => assert_eq!(status, Status::Failed),
+            }
         }
     };
     tokio::time::timeout(Duration::from_millis(3_500), all)
@@ -105,6 +106,5 @@ async fn who_leave_together_are_taken_back_together() {
     shelf_of(&story.shelf).is_away = false;
     life.rig.close(Duration::from_secs(10)).await.unwrap();
     life.rig.check_the_end();
-    let spooled = sequences.len() - waiting.len();
-    assert_eq!(shelf_of(&story.shelf).rows.len(), 300 * spooled);
+    assert_eq!(shelf_of(&story.shelf).rows.len(), 300 * spooled.len());
 }
