@@ -39,10 +39,6 @@ impl io::Write for LockedFile {
         self.0.write(bytes)
     }
 
-    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.0.write_vectored(parts)
-    }
-
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
