@@ -302,3 +302,17 @@ fn over() -> Error {
         .during("write")
         .ambiguous()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::RetryClass;
+
+    /// The server may have kept what it was sent, and another stream may pass.
+    #[test]
+    fn a_stream_that_ends_without_a_reason_is_tried_again_and_may_have_kept_rows() {
+        let error = over();
+        assert!(error.is_ambiguous());
+        assert_eq!(error.retry_class(), RetryClass::Transient);
+    }
+}
