@@ -1,5 +1,6 @@
 //! calls that wait for room on the disk, and are taken back. The stories are those of `delivering`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use arrow_ingest::error::Code;
@@ -13,14 +14,20 @@ const ROWS: i64 = 1_000;
 /// So many deliveries of so many rows have room.
 const FITTING: i64 = 5;
 
+/// A spool of so many bytes whose destination is away, so that it fills up.
+fn away(seed: u64, home: &Path, max_bytes: u64) -> Story {
+    let mut story = Story::new(seed, home);
+    (story.exact, story.durability) = (true, Durability::Synced);
+    story.max_bytes = Some(max_bytes);
+    shelf_of(&story.shelf).is_away = true;
+    story
+}
+
 /// whoever waits for a disk that is full is not bound to wait for good: neither the first, nor those behind it.
 #[tokio::test]
 async fn who_waits_for_room_is_taken_back_at_once_wherever_it_stands() {
     let home = tempfile::tempdir().unwrap();
-    let mut story = Story::new(11, home.path());
-    (story.exact, story.durability) = (true, Durability::Synced);
-    story.max_bytes = Some(50_000);
-    shelf_of(&story.shelf).is_away = true;
+    let mut story = away(11, home.path(), 50_000);
     let life = story.begin().await;
     let rows = |n: i64, rows: i64| (0..rows).map(move |row| 1_000_000 * n + 100 * row);
     let mut sequences = Vec::new();
@@ -70,10 +77,7 @@ async fn who_waits_for_room_is_taken_back_at_once_wherever_it_stands() {
 #[tokio::test]
 async fn who_leave_together_are_taken_back_together() {
     let home = tempfile::tempdir().unwrap();
-    let mut story = Story::new(12, home.path());
-    (story.exact, story.durability) = (true, Durability::Synced);
-    story.max_bytes = Some(20_000);
-    shelf_of(&story.shelf).is_away = true;
+    let mut story = away(12, home.path(), 20_000);
     let life = story.begin().await;
     let mut sequences = Vec::new();
     for n in 0..13 {
